@@ -1,0 +1,108 @@
+"""What must not be answered: seen items a query, and deny and allow lists for all queries, as one exclusion form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.errors import ArgumentError
+
+__all__ = ["Exclusion"]
+
+Ids = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Items left out of the answers.
+
+    Attributes:
+        n_items: size of the catalogue.
+        indptr: ``(q + 1,)``, or None where no query has a list of its own. Row r of the batch leaves out
+            ``indices[indptr[r]:indptr[r + 1]]``.
+        indices: sorted within each row.
+        banned: ``(n_items,)`` bool, left out for every query (denied, or not on the allow list), or None.
+    """
+
+    n_items: int
+    indptr: npt.NDArray[np.int64] | None = None
+    indices: Ids | None = None
+    banned: npt.NDArray[np.bool_] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        n_items: int,
+        *,
+        seen: tuple[npt.NDArray[np.int64], Ids] | None = None,
+        allow: Iterable[int] | Ids | None = None,
+        deny: Iterable[int] | Ids | None = None,
+    ) -> Exclusion:
+        """Combine seen lists (``indptr``, ``indices``), an allow list and a deny list of item numbers.
+
+        An empty allow list allows nothing; an item both allowed and denied is denied.
+
+        Raises:
+            ArgumentError: an item number is outside ``0 … n_items − 1``, or ``seen`` is malformed.
+        """
+        banned = None
+        if allow is not None:
+            banned = np.ones(n_items, np.bool_)
+            banned[_item_numbers("allow", allow, n_items)] = False
+        if deny is not None:
+            banned = np.zeros(n_items, np.bool_) if banned is None else banned
+            banned[_item_numbers("deny", deny, n_items)] = True
+        if seen is None:
+            return cls(n_items, banned=banned)
+        indptr = np.ascontiguousarray(seen[0], np.int64)
+        indices = _item_numbers("seen", seen[1], n_items)
+        if indptr.ndim != 1 or not len(indptr) or indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
+            raise ArgumentError("seen must be (indptr, indices) in compressed-row form, indptr from 0 to len(indices)")
+        rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        keys = rows * n_items + indices
+        if (np.diff(keys) < 0).any():
+            indices = np.sort(keys) % n_items
+        return cls(n_items, indptr, indices, banned)
+
+    def rows(self, start: int, stop: int) -> Exclusion:
+        """The exclusion for the queries ``start … stop − 1`` of the batch."""
+        if self.indptr is None or self.indices is None:
+            return self
+        indptr = self.indptr[start : stop + 1]
+        return Exclusion(self.n_items, indptr - indptr[0], self.indices[indptr[0] : indptr[-1]], self.banned)
+
+    def counts(self, n_queries: int) -> npt.NDArray[np.int64]:
+        """How many items each query leaves out by its own list, ``(n_queries,)``."""
+        return np.zeros(n_queries, np.int64) if self.indptr is None else np.diff(self.indptr)
+
+    def mask(self, row: int) -> npt.NDArray[np.bool_]:
+        """The items left out for one query, ``(n_items,)`` bool."""
+        mask = np.zeros(self.n_items, np.bool_) if self.banned is None else self.banned.copy()
+        if self.indptr is not None and self.indices is not None:
+            mask[self.indices[self.indptr[row] : self.indptr[row + 1]]] = True
+        return mask
+
+    def excluded(self, rows: Ids, items: Ids) -> npt.NDArray[np.bool_]:
+        """Whether each pair (row of the batch, item) is left out; both arrays have one shape, and so has the answer."""
+        out = np.zeros(np.shape(items), np.bool_) if self.banned is None else self.banned[items]
+        if self.indptr is not None and self.indices is not None and len(self.indices):
+            keys = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr)) * self.n_items + self.indices
+            wanted = np.asarray(rows, np.int64) * self.n_items + items
+            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            out |= keys[place] == wanted
+        return out
+
+
+def _item_numbers(name: str, values: Iterable[int] | Ids, n_items: int) -> npt.NDArray[np.int64]:
+    array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ArgumentError(f"{name} must be a flat list of item numbers (got dtype {array.dtype}, shape {array.shape})")
+    if array.min() < 0 or array.max() >= n_items:
+        bad = array[(array < 0) | (array >= n_items)][0]
+        raise ArgumentError(f"{name} must hold item numbers in 0 … {n_items - 1} (got {bad})")
+    return array.astype(np.int64)

@@ -1,0 +1,101 @@
+"""What a searcher is, what it answers, and the checks that every one of them shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.errors import ArgumentError
+from hashlgn.filters import Exclusion
+from hashlgn.scoring import Floats
+
+__all__ = ["Hits", "Searcher", "check_exclusion", "check_queries", "order_hits"]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Ragged answers to a batch of queries: row r is ``items[indptr[r]:indptr[r + 1]]``, best first, with its scores.
+
+    Ordered by (score descending, item ascending). A query with fewer candidates than k simply has a shorter row.
+
+    Attributes:
+        indptr: ``(q + 1,)`` int64.
+        items: item numbers, int64.
+        scores: float32.
+    """
+
+    indptr: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def row(self, r: int) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Items and scores of query ``r``."""
+        span = slice(self.indptr[r], self.indptr[r + 1])
+        return self.items[span], self.scores[span]
+
+
+class Searcher(Protocol):
+    """Answers queries over one catalogue.
+
+    Queries are float32 vectors ``(q, width)``: users after compression. Both methods leave out what ``exclude`` says
+    (its rows are the queries' rows) and raise ``ArgumentError`` for queries of another shape or with NaN or infinity.
+    """
+
+    def search(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> Hits:
+        """MIPS: the k items of the highest score for each query; k over the catalogue gives all candidates."""
+
+    def search_above(self, queries: Floats, threshold: float, exclude: Exclusion | None = None) -> Hits:
+        """TIPS: every item whose score is greater than ``threshold``, for each query."""
+
+
+def check_queries(queries: Any, width: int) -> Floats:
+    """Check a batch of queries and return it as contiguous float32.
+
+    Raises:
+        ArgumentError: the shape is not ``(q, width)``, the values are no numbers, or not all finite.
+    """
+    array = np.asarray(queries)
+    if array.ndim != 2 or array.shape[1] != width:
+        raise ArgumentError(f"queries must have shape (q, {width}) (got {array.shape})")
+    if array.dtype.kind not in "fiu":
+        raise ArgumentError(f"queries must be numbers (got dtype {array.dtype})")
+    array = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise ArgumentError(f"queries must be finite (row {row} holds NaN or infinity)")
+    return array
+
+
+def check_exclusion(exclude: Exclusion | None, n_queries: int, n_items: int) -> Exclusion:
+    """Check that an exclusion fits the batch and the catalogue; None becomes the empty exclusion.
+
+    Raises:
+        ArgumentError: it is for another number of queries or items.
+    """
+    if exclude is None:
+        return Exclusion(n_items)
+    if exclude.n_items != n_items:
+        raise ArgumentError(f"exclude must be for {n_items} items (got one for {exclude.n_items})")
+    if exclude.indptr is not None and len(exclude.indptr) != n_queries + 1:
+        raise ArgumentError(f"exclude must have {n_queries} rows, one a query (got {len(exclude.indptr) - 1})")
+    return exclude
+
+
+def order_hits(
+    rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64], scores: Floats, n_queries: int, k: int | None = None
+) -> Hits:
+    """Order loose hits (row, item, score) by (row, score descending, item), and cut each row to k where k is given."""
+    order = np.lexsort((items, -scores, rows))
+    rows, items, scores = rows[order], items[order], scores[order]
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=n_queries)))).astype(np.int64)
+    if k is not None:
+        keep = np.arange(len(rows)) - indptr[rows] < k
+        items, scores = items[keep], scores[keep]
+        indptr = np.concatenate(([0], np.cumsum(np.minimum(np.diff(indptr), k)))).astype(np.int64)
+    return Hits(indptr, items, scores)
