@@ -1,0 +1,388 @@
+"""Who has interacted with what: the one form in which data enters training, search and evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from hashlgn.data.ids import Ids
+from hashlgn.errors import ArgumentError, DataError, choose, positive_int
+
+__all__ = ["CoreReport", "Dropped", "Interactions"]
+
+Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What ``encode_like`` left out, because the training data does not know it.
+
+    Attributes:
+        users: distinct users who are unknown.
+        items: distinct items that are unknown.
+        interactions: interactions with an unknown user or item.
+    """
+
+    users: int
+    items: int
+    interactions: int
+
+
+@dataclass(frozen=True)
+class CoreReport:
+    """What ``k_core`` removed, and in how many rounds."""
+
+    users: int
+    items: int
+    interactions: int
+    rounds: int
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Distinct (user, item) pairs in compressed-row form, with the catalogues that name both sides.
+
+    User ``u`` has interacted with the items ``indices[indptr[u]:indptr[u + 1]]``, ascending, each once. A
+    catalogue may name users and items without any interaction (the parts of a split share the catalogues of
+    the whole).
+
+    Attributes:
+        user_ids: external ids of the users.
+        item_ids: external ids of the items.
+        indptr: ``(n_users + 1,)`` int64.
+        indices: item numbers, ``(interactions,)`` int32.
+        ratings: float32, aligned with ``indices``, or None.
+        times: int64 (seconds, as a rule: only their order matters), aligned with ``indices``, or None.
+        titles: one a item, empty where unknown, or None.
+        genres: one tuple a item, empty where unknown, or None.
+    """
+
+    user_ids: Ids
+    item_ids: Ids
+    indptr: Int64s
+    indices: Int32s
+    ratings: npt.NDArray[np.float32] | None = None
+    times: Int64s | None = None
+    titles: Sequence[str] | None = None
+    genres: Sequence[tuple[str, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        indptr, indices = self.indptr, self.indices
+        if indptr.dtype != np.int64 or indices.dtype != np.int32:
+            raise ArgumentError(
+                f"indptr must be int64 and indices int32 (got {indptr.dtype} and {indices.dtype})"
+            )
+        rises = len(indptr) == len(self.user_ids) + 1 and indptr[0] == 0 and (indptr[1:] >= indptr[:-1]).all()
+        if not rises or indptr[-1] != len(indices):
+            raise ArgumentError(
+                f"indptr must rise from 0 to {len(indices)} in {len(self.user_ids) + 1} steps"
+            )
+        if len(indices):
+            if indices.min() < 0 or indices.max() >= len(self.item_ids):
+                low, high = indices.min(), indices.max()
+                raise ArgumentError(f"indices must lie in 0 … {len(self.item_ids) - 1} (got {low} … {high})")
+            rising = np.empty(
+                len(indices) + 1, np.bool_
+            )  # one place more, for users without items at the end
+            rising[1:-1] = indices[1:] > indices[:-1]
+            rising[indptr] = True
+            if not rising[:-1].all():
+                raise ArgumentError("indices must ascend within each row, each item once")
+        for name, values, length in (
+            ("ratings", self.ratings, len(indices)),
+            ("times", self.times, len(indices)),
+            ("titles", self.titles, len(self.item_ids)),
+            ("genres", self.genres, len(self.item_ids)),
+        ):
+            if values is not None and len(values) != length:
+                raise ArgumentError(f"{name} must have length {length} (got {len(values)})")
+
+    @classmethod
+    def from_pairs(
+        cls,
+        users: Any,
+        items: Any,
+        ratings: npt.ArrayLike | None = None,
+        times: npt.ArrayLike | None = None,
+        *,
+        duplicates: str = "first",
+    ) -> Interactions:
+        """Build from aligned columns of external ids, one row an interaction, in any order.
+
+        Args:
+            users: external user ids (int or str; array, list or Arrow column).
+            items: external item ids.
+            ratings: one finite number a row, or None.
+            times: one integer a row, or None.
+            duplicates: which row stands for a pair that occurs more than once: the ``"first"`` in row order,
+                or the ``"last"``: the one with the latest time (the last in row order where times are equal
+                or absent).
+
+        Raises:
+            DataError: lengths differ, an id is missing or no id, a rating is not finite, a time is no
+                integer.
+        """
+        user_ids, user_codes = Ids.from_values(users, name="users")
+        item_ids, item_codes = Ids.from_values(items, name="items")
+        return cls.from_codes(
+            user_ids, item_ids, user_codes, item_codes, ratings, times, duplicates=duplicates
+        )
+
+    @classmethod
+    def from_codes(
+        cls,
+        user_ids: Ids,
+        item_ids: Ids,
+        user_codes: npt.NDArray[np.integer],
+        item_codes: npt.NDArray[np.integer],
+        ratings: npt.ArrayLike | None = None,
+        times: npt.ArrayLike | None = None,
+        *,
+        duplicates: str = "first",
+    ) -> Interactions:
+        """Build from internal numbers: as ``from_pairs``, with the catalogues given.
+
+        Raises:
+            DataError: as ``from_pairs``.
+        """
+        last = choose("duplicates", duplicates, {"first": False, "last": True})
+        n = len(user_codes)
+        rating_column = None if ratings is None else _finite(ratings, n)
+        time_column = None if times is None else _whole(times, n)
+        if len(item_codes) != n:
+            raise DataError(f"users and items must have one length (got {n} and {len(item_codes)})")
+        if len(item_ids) > np.iinfo(np.int32).max:
+            raise DataError(f"at most {np.iinfo(np.int32).max} items are supported (got {len(item_ids)})")
+        width = max(len(item_ids), 1)
+        keys = user_codes.astype(np.int64)  # one number a pair; sorting it sorts rows and items at once
+        keys *= width
+        keys += item_codes
+        if rating_column is None and time_column is None:
+            if (keys[1:] <= keys[:-1]).any():
+                keys.sort()
+                keys = keys[_changes(keys)]
+        else:
+            keys, chosen = _one_a_pair(keys, time_column, last)
+            rating_column = None if rating_column is None else rating_column[chosen]
+            time_column = None if time_column is None else time_column[chosen]
+        indptr = np.searchsorted(keys, np.arange(len(user_ids) + 1, dtype=np.int64) * width)
+        keys %= width
+        return cls(user_ids, item_ids, indptr, keys.astype(np.int32), rating_column, time_column)
+
+    @property
+    def n_users(self) -> int:
+        """Users in the catalogue."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Items in the catalogue."""
+        return len(self.item_ids)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        return f"Interactions({self.n_users:,} users, {self.n_items:,} items, {len(self):,} interactions)"
+
+    @cached_property
+    def matrix(self) -> sparse.csr_matrix:
+        """Ones where a user has interacted with an item: ``(n_users, n_items)`` float32."""
+        shape = (self.n_users, self.n_items)
+        return sparse.csr_matrix((np.ones(len(self), np.float32), self.indices, self.indptr), shape=shape)
+
+    @property
+    def rows(self) -> Int64s:
+        """The user number of each interaction, aligned with ``indices``."""
+        return np.repeat(np.arange(self.n_users), np.diff(self.indptr))
+
+    def row(self, user: int) -> Int32s:
+        """The items of one user number, ascending."""
+        return self.indices[self.indptr[user] : self.indptr[user + 1]]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over ids and pairs: equal for equal data, whatever the file format and the order of
+        rows."""
+        digest = hashlib.sha256()
+        for part in (
+            *self.user_ids.to_arrays().values(),
+            *self.item_ids.to_arrays().values(),
+            self.indptr,
+            self.indices,
+        ):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(np.ascontiguousarray(part.astype(part.dtype.newbyteorder("<"), copy=False)).data)
+        return digest.hexdigest()
+
+    def stats(self) -> dict[str, float | int | dict[str, float | int]]:
+        """Counts of the data, ready for JSON.
+
+        ``density`` is interactions / (users · items); ``popularity_gini`` is 0 where all items are equally
+        popular and tends to 1 where a few items have all interactions.
+        """
+        per_user, per_item = np.diff(self.indptr), np.bincount(self.indices, minlength=self.n_items)
+        cells = self.n_users * self.n_items
+        return {
+            "users": self.n_users,
+            "items": self.n_items,
+            "interactions": len(self),
+            "density": len(self) / cells if cells else 0.0,
+            "per_user": _summary(per_user),
+            "per_item": _summary(per_item),
+            "popularity_gini": _gini(per_item),
+        }
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> Interactions:
+        """The interactions where ``mask``, ``(interactions,)`` bool, is set; the catalogues stay as they are.
+
+        Raises:
+            ArgumentError: ``mask`` has another shape or type.
+        """
+        if mask.shape != self.indices.shape or mask.dtype != np.bool_:
+            raise ArgumentError(f"mask must be ({len(self)},) bool (got {mask.shape} {mask.dtype})")
+        kept = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(mask, out=kept[1:])
+        return replace(
+            self,
+            indptr=kept[self.indptr],
+            indices=self.indices[mask],
+            ratings=None if self.ratings is None else self.ratings[mask],
+            times=None if self.times is None else self.times[mask],
+        )
+
+    def encode_like(self, train: Interactions) -> tuple[Interactions, Dropped]:
+        """These interactions in the user and item numbers of ``train``, and what had to be left out for it.
+
+        Titles and genres are those of ``train``.
+        """
+        users = train.user_ids.encode(self.user_ids.values, on_unknown="mark")
+        items = train.item_ids.encode(self.item_ids.values, on_unknown="mark")
+        rows = self.rows
+        known = (users[rows] >= 0) & (items[self.indices] >= 0)
+        encoded = Interactions.from_codes(
+            train.user_ids,
+            train.item_ids,
+            users[rows[known]],
+            items[self.indices[known]],
+            None if self.ratings is None else self.ratings[known],
+            None if self.times is None else self.times[known],
+        )
+        seen_users, seen_items = (
+            np.diff(self.indptr) > 0,
+            np.bincount(self.indices, minlength=self.n_items) > 0,
+        )
+        dropped = Dropped(
+            int((seen_users & (users < 0)).sum()), int((seen_items & (items < 0)).sum()), int((~known).sum())
+        )
+        return replace(encoded, titles=train.titles, genres=train.genres), dropped
+
+    def k_core(self, user_k: int, item_k: int) -> tuple[Interactions, CoreReport]:
+        """The largest part in which every user has ``user_k`` interactions and every item ``item_k``, at
+        least.
+
+        Users and items that fall short are removed in rounds until none does; the catalogues shrink with
+        them.
+
+        Raises:
+            ArgumentError: a bound is no positive integer.
+            DataError: nothing is left.
+        """
+        user_k, item_k = positive_int("user_k", user_k), positive_int("item_k", item_k)
+        rows, kept, rounds = self.rows, np.ones(len(self), np.bool_), 0
+        while True:
+            users = np.bincount(rows[kept], minlength=self.n_users) >= user_k
+            items = np.bincount(self.indices[kept], minlength=self.n_items) >= item_k
+            still = users[rows] & items[self.indices] & kept
+            if still.sum() == kept.sum():
+                break
+            kept, rounds = still, rounds + 1
+        if not kept.any():
+            raise DataError(
+                f"no interactions are left of {len(self)} in the core of user_k={user_k}, item_k={item_k}"
+            )
+        part = self.select(kept)
+        return part.without_empty(), CoreReport(
+            int((~users).sum()), int((~items).sum()), len(self) - len(part), rounds
+        )
+
+    def without_empty(self) -> Interactions:
+        """The same interactions over smaller catalogues: only users and items that have any."""
+        users = np.flatnonzero(np.diff(self.indptr))
+        items = np.flatnonzero(np.bincount(self.indices, minlength=self.n_items))
+        number = np.full(self.n_items, -1, np.int32)
+        number[items] = np.arange(len(items), dtype=np.int32)
+        return replace(
+            self,
+            user_ids=self.user_ids.take(users),
+            item_ids=self.item_ids.take(items),
+            indptr=np.append(self.indptr[users], len(self)).astype(np.int64),
+            indices=number[self.indices],
+            titles=None if self.titles is None else [self.titles[i] for i in items.tolist()],
+            genres=None if self.genres is None else [self.genres[i] for i in items.tolist()],
+        )
+
+
+def _changes(keys: Int64s) -> npt.NDArray[np.bool_]:
+    """Where a sorted column differs from the row before."""
+    changes = np.ones(len(keys), np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=changes[1:])
+    return changes
+
+
+def _one_a_pair(keys: Int64s, times: Int64s | None, last: bool) -> tuple[Int64s, Int64s]:
+    """Sorted distinct keys, and the row that stands for each."""
+    by_time = last and times is not None
+    order = np.lexsort((times, keys)) if by_time else np.argsort(keys, kind="stable")
+    keys = keys[order]
+    changes = _changes(keys)
+    chosen = np.append(changes[1:], True)[: len(keys)] if last else changes
+    return keys[changes], order[chosen]
+
+
+def _finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
+    column = np.asarray(ratings)
+    if column.shape != (n,):
+        raise DataError(f"ratings must have one value a row, shape ({n},) (got {column.shape})")
+    if column.dtype.kind not in "fiu":
+        raise DataError(f"ratings must be numbers (got dtype {column.dtype})")
+    column = column.astype(np.float32, copy=False)
+    if not np.isfinite(column).all():
+        row = int(np.flatnonzero(~np.isfinite(column))[0])
+        raise DataError(f"ratings must be finite (row {row} is {column[row]})")
+    return column
+
+
+def _whole(times: npt.ArrayLike, n: int) -> Int64s:
+    column = np.asarray(times)
+    if column.shape != (n,):
+        raise DataError(f"times must have one value a row, shape ({n},) (got {column.shape})")
+    if column.dtype.kind not in "iu":
+        raise DataError(f"times must be integers (got dtype {column.dtype})")
+    return column.astype(np.int64, copy=False)
+
+
+def _summary(counts: Int64s) -> dict[str, float | int]:
+    if not len(counts):
+        return {"mean": 0.0, "median": 0.0, "min": 0, "max": 0}
+    return {
+        "mean": float(counts.mean()),
+        "median": float(np.median(counts)),
+        "min": int(counts.min()),
+        "max": int(counts.max()),
+    }
+
+
+def _gini(counts: Int64s) -> float:
+    """``G = Σ_i (2 i − n − 1) x_(i) / (n Σ x)`` over the ascending counts ``x_(1) … x_(n)``."""
+    n, total = len(counts), int(counts.sum())
+    if not total:
+        return 0.0
+    return float(((2 * np.arange(1, n + 1) - n - 1) * np.sort(counts)).sum() / (n * total))
