@@ -17,16 +17,18 @@ import pyarrow.compute as pc
 
 from hashlgn.errors import ArgumentError, DataError, UnknownIdError, choose
 
-__all__ = ["Ids"]
+__all__ = ["Ids", "factorise_ints", "factorise_strings"]
 
 Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
 _SHOWN = 5  # how many unknown ids an error names
 
 
 @dataclass(frozen=True)
 class _Column:
     """A column of external ids by kind: the integers, the strings, and where a column mixes both, which rows
-    are integers."""
+    are integers.
+    """
 
     ints: Int64s
     strings: pa.Array  # large_string
@@ -88,9 +90,11 @@ class Ids:
             DataError: a value is missing, is no id (bool, bytes, a fraction …) or does not fit into 64 bits.
         """
         column = _column(values, name)
-        ints, of_ints = _factorise_ints(column.ints)
-        strings, of_strings = _factorise_strings(column.strings)
-        return cls(ints, strings), column.merge(of_ints, of_strings + len(ints))
+        ints, of_ints = factorise_ints([column.ints])
+        strings, of_strings = factorise_strings([column.strings.dictionary_encode()])
+        return cls(ints, strings), column.merge(
+            of_ints.astype(np.int64), of_strings.astype(np.int64) + len(ints)
+        )
 
     @classmethod
     def range(cls, n: int) -> Ids:
@@ -256,24 +260,53 @@ def _twin(value: int | str) -> int | str | None:
     return number if str(number) == value and -(2**63) <= number < 2**63 else None
 
 
-def _factorise_ints(values: Int64s) -> tuple[Int64s, Int64s]:
-    if not len(values):
-        return values, np.empty(0, np.int64)
-    low, high = int(values.min()), int(values.max())
-    if high - low > 4 * len(values) + 1_000_000:
-        unique, codes = np.unique(values, return_inverse=True)
-        return unique, codes.astype(np.int64, copy=False)
-    present = np.zeros(high - low + 1, np.bool_)  # a dense range is ranked by marking, without a sort
-    present[values - low] = True
-    return np.flatnonzero(present) + low, (np.cumsum(present) - 1)[values - low]
+def factorise_ints(chunks: list[npt.NDArray[np.integer]]) -> tuple[Int64s, Int32s]:
+    """The distinct integers of a column in chunks, ascending, and the rank of every row.
+
+    Empties ``chunks`` on the way, so that a long column is never held twice.
+    """
+    filled = [chunk for chunk in chunks if len(chunk)]
+    if not filled:
+        return np.empty(0, np.int64), np.empty(0, np.int32)
+    length, low, high = (
+        sum(map(len, filled)),
+        min(int(c.min()) for c in filled),
+        max(int(c.max()) for c in filled),
+    )
+    dense = high - low <= 4 * length + 1_000_000
+    if dense:  # ranked by marking, without a sort
+        present = np.zeros(high - low + 1, np.bool_)
+        for chunk in filled:
+            present[chunk.astype(np.int64) - low] = True
+        unique = np.flatnonzero(present) + low
+        rank = np.cumsum(present, dtype=np.int32)
+        rank -= 1
+    else:
+        unique = np.unique(np.concatenate([np.unique(chunk) for chunk in filled])).astype(np.int64)
+    codes, start = np.empty(length, np.int32), 0
+    del filled
+    while chunks:
+        values = chunks.pop(0).astype(np.int64)
+        stop = start + len(values)
+        codes[start:stop] = rank[values - low] if dense else np.searchsorted(unique, values)
+        start = stop
+    return unique, codes
 
 
-def _factorise_strings(values: pa.Array) -> tuple[pa.Array, Int64s]:
-    encoded = values.dictionary_encode()
-    order = pc.array_sort_indices(encoded.dictionary)
-    rank = np.empty(len(order), np.int64)
-    rank[order.to_numpy()] = np.arange(len(order))
-    return encoded.dictionary.take(order), rank[encoded.indices.to_numpy()]
+def factorise_strings(chunks: list[pa.DictionaryArray]) -> tuple[pa.Array, Int32s]:
+    """The distinct strings of a dictionary-encoded column in chunks, ascending, and the rank of every row.
+
+    Empties ``chunks`` on the way, so that a long column is never held twice.
+    """
+    if not chunks:
+        return pa.array([], pa.large_string()), np.empty(0, np.int32)
+    column = pa.chunked_array(chunks).unify_dictionaries()
+    chunks.clear()
+    texts = column.chunk(0).dictionary.cast(pa.large_string())
+    order = pc.array_sort_indices(texts)
+    rank = np.empty(len(order), np.int32)
+    rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    return texts.take(order), np.concatenate([rank[chunk.indices.to_numpy()] for chunk in column.chunks])
 
 
 def _column(values: Any, name: str) -> _Column:

@@ -210,7 +210,8 @@ class Interactions:
 
     def fingerprint(self) -> str:
         """SHA-256 over ids and pairs: equal for equal data, whatever the file format and the order of
-        rows."""
+        rows.
+        """
         digest = hashlib.sha256()
         for part in (
             *self.user_ids.to_arrays().values(),
@@ -339,8 +340,7 @@ def _changes(keys: Int64s) -> npt.NDArray[np.bool_]:
 
 def _one_a_pair(keys: Int64s, times: Int64s | None, last: bool) -> tuple[Int64s, Int64s]:
     """Sorted distinct keys, and the row that stands for each."""
-    by_time = last and times is not None
-    order = np.lexsort((times, keys)) if by_time else np.argsort(keys, kind="stable")
+    order = np.argsort(keys, kind="stable") if times is None or not last else np.lexsort((times, keys))
     keys = keys[order]
     changes = _changes(keys)
     chosen = np.append(changes[1:], True)[: len(keys)] if last else changes

@@ -1,0 +1,117 @@
+"""Cutting interactions into parts: plain functions that return (train, test) over the same catalogues.
+
+Every split takes whole numbers of interactions and loses none: the two parts are disjoint and together are
+the data. Randomness comes from an explicit seed alone. A split that is published as two files needs no
+function: read both and re-number the second with ``Interactions.encode_like``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.data.interactions import Interactions
+from hashlgn.errors import ArgumentError, DataError, positive_int
+
+__all__ = ["global_time", "leave_last", "random_ratio", "validation_slice"]
+
+Int64s = npt.NDArray[np.int64]
+Parts = tuple[Interactions, Interactions]
+
+
+def random_ratio(data: Interactions, test: float = 0.2, *, seed: int = 0) -> Parts:
+    """Hold out a random share of every user's interactions.
+
+    A user with n interactions gives ``round(test · n)`` of them (halves upwards) to the test part, but never
+    the last one left for training.
+
+    Raises:
+        ArgumentError: ``test`` is not between 0 and 1.
+    """
+    wanted = _per_user(data, _share("test", test))
+    draws = np.random.default_rng(seed).random(len(data))
+    return _hold_out(data, np.lexsort((draws, data.rows)), wanted)
+
+
+def leave_last(data: Interactions, n: int = 1) -> Parts:
+    """Hold out the latest ``n`` interactions of every user, as far as one is left for training.
+
+    Where times are equal, the item with the higher number counts as later.
+
+    Raises:
+        ArgumentError: ``n`` is no positive integer.
+        DataError: the data has no times.
+    """
+    n = positive_int("n", n)
+    latest_first = np.lexsort((-data.indices, -_times(data), data.rows))
+    return _hold_out(data, latest_first, np.minimum(n, np.maximum(np.diff(data.indptr) - 1, 0)))
+
+
+def global_time(data: Interactions, test: float = 0.2) -> Parts:
+    """Hold out everything from one moment on, the latest one that leaves at least a share ``test`` to the
+    test part.
+
+    Interactions of the same time stay together, so the share may be larger than asked. Users and items that
+    only occur after the moment have no training interactions; evaluation has to decide what to do with them.
+
+    Raises:
+        ArgumentError: ``test`` is not between 0 and 1.
+        DataError: the data has no times, or all of it would be held out.
+    """
+    share, times = _share("test", test), _times(data)
+    if not len(times):
+        raise DataError("global_time needs interactions (got none)")
+    place = len(times) - max(1, math.ceil(share * len(times)))
+    held_out = times >= np.partition(times, place)[place]
+    if held_out.all():
+        raise DataError(f"no moment leaves training data before it and a share of {share} after it")
+    return data.select(~held_out), data.select(held_out)
+
+
+def validation_slice(
+    train: Interactions, fraction: float = 0.1, *, seed: int = 0, max_users: int | None = None
+) -> Parts:
+    """Cut (fit, validation) from a training part: ``random_ratio``, of at most ``max_users`` users drawn at
+    random.
+
+    Raises:
+        ArgumentError: ``fraction`` is not between 0 and 1, or ``max_users`` no positive integer.
+    """
+    wanted = _per_user(train, _share("fraction", fraction))
+    rng = np.random.default_rng(seed)
+    if max_users is not None:
+        candidates = np.flatnonzero(wanted)
+        chosen = rng.permutation(candidates)[: positive_int("max_users", max_users)]
+        wanted[np.setdiff1d(candidates, chosen)] = 0
+    return _hold_out(train, np.lexsort((rng.random(len(train)), train.rows)), wanted)
+
+
+def _per_user(data: Interactions, share: float) -> Int64s:
+    """How many interactions every user gives away: a rounded share, but never all."""
+    counts = np.diff(data.indptr)
+    return np.minimum(np.floor(share * counts + 0.5).astype(np.int64), np.maximum(counts - 1, 0))
+
+
+def _hold_out(data: Interactions, order: Int64s, wanted: Int64s) -> Parts:
+    """Hold out the first ``wanted[u]`` interactions of every user u in an order that is sorted by user."""
+    place = np.arange(len(data)) - np.repeat(data.indptr[:-1], np.diff(data.indptr))
+    held_out = np.zeros(len(data), np.bool_)
+    held_out[order[place < np.repeat(wanted, np.diff(data.indptr))]] = True
+    return data.select(~held_out), data.select(held_out)
+
+
+def _share(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < 1:
+        raise ArgumentError(f"{name} must be a number between 0 and 1, both excluded (got {value!r})")
+    return float(value)
+
+
+def _times(data: Interactions) -> Int64s:
+    if data.times is None:
+        raise DataError(
+            "a split by time needs times (the data has none: name the column of times when reading)"
+        )
+    return data.times
