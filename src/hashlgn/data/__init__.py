@@ -2,9 +2,11 @@
 
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import CoreReport, Dropped, Interactions
+from hashlgn.data.readers import FORMATS, read_interactions
 from hashlgn.data.splits import global_time, leave_last, random_ratio, validation_slice
 
 __all__ = [
+    "FORMATS",
     "CoreReport",
     "Dropped",
     "Ids",
@@ -12,5 +14,6 @@ __all__ = [
     "global_time",
     "leave_last",
     "random_ratio",
+    "read_interactions",
     "validation_slice",
 ]

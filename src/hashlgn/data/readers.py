@@ -1,0 +1,256 @@
+"""Reading interactions: from files and folders in the usual formats, from data frames, from sparse
+matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from scipy import sparse
+
+from hashlgn.data.columns import Gather, Request, find_columns
+from hashlgn.data.ids import Ids
+from hashlgn.data.interactions import Interactions
+from hashlgn.data.movielens import RATINGS, read_movielens, read_movies, with_shifted_movies
+from hashlgn.data.text import is_ragged, read_delimited, read_ragged
+from hashlgn.errors import ArgumentError, DataError, choose
+
+__all__ = ["FORMATS", "Format", "read_interactions"]
+
+_TEXT = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".gz", ".bz2", ".zst", ".lz4")
+_PARTS = {"train": ("train.txt",), "test": ("test.txt",), "all": ("train.txt", "test.txt")}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way in which interactions lie on disk.
+
+    Attributes:
+        read: reads a file or folder of this format.
+        fits: whether a file or folder looks like it.
+        looks_for: what ``fits`` looks for, in words.
+        general: whether a more special format goes before where both fit.
+    """
+
+    read: Callable[[Path, Request], Interactions]
+    fits: Callable[[Path], bool]
+    looks_for: str
+    general: bool = False
+
+
+def read_interactions(
+    source: Any,
+    *,
+    format: str | None = None,
+    part: str = "train",
+    user: str | int | None = None,
+    item: str | int | None = None,
+    rating: str | int | None = None,
+    time: str | int | None = None,
+    min_rating: float | None = None,
+    duplicates: str = "first",
+    k_core: int | tuple[int, int] | None = None,
+    id_type: str = "auto",
+    delimiter: str | None = None,
+) -> Interactions:
+    """Read interactions.
+
+    Columns are found by their usual names (``user``, ``user_id``, ``userId``, ``item``, ``movieId``,
+    ``rating``, ``timestamp`` …), or are named by ``user``, ``item``, ``rating`` and ``time``. A delimited
+    file has a header if its first line holds a usual name of users or items, or if a column is given by name.
+    Otherwise, if the first line holds any number, it is data, and its 2 to 4 columns are user, item, rating,
+    time; columns given by position, from 0, also mean that there is no header.
+
+    A column of ids is integers where every value is one (``007`` is then 7), else strings, all of it;
+    ``id_type="str"`` keeps everything as written. Times are whole numbers in the file's own unit (fractions
+    are cut off); dates become microseconds since 1970.
+
+    Args:
+        source: path of a file or folder; a pandas, Polars or Arrow table, or anything else with the Arrow
+            interface; or a SciPy sparse matrix, ``(n_users, n_items)``, whose stored non-zero entries are
+            interactions.
+        format: a key of ``FORMATS``; found out where None.
+        part: of a data set that is published as two files: ``"train"``, ``"test"`` or ``"all"``.
+        user: the column of users, by name or position.
+        item: the column of items.
+        rating: the column of ratings.
+        time: the column of times.
+        min_rating: only interactions rated at least so high count.
+        duplicates: which row stands for a repeated pair: the ``"first"`` in order, or the ``"last"`` in time.
+        k_core: keep the part in which every user and every item has this many interactions; a tuple for users
+            and items.
+        id_type: ``"auto"``, ``"int"`` or ``"str"``.
+        delimiter: of a delimited file, one character or ``"::"``; found out where None.
+
+    Raises:
+        DataError: the source cannot be read, or nothing is left; with file and line where they are known.
+        ArgumentError: an argument breaks its rule.
+    """
+    choose("part", part, _PARTS)
+    choose("duplicates", duplicates, {"first": None, "last": None})
+    choose("id_type", id_type, {"auto": None, "int": None, "str": None})
+    if min_rating is not None and not np.isfinite(min_rating):
+        raise ArgumentError(f"min_rating must be a finite number (got {min_rating})")
+    request = Request(part, user, item, rating, time, min_rating, duplicates, id_type, delimiter)
+    if isinstance(source, str | Path):
+        data = _read_path(Path(source).expanduser(), format, request)
+    elif format is not None:
+        raise ArgumentError(
+            f"format is for files and folders (got {format!r} with a {type(source).__name__})"
+        )
+    elif sparse.issparse(source):
+        data = _read_sparse(source, request)
+    elif isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "__arrow_c_stream__"):
+        data = _read_table(source, request)
+    else:
+        raise ArgumentError(
+            "source must be a path, a table with the Arrow interface (pandas 2.2, Polars, Arrow) or a sparse matrix "
+            f"(got {type(source).__name__})"
+        )
+    if k_core is None:
+        return data
+    user_k, item_k = k_core if isinstance(k_core, tuple) else (k_core, k_core)
+    return data.k_core(user_k, item_k)[0]
+
+
+def _read_path(path: Path, format: str | None, request: Request) -> Interactions:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    try:
+        name = _detect(path) if format is None else format
+        chosen: Format = choose("format", name, FORMATS)
+        if format is not None and path.is_dir() and not chosen.fits(path):
+            raise DataError(f"{path}: no {format} data here; looked for {chosen.looks_for}")
+        if request.part != "train" and name != "lightgcn":
+            raise ArgumentError(
+                f"part={request.part!r} needs the format 'lightgcn', published in parts (got {name!r})"
+            )
+        return chosen.read(path, request)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _detect(path: Path) -> str:
+    fits = [name for name, format in FORMATS.items() if format.fits(path)]
+    special = [name for name in fits if not FORMATS[name].general] or fits
+    if len(special) == 1:
+        return special[0]
+    if special:
+        raise DataError(f"{path}: several formats fit ({', '.join(special)}); choose one with format=")
+    looked = "; ".join(f"{name}: {format.looks_for}" for name, format in FORMATS.items())
+    raise DataError(f"{path}: no known format. Looked for {looked}")
+
+
+def _read_lightgcn(path: Path, request: Request) -> Interactions:
+    if path.is_file():
+        return read_ragged([path], request)
+    paths = [path / name for name in _PARTS[request.part]]
+    absent = [p.name for p in paths if not p.is_file()]
+    if absent:
+        raise DataError(f"{path}: part={request.part!r} needs {' and '.join(absent)} in the folder")
+    data = read_ragged(paths, request)
+    movies = read_movies(path)
+    if movies is None:
+        return data
+    everything = [path / name for name in _PARTS["all"] if (path / name).is_file()]
+    items = read_ragged(everything, replace(request, id_type="int")).item_ids.ints
+    return with_shifted_movies(data, movies, items)
+
+
+def _read_recbole(path: Path, request: Request) -> Interactions:
+    file = path if path.is_file() else next(path.glob("*.inter"))
+    return read_delimited(file, replace(request, delimiter=request.delimiter or "\t"))
+
+
+def _read_csv(path: Path, request: Request) -> Interactions:
+    return read_delimited(path if path.is_file() else _only(path, (".csv", ".tsv")), request)
+
+
+def _read_parquet(path: Path, request: Request) -> Interactions:
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    gather = Gather(request, str(path), lambda row: f"row {row}")
+    for file in files:
+        try:
+            parquet = pyarrow.parquet.ParquetFile(file)
+            names = parquet.schema_arrow.names
+            columns = find_columns(names, request, str(file))
+            for batch in parquet.iter_batches(columns=[names[i] for i in columns.values()]):
+                gather.add({role: batch.column(names[place]) for role, place in columns.items()})
+        except pa.ArrowException as error:
+            raise DataError(f"{file}: cannot be read as Parquet: {error}") from error
+    return gather.finish()
+
+
+def _read_table(source: Any, request: Request) -> Interactions:
+    where = f"the {type(source).__name__} given"
+    try:
+        table = pa.table(source)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"{where}: a column mixes types: {error}") from error
+    columns = find_columns(table.column_names, request, where)
+    gather = Gather(request, where, lambda row: f"row {row}")
+    for batch in table.select(list(columns.values())).to_batches(max_chunksize=1 << 20):
+        gather.add(dict(zip(columns, batch.columns, strict=True)))
+    return gather.finish()
+
+
+def _read_sparse(source: Any, request: Request) -> Interactions:
+    if request.names() or request.id_type == "str":
+        raise ArgumentError("a sparse matrix has no columns to name, and its ids are integers")
+    entries = sparse.coo_array(source)
+    values = entries.data.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(f"the matrix given: entries must be finite (got {values[~np.isfinite(values)][0]})")
+    keep = (values != 0) if request.min_rating is None else (values != 0) & (values >= request.min_rating)
+    if not keep.any():
+        raise DataError("the matrix given: no interactions (no non-zero entry, or none reaches min_rating)")
+    users, items = (axis[keep] for axis in entries.coords)
+    catalogues = (Ids.range(n) for n in entries.shape)
+    return Interactions.from_codes(*catalogues, users, items, values[keep], duplicates=request.duplicates)
+
+
+def _only(folder: Path, suffixes: tuple[str, ...]) -> Path:
+    return next(p for p in sorted(folder.iterdir()) if p.suffix in suffixes)
+
+
+def _count(folder: Path, suffixes: tuple[str, ...]) -> int:
+    return sum(p.suffix in suffixes for p in folder.iterdir()) if folder.is_dir() else 0
+
+
+FORMATS: dict[str, Format] = {
+    "lightgcn": Format(
+        _read_lightgcn,
+        lambda path: (
+            (path / "train.txt").is_file() or (path.is_file() and path.suffix == ".txt" and is_ragged(path))
+        ),
+        "train.txt (and test.txt), or a .txt file with lines of integers of different lengths",
+    ),
+    "movielens": Format(
+        read_movielens,
+        lambda path: any((path / name).is_file() for name in RATINGS),
+        f"a folder with {', '.join(RATINGS)}",
+    ),
+    "recbole": Format(
+        _read_recbole,
+        lambda path: path.suffix == ".inter" if path.is_file() else _count(path, (".inter",)) == 1,
+        "one .inter file",
+    ),
+    "parquet": Format(
+        _read_parquet,
+        lambda path: path.suffix == ".parquet" if path.is_file() else _count(path, (".parquet",)) > 0,
+        "a .parquet file, or a folder of them",
+        general=True,
+    ),
+    "csv": Format(
+        _read_csv,
+        lambda path: path.suffix in _TEXT if path.is_file() else _count(path, (".csv", ".tsv")) == 1,
+        f"a delimited file ({', '.join(_TEXT)}), or a folder with one .csv or .tsv",
+        general=True,
+    ),
+}
