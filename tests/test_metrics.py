@@ -176,9 +176,7 @@ def test_a_perfect_ranking_scores_one(case, k):
 def test_batches_join_to_the_whole(case, k, data):
     answers, truths = case
     split = data.draw(st.integers(0, len(answers)))
-    joined = Judged.concatenate(
-        [judge(answers[:split], truths[:split]), judge(answers[split:], truths[split:])]
-    )
+    joined = Judged.concatenate([judge(answers[:split], truths[:split]), judge(answers[split:], truths[split:])])
     whole = judge(answers, truths)
     for name, metric in METRICS.items():
         np.testing.assert_array_equal(metric(joined, k), metric(whole, k), err_msg=name)
@@ -192,9 +190,7 @@ def test_agrees_with_ranx():
     answers = [rng.permutation(n_items)[:8].tolist() for _ in range(30)]
     truths = [set(rng.permutation(n_items)[: rng.integers(1, 12)].tolist()) for _ in range(30)]
     qrels = ranx.Qrels({str(u): {str(i): 1 for i in truth} for u, truth in enumerate(truths)})
-    run = ranx.Run(
-        {str(u): {str(i): 1.0 - j / 100 for j, i in enumerate(row)} for u, row in enumerate(answers)}
-    )
+    run = ranx.Run({str(u): {str(i): 1.0 - j / 100 for j, i in enumerate(row)} for u, row in enumerate(answers)})
     names = {"precision": "precision", "recall": "recall", "f1": "f1", "ndcg": "ndcg", "mrr": "mrr"}
     names["hit_rate"] = "hit_rate"
     theirs = ranx.evaluate(qrels, run, [f"{name}@{k}" for name in [*names.values(), "map"]])

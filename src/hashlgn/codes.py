@@ -1,8 +1,8 @@
 """Binary codes: ``(n, bits)`` of ±1, packed to ``(n, bits / 8)`` bytes, read as ``(n, bits / 4)`` words.
 
 Bit ``j`` of a code is +1 or −1; packed, it is bit ``j % 8`` of byte ``j // 8`` (least significant first), set for +1.
-Word ``m`` holds the bits ``4m … 4m + 3``, the first of them least significant: byte ``i`` is word ``2i`` in its low half
-and word ``2i + 1`` in its high half. This is also the order of Faiss's 4-bit product quantisers.
+Word ``m`` holds the bits ``4m … 4m + 3``, the first of them least significant: byte ``i`` is word ``2i`` in its low
+half and word ``2i + 1`` in its high half. This is also the order of Faiss's 4-bit product quantisers.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ def unpack_words(packed: Bytes) -> Bytes:
 def hamming(a: Bytes, b: Bytes) -> npt.NDArray[np.int64]:
     """Hamming distances in bits between packed codes, ``(n, bytes)`` and ``(m, bytes)`` → ``(n, m)``."""
     different = a[:, None, :] ^ b[None, :, :]
-    return np.bitwise_count(different).sum(axis=2, dtype=np.int64) if hasattr(np, "bitwise_count") else (
-        np.unpackbits(different, axis=2).sum(axis=2, dtype=np.int64)
+    return (
+        np.bitwise_count(different).sum(axis=2, dtype=np.int64)
+        if hasattr(np, "bitwise_count")
+        else (np.unpackbits(different, axis=2).sum(axis=2, dtype=np.int64))
     )

@@ -59,7 +59,13 @@ class Exclusion:
             return cls(n_items, banned=banned)
         indptr = np.ascontiguousarray(seen[0], np.int64)
         indices = _item_numbers("seen", seen[1], n_items)
-        if indptr.ndim != 1 or not len(indptr) or indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
+        if (
+            indptr.ndim != 1
+            or not len(indptr)
+            or indptr[0] != 0
+            or indptr[-1] != len(indices)
+            or (np.diff(indptr) < 0).any()
+        ):
             raise ArgumentError("seen must be (indptr, indices) in compressed-row form, indptr from 0 to len(indices)")
         rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         keys = rows * n_items + indices
@@ -101,7 +107,9 @@ def _item_numbers(name: str, values: Iterable[int] | Ids, n_items: int) -> npt.N
     if array.size == 0:
         return np.empty(0, np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ArgumentError(f"{name} must be a flat list of item numbers (got dtype {array.dtype}, shape {array.shape})")
+        raise ArgumentError(
+            f"{name} must be a flat list of item numbers (got dtype {array.dtype}, shape {array.shape})"
+        )
     if array.min() < 0 or array.max() >= n_items:
         bad = array[(array < 0) | (array >= n_items)][0]
         raise ArgumentError(f"{name} must hold item numbers in 0 … {n_items - 1} (got {bad})")

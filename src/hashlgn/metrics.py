@@ -101,9 +101,7 @@ class Judged:
             raise ArgumentError(f"truth_indptr must have {q} rows, one an answer (got {len(relevant)})")
         if (relevant == 0).any():
             row = int(np.flatnonzero(relevant == 0)[0])
-            raise ArgumentError(
-                f"every user must have a relevant item; leave the others out (row {row} has none)"
-            )
+            raise ArgumentError(f"every user must have a relevant item; leave the others out (row {row} has none)")
 
         n_items = int(max(answers.max(initial=-1), truth.max(initial=-1))) + 1
         if q * n_items >= 2**63:
@@ -226,9 +224,7 @@ def average_precision(judged: Judged, k: int | None = None) -> Floats:
     give less where ``|T| > K``.
     """
     first = np.searchsorted(judged.rows, np.arange(len(judged)))
-    ordinal = (
-        np.arange(len(judged.rows)) - first[judged.rows] + 1
-    )  # 1 for a user's first hit, 2 for the second, …
+    ordinal = np.arange(len(judged.rows)) - first[judged.rows] + 1  # 1 for a user's first hit, 2 for the second, …
     within = judged.ranks < judged.cut(k)[judged.rows]
     precisions = ordinal / (judged.ranks + 1)
     total = _totals(judged.rows[within], precisions[within], len(judged))
@@ -250,8 +246,7 @@ def hit_rate(judged: Judged, k: int | None = None) -> Floats:
 
 def answer_size(judged: Judged, k: int | None = None) -> Floats:
     """Number of items answered, at most K."""
-    sizes: Floats = np.minimum(judged.sizes, judged.cut(k)).astype(np.float64)
-    return sizes
+    return np.asarray(np.minimum(judged.sizes, judged.cut(k)), np.float64)
 
 
 def empty(judged: Judged, k: int | None = None) -> Floats:
@@ -364,9 +359,7 @@ def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Floats:
 def _values(name: str, values: npt.ArrayLike) -> Floats:
     array = np.asarray(values)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "fiub" or not np.isfinite(array).all():
-        raise ArgumentError(
-            f"{name} must be a flat array of finite numbers, one a user (got {_shown(array)})"
-        )
+        raise ArgumentError(f"{name} must be a flat array of finite numbers, one a user (got {_shown(array)})")
     return array.astype(np.float64)
 
 

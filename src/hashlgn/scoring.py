@@ -6,8 +6,8 @@ either float vectors, scored ``f · o``, or packed codes, scored
     score(f, i) = scale_i · f · g(c_i) = scale_i · Σ_m T[m, word_im],        T = decoder.tables(f), shape (M, 16)
 
 because every decoder here is a sum over the 4-bit words of a code (``scale_i`` is 1 where items carry none). The sum is
-taken over float32 tables in float64 and rounded to float32 once, at the end: that is *the* score, and every searcher over
-codes returns exactly these numbers, ordered by (score descending, item ascending).
+taken over float32 tables in float64 and rounded to float32 once, at the end: that is *the* score, and every searcher
+over codes returns exactly these numbers, ordered by (score descending, item ascending).
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ import numpy.typing as npt
 from hashlgn.codes import Bytes, unpack_signs, unpack_words
 from hashlgn.errors import ArgumentError
 
-__all__ = ["CodebookDecoder", "CodedItems", "Decoder", "FloatItems", "FoldIn", "Items", "ReweightDecoder", "word_scores"]
+__all__ = [
+    "CodebookDecoder",
+    "CodedItems",
+    "Decoder",
+    "FloatItems",
+    "FoldIn",
+    "Items",
+    "ReweightDecoder",
+    "word_scores",
+]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -208,8 +217,8 @@ def word_scores(table: Floats, words: Bytes, scale: npt.NDArray[np.float16] | No
 class FoldIn:
     """Queries for users who were not in training, from their history alone, by the encoder's own propagation rule.
 
-    A user with history H and no embedding of their own has ``q = |H|^-1/2 Σ_{i∈H} p_i``, where ``p_i`` gathers what item i
-    sends along an edge in every layer. Compression ``f`` follows: affine layers with ReLU between them.
+    A user with history H and no embedding of their own has ``q = |H|^-1/2 Σ_{i∈H} p_i``, where ``p_i`` gathers what
+    item i sends along an edge in every layer. Compression ``f`` follows: affine layers with ReLU between them.
 
     Attributes:
         item_vectors: ``p``, ``(n_items, dim)``.

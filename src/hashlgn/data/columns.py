@@ -18,14 +18,38 @@ from hashlgn.errors import DataError
 
 __all__ = ["ALIASES", "ROLES", "Gather", "Request", "find_columns", "has_alias"]
 
-# Names as they remain without case, punctuation and type suffix: "userId" and "user_id:token" become "userid".
+# Names without case, punctuation and type suffix: "userId" and "user_id:token" become "userid".
 ALIASES = {
-    "user": set(["user", "userid", "uid", "users", "username", "customer", "customerid", "visitorid", "reviewerid"]),
-    "item": set(
-        ["item", "itemid", "iid", "items", "movie", "movieid", "product", "productid", "book", "bookid", "asin", "track", "trackid", "song", "songid", "artist", "artistid", "business", "businessid", "article", "articleid"]
-    ),
-    "rating": set(["rating", "ratings", "stars", "score"]),
-    "time": set(["timestamp", "time", "ts", "datetime", "date"]),
+    "user": {
+        "user",
+        "userid",
+        "uid",
+        "users",
+        "username",
+        "customer",
+        "customerid",
+        "visitorid",
+        "reviewerid",
+    },
+    "item": {
+        *(
+            "item",
+            "itemid",
+            "iid",
+            "items",
+            "movie",
+            "movieid",
+            "product",
+            "productid",
+            "book",
+            "bookid",
+            "asin",
+        ),
+        *("track", "trackid", "song", "songid", "artist", "artistid", "business", "businessid", "article"),
+        "articleid",
+    },
+    "rating": {"rating", "ratings", "stars", "score"},
+    "time": {"timestamp", "time", "ts", "datetime", "date"},
 }
 ROLES = tuple(ALIASES)
 
@@ -122,8 +146,7 @@ class Gather:
                 raise DataError(f"{self.where}: min_rating needs a column of ratings (name it with rating=)")
             keep = columns["rating"] >= low
             columns = {
-                role: c.filter(pa.array(keep)) if isinstance(c, pa.Array) else c[keep]
-                for role, c in columns.items()
+                role: c.filter(pa.array(keep)) if isinstance(c, pa.Array) else c[keep] for role, c in columns.items()
             }
         self.kept += len(columns["user"])
         for role, column in columns.items():
@@ -138,9 +161,7 @@ class Gather:
         if not self.rows:
             raise DataError(f"{self.where}: no interactions (only a header, or nothing at all)")
         if not self.kept:
-            raise DataError(
-                f"{self.where}: none of {self.rows} ratings reaches min_rating ({self.request.min_rating})"
-            )
+            raise DataError(f"{self.where}: none of {self.rows} ratings reaches min_rating ({self.request.min_rating})")
         user_ids, users = _factorise(self.chunks["user"])
         item_ids, items = _factorise(self.chunks["item"])
         ratings, times = (_joined(self.chunks[role]) for role in ("rating", "time"))
@@ -167,11 +188,7 @@ class Gather:
             self._refuse(role, array, pc.invert(pc.equal(pc.floor(array), array)), "an integer or a string")
             self._refuse(role, array, pc.greater(pc.abs(array), 2.0**53), "at most 2^53, as a float")
             array, kind = array.cast(pa.int64()), pa.int64()
-        if (
-            pa.types.is_integer(kind)
-            and not pa.types.is_dictionary(array.type)
-            and self.request.id_type != "str"
-        ):
+        if pa.types.is_integer(kind) and not pa.types.is_dictionary(array.type) and self.request.id_type != "str":
             if kind == pa.uint64():
                 self._refuse(role, array, pc.greater_equal(array, 2**63), "an integer of 64 signed bits")
             values = array.to_numpy(zero_copy_only=False)
@@ -180,9 +197,7 @@ class Gather:
         if not (pa.types.is_integer(kind) or _is_text(kind)):
             raise DataError(f"{self.where}: the {role} must be an integer or a string (got {kind})")
         if self.request.id_type == "int":
-            raise DataError(
-                f"{self.where}: the {role} must be an integer, as id_type='int' says (got {kind})"
-            )
+            raise DataError(f"{self.where}: the {role} must be an integer, as id_type='int' says (got {kind})")
         if pa.types.is_dictionary(array.type) and kind == pa.string():
             return array
         return array.cast(pa.string()).dictionary_encode()
@@ -195,9 +210,7 @@ class Gather:
 
     def _times(self, array: pa.Array) -> npt.NDArray[np.int64]:
         if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
-            array = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)), safe=False).cast(
-                pa.int64()
-            )
+            array = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)), safe=False).cast(pa.int64())
         if pa.types.is_floating(array.type):
             self._refuse("time", array, pc.invert(pc.is_finite(array)), "finite")
             array = pc.floor(array).cast(pa.int64(), safe=False)
@@ -211,9 +224,7 @@ class Gather:
         if len(rows):
             row = int(rows[0])
             value = array[row].as_py()
-            raise DataError(
-                f"{self.where}: the {role} must be {rule} (got {value!r}, {self.place(self.rows + row)})"
-            )
+            raise DataError(f"{self.where}: the {role} must be {rule} (got {value!r}, {self.place(self.rows + row)})")
 
 
 def _is_text(kind: pa.DataType) -> bool:

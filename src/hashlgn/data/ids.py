@@ -92,9 +92,7 @@ class Ids:
         column = _column(values, name)
         ints, of_ints = factorise_ints([column.ints])
         strings, of_strings = factorise_strings([column.strings.dictionary_encode()])
-        return cls(ints, strings), column.merge(
-            of_ints.astype(np.int64), of_strings.astype(np.int64) + len(ints)
-        )
+        return cls(ints, strings), column.merge(of_ints.astype(np.int64), of_strings.astype(np.int64) + len(ints))
 
     @classmethod
     def range(cls, n: int) -> Ids:
@@ -150,9 +148,7 @@ class Ids:
         if codes.size == 0:
             return np.empty(codes.shape, np.int64 if not len(self.strings) else np.object_)
         if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= len(self):
-            raise ArgumentError(
-                f"indices must be integers in 0 … {len(self) - 1} (got {codes.min()} … {codes.max()})"
-            )
+            raise ArgumentError(f"indices must be integers in 0 … {len(self) - 1} (got {codes.min()} … {codes.max()})")
         if not len(self.strings):
             return np.asarray(self.ints[codes])
         flat = codes.ravel().astype(np.int64)
@@ -165,9 +161,7 @@ class Ids:
     def take(self, indices: Int64s) -> Ids:
         """The catalogue of the ids at ``indices``, distinct internal numbers in ascending order."""
         cut = int(np.searchsorted(indices, len(self.ints)))
-        return Ids(
-            self.ints[indices[:cut]], self.strings.take(pa.array(indices[cut:] - len(self.ints), pa.int64()))
-        )
+        return Ids(self.ints[indices[:cut]], self.strings.take(pa.array(indices[cut:] - len(self.ints), pa.int64())))
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The catalogue as three flat arrays, without pickling.
@@ -180,9 +174,7 @@ class Ids:
             return {"ints": self.ints, "utf8": np.empty(0, np.uint8), "offsets": np.zeros(1, np.int64)}
         _, places, text = self.strings.buffers()
         offsets = np.frombuffer(places, np.int64)[self.strings.offset :][: len(self.strings) + 1]
-        utf8 = (
-            np.empty(0, np.uint8) if text is None else np.frombuffer(text, np.uint8)[offsets[0] : offsets[-1]]
-        )
+        utf8 = np.empty(0, np.uint8) if text is None else np.frombuffer(text, np.uint8)[offsets[0] : offsets[-1]]
         return {"ints": self.ints, "utf8": utf8, "offsets": offsets - offsets[0]}
 
     @classmethod
@@ -199,14 +191,10 @@ class Ids:
             )
         ints, utf8, offsets = (np.ascontiguousarray(arrays[key]) for key in ("ints", "utf8", "offsets"))
         if ints.dtype != np.int64 or utf8.dtype != np.uint8 or offsets.dtype != np.int64:
-            raise DataError(
-                f"ids must be int64, uint8 and int64 (got {ints.dtype}, {utf8.dtype} and {offsets.dtype})"
-            )
+            raise DataError(f"ids must be int64, uint8 and int64 (got {ints.dtype}, {utf8.dtype} and {offsets.dtype})")
         if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(utf8) or (np.diff(offsets) < 0).any():
             raise DataError(f"offsets of ids must rise from 0 to {len(utf8)}, the length of utf8")
-        strings = pa.LargeStringArray.from_buffers(
-            len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(utf8)
-        )
+        strings = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(utf8))
         try:
             strings.validate(full=True)
         except pa.ArrowInvalid as error:

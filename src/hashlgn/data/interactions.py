@@ -77,21 +77,15 @@ class Interactions:
     def __post_init__(self) -> None:
         indptr, indices = self.indptr, self.indices
         if indptr.dtype != np.int64 or indices.dtype != np.int32:
-            raise ArgumentError(
-                f"indptr must be int64 and indices int32 (got {indptr.dtype} and {indices.dtype})"
-            )
+            raise ArgumentError(f"indptr must be int64 and indices int32 (got {indptr.dtype} and {indices.dtype})")
         rises = len(indptr) == len(self.user_ids) + 1 and indptr[0] == 0 and (indptr[1:] >= indptr[:-1]).all()
         if not rises or indptr[-1] != len(indices):
-            raise ArgumentError(
-                f"indptr must rise from 0 to {len(indices)} in {len(self.user_ids) + 1} steps"
-            )
+            raise ArgumentError(f"indptr must rise from 0 to {len(indices)} in {len(self.user_ids) + 1} steps")
         if len(indices):
             if indices.min() < 0 or indices.max() >= len(self.item_ids):
                 low, high = indices.min(), indices.max()
                 raise ArgumentError(f"indices must lie in 0 … {len(self.item_ids) - 1} (got {low} … {high})")
-            rising = np.empty(
-                len(indices) + 1, np.bool_
-            )  # one place more, for users without items at the end
+            rising = np.empty(len(indices) + 1, np.bool_)  # one place more, for users without items at the end
             rising[1:-1] = indices[1:] > indices[:-1]
             rising[indptr] = True
             if not rising[:-1].all():
@@ -132,9 +126,7 @@ class Interactions:
         """
         user_ids, user_codes = Ids.from_values(users, name="users")
         item_ids, item_codes = Ids.from_values(items, name="items")
-        return cls.from_codes(
-            user_ids, item_ids, user_codes, item_codes, ratings, times, duplicates=duplicates
-        )
+        return cls.from_codes(user_ids, item_ids, user_codes, item_codes, ratings, times, duplicates=duplicates)
 
     @classmethod
     def from_codes(
@@ -306,13 +298,9 @@ class Interactions:
                 break
             kept, rounds = still, rounds + 1
         if not kept.any():
-            raise DataError(
-                f"no interactions are left of {len(self)} in the core of user_k={user_k}, item_k={item_k}"
-            )
+            raise DataError(f"no interactions are left of {len(self)} in the core of user_k={user_k}, item_k={item_k}")
         part = self.select(kept)
-        return part.without_empty(), CoreReport(
-            int((~users).sum()), int((~items).sum()), len(self) - len(part), rounds
-        )
+        return part.without_empty(), CoreReport(int((~users).sum()), int((~items).sum()), len(self) - len(part), rounds)
 
     def without_empty(self) -> Interactions:
         """The same interactions over smaller catalogues: only users and items that have any."""

@@ -101,9 +101,7 @@ def read_interactions(
     if isinstance(source, str | Path):
         data = _read_path(Path(source).expanduser(), format, request)
     elif format is not None:
-        raise ArgumentError(
-            f"format is for files and folders (got {format!r} with a {type(source).__name__})"
-        )
+        raise ArgumentError(f"format is for files and folders (got {format!r} with a {type(source).__name__})")
     elif sparse.issparse(source):
         data = _read_sparse(source, request)
     elif isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "__arrow_c_stream__"):
@@ -128,9 +126,7 @@ def _read_path(path: Path, format: str | None, request: Request) -> Interactions
         if format is not None and path.is_dir() and not chosen.fits(path):
             raise DataError(f"{path}: no {format} data here; looked for {chosen.looks_for}")
         if request.part != "train" and name != "lightgcn":
-            raise ArgumentError(
-                f"part={request.part!r} needs the format 'lightgcn', published in parts (got {name!r})"
-            )
+            raise ArgumentError(f"part={request.part!r} needs the format 'lightgcn', published in parts (got {name!r})")
         return chosen.read(path, request)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -211,8 +207,10 @@ def _read_sparse(source: Any, request: Request) -> Interactions:
     if not keep.any():
         raise DataError("the matrix given: no interactions (no non-zero entry, or none reaches min_rating)")
     users, items = (axis[keep] for axis in entries.coords)
-    catalogues = (Ids.range(n) for n in entries.shape)
-    return Interactions.from_codes(*catalogues, users, items, values[keep], duplicates=request.duplicates)
+    n_users, n_items = entries.shape
+    return Interactions.from_codes(
+        Ids.range(n_users), Ids.range(n_items), users, items, values[keep], duplicates=request.duplicates
+    )
 
 
 def _only(folder: Path, suffixes: tuple[str, ...]) -> Path:
@@ -226,9 +224,7 @@ def _count(folder: Path, suffixes: tuple[str, ...]) -> int:
 FORMATS: dict[str, Format] = {
     "lightgcn": Format(
         _read_lightgcn,
-        lambda path: (
-            (path / "train.txt").is_file() or (path.is_file() and path.suffix == ".txt" and is_ragged(path))
-        ),
+        lambda path: (path / "train.txt").is_file() or (path.is_file() and path.suffix == ".txt" and is_ragged(path)),
         "train.txt (and test.txt), or a .txt file with lines of integers of different lengths",
     ),
     "movielens": Format(

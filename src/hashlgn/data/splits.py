@@ -92,7 +92,8 @@ def validation_slice(
 def _per_user(data: Interactions, share: float) -> Int64s:
     """How many interactions every user gives away: a rounded share, but never all."""
     counts = np.diff(data.indptr)
-    return np.minimum(np.floor(share * counts + 0.5).astype(np.int64), np.maximum(counts - 1, 0))
+    rounded = np.floor(share * counts + 0.5).astype(np.int64)
+    return np.asarray(np.minimum(rounded, np.maximum(counts - 1, 0)))
 
 
 def _hold_out(data: Interactions, order: Int64s, wanted: Int64s) -> Parts:
@@ -111,7 +112,5 @@ def _share(name: str, value: Any) -> float:
 
 def _times(data: Interactions) -> Int64s:
     if data.times is None:
-        raise DataError(
-            "a split by time needs times (the data has none: name the column of times when reading)"
-        )
+        raise DataError("a split by time needs times (the data has none: name the column of times when reading)")
     return data.times

@@ -112,9 +112,7 @@ def read_delimited(path: Path, request: Request) -> Interactions:
     """
     layout = _layout(path, request)
     kinds = dict.fromkeys(layout.columns, 0)
-    ladders = {
-        role: _LADDERS[request.id_type if role in ("user", "item") else role] for role in layout.columns
-    }
+    ladders = {role: _LADDERS[request.id_type if role in ("user", "item") else role] for role in layout.columns}
     step = 2 if layout.delimiter == "::" else 1  # "::" is read as ":" with an empty column between
     names = [str(i) for i in range((layout.width - 1) * step + 1)]
     wanted = {role: position * step for role, position in layout.columns.items()}
@@ -155,9 +153,7 @@ def _layout(path: Path, request: Request) -> _Layout:
     if delimiter is None:
         delimiter = next((d for d in DELIMITERS if d in line), None)
         if delimiter is None:
-            raise DataError(
-                f"{path}, line {number}: no delimiter found in {line[:80]!r}; give it with delimiter="
-            )
+            raise DataError(f"{path}, line {number}: no delimiter found in {line[:80]!r}; give it with delimiter=")
     elif delimiter != "::" and (len(delimiter) != 1 or not delimiter.isascii()):
         raise ArgumentError(f"delimiter must be one ASCII character, or '::' (got {delimiter!r})")
     fields = [f.strip() for f in _split(line, delimiter)]
@@ -176,13 +172,9 @@ def _layout(path: Path, request: Request) -> _Layout:
             "number the columns from 0 with user= and item="
         )
     places = names or {role: i for i, role in enumerate(ROLES[: len(fields)])}
-    numbered = Request(**{role: place for role, place in places.items()})  # type: ignore[arg-type]
-    return _Layout(
-        delimiter,
-        len(fields),
-        find_columns([f"column {i}" for i in range(len(fields))], numbered, where),
-        number - 1,
-    )
+    numbered = Request(**dict(places))  # type: ignore[arg-type]
+    unnamed = [f"column {i}" for i in range(len(fields))]
+    return _Layout(delimiter, len(fields), find_columns(unnamed, numbered, where), number - 1)
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -206,11 +198,7 @@ def _explain(path: Path, layout: _Layout, ladders: dict[str, list[pa.DataType]])
             value = fields[position].strip()
             if "�" in value:
                 return f"line {number}: the {role} is not valid UTF-8 (got {value!r})"
-            if (
-                role == "rating"
-                and not re.fullmatch(r"[-+]?(nan|inf)", value, re.I)
-                and not _NUMBER.fullmatch(value)
-            ):
+            if role == "rating" and not re.fullmatch(r"[-+]?(nan|inf)", value, re.I) and not _NUMBER.fullmatch(value):
                 return f"line {number}: the rating must be a number (got {value!r})"
             if role == "time" and not _NUMBER.fullmatch(value) and not re.match(r"\d{4}-\d\d-\d\d", value):
                 return f"line {number}: the time must be a number or an ISO date (got {value!r})"

@@ -88,7 +88,11 @@ def check_exclusion(exclude: Exclusion | None, n_queries: int, n_items: int) -> 
 
 
 def order_hits(
-    rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64], scores: Floats, n_queries: int, k: int | None = None
+    rows: npt.NDArray[np.int64],
+    items: npt.NDArray[np.int64],
+    scores: Floats,
+    n_queries: int,
+    k: int | None = None,
 ) -> Hits:
     """Order loose hits (row, item, score) by (row, score descending, item), and cut each row to k where k is given."""
     order = np.lexsort((items, -scores, rows))

@@ -1,0 +1,3 @@
+"""HashLGN: recommendations from bits."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,193 @@
+"""Configuration: small frozen dataclasses, TOML files and ``key=value`` overrides. An unknown key is an error that
+lists the keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hashlgn.errors import ArgumentError
+
+__all__ = ["Config", "ModelConfig", "TrainConfig", "load_config"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained.
+
+    Attributes:
+        kind: ``hashlgn``, or ``lightgcn``: the float model, without hash and decoder.
+        encoder: ``lightgcn`` or ``spectral`` (closed form).
+        dim: length of an embedding; 0 means 64 for ``lightgcn`` and 128 for ``hashlgn``.
+        layers: propagation steps of LightGCN.
+        power: exponent of the spectral encoder's filter ``h(σ) = σ^power``; below 0 it is chosen on validation.
+        bits: length of an item's code, a multiple of 8.
+        hash: ``residual``, ``mlp3`` (the paper's), ``linear`` or ``free``.
+        decoder: ``codebook``, or ``reweight`` (the paper's).
+        sign: gradient of the sign: ``straight_through`` or ``tanh``.
+        compression: of queries: ``linear`` or ``mlp``.
+        similarity: ``cosine`` or ``inner``; ``auto`` means inner for the spectral encoder, else cosine.
+        scale: whether an item stores two bytes of scale beside its code.
+        norm_penalty: weight of ``mean (‖g(c)‖ − 1)²`` under the cosine without a scale.
+    """
+
+    kind: str = "hashlgn"
+    encoder: str = "lightgcn"
+    dim: int = 0
+    layers: int = 3
+    power: float = -1.0
+    bits: int = 128
+    hash: str = "residual"
+    decoder: str = "codebook"
+    sign: str = "straight_through"
+    compression: str = "linear"
+    similarity: str = "auto"
+    scale: bool = True
+    norm_penalty: float = 3.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained.
+
+    Attributes:
+        loss: ``softmax``, or ``bpr`` (the paper's).
+        epochs: passes over the data of the joint training, at most.
+        warmup: passes in which the encoder is trained alone, before hash and decoder join, at most. A float model has
+            ``warmup + epochs`` passes in all.
+        lr: Adam's learning rate for the encoder while it is trained alone.
+        joint_lr: for the encoder in the joint training.
+        code_lr: for hash, decoder and compression.
+        batch_users: users a step under the softmax.
+        batch_size: interactions a step under BPR.
+        temperature: of the softmax.
+        user_weight: exponent e of the weight ``(number of items)^e`` on each of a user's interactions in the softmax.
+        candidates: items scored a step under the softmax, sampled where the catalogue is larger.
+        l2: λ of ``λ ‖E^(0)‖²`` under BPR, on the rows of the batch.
+        init: ``E^(0)`` starts from ``svd`` (of the normalised adjacency), ``random``, or the folder of a saved float
+            model.
+        validation_users: users whose interactions give the validation slice, at most; 0 trains on everything,
+            without early stopping.
+        validation_share: share of those users' interactions that is held out.
+        monitor: ``recall`` or ``ndcg``, at ``monitor_k``, on the validation slice.
+        monitor_k: cut of the monitored metric.
+        patience: validations without a better value before a stage ends.
+        validate_every: epochs between validations.
+        seed: fixes every draw.
+    """
+
+    loss: str = "softmax"
+    epochs: int = 20
+    warmup: int = 40
+    lr: float = 0.05
+    joint_lr: float = 0.003
+    code_lr: float = 0.003
+    batch_users: int = 1024
+    batch_size: int = 2048
+    temperature: float = 0.15
+    user_weight: float = -0.5
+    candidates: int = 50_000
+    l2: float = 1e-4
+    init: str = "svd"
+    validation_users: int = 2000
+    validation_share: float = 0.1
+    monitor: str = "recall"
+    monitor_k: int = 50
+    patience: int = 5
+    validate_every: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration: ``[model]`` and ``[train]`` in a TOML file."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values, as JSON and TOML take them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Config:
+        """Read nested plain values; keys left out keep their defaults.
+
+        Raises:
+            ArgumentError: an unknown section or key, or a value of the wrong type.
+        """
+        return cls().updated(
+            {f"{section}.{key}": value for section, keys in _sections(values).items() for key, value in keys.items()}
+        )
+
+    def updated(self, changes: dict[str, Any]) -> Config:
+        """A copy with changes such as ``{"train.lr": 0.01}``; text is converted to the key's type.
+
+        Raises:
+            ArgumentError: an unknown key, or a value of the wrong type.
+        """
+        sections: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name, value in changes.items():
+            section, _, key = name.partition(".")
+            known = {f"{s}.{k}" for s, c in sections.items() for k in typing.get_type_hints(type(c))}
+            if name not in known:
+                raise ArgumentError(f"configuration key must be one of {', '.join(sorted(known))} (got {name!r})")
+            hint = typing.get_type_hints(type(sections[section]))[key]
+            sections[section] = dataclasses.replace(sections[section], **{key: _converted(name, value, hint)})
+        return Config(**sections)
+
+
+def load_config(path: str | Path | None = None, overrides: tuple[str, ...] | list[str] = ()) -> Config:
+    """Defaults, then a TOML file, then ``section.key=value`` overrides.
+
+    Raises:
+        ArgumentError: the file cannot be read or parsed, a key is unknown, a value has the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise ArgumentError(f"config must be a readable TOML file (got {str(path)!r}: {error.strerror})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ArgumentError(f"config must be valid TOML (got {str(path)!r}: {error})") from error
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ArgumentError(f"set must have the form section.key=value (got {override!r})")
+        changes[key.strip()] = value.strip()
+    return Config.from_dict(values).updated(changes)
+
+
+def _sections(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    for section, keys in values.items():
+        if not isinstance(keys, dict):
+            raise ArgumentError(
+                f"configuration must have its keys in the sections [model] and [train] (got {section!r} outside)"
+            )
+    return values
+
+
+def _converted(name: str, value: Any, hint: Any) -> Any:
+    wanted = hint.__args__[0] if isinstance(hint, types.UnionType) else hint
+    if isinstance(value, str) and wanted is not str:
+        try:
+            value = {"true": True, "false": False}[value.lower()] if wanted is bool else wanted(value)
+        except (ValueError, KeyError):
+            raise ArgumentError(f"{name} must be {_article(wanted)} (got {value!r})") from None
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool)):
+        raise ArgumentError(f"{name} must be {_article(wanted)} (got {value!r})")
+    return value
+
+
+def _article(kind: type) -> str:
+    return {int: "an integer", float: "a number", bool: "true or false", str: "text"}[kind]

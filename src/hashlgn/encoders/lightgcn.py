@@ -1,0 +1,82 @@
+"""LightGCN: linear propagation of free embeddings over the user-item graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.graph import Graph
+
+__all__ = ["LightGCN"]
+
+
+class LightGCN(nn.Module):
+    """``E^(k+1) = D^-1/2 A D^-1/2 E^(k)``, ``E = Σ_k E^(k) / (K + 1)``, and only ``E^(0)`` is trained.
+
+    Source: He, Deng, Wang, Li, Zhang, Wang: *LightGCN: Simplifying and Powering Graph Convolution Network for
+    Recommendation*, SIGIR 2020, equations 3, 4 and 8.
+
+    Args:
+        n_users: number of users.
+        n_items: number of items.
+        dim: length of an embedding.
+        layers: K, the number of propagation steps; 0 is matrix factorisation.
+
+    Attributes:
+        users: ``E^(0)`` of the users, ``(n_users, dim)``.
+        items: ``E^(0)`` of the items, ``(n_items, dim)``.
+    """
+
+    def __init__(self, n_users: int, n_items: int, dim: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
+            raise ArgumentError(f"layers must be an integer of at least 0 (got {layers!r})")
+        self.dim, self.layers = positive_int("dim", dim), layers
+        self.users = nn.Parameter(torch.empty(n_users, dim))
+        self.items = nn.Parameter(torch.empty(n_items, dim))
+        nn.init.normal_(self.users, std=0.1)
+        nn.init.normal_(self.items, std=0.1)
+
+    @classmethod
+    def create(cls, graph: Graph, dim: int, layers: int) -> LightGCN:
+        """An encoder for this graph, ``E^(0)`` drawn from N(0, 0.1²)."""
+        return cls(graph.n_users, graph.n_items, dim, layers)
+
+    def start_from_svd(self, graph: Graph, seed: int = 0) -> None:
+        """Set ``E^(0)`` to the rows of ``R D^-1/2 V`` and ``D^1/2 V``, normalised, V the top right singular vectors
+        of S.
+
+        On rows of unit length Adam's first steps are small against the embeddings; from shorter ones they would undo
+        the start.
+        """
+        _, vectors = graph.singular_vectors(self.dim, seed)
+        users, items = (
+            graph.normalised @ vectors,
+            vectors,
+        )  # positive factors a row do not survive the normalisation
+        with torch.no_grad():
+            self.users.copy_(nn.functional.normalize(torch.from_numpy(users)))
+            self.items.copy_(nn.functional.normalize(torch.from_numpy(items)))
+
+    def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""
+        users, items = self.users, self.items
+        user_sum, item_sum = users, items
+        for _ in range(self.layers):
+            users, items = graph.propagate(users, items)
+            user_sum, item_sum = user_sum + users, item_sum + items
+        return user_sum / (self.layers + 1), item_sum / (self.layers + 1)
+
+    def fold_in(self, graph: Graph) -> Tensor:
+        """``p_i = d_i^-1/2 Σ_{k<K} e_i^(k) / (K + 1)``: what item i sends along one edge over all layers,
+        ``(n_items, dim)``.
+        """
+        users, items = self.users, self.items
+        total = torch.zeros_like(items)
+        for layer in range(max(self.layers, 1)):
+            total = total + items
+            if layer + 1 < self.layers:
+                users, items = graph.propagate(users, items)
+        degree = torch.from_numpy(graph.item_degree).to(items).clamp(min=1)
+        return total / degree.sqrt()[:, None] / (self.layers + 1)

@@ -1,0 +1,53 @@
+"""The spectral encoder: a low-pass filter of the user-item graph, in closed form. Nothing is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hashlgn.errors import ArgumentError
+from hashlgn.graph import Graph
+
+__all__ = ["Spectral"]
+
+
+class Spectral(nn.Module):
+    """Users ``S V``, items ``D_i^1/2 V σ^power`` for the top singular vectors V and values σ of S = D_u^-1/2 R
+    D_i^-1/2.
+
+    The inner product of the two is the linear filter ``D_u^-1/2 R D_i^-1/2 V h(σ) Vᵀ D_i^1/2`` of GF-CF (Shen et
+    al., *How Powerful is Graph Convolution for Recommendation?*, CIKM 2021) with ``h(σ) = σ^power``; the factor
+    ``D_u^-1/2`` changes no user's ranking.
+
+    Args:
+        vectors: V, ``(n_items, dim)``.
+        values: σ, ``(dim,)``, scaled so that the largest is 1.
+        power: exponent of the filter; 0 is the ideal low-pass filter.
+    """
+
+    def __init__(self, vectors: Tensor, values: Tensor, power: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= power <= 8:
+            raise ArgumentError(f"power must lie in 0 … 8 (got {power!r})")
+        self.dim, self.power = vectors.shape[1], float(power)
+        self.vectors: Tensor
+        self.values: Tensor
+        self.register_buffer("vectors", vectors)
+        self.register_buffer("values", values)
+
+    @classmethod
+    def create(cls, graph: Graph, dim: int, power: float = 0.0, seed: int = 0) -> Spectral:
+        """The encoder of this graph; V by the implicitly restarted Lanczos method."""
+        values, vectors = graph.singular_vectors(dim, seed)
+        return cls(torch.from_numpy(vectors), torch.from_numpy(values / values[0]), power)
+
+    def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""
+        users, _ = graph.propagate(self.vectors.new_zeros(graph.n_users, self.dim), self.vectors)
+        degree = torch.from_numpy(graph.item_degree).to(self.vectors)
+        return users, degree.sqrt()[:, None] * self.vectors * self.values**self.power
+
+    def fold_in(self, graph: Graph) -> Tensor:
+        """``p_i = d_i^-1/2 V_i``, ``(n_items, dim)``."""
+        degree = torch.from_numpy(graph.item_degree).to(self.vectors).clamp(min=1)
+        return self.vectors / degree.sqrt()[:, None]

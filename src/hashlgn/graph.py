@@ -1,0 +1,107 @@
+"""The user-item graph as a sparse operator: the symmetrically normalised bipartite adjacency.
+
+With R the ``(n_users, n_items)`` 0/1 interaction matrix and D the diagonal degree matrices,
+
+    S = D_u^-1/2 R D_i^-1/2,        A = [[0, S], [Sᵀ, 0]]
+
+one propagation step is ``A E``: users receive ``S E_items`` and items receive ``Sᵀ E_users`` (He et al., *LightGCN*,
+SIGIR 2020, equation 7). A is symmetric and fixed, so the gradient of a step is the same product. Nothing here is
+ever dense.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, svds
+from torch import Tensor
+
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError
+
+__all__ = ["Graph"]
+
+
+class Graph:
+    """The normalised adjacency of a set of interactions, on one device.
+
+    Args:
+        data: the interactions; users and items without any keep a row of zeros.
+        device: where the products run.
+
+    Attributes:
+        n_users: number of users.
+        n_items: number of items.
+        user_degree: interactions of each user, ``(n_users,)``.
+        item_degree: interactions of each item, ``(n_items,)``.
+        normalised: ``S`` as SciPy CSR, ``(n_users, n_items)`` float32.
+    """
+
+    def __init__(self, data: Interactions, device: torch.device | str = "cpu") -> None:
+        self.n_users, self.n_items = data.n_users, data.n_items
+        self.user_degree = np.diff(data.indptr)
+        self.item_degree = np.bincount(data.indices, minlength=data.n_items)
+        user_weight = 1 / np.sqrt(np.maximum(self.user_degree, 1))
+        item_weight = 1 / np.sqrt(np.maximum(self.item_degree, 1))
+        weights = np.repeat(user_weight, self.user_degree) * item_weight[data.indices]
+        self.normalised = sparse.csr_matrix(
+            (weights.astype(np.float32), data.indices, data.indptr), shape=(data.n_users, data.n_items)
+        )
+        self._to_users = _torch_csr(self.normalised, device)
+        self._to_items = _torch_csr(self.normalised.T.tocsr(), device)
+
+    def propagate(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: ``(S items, Sᵀ users)``, shapes ``(n_users, dim)`` and ``(n_items, dim)``, differentiable."""
+        to_users, to_items = self._to_users, self._to_items
+        new_users: Tensor = _Multiply.apply(to_users, to_items, items)
+        new_items: Tensor = _Multiply.apply(to_items, to_users, users)
+        return new_users, new_items
+
+    def singular_vectors(self, dim: int, seed: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The ``dim`` largest singular values of S and their right vectors: ``(dim,)`` and ``(n_items, dim)``.
+
+        Largest first; each vector's largest entry is positive, so that the answer does not depend on the solver's
+        signs.
+
+        Raises:
+            ArgumentError: ``dim`` is not smaller than the number of users and of items.
+        """
+        limit = min(self.n_users, self.n_items)
+        if dim >= limit:
+            raise ArgumentError(f"dim must be smaller than the number of users and of items, {limit} (got {dim})")
+        # The Gram matrix of the smaller side halves the length of the Lanczos vectors; svds does that, in float32.
+        start = np.random.default_rng(seed).standard_normal(limit).astype(np.float32)
+        operator: LinearOperator | sparse.csr_matrix = self.normalised
+        _, values, vectors_t = svds(operator, k=dim, v0=start, return_singular_vectors="vh")
+        order = np.argsort(-values)
+        vectors = np.ascontiguousarray(vectors_t[order].T, np.float32)
+        vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
+        return values[order].astype(np.float32), vectors
+
+
+class _Multiply(torch.autograd.Function):
+    """``matrix @ x`` for a constant sparse matrix whose transpose is at hand, so that backward is a CSR product too."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transpose: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.transpose = transpose
+        return matrix @ x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+        return None, None, ctx.transpose @ gradient
+
+
+def _torch_csr(matrix: sparse.csr_matrix, device: torch.device | str) -> Tensor:
+    return torch.sparse_csr_tensor(
+        torch.from_numpy(matrix.indptr.astype(np.int64)),
+        torch.from_numpy(matrix.indices.astype(np.int64)),
+        torch.from_numpy(matrix.data),
+        size=matrix.shape,
+        device=device,
+        check_invariants=False,
+    )

@@ -1,0 +1,277 @@
+"""Hash functions: an item embedding in, a code of ±1 out, with a gradient past the sign.
+
+``HASHES`` is the table of choices. A hash is a module ``forward(o (n, dim)) → codes (n, bits)`` with ``start(o)``,
+called once when the hash joins the training. A hash whose codes carry no gradient (``residual``) is passed straight
+by: the decoded vector's gradient goes to the embedding itself, which therefore has the decoder's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hashlgn.codes import unpack_signs
+from hashlgn.errors import choose
+
+__all__ = [
+    "HASHES",
+    "SIGNS",
+    "HashFunction",
+    "Residual",
+    "SignHash",
+    "Start",
+    "iterative_quantisation",
+    "sign",
+    "soft_sign",
+    "straight_through",
+]
+
+
+def sign(x: Tensor) -> Tensor:
+    """``+1`` where ``x ≥ 0``, else ``−1``: ``sign(0) = +1``, as in the paper."""
+    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+
+def straight_through(x: Tensor, progress: float) -> Tensor:
+    """Forward ``sign(x)``, backward the identity where ``|x| ≤ 1`` and 0 elsewhere (Bengio et al., 2013, clipped).
+
+    ``progress`` is not used: this gradient is the same from the first step to the last.
+    """
+    clipped = x.clamp(-1, 1)
+    return clipped + (sign(x) - clipped).detach()
+
+
+def soft_sign(x: Tensor, progress: float) -> Tensor:
+    """Tanh annealing: ``tanh(βx)`` with β growing from 1 to 10 over the training (HashNet, Cao et al., ICCV 2017),
+    hard in the end.
+
+    Args:
+        x: any shape.
+        progress: share of the training done, 0 … 1. At 1 the answer is ``sign(x)`` itself.
+    """
+    return sign(x) if progress >= 1 else torch.tanh(10**progress * x)
+
+
+SIGNS = {"straight_through": straight_through, "tanh": soft_sign}
+
+
+class Start(NamedTuple):
+    """What a hash has fitted, for the decoder and the compression to start from: one of the two is None.
+
+    Attributes:
+        codewords: ``(M, 16, dim)``, with ``o ≈ Σ_m C_m[word_m]``.
+        projection: ``(bits, dim)`` with orthogonal rows or columns, with ``c = sign(P o)``.
+    """
+
+    codewords: Tensor | None = None
+    projection: Tensor | None = None
+
+
+class HashFunction(Protocol):
+    """Maps item embeddings to codes."""
+
+    progress: float  # share of the training done, 0 … 1, set by the training loop; 1 at rest
+
+    def start(self, items: Tensor) -> Start:
+        """Fit to the embeddings once, when hash and decoder join the training."""
+
+    def __call__(self, items: Tensor) -> Tensor:
+        """Codes of ±1, ``(n, bits)``, from embeddings, ``(n, dim)``."""
+
+
+class SignHash(nn.Module):
+    """``c = sign(net(o))``, with one of ``SIGNS`` for the gradient while training.
+
+    However the net is made, it starts as one rotation of the embedding, fitted by iterative quantisation: ``net(o) =
+    P o``.
+
+    Args:
+        net: what comes before the sign, ``(n, dim)`` → ``(n, bits)``, with ``start(projection, items)``.
+        bits: length of a code.
+        gradient: a key of ``SIGNS``.
+    """
+
+    def __init__(self, net: Rotation | Mlp | FreeVectors, bits: int, gradient: str) -> None:
+        super().__init__()
+        self.net, self.bits, self.progress = net, bits, 1.0
+        self.gradient = choose("sign", gradient, SIGNS)
+
+    def start(self, items: Tensor) -> Start:
+        """Fit the rotation, and let the net start as it."""
+        projection = iterative_quantisation(items, self.bits)
+        # A unit embedding has values of about 1 / √dim along each axis; so scaled they lie within the sign's linear
+        # range.
+        with torch.no_grad():
+            self.net.start(projection * max(self.bits, items.shape[1]) ** 0.5, items)
+        return Start(projection=projection)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Codes, ``(n, bits)``."""
+        x = self.net(items)
+        codes: Tensor = self.gradient(x, self.progress) if self.training else sign(x)
+        return codes
+
+
+class Rotation(nn.Linear):
+    """One fully connected layer."""
+
+    def start(self, projection: Tensor, items: Tensor) -> None:
+        """Become the projection."""
+        self.weight.copy_(projection)
+        self.bias.zero_()
+
+
+class Mlp(nn.Sequential):
+    """The paper's three fully connected layers, ReLU between them; no hidden layer is narrower than ``2 bits``."""
+
+    def __init__(self, dim: int, bits: int) -> None:
+        hidden = 2 * max(dim, bits)
+        self.bits = bits
+        super().__init__(
+            nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, bits)
+        )
+
+    def start(self, projection: Tensor, items: Tensor) -> None:
+        """Become the projection, as ``relu(x) − relu(−x) = x`` carried through; units not needed for that keep their
+        draw.
+        """
+        first, second, last = (layer for layer in self if isinstance(layer, nn.Linear))
+        used = 2 * self.bits
+        first.weight[:used] = torch.cat((projection, -projection))
+        first.bias[:used] = 0
+        second.weight[:used] = 0
+        second.weight[:used, :used] = torch.eye(used, device=projection.device)
+        second.bias[:used] = 0
+        identity = torch.eye(self.bits, device=projection.device)
+        last.weight.zero_()
+        last.weight[:, :used] = torch.cat((identity, -identity), dim=1)
+        last.bias.zero_()
+
+
+class FreeVectors(nn.Module):
+    """A learned vector for every item, whatever its embedding becomes."""
+
+    def __init__(self, n_items: int, bits: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(n_items, bits))
+
+    def start(self, projection: Tensor, items: Tensor) -> None:
+        """Become the projections of the present embeddings."""
+        self.vectors.copy_(items @ projection.T)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """The vectors, ``(n_items, bits)``."""
+        return self.vectors
+
+
+def iterative_quantisation(items: Tensor, bits: int, rounds: int = 50) -> Tensor:
+    """ITQ: a projection P with orthonormal rows (``bits ≤ dim``) or columns that brings ``P o`` close to ``sign(P o)``.
+
+    Alternates ``B = sign(O Pᵀ)`` with the Procrustes solution ``P = W Uᵀ`` for ``Oᵀ B = U Σ Wᵀ``. Source: Gong,
+    Lazebnik, Gordo, Perronnin: *Iterative Quantization*, TPAMI 2013; there on centred data and for ``bits ≤ dim``.
+
+    Args:
+        items: ``(n, dim)``.
+        bits: length of a code.
+        rounds: alternations.
+
+    Returns:
+        ``(bits, dim)``.
+    """
+    sample = items.detach()
+    if len(sample) > 100_000:
+        sample = sample[torch.randperm(len(sample), device=sample.device)[:100_000]]
+    axes = torch.linalg.svd(sample.T @ sample).U  # principal axes, largest first
+    start = torch.linalg.qr(torch.randn(max(bits, sample.shape[1]), min(bits, sample.shape[1]), device=sample.device)).Q
+    # bits ≤ dim: a random rotation of the leading axes; else a random embedding of all of them in the larger space
+    projection = (
+        start[:bits] @ axes[:, : start.shape[1]].T if bits > sample.shape[1] else start[:bits] @ axes[:, :bits].T
+    )
+    for _ in range(rounds):
+        u, _, w = torch.linalg.svd(sample.T @ sign(sample @ projection.T), full_matrices=False)
+        projection = (u @ w).T
+    return projection
+
+
+class Residual(nn.Module):
+    """Codes as additive quantisation of the embedding: each 4-bit word selects one of sixteen codewords, found by
+    beam search.
+
+    ``start`` learns codewords C and words by residual quantisation, ``o ≈ Σ_m C_m[word_m]`` (Chen et al.,
+    *Approximate nearest neighbor search by residual vector quantization*, Sensors 2010; beam search as in Babenko
+    and Lempitsky, CVPR 2014). The codewords become the decoder's and are trained there; the words stay, and
+    ``assign`` gives those of new items under the codewords as trained.
+
+    Args:
+        n_items: number of items.
+        dim: length of an embedding.
+        bits: length of a code.
+        beam: candidates kept after each word.
+    """
+
+    def __init__(self, n_items: int, dim: int, bits: int, beam: int = 16) -> None:
+        super().__init__()
+        self.dim, self.beam, self.progress = dim, beam, 1.0
+        self.codes: Tensor
+        self.register_buffer("codes", torch.ones(n_items, bits))
+
+    def start(self, items: Tensor) -> Start:
+        """Learn codewords and words."""
+        quantizer = self._quantizer()
+        vectors = np.ascontiguousarray(items.detach().cpu().numpy(), np.float32)
+        quantizer.train(vectors)
+        self.codes.copy_(torch.from_numpy(unpack_signs(quantizer.compute_codes(vectors))))
+        codewords = faiss.vector_to_array(quantizer.codebooks).reshape(-1, 16, self.dim)
+        return Start(codewords=torch.from_numpy(codewords).to(items.device))
+
+    def assign(self, items: Tensor, codewords: Tensor) -> Tensor:
+        """Codes of any embeddings, ``(n, dim)`` → ``(n, bits)``, by beam search over given codewords ``(M, 16,
+        dim)``.
+        """
+        quantizer = self._quantizer()
+        faiss.copy_array_to_vector(codewords.detach().cpu().numpy().ravel(), quantizer.codebooks)
+        quantizer.is_trained = True
+        packed = quantizer.compute_codes(np.ascontiguousarray(items.detach().cpu().numpy(), np.float32))
+        return torch.from_numpy(unpack_signs(packed)).to(items)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """The codes found at the start, ``(n_items, bits)``, without gradient."""
+        return self.codes
+
+    def _quantizer(self) -> faiss.ResidualQuantizer:
+        quantizer = faiss.ResidualQuantizer(self.dim, self.codes.shape[1] // 4, 4)
+        quantizer.max_beam_size = self.beam
+        return quantizer
+
+
+def mlp3(n_items: int, dim: int, bits: int, gradient: str) -> SignHash:
+    """The paper's hash: three fully connected layers, ReLU between them, and ``sign``."""
+    return SignHash(Mlp(dim, bits), bits, gradient)
+
+
+def linear(n_items: int, dim: int, bits: int, gradient: str) -> SignHash:
+    """One fully connected layer and ``sign``."""
+    return SignHash(Rotation(dim, bits), bits, gradient)
+
+
+def free(n_items: int, dim: int, bits: int, gradient: str) -> SignHash:
+    """One learned vector an item, and ``sign``."""
+    return SignHash(FreeVectors(n_items, bits), bits, gradient)
+
+
+def residual(n_items: int, dim: int, bits: int, gradient: str) -> Residual:
+    """Beam-search assignment to the codebook decoder's codewords. It has no sign, so ``gradient`` does not enter."""
+    return Residual(n_items, dim, bits)
+
+
+HASHES: dict[str, Callable[[int, int, int, str], SignHash | Residual]] = {
+    "mlp3": mlp3,
+    "linear": linear,
+    "free": free,
+    "residual": residual,
+}

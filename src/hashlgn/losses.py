@@ -1,0 +1,139 @@
+"""Losses over queries and items, each with the batches it learns from. ``LOSSES`` is the table of choices.
+
+A loss is built from the training configuration. ``batches`` yields what one epoch needs, ``steps`` says how many
+there are, and the call turns one batch into a scalar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hashlgn.config import TrainConfig
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.sampling import interaction_batches, user_batches
+
+__all__ = ["LOSSES", "Bpr", "Loss", "Softmax"]
+
+
+class Loss(Protocol):
+    """A loss and the batches it learns from."""
+
+    def steps(self, data: Interactions) -> int:
+        """Batches in an epoch."""
+
+    def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
+        """The batches of one epoch."""
+
+    def __call__(self, queries: Tensor, items: Tensor, batch: Any) -> Tensor:
+        """The loss of one batch, a scalar; ``queries (n_users, width)``, ``items (n_items, width)``."""
+
+    def regularise(self, encoder: nn.Module, batch: Any) -> Tensor | float:
+        """What the loss adds for the encoder's own parameters."""
+
+
+class Bpr:
+    """Bayesian personalised ranking, the paper's loss: ``mean −ln σ((ŷ_ui − ŷ_uj) / τ) + λ ‖E^(0)‖²``.
+
+    Each interaction (u, i) meets one uniform item j without interaction. The norm is over the rows of the batch,
+    divided by its size, as LightGCN's authors do. τ is 1 under the inner product. Source: Rendle et al., *BPR*, UAI
+    2009.
+
+    Args:
+        config: ``batch_size``, ``l2``, ``temperature``.
+        similarity: ``cosine`` or ``inner``.
+    """
+
+    def __init__(self, config: TrainConfig, similarity: str) -> None:
+        self.batch_size = positive_int("train.batch_size", config.batch_size)
+        self.l2 = config.l2
+        self.temperature = config.temperature if similarity == "cosine" else 1.0
+
+    def steps(self, data: Interactions) -> int:
+        """Batches in an epoch."""
+        return -(-len(data) // self.batch_size)
+
+    def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
+        """Triples (users, positives, negatives) of one epoch."""
+        return interaction_batches(data, self.batch_size, rng)
+
+    def __call__(self, queries: Tensor, items: Tensor, batch: Any) -> Tensor:
+        """The ranking term of one batch."""
+        users, positives, negatives = _tensors(batch, queries.device)
+        difference = (queries[users] * (items[positives] - items[negatives])).sum(dim=1)
+        return -nn.functional.logsigmoid(difference / self.temperature).mean()
+
+    def regularise(self, encoder: nn.Module, batch: Any) -> Tensor | float:
+        """``λ ‖E^(0)‖²`` over the rows of the batch, for an encoder that has free embeddings."""
+        own_users, own_items = getattr(encoder, "users", None), getattr(encoder, "items", None)
+        if not self.l2 or own_users is None or own_items is None:
+            return 0.0
+        users, positives, negatives = _tensors(batch, own_users.device)
+        squares = (
+            own_users[users].square().sum() + own_items[positives].square().sum() + own_items[negatives].square().sum()
+        )
+        return self.l2 * squares / len(users)
+
+
+class Softmax:
+    """Softmax over the catalogue: ``Σ w_u (ln Σ_j exp(ŷ_uj / τ) − ŷ_ui / τ) / Σ w_u`` over the interactions (u, i)
+    of a batch of users.
+
+    ``w_u = n_u^e`` for a user with n_u interactions. A catalogue of more than ``candidates`` items is sampled: the
+    batch's own items enter exactly, and uniform others stand for the rest with weight ``(n_items − exact) /
+    sampled``, so that the sum inside the logarithm is unbiased.
+
+    Args:
+        config: ``batch_users``, ``temperature``, ``user_weight``, ``candidates``.
+        similarity: the same under both.
+    """
+
+    def __init__(self, config: TrainConfig, similarity: str) -> None:
+        self.batch_users = positive_int("train.batch_users", config.batch_users)
+        self.candidates = positive_int("train.candidates", config.candidates)
+        if not config.temperature > 0:
+            raise ArgumentError(f"train.temperature must be positive (got {config.temperature!r})")
+        self.temperature, self.user_weight = config.temperature, config.user_weight
+
+    def steps(self, data: Interactions) -> int:
+        """Batches in an epoch."""
+        return max(1, round(np.count_nonzero(np.diff(data.indptr)) / self.batch_users))
+
+    def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
+        """(users, rows, positives, candidates, log weights of the candidates) of one epoch; the last two None for
+        the whole catalogue.
+        """
+        for users, rows, positives in user_batches(data, self.batch_users, rng):
+            if data.n_items <= self.candidates:
+                yield users, rows, positives, None, None
+                continue
+            exact, columns = np.unique(positives, return_inverse=True)
+            others = np.setdiff1d(rng.choice(data.n_items, self.candidates, replace=False), exact, assume_unique=True)
+            log_weight = np.zeros(len(exact) + len(others), np.float32)
+            log_weight[len(exact) :] = np.log((data.n_items - len(exact)) / max(len(others), 1))
+            yield users, rows, columns, np.concatenate((exact, others)), log_weight
+
+    def __call__(self, queries: Tensor, items: Tensor, batch: Any) -> Tensor:
+        """The loss of one batch."""
+        users, rows, columns, candidates, log_weight = _tensors(batch, queries.device)
+        pool = items if candidates is None else items[candidates]
+        scores = queries[users] @ pool.T / self.temperature
+        normaliser = torch.logsumexp(scores if log_weight is None else scores + log_weight, dim=1)
+        weights = torch.bincount(rows, minlength=len(users)).to(scores) ** self.user_weight
+        return (weights[rows] * (normaliser[rows] - scores[rows, columns])).sum() / weights[rows].sum()
+
+    def regularise(self, encoder: nn.Module, batch: Any) -> float:
+        """Nothing: the temperature on the cosine is this loss's regulariser."""
+        return 0.0
+
+
+LOSSES: dict[str, Callable[[TrainConfig, str], Bpr | Softmax]] = {"softmax": Softmax, "bpr": Bpr}
+
+
+def _tensors(batch: Any, device: torch.device) -> list[Any]:
+    return [None if part is None else torch.from_numpy(part).to(device) for part in batch]

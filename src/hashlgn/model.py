@@ -1,0 +1,138 @@
+"""The model: encoder → hash → decoder, scored against compressed queries.
+
+    symbol      shape                     here
+    E^(0), E    (n_users + n_items, dim)  inside the encoder
+    q_u, o_i    (dim,)                    user and item embedding: ``encoder(graph)``
+    c_i = h(o)  (bits,) of ±1             ``hash(o)``
+    g(c)        (width,)                  ``decoder(c)``
+    f(q)        (width,)                  ``compression(q)``
+    ŷ_ui        scalar                    ``f(q_u) · x_i``, ``x_i = scale_i · g(c_i)``
+
+With ``similarity = cosine`` queries and items are divided by their lengths; for a coded item that division is its
+scale, ``1 / ‖g(c_i)‖``. With ``inner`` the scale carries the length of the embedding, ``‖o_i‖ / ‖g(c_i)‖``. Without
+a scale, lengths are left to the decoder, and a penalty ``mean (‖g(c_i)‖ − 1)²`` holds them near 1 under the cosine.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hashlgn.codes import check_bits, pack_signs
+from hashlgn.config import ModelConfig
+from hashlgn.decoders import DECODERS, DecodingFunction, compression, compression_layers, start_compression
+from hashlgn.encoders import Encoder
+from hashlgn.errors import ArgumentError, choose
+from hashlgn.graph import Graph
+from hashlgn.hashing import HASHES, HashFunction
+from hashlgn.scoring import CodedItems, FloatItems, FoldIn, Items
+
+__all__ = ["Model", "Vectors"]
+
+_TINY = 1e-12
+
+
+class Vectors(NamedTuple):
+    """What one forward pass yields."""
+
+    queries: Tensor  # f(q), (n_users, width)
+    items: Tensor  # x, (n_items, width)
+    penalty: Tensor  # scalar, added to the loss as it is
+
+
+class Model(nn.Module):
+    """HashLGN, or with ``kind = "lightgcn"`` the same frame without hash and decoder.
+
+    The graph is given to every call; the model owns no data, no device and no optimiser. Until ``start_codes`` is
+    called, it scores with float embeddings, ``ŷ = q · o``: that is how the encoder is warmed up.
+
+    Args:
+        encoder: embeddings from a graph.
+        n_items: number of items.
+        config: bits, hash, decoder, compression, similarity and scale.
+
+    Raises:
+        ArgumentError: a name is unknown, or hash and decoder do not fit.
+    """
+
+    def __init__(self, encoder: nn.Module, n_items: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder: Encoder = encoder  # type: ignore[assignment]
+        self.coding = False
+        dim: int = self.encoder.dim
+        if config.similarity not in ("cosine", "inner"):
+            raise ArgumentError(f"similarity must be 'cosine' or 'inner' (got {config.similarity!r})")
+        if config.kind == "lightgcn":
+            return
+        bits = check_bits(config.bits)
+        if config.hash == "residual" and config.decoder != "codebook":
+            raise ArgumentError(f"hash 'residual' needs decoder 'codebook' (got decoder {config.decoder!r})")
+        self.decoder: DecodingFunction = choose("decoder", config.decoder, DECODERS)(bits, dim)
+        self.hash: HashFunction = choose("hash", config.hash, HASHES)(n_items, dim, bits, config.sign)
+        self.compression = compression(config.compression, dim, self.decoder.width)
+
+    def start_codes(self, graph: Graph) -> None:
+        """Let hash, decoder and compression join, the hash started from the encoder's present embeddings."""
+        with torch.no_grad():
+            _, items = self.embeddings(graph)
+            fitted = self.hash.start(nn.functional.normalize(items))
+            self.decoder.start(fitted)
+            if fitted.projection is not None and self.config.decoder == "reweight":
+                start_compression(self.compression, fitted.projection)
+        self.coding = True
+
+    def embeddings(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """``q`` and ``o``, divided by their lengths under the cosine."""
+        q, o = self.encoder(graph)
+        if self.config.similarity == "cosine":
+            q, o = nn.functional.normalize(q), nn.functional.normalize(o)
+        return q, o
+
+    def forward(self, graph: Graph) -> Vectors:
+        """Queries and items whose inner product is the score."""
+        q, o = self.embeddings(graph)
+        if not self.coding:
+            return Vectors(q, o, q.new_zeros(()))
+        codes = self.hash(nn.functional.normalize(o))
+        decoded = self.decoder(codes)
+        norms = decoded.norm(dim=1, keepdim=True).clamp(min=_TINY)
+        if not codes.requires_grad and o.requires_grad:
+            # A hash without a gradient is passed straight by: d loss / d o = d loss / d g(c).
+            direction = nn.functional.normalize(o)
+            decoded = decoded + (direction - direction.detach())
+        queries = self.compression(q)
+        if self.config.similarity == "cosine":
+            queries = nn.functional.normalize(queries)
+        if self.config.scale:
+            lengths = 1 if self.config.similarity == "cosine" else o.norm(dim=1, keepdim=True)
+            return Vectors(queries, lengths * nn.functional.normalize(decoded), q.new_zeros(()))
+        penalty = (
+            self.config.norm_penalty * ((norms - 1) ** 2).mean()
+            if self.config.similarity == "cosine"
+            else 0 * norms.sum()
+        )
+        return Vectors(queries, decoded, penalty)
+
+    @torch.no_grad()
+    def export(self, graph: Graph) -> tuple[Tensor, Items, FoldIn]:
+        """The trained model as it is served: queries ``(n_users, width)``, items, and the fold-in of new users."""
+        self.eval()
+        cosine = self.config.similarity == "cosine"
+        fold_in = FoldIn(self.encoder.fold_in(graph).cpu().numpy(), normalise=cosine)
+        queries, items, _ = self(graph)
+        if not self.coding:
+            return queries.cpu(), FloatItems(items.cpu().numpy()), fold_in
+        _, o = self.embeddings(graph)
+        codes = self.hash(nn.functional.normalize(o))
+        scale = None
+        if self.config.scale:
+            norms = self.decoder(codes).norm(dim=1).clamp(min=_TINY)
+            lengths = torch.ones_like(norms) if cosine else o.norm(dim=1)
+            # float16 holds 6e-8 … 65504; an item nobody has touched may have length 0, and a scale is positive
+            scale = (lengths / norms).clamp(1e-7, 6e4).cpu().numpy().astype("float16")
+        coded = CodedItems(pack_signs(codes.cpu().numpy()), self.decoder.export(), scale)
+        fold_in = FoldIn(fold_in.item_vectors, compression_layers(self.compression), normalise=cosine)
+        return queries.cpu(), coded, fold_in

@@ -1,0 +1,62 @@
+"""Training batches, drawn without a Python loop over users or interactions. Every draw takes an explicit generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.data import Interactions
+
+__all__ = ["interaction_batches", "sample_negatives", "user_batches"]
+
+Ints = npt.NDArray[np.int64]
+
+
+def sample_negatives(data: Interactions, users: Ints, rng: np.random.Generator) -> Ints:
+    """One item a user that the user has not interacted with, uniform over those: ``(b,)`` → ``(b,)``.
+
+    Rejection over sorted (user, item) keys. A user who has interacted with every item has no negative; they get a
+    uniform item, whose BPR term then pulls nothing apart on average.
+    """
+    keys = _keys(data)
+    negatives = rng.integers(data.n_items, size=len(users))
+    open_rows = np.flatnonzero(np.diff(data.indptr)[users] < data.n_items)
+    while len(open_rows):
+        wanted = users[open_rows] * data.n_items + negatives[open_rows]
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        open_rows = open_rows[keys[place] == wanted]
+        negatives[open_rows] = rng.integers(data.n_items, size=len(open_rows))
+    return negatives
+
+
+def interaction_batches(
+    data: Interactions, batch_size: int, rng: np.random.Generator
+) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """One pass over the interactions in random order: ``(users, positives, negatives)``, each ``(≤ batch_size,)``."""
+    users = np.repeat(np.arange(data.n_users), np.diff(data.indptr))
+    order = rng.permutation(len(users))
+    negatives = sample_negatives(data, users[order], rng)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        yield users[batch], data.indices[batch].astype(np.int64), negatives[start : start + batch_size]
+
+
+def user_batches(data: Interactions, batch_size: int, rng: np.random.Generator) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """One pass over the users who have interactions, in random order and in batches of nearly equal size.
+
+    Yields ``(users (b,), rows (n,), items (n,))``: ``items`` are all interactions of the batch, ``rows`` their
+    positions in ``users``.
+    """
+    degree = np.diff(data.indptr)
+    active = rng.permutation(np.flatnonzero(degree))
+    for users in np.array_split(active, max(1, round(len(active) / batch_size))):
+        counts = degree[users]
+        rows = np.repeat(np.arange(len(users)), counts)
+        offsets = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        yield users, rows, data.indices[data.indptr[users][rows] + offsets].astype(np.int64)
+
+
+def _keys(data: Interactions) -> Ints:
+    return np.repeat(np.arange(data.n_users), np.diff(data.indptr)) * data.n_items + data.indices

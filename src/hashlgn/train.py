@@ -1,0 +1,476 @@
+"""The training loop, from interactions to a trained model, in one function.
+
+Two stages, one loop: first the encoder alone, on its float embeddings, then encoder, hash, decoder and compression
+together. A float model has the first stage only. Every random draw comes from (seed, stage, epoch), so a run that
+was stopped and resumed equals one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hashlgn.config import Config
+from hashlgn.data import Interactions
+from hashlgn.encoders import ENCODERS, LightGCN, Spectral
+from hashlgn.errors import ArgumentError, DataError, choose, positive_int
+from hashlgn.graph import Graph
+from hashlgn.losses import LOSSES
+from hashlgn.metrics import METRICS, Judged
+from hashlgn.model import Model
+
+__all__ = ["Progress", "Trained", "resolve_device", "train", "validation_metric"]
+
+_POWERS = (0.0, 0.5, 1.0, 1.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the training stands; reported after every step, with ``metric`` filled in after a validation.
+
+    Attributes:
+        stage: ``encoder`` or ``joint``.
+        epoch: epochs of this stage that are complete.
+        epochs: epochs of this stage, at most.
+        step: steps done in all stages.
+        steps: steps in all stages, at most.
+        loss: mean loss of the epoch so far.
+        metric: validation metric, where this report follows a validation.
+        epoch_done: whether this report ends an epoch.
+        seconds: since the training began, earlier runs of a resumed training included.
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    metric: float | None
+    epoch_done: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome: the model with its best weights, the graph of all interactions, and how it went.
+
+    Attributes:
+        model: in evaluation mode.
+        graph: of all interactions given, the validation slice included.
+        config: as trained, with every automatic choice filled in.
+        metrics: best validation value by stage, ``{"encoder": …, "joint": …}``; empty without validation.
+        seconds: wall time.
+    """
+
+    model: Model
+    graph: Graph
+    config: Config
+    metrics: dict[str, float]
+    seconds: float
+
+
+def train(
+    data: Interactions,
+    config: Config | None = None,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    checkpoint: str | Path | None = None,
+    start: dict[str, np.ndarray[Any, Any]] | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> Trained:
+    """Train a model.
+
+    Args:
+        data: the interactions to learn from; a validation slice is cut from them.
+        config: defaults where None.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all of PyTorch's default where None.
+        checkpoint: file to write after every epoch, and to go on from where it exists. It is bound to data and
+            configuration.
+        start: the encoder's parameters from a float model of the same users and items; its training alone is then
+            skipped.
+        report: called after every step.
+
+    Raises:
+        ArgumentError: the configuration breaks a rule, or the checkpoint belongs to another training.
+        DataError: there is nothing to learn from: fewer than two users or two items.
+    """
+    config = _resolved(config or Config(), data)
+    settings = config.train
+    where = resolve_device(device)
+    if data.n_users < 2 or data.n_items < 2 or not len(data):
+        raise DataError(
+            f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, {len(data)} interactions)"
+        )
+    began = time.perf_counter()
+    with _seeded(settings.seed), _threads(threads):
+        fit, held_out = _validation_slice(data, config)
+        graph = Graph(fit, where)
+        config, encoder = _encoder(graph, config, held_out, fit, start)
+        model = Model(encoder, data.n_items, config.model).to(where)
+        loss = choose("loss", settings.loss, LOSSES)(settings, config.model.similarity)
+        stages = _stages(config, encoder, skip_warmup=start is not None)
+        steps = loss.steps(fit)
+        saved = _Checkpoint(checkpoint, config, data)
+        state = saved.load()
+        metrics: dict[str, float] = dict(state["metrics"]) if state else {}
+        before = state["seconds"] if state else 0.0
+
+        for number, (stage, epochs) in enumerate(stages):
+            if state and number < state["stage"]:
+                continue
+            if stage == "joint" and not state:
+                model.start_codes(graph)
+            model.coding = stage == "joint"
+            optimizer, rates = _optimizer(model, config, stage)
+            best = _Best(settings.patience)
+            first_epoch = 0
+            if state:
+                first_epoch = state["epoch"]
+                model.load_state_dict(state["model"])
+                optimizer.load_state_dict(state["optimizer"])
+                best.restore(state["best"])
+                state = None
+            elif held_out is not None:  # the start is a candidate too: training must not end worse than it began
+                best.offer(validation_metric(model, graph, fit, held_out, config), model)
+
+            for epoch in range(first_epoch, epochs):
+                if best.exhausted:
+                    break
+                rng = np.random.default_rng([settings.seed, number, epoch])
+                total, done = 0.0, 0
+                model.train()
+                for batch in loss.batches(fit, rng):
+                    progress = (epoch + done / steps) / epochs
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * progress))
+                    if model.coding:
+                        model.hash.progress = progress
+                    queries, items, penalty = model(graph)
+                    value = loss(queries, items, batch) + penalty + loss.regularise(encoder, batch)
+                    optimizer.zero_grad(set_to_none=True)
+                    value.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    total, done = total + value.item(), done + 1
+                    if not math.isfinite(total):
+                        raise ArgumentError(
+                            f"the loss became {total} in epoch {epoch + 1}: train.lr must be smaller "
+                            f"(got {settings.lr if stage == 'encoder' else settings.joint_lr})"
+                        )
+                    if report and done < steps:
+                        here = _steps_before(stages, number, steps) + epoch * steps + done
+                        report(_progress(stages, number, epoch, here, steps, total / done, None, before, began))
+                metric = None
+                if held_out is not None and ((epoch + 1) % settings.validate_every == 0 or epoch + 1 == epochs):
+                    metric = validation_metric(model, graph, fit, held_out, config)
+                    best.offer(metric, model)
+                seconds = before + time.perf_counter() - began
+                saved.save(number, epoch + 1, model, optimizer, best, metrics, seconds)
+                if report:
+                    here = _steps_before(stages, number, steps) + (epoch + 1) * steps
+                    report(
+                        _progress(
+                            stages,
+                            number,
+                            epoch + 1,
+                            here,
+                            steps,
+                            total / max(done, 1),
+                            metric,
+                            before,
+                            began,
+                        )
+                    )
+
+            if best.value is not None and best.weights is not None:
+                model.load_state_dict(best.weights)
+                metrics[stage] = best.value
+        model.eval()
+        if model.coding:
+            model.hash.progress = 1.0
+        saved.remove()
+        # The held-out interactions come back for serving: propagation over them needs no training.
+        full_graph = graph if held_out is None else Graph(data, where)
+        return Trained(model, full_graph, config, metrics, before + time.perf_counter() - began)
+
+
+@torch.no_grad()
+def validation_metric(model: Model, graph: Graph, fit: Interactions, held_out: Interactions, config: Config) -> float:
+    """Mean recall or NDCG of the held-out interactions, over the whole catalogue with the fitted ones masked."""
+    model.eval()
+    queries, items, _ = model(graph)
+    return ranking_metric(queries, items, fit, held_out, config)
+
+
+def ranking_metric(
+    queries: torch.Tensor, items: torch.Tensor, fit: Interactions, held_out: Interactions, config: Config
+) -> float:
+    """The same for any queries and items."""
+    k = min(positive_int("train.monitor_k", config.train.monitor_k), held_out.n_items)
+    function = METRICS[config.train.monitor]
+    users = np.flatnonzero(np.diff(held_out.indptr))
+    values = []
+    for start in range(0, len(users), 1024):
+        chunk = users[start : start + 1024]
+        scores = queries[torch.from_numpy(chunk).to(queries.device)] @ items.T
+        seen, truth = fit.matrix[chunk].tocoo(), held_out.matrix[chunk].tocsr()
+        scores[torch.from_numpy(seen.row).long(), torch.from_numpy(seen.col).long()] = -torch.inf
+        top = scores.topk(k, dim=1).indices.cpu().numpy()
+        indptr = np.arange(len(chunk) + 1) * k
+        values.append(function(Judged.build(indptr, top.ravel(), truth.indptr, truth.indices), k))
+    return float(np.concatenate(values).mean())
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ArgumentError: an unknown name, or ``cuda`` where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ArgumentError(f"device must be 'auto', 'cpu' or 'cuda' (got {device!r})")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError("device must be 'cpu' or 'auto' on a machine without CUDA (got 'cuda')")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _resolved(config: Config, data: Interactions) -> Config:
+    """Fill in the automatic choices and check the rest."""
+    model, settings = config.model, config.train
+    choose("model.kind", model.kind, {"hashlgn": 0, "lightgcn": 0})
+    choose("model.encoder", model.encoder, ENCODERS)
+    choose("train.monitor", settings.monitor, {"recall": 0, "ndcg": 0})
+    for name in ("epochs", "warmup", "validation_users"):
+        if getattr(settings, name) < 0:
+            raise ArgumentError(f"train.{name} must be at least 0 (got {getattr(settings, name)})")
+    for name in ("patience", "validate_every", "monitor_k"):
+        positive_int(f"train.{name}", getattr(settings, name))
+    if not 0 < settings.validation_share < 1:
+        raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {settings.validation_share})")
+    for name in ("lr", "joint_lr", "code_lr"):
+        if not getattr(settings, name) >= 0 or math.isinf(getattr(settings, name)):
+            raise ArgumentError(f"train.{name} must be finite and at least 0 (got {getattr(settings, name)})")
+    dim = model.dim or (64 if model.kind == "lightgcn" else 128)
+    similarity = model.similarity
+    if similarity == "auto":
+        similarity = "inner" if model.encoder == "spectral" else "cosine"
+    return dataclasses.replace(config, model=dataclasses.replace(model, dim=dim, similarity=similarity))
+
+
+def _validation_slice(data: Interactions, config: Config) -> tuple[Interactions, Interactions | None]:
+    """Hold out a share of the interactions of some users who have at least five; (fit, None) where nobody has."""
+    settings = config.train
+    degree = np.diff(data.indptr)
+    eligible = np.flatnonzero(degree >= 5)
+    rng = np.random.default_rng([settings.seed, 1_000_003])
+    users = np.sort(rng.choice(eligible, min(settings.validation_users, len(eligible)), replace=False))
+    if not len(users):
+        return data, None
+    chosen = np.zeros(data.n_users, np.bool_)
+    chosen[users] = True
+    rows = np.repeat(np.arange(data.n_users), degree)
+    order = np.lexsort((rng.random(len(rows)), rows))  # interactions of each user in random order
+    rank = np.empty(len(rows), np.int64)
+    rank[order] = np.arange(len(rows)) - data.indptr[:-1][rows]
+    held_out = chosen[rows] & (rank < np.maximum(1, np.round(settings.validation_share * degree))[rows])
+    return data.select(~held_out), data.select(held_out)
+
+
+def _encoder(
+    graph: Graph,
+    config: Config,
+    held_out: Interactions | None,
+    fit: Interactions,
+    start: dict[str, np.ndarray[Any, Any]] | None,
+) -> tuple[Config, nn.Module]:
+    model, settings = config.model, config.train
+    if model.encoder == "spectral":
+        encoder = Spectral.create(graph, model.dim, max(model.power, 0.0), settings.seed)
+        if model.power < 0:
+            if held_out is not None:
+                values = []
+                for power in _POWERS:
+                    encoder.power = power
+                    values.append(ranking_metric(*encoder(graph), fit, held_out, config))
+                encoder.power = _POWERS[int(np.argmax(values))]
+            config = dataclasses.replace(config, model=dataclasses.replace(model, power=encoder.power))
+        return config, encoder
+    lightgcn = LightGCN.create(graph, model.dim, model.layers)
+    if start is not None:
+        shapes = {name: tuple(value.shape) for name, value in start.items()}
+        wanted = {name: tuple(value.shape) for name, value in lightgcn.state_dict().items()}
+        if shapes != wanted:
+            raise ArgumentError(f"start must hold the encoder's parameters {wanted} (got {shapes})")
+        lightgcn.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
+    elif settings.init == "svd":
+        # A catalogue smaller than the embedding has fewer singular vectors than dimensions: then the start stays
+        # random.
+        if model.dim < min(graph.n_users, graph.n_items):
+            lightgcn.start_from_svd(graph, settings.seed)
+    elif settings.init != "random":
+        raise ArgumentError(
+            f"train.init must be 'svd', 'random' or the folder of a float model (got {settings.init!r})"
+        )
+    return config, lightgcn
+
+
+def _stages(config: Config, encoder: nn.Module, *, skip_warmup: bool) -> list[tuple[str, int]]:
+    trainable = any(parameter.requires_grad for parameter in encoder.parameters())
+    if config.model.kind == "lightgcn":
+        return [("encoder", config.train.warmup + config.train.epochs if trainable else 0)]
+    return [
+        ("encoder", config.train.warmup if trainable and not skip_warmup else 0),
+        ("joint", config.train.epochs),
+    ]
+
+
+def _optimizer(model: Model, config: Config, stage: str) -> tuple[torch.optim.Optimizer, list[float]]:
+    settings = config.train
+    encoder = list(model.encoder.parameters())  # type: ignore[attr-defined]
+    own = {id(parameter) for parameter in encoder}
+    coding = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    groups = [(encoder, settings.lr if stage == "encoder" else settings.joint_lr)]
+    if stage == "joint":
+        groups.append((coding, settings.code_lr))
+    groups = [(parameters, rate) for parameters, rate in groups if parameters]
+    if not groups:  # a closed-form float model: no step will be taken
+        groups = [([nn.Parameter(torch.zeros(1))], 0.0)]
+    optimizer = torch.optim.Adam([{"params": parameters, "lr": rate} for parameters, rate in groups])
+    return optimizer, [rate for _, rate in groups]
+
+
+class _Best:
+    """The best weights so far, and how long ago they were."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.waited = patience, 0
+        self.value: float | None = None
+        self.weights: dict[str, torch.Tensor] | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        return self.waited >= self.patience
+
+    def offer(self, value: float, model: nn.Module) -> None:
+        if self.value is None or value > self.value:
+            self.value, self.waited = value, 0
+            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        else:
+            self.waited += 1
+
+    def state(self) -> dict[str, Any]:
+        return {"value": self.value, "waited": self.waited, "weights": self.weights}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.value, self.waited, self.weights = state["value"], state["waited"], state["weights"]
+
+
+class _Checkpoint:
+    """The training's state in one file, replaced whole after every epoch."""
+
+    def __init__(self, path: str | Path | None, config: Config, data: Interactions) -> None:
+        self.path = None if path is None else Path(path)
+        self.identity = {"config": repr(config), "data": data.fingerprint()} if self.path else {}
+
+    def load(self) -> dict[str, Any] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            same = state["identity"] == self.identity
+        except Exception as error:  # torch reports damage by many types
+            raise ArgumentError(
+                f"checkpoint must be a file written by this training (got {str(self.path)!r}: damaged)"
+            ) from error
+        if not same:
+            raise ArgumentError(
+                f"checkpoint must belong to the same data and configuration (got {str(self.path)!r}, from another training: delete it to begin anew)"
+            )
+        return state
+
+    def save(
+        self,
+        stage: int,
+        epoch: int,
+        model: Model,
+        optimizer: torch.optim.Optimizer,
+        best: _Best,
+        metrics: dict[str, float],
+        seconds: float,
+    ) -> None:
+        if self.path is None:
+            return
+        state = {
+            "identity": self.identity,
+            "stage": stage,
+            "epoch": epoch,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "best": best.state(),
+            "metrics": metrics,
+            "seconds": seconds,
+        }
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        try:
+            torch.save(state, temporary)
+            os.replace(temporary, self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise ArgumentError(f"checkpoint must be writable (got {str(self.path)!r}: {error.strerror})") from error
+
+    def remove(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _steps_before(stages: list[tuple[str, int]], number: int, steps: int) -> int:
+    return steps * sum(epochs for _, epochs in stages[:number])
+
+
+def _progress(
+    stages: list[tuple[str, int]],
+    number: int,
+    epoch: int,
+    step: int,
+    steps: int,
+    loss: float,
+    metric: float | None,
+    before: float,
+    began: float,
+) -> Progress:
+    stage, epochs = stages[number]
+    total = steps * sum(count for _, count in stages)
+    seconds = before + time.perf_counter() - began
+    return Progress(stage, epoch, epochs, step, total, loss, metric, step % steps == 0, seconds)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch's generator for this block alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(positive_int("threads", count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
