@@ -60,7 +60,8 @@ def pack_words(words: npt.ArrayLike) -> Bytes:
     if array.size and (array.min() < 0 or array.max() > 15):
         raise ArgumentError(f"words must lie in 0 … 15 (got {array.min()} … {array.max()})")
     array = array.astype(np.uint8)
-    return array[:, 0::2] | (array[:, 1::2] << 4)
+    packed: Bytes = array[:, 0::2] | (array[:, 1::2] << 4)
+    return packed
 
 
 def unpack_words(packed: Bytes) -> Bytes:
@@ -74,8 +75,5 @@ def unpack_words(packed: Bytes) -> Bytes:
 def hamming(a: Bytes, b: Bytes) -> npt.NDArray[np.int64]:
     """Hamming distances in bits between packed codes, ``(n, bytes)`` and ``(m, bytes)`` → ``(n, m)``."""
     different = a[:, None, :] ^ b[None, :, :]
-    return (
-        np.bitwise_count(different).sum(axis=2, dtype=np.int64)
-        if hasattr(np, "bitwise_count")
-        else (np.unpackbits(different, axis=2).sum(axis=2, dtype=np.int64))
-    )
+    distances: npt.NDArray[np.int64] = np.bitwise_count(different).sum(axis=2, dtype=np.int64)
+    return distances

@@ -58,9 +58,9 @@ class TrainConfig:
 
     Attributes:
         loss: ``softmax``, or ``bpr`` (the paper's).
-        epochs: passes over the data of the joint training, at most.
-        warmup: passes in which the encoder is trained alone, before hash and decoder join, at most. A float model has
-            ``warmup + epochs`` passes in all.
+        epochs: passes over the data, at most.
+        warmup: share of the epochs in which the encoder is trained alone, before hash and decoder join. A float model
+            has no hash to wait for.
         lr: Adam's learning rate for the encoder while it is trained alone.
         joint_lr: for the encoder in the joint training.
         code_lr: for hash, decoder and compression.
@@ -83,8 +83,8 @@ class TrainConfig:
     """
 
     loss: str = "softmax"
-    epochs: int = 20
-    warmup: int = 40
+    epochs: int = 60
+    warmup: float = 0.67
     lr: float = 0.05
     joint_lr: float = 0.003
     code_lr: float = 0.003
@@ -95,7 +95,7 @@ class TrainConfig:
     candidates: int = 50_000
     l2: float = 1e-4
     init: str = "svd"
-    validation_users: int = 2000
+    validation_users: int = 1000
     validation_share: float = 0.1
     monitor: str = "recall"
     monitor_k: int = 50

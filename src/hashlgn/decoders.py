@@ -102,16 +102,15 @@ class Codebook(nn.Module):
                 self.codewords.copy_(fitted.codewords)
             if fitted.projection is not None:
                 values = torch.arange(16, device=fitted.projection.device)[:, None]
-                signs = (2 * ((values >> torch.arange(4, device=values.device)) & 1) - 1).to(
-                    fitted.projection
-                )  # (16, 4)
-                grouped = fitted.projection.unflatten(0, (-1, 4))  # (M, 4, width)
+                bits = (values >> torch.arange(4, device=values.device)) & 1  # (16, 4)
+                signs = (2 * bits - 1).to(fitted.projection)
+                grouped = fitted.projection.view(-1, 4, self.width)  # (M, 4, width)
                 self.codewords.copy_(torch.einsum("kj,mjw->mkw", signs, grouped) / fitted.projection.shape[0] ** 0.5)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Decoded vectors, ``(n, width)``."""
         flat = self.codewords.flatten(0, 1)
-        grouped = codes.unflatten(1, (-1, 4))  # (n, M, 4)
+        grouped = codes.view(len(codes), -1, 4)  # (n, M, 4)
         if not codes.requires_grad:
             powers = torch.tensor([1, 2, 4, 8], device=codes.device)
             words = ((grouped >= 0) * powers).sum(dim=2)
@@ -122,7 +121,8 @@ class Codebook(nn.Module):
         for j in range(4):
             up = (grouped[:, :, j : j + 1] + 1) / 2
             share = torch.cat((share * (1 - up), share * up), dim=2)
-        return share.flatten(1) @ flat
+        mixed: Tensor = share.flatten(1) @ flat
+        return mixed
 
     def export(self) -> CodebookDecoder:
         """The same function in NumPy."""
@@ -146,11 +146,11 @@ def compression(kind: str, dim: int, width: int) -> nn.Sequential:
 def start_compression(f: nn.Sequential, projection: Tensor) -> None:
     """Let ``f`` start as a projection, ``f(q) = P q``, ``(width, dim)``."""
     with torch.no_grad():
-        last = f[-1]
-        last.weight.copy_(projection if len(f) == 1 else torch.cat((projection, -projection), dim=1))
+        start = projection if len(f) == 1 else torch.cat((projection, -projection), dim=1)
+        f.get_parameter(f"{len(f) - 1}.weight").copy_(start)
 
 
-def _linear(dim: int, width: int) -> list[nn.Module]:
+def _linear(dim: int, width: int) -> list[nn.Linear]:
     layer = nn.Linear(dim, width)
     nn.init.zeros_(layer.bias)
     if dim == width:

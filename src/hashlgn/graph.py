@@ -11,6 +11,7 @@ ever dense.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,7 @@ class Graph:
     def propagate(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """One step: ``(S items, Sᵀ users)``, shapes ``(n_users, dim)`` and ``(n_items, dim)``, differentiable."""
         to_users, to_items = self._to_users, self._to_items
-        new_users: Tensor = _Multiply.apply(to_users, to_items, items)
-        new_items: Tensor = _Multiply.apply(to_items, to_users, users)
-        return new_users, new_items
+        return _multiply(to_users, to_items, items), _multiply(to_items, to_users, users)
 
     def singular_vectors(self, dim: int, seed: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """The ``dim`` largest singular values of S and their right vectors: ``(dim,)`` and ``(n_items, dim)``.
@@ -87,13 +86,16 @@ class _Multiply(torch.autograd.Function):
     """``matrix @ x`` for a constant sparse matrix whose transpose is at hand, so that backward is a CSR product too."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, transpose: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, matrix: Tensor, transpose: Tensor, x: Tensor) -> Tensor:
         ctx.transpose = transpose
         return matrix @ x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
         return None, None, ctx.transpose @ gradient
+
+
+_multiply: Callable[[Tensor, Tensor, Tensor], Tensor] = _Multiply.apply  # PyTorch leaves it untyped
 
 
 def _torch_csr(matrix: sparse.csr_matrix, device: torch.device | str) -> Tensor:

@@ -189,12 +189,12 @@ def iterative_quantisation(items: Tensor, bits: int, rounds: int = 50) -> Tensor
     axes = torch.linalg.svd(sample.T @ sample).U  # principal axes, largest first
     start = torch.linalg.qr(torch.randn(max(bits, sample.shape[1]), min(bits, sample.shape[1]), device=sample.device)).Q
     # bits ≤ dim: a random rotation of the leading axes; else a random embedding of all of them in the larger space
-    projection = (
+    projection: Tensor = (
         start[:bits] @ axes[:, : start.shape[1]].T if bits > sample.shape[1] else start[:bits] @ axes[:, :bits].T
     )
     for _ in range(rounds):
         u, _, w = torch.linalg.svd(sample.T @ sign(sample @ projection.T), full_matrices=False)
-        projection = (u @ w).T
+        projection = (u @ w).mT
     return projection
 
 

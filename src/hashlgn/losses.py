@@ -74,7 +74,7 @@ class Bpr:
         if not self.l2 or own_users is None or own_items is None:
             return 0.0
         users, positives, negatives = _tensors(batch, own_users.device)
-        squares = (
+        squares: Tensor = (
             own_users[users].square().sum() + own_items[positives].square().sum() + own_items[negatives].square().sum()
         )
         return self.l2 * squares / len(users)

@@ -246,12 +246,14 @@ def hit_rate(judged: Judged, k: int | None = None) -> Floats:
 
 def answer_size(judged: Judged, k: int | None = None) -> Floats:
     """Number of items answered, at most K."""
-    return np.asarray(np.minimum(judged.sizes, judged.cut(k)), np.float64)
+    sizes: Floats = np.minimum(judged.sizes, judged.cut(k)).astype(np.float64)
+    return sizes
 
 
 def empty(judged: Judged, k: int | None = None) -> Floats:
     """1 where the answer holds no item, else 0; the mean is the share of users who are told nothing."""
-    return (answer_size(judged, k) == 0).astype(np.float64)
+    nothing: Floats = (answer_size(judged, k) == 0).astype(np.float64)
+    return nothing
 
 
 METRICS: dict[str, Callable[[Judged, int | None], Floats]] = {

@@ -164,7 +164,7 @@ class CodedItems:
     def __post_init__(self) -> None:
         if self.packed.ndim != 2 or self.packed.shape[1] * 8 != self.decoder.bits:
             raise ArgumentError(
-                f"packed must have shape (n, {self.decoder.bits // 8}), the decoder's bits / 8 (got {self.packed.shape})"
+                f"packed must have shape (n, {self.decoder.bits // 8}), bits / 8 columns (got {self.packed.shape})"
             )
         if self.scale is not None:
             if self.scale.shape != (len(self.packed),):
@@ -223,7 +223,8 @@ class FoldIn:
     Attributes:
         item_vectors: ``p``, ``(n_items, dim)``.
         layers: weights ``(out, in)`` and biases ``(out,)`` of ``f``; empty for the identity.
-        normalise: whether ``q`` is divided by its length before ``f``.
+        normalise: whether queries are divided by their lengths, ``q`` before ``f`` and ``f(q)`` after it, as under the
+            cosine.
     """
 
     item_vectors: npt.NDArray[np.floating]
@@ -243,8 +244,12 @@ class FoldIn:
 
     def compress(self, q: Floats) -> Floats:
         """Apply normalisation and ``f``: ``(n, dim)`` → ``(n, width)``."""
-        if self.normalise:
-            q = q / np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-12)
+        q = _unit(q) if self.normalise else q
         for depth, (weight, bias) in enumerate(self.layers):
             q = (np.maximum(q, 0) if depth else q) @ weight.T + bias
-        return np.ascontiguousarray(q, np.float32)
+        return np.ascontiguousarray(_unit(q) if self.normalise else q, np.float32)
+
+
+def _unit(q: Floats) -> Floats:
+    lengths = np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-12)
+    return np.asarray(q / lengths, np.float32)

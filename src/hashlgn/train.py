@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from hashlgn.config import Config
-from hashlgn.data import Interactions
+from hashlgn.checkpoint import Checkpoint
+from hashlgn.config import Config, TrainConfig
+from hashlgn.data import Interactions, validation_slice
 from hashlgn.encoders import ENCODERS, LightGCN, Spectral
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 from hashlgn.graph import Graph
@@ -108,23 +108,24 @@ def train(
         ArgumentError: the configuration breaks a rule, or the checkpoint belongs to another training.
         DataError: there is nothing to learn from: fewer than two users or two items.
     """
-    config = _resolved(config or Config(), data)
+    config = _resolved(config or Config())
     settings = config.train
     where = resolve_device(device)
     if data.n_users < 2 or data.n_items < 2 or not len(data):
         raise DataError(
-            f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, {len(data)} interactions)"
+            f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, "
+            f"{len(data)} interactions)"
         )
     began = time.perf_counter()
     with _seeded(settings.seed), _threads(threads):
-        fit, held_out = _validation_slice(data, config)
+        fit, held_out = _slice(data, settings)
         graph = Graph(fit, where)
         config, encoder = _encoder(graph, config, held_out, fit, start)
         model = Model(encoder, data.n_items, config.model).to(where)
         loss = choose("loss", settings.loss, LOSSES)(settings, config.model.similarity)
         stages = _stages(config, encoder, skip_warmup=start is not None)
         steps = loss.steps(fit)
-        saved = _Checkpoint(checkpoint, config, data)
+        saved = Checkpoint(checkpoint, {"config": repr(config), "data": data.fingerprint()} if checkpoint else {})
         state = saved.load()
         metrics: dict[str, float] = dict(state["metrics"]) if state else {}
         before = state["seconds"] if state else 0.0
@@ -147,6 +148,13 @@ def train(
             elif held_out is not None:  # the start is a candidate too: training must not end worse than it began
                 best.offer(validation_metric(model, graph, fit, held_out, config), model)
 
+            def tell(epoch: int, done: int, total: float, metric: float | None = None) -> None:
+                if report:
+                    here = steps * (sum(count for _, count in stages[:number]) + epoch) + done  # noqa: B023
+                    whole = steps * sum(count for _, count in stages)
+                    seconds = before + time.perf_counter() - began
+                    report(Progress(stage, epoch, epochs, here, whole, total, metric, done == 0, seconds))  # noqa: B023
+
             for epoch in range(first_epoch, epochs):
                 if best.exhausted:
                     break
@@ -162,38 +170,33 @@ def train(
                     queries, items, penalty = model(graph)
                     value = loss(queries, items, batch) + penalty + loss.regularise(encoder, batch)
                     optimizer.zero_grad(set_to_none=True)
-                    value.backward()  # type: ignore[no-untyped-call]
+                    value.backward()
                     optimizer.step()
                     total, done = total + value.item(), done + 1
                     if not math.isfinite(total):
+                        rate_name = "train.lr" if stage == "encoder" else "train.joint_lr and train.code_lr"
                         raise ArgumentError(
-                            f"the loss became {total} in epoch {epoch + 1}: train.lr must be smaller "
-                            f"(got {settings.lr if stage == 'encoder' else settings.joint_lr})"
+                            f"{rate_name} must be smaller (the loss became {total} in epoch {epoch + 1})"
                         )
-                    if report and done < steps:
-                        here = _steps_before(stages, number, steps) + epoch * steps + done
-                        report(_progress(stages, number, epoch, here, steps, total / done, None, before, began))
+                    if done < steps:
+                        tell(epoch, done, total / done)
                 metric = None
                 if held_out is not None and ((epoch + 1) % settings.validate_every == 0 or epoch + 1 == epochs):
                     metric = validation_metric(model, graph, fit, held_out, config)
                     best.offer(metric, model)
-                seconds = before + time.perf_counter() - began
-                saved.save(number, epoch + 1, model, optimizer, best, metrics, seconds)
-                if report:
-                    here = _steps_before(stages, number, steps) + (epoch + 1) * steps
-                    report(
-                        _progress(
-                            stages,
-                            number,
-                            epoch + 1,
-                            here,
-                            steps,
-                            total / max(done, 1),
-                            metric,
-                            before,
-                            began,
-                        )
+                if checkpoint:
+                    saved.save(
+                        {
+                            "stage": number,
+                            "epoch": epoch + 1,
+                            "model": model.state_dict(),
+                            "optimizer": optimizer.state_dict(),
+                            "best": best.state(),
+                            "metrics": metrics,
+                            "seconds": before + time.perf_counter() - began,
+                        }
                     )
+                tell(epoch + 1, 0, total / max(done, 1), metric)
 
             if best.value is not None and best.weights is not None:
                 model.load_state_dict(best.weights)
@@ -247,13 +250,15 @@ def resolve_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _resolved(config: Config, data: Interactions) -> Config:
+def _resolved(config: Config) -> Config:
     """Fill in the automatic choices and check the rest."""
     model, settings = config.model, config.train
     choose("model.kind", model.kind, {"hashlgn": 0, "lightgcn": 0})
     choose("model.encoder", model.encoder, ENCODERS)
     choose("train.monitor", settings.monitor, {"recall": 0, "ndcg": 0})
-    for name in ("epochs", "warmup", "validation_users"):
+    if not 0 <= settings.warmup <= 1:
+        raise ArgumentError(f"train.warmup must lie in 0 … 1 (got {settings.warmup})")
+    for name in ("epochs", "validation_users"):
         if getattr(settings, name) < 0:
             raise ArgumentError(f"train.{name} must be at least 0 (got {getattr(settings, name)})")
     for name in ("patience", "validate_every", "monitor_k"):
@@ -270,23 +275,14 @@ def _resolved(config: Config, data: Interactions) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(model, dim=dim, similarity=similarity))
 
 
-def _validation_slice(data: Interactions, config: Config) -> tuple[Interactions, Interactions | None]:
-    """Hold out a share of the interactions of some users who have at least five; (fit, None) where nobody has."""
-    settings = config.train
-    degree = np.diff(data.indptr)
-    eligible = np.flatnonzero(degree >= 5)
-    rng = np.random.default_rng([settings.seed, 1_000_003])
-    users = np.sort(rng.choice(eligible, min(settings.validation_users, len(eligible)), replace=False))
-    if not len(users):
+def _slice(data: Interactions, settings: TrainConfig) -> tuple[Interactions, Interactions | None]:
+    """Cut (fit, held out); (data, None) where no slice is wanted or nobody has five interactions to give one of."""
+    if not settings.validation_users:
         return data, None
-    chosen = np.zeros(data.n_users, np.bool_)
-    chosen[users] = True
-    rows = np.repeat(np.arange(data.n_users), degree)
-    order = np.lexsort((rng.random(len(rows)), rows))  # interactions of each user in random order
-    rank = np.empty(len(rows), np.int64)
-    rank[order] = np.arange(len(rows)) - data.indptr[:-1][rows]
-    held_out = chosen[rows] & (rank < np.maximum(1, np.round(settings.validation_share * degree))[rows])
-    return data.select(~held_out), data.select(held_out)
+    fit, held_out = validation_slice(
+        data, settings.validation_share, seed=settings.seed, max_users=settings.validation_users
+    )
+    return (fit, held_out) if len(held_out) else (data, None)
 
 
 def _encoder(
@@ -304,7 +300,8 @@ def _encoder(
                 values = []
                 for power in _POWERS:
                     encoder.power = power
-                    values.append(ranking_metric(*encoder(graph), fit, held_out, config))
+                    queries, items = encoder(graph)
+                    values.append(ranking_metric(queries, items, fit, held_out, config))
                 encoder.power = _POWERS[int(np.argmax(values))]
             config = dataclasses.replace(config, model=dataclasses.replace(model, power=encoder.power))
         return config, encoder
@@ -328,13 +325,12 @@ def _encoder(
 
 
 def _stages(config: Config, encoder: nn.Module, *, skip_warmup: bool) -> list[tuple[str, int]]:
-    trainable = any(parameter.requires_grad for parameter in encoder.parameters())
+    """Names and epochs of the stages."""
+    epochs, trainable = config.train.epochs, any(parameter.requires_grad for parameter in encoder.parameters())
     if config.model.kind == "lightgcn":
-        return [("encoder", config.train.warmup + config.train.epochs if trainable else 0)]
-    return [
-        ("encoder", config.train.warmup if trainable and not skip_warmup else 0),
-        ("joint", config.train.epochs),
-    ]
+        return [("encoder", epochs if trainable else 0)]
+    warmup = int(config.train.warmup * epochs)
+    return [("encoder", 0 if skip_warmup or not trainable else warmup), ("joint", epochs - warmup)]
 
 
 def _optimizer(model: Model, config: Config, stage: str) -> tuple[torch.optim.Optimizer, list[float]]:
@@ -376,85 +372,6 @@ class _Best:
 
     def restore(self, state: dict[str, Any]) -> None:
         self.value, self.waited, self.weights = state["value"], state["waited"], state["weights"]
-
-
-class _Checkpoint:
-    """The training's state in one file, replaced whole after every epoch."""
-
-    def __init__(self, path: str | Path | None, config: Config, data: Interactions) -> None:
-        self.path = None if path is None else Path(path)
-        self.identity = {"config": repr(config), "data": data.fingerprint()} if self.path else {}
-
-    def load(self) -> dict[str, Any] | None:
-        if self.path is None or not self.path.exists():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
-            same = state["identity"] == self.identity
-        except Exception as error:  # torch reports damage by many types
-            raise ArgumentError(
-                f"checkpoint must be a file written by this training (got {str(self.path)!r}: damaged)"
-            ) from error
-        if not same:
-            raise ArgumentError(
-                f"checkpoint must belong to the same data and configuration (got {str(self.path)!r}, from another training: delete it to begin anew)"
-            )
-        return state
-
-    def save(
-        self,
-        stage: int,
-        epoch: int,
-        model: Model,
-        optimizer: torch.optim.Optimizer,
-        best: _Best,
-        metrics: dict[str, float],
-        seconds: float,
-    ) -> None:
-        if self.path is None:
-            return
-        state = {
-            "identity": self.identity,
-            "stage": stage,
-            "epoch": epoch,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "best": best.state(),
-            "metrics": metrics,
-            "seconds": seconds,
-        }
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        try:
-            torch.save(state, temporary)
-            os.replace(temporary, self.path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise ArgumentError(f"checkpoint must be writable (got {str(self.path)!r}: {error.strerror})") from error
-
-    def remove(self) -> None:
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
-
-def _steps_before(stages: list[tuple[str, int]], number: int, steps: int) -> int:
-    return steps * sum(epochs for _, epochs in stages[:number])
-
-
-def _progress(
-    stages: list[tuple[str, int]],
-    number: int,
-    epoch: int,
-    step: int,
-    steps: int,
-    loss: float,
-    metric: float | None,
-    before: float,
-    began: float,
-) -> Progress:
-    stage, epochs = stages[number]
-    total = steps * sum(count for _, count in stages)
-    seconds = before + time.perf_counter() - began
-    return Progress(stage, epoch, epochs, step, total, loss, metric, step % steps == 0, seconds)
 
 
 @contextlib.contextmanager

@@ -51,17 +51,15 @@ class LightGCN(nn.Module):
         the start.
         """
         _, vectors = graph.singular_vectors(self.dim, seed)
-        users, items = (
-            graph.normalised @ vectors,
-            vectors,
-        )  # positive factors a row do not survive the normalisation
+        users, items = graph.normalised @ vectors, vectors  # a positive factor a row does not survive normalisation
         with torch.no_grad():
             self.users.copy_(nn.functional.normalize(torch.from_numpy(users)))
             self.items.copy_(nn.functional.normalize(torch.from_numpy(items)))
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""
-        users, items = self.users, self.items
+        users: Tensor = self.users
+        items: Tensor = self.items
         user_sum, item_sum = users, items
         for _ in range(self.layers):
             users, items = graph.propagate(users, items)
@@ -72,7 +70,8 @@ class LightGCN(nn.Module):
         """``p_i = d_i^-1/2 Σ_{k<K} e_i^(k) / (K + 1)``: what item i sends along one edge over all layers,
         ``(n_items, dim)``.
         """
-        users, items = self.users, self.items
+        users: Tensor = self.users
+        items: Tensor = self.items
         total = torch.zeros_like(items)
         for layer in range(max(self.layers, 1)):
             total = total + items
