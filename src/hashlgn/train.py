@@ -71,6 +71,8 @@ class Trained:
         graph: of all interactions given, the validation slice included.
         config: as trained, with every automatic choice filled in.
         metrics: best validation value by stage, ``{"encoder": …, "joint": …}``; empty without validation.
+        device: where it was trained.
+        threads: processor threads it was given.
         seconds: wall time.
     """
 
@@ -78,7 +80,14 @@ class Trained:
     graph: Graph
     config: Config
     metrics: dict[str, float]
+    device: str
+    threads: int
     seconds: float
+
+    @property
+    def monitor(self) -> str:
+        """Name of the validation metric."""
+        return f"{self.config.train.monitor}@{self.config.train.monitor_k}"
 
 
 def train(
@@ -207,7 +216,8 @@ def train(
         saved.remove()
         # The held-out interactions come back for serving: propagation over them needs no training.
         full_graph = graph if held_out is None else Graph(data, where)
-        return Trained(model, full_graph, config, metrics, before + time.perf_counter() - began)
+        seconds = before + time.perf_counter() - began
+        return Trained(model, full_graph, config, metrics, str(where), torch.get_num_threads(), seconds)
 
 
 @torch.no_grad()

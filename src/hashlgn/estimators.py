@@ -1,0 +1,171 @@
+"""What a user fits: ``HashLGN`` and ``LightGCN``, recommenders that are trained first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.artifact import ServedModel, load_artifact
+from hashlgn.config import Config
+from hashlgn.data import Interactions, read_interactions
+from hashlgn.errors import ArgumentError, need
+from hashlgn.provenance import provenance
+from hashlgn.recommender import Recommender
+
+if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere else
+    from hashlgn.train import Progress
+
+__all__ = ["HashLGN", "LightGCN"]
+
+
+class _Trainable(Recommender):
+    """What ``HashLGN`` and ``LightGCN`` share: a configuration, and ``fit``."""
+
+    def __init__(self, config: Config, device: str, threads: int | None) -> None:
+        self._model, self.config = None, config
+        self.device, self.engine, self.threads = device, "auto", threads
+
+    def fit(
+        self,
+        train: Any,
+        *,
+        checkpoint: str | Path | None = None,
+        report: Callable[[Progress], None] | None = None,
+    ) -> Self:
+        """Train on interactions.
+
+        Args:
+            train: interactions, or anything that ``read_interactions`` takes.
+            checkpoint: file to write after every epoch, and to go on from where it exists.
+            report: called with the ``Progress`` after every step.
+
+        Raises:
+            ArgumentError: the configuration breaks a rule, or the checkpoint belongs to another training.
+            DataError: there is nothing to learn from.
+            MissingExtraError: PyTorch is not installed.
+        """
+        need("torch", "train", "training")
+        from hashlgn.train import train as run
+
+        data = train if isinstance(train, Interactions) else read_interactions(train)
+        start = _start(self.config, data)
+        trained = run(
+            data,
+            self.config,
+            device=self.device,
+            threads=self.threads,
+            checkpoint=checkpoint,
+            start=start,
+            report=report,
+        )
+        queries, items, fold_in = trained.model.export(trained.graph)
+        state = {name: value.cpu().numpy() for name, value in trained.model.encoder.state_dict().items()}
+        self._model = ServedModel(
+            kind=trained.config.model.kind,
+            config=trained.config.to_dict(),
+            user_ids=data.user_ids,
+            item_ids=data.item_ids,
+            users=queries.numpy(),
+            items=items,
+            seen=(data.indptr, data.indices),
+            fold_in=fold_in,
+            titles=None if data.titles is None else list(data.titles),
+            genres=None if data.genres is None else list(data.genres),
+            metrics={"validation": trained.metrics, "monitor": trained.monitor},
+            provenance=provenance(
+                data={"fingerprint": data.fingerprint(), **data.stats()},
+                seed=trained.config.train.seed,
+                device=trained.device,
+                threads=trained.threads,
+                seconds=round(trained.seconds, 3),
+            ),
+            encoder_state=state if trained.config.model.kind == "lightgcn" else None,
+        )
+        for name in ("searcher", "_similarity"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        return self
+
+
+class HashLGN(_Trainable):
+    """LightGCN encoder, learned item codes and a learned decoder, trained jointly.
+
+    Args:
+        bits: length of an item's code, a multiple of 8.
+        dim: length of an embedding.
+        loss: ``softmax`` or ``bpr``.
+        epochs: passes over the data, at most.
+        seed: fixes every draw.
+        config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
+            before.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all where None.
+    """
+
+    def __init__(
+        self,
+        bits: int | None = None,
+        *,
+        dim: int | None = None,
+        loss: str | None = None,
+        epochs: int | None = None,
+        seed: int | None = None,
+        config: Config | Mapping[str, Any] | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        changes = {"model.kind": "hashlgn", "model.bits": bits, "model.dim": dim}
+        changes |= {"train.loss": loss, "train.epochs": epochs, "train.seed": seed}
+        super().__init__(_config(config, changes), device, threads)
+
+
+class LightGCN(_Trainable):
+    """The float model in the same frame: no hash, no decoder.
+
+    Args:
+        dim: length of an embedding.
+        loss: ``softmax`` or ``bpr``.
+        epochs: passes over the data, at most.
+        seed: fixes every draw.
+        config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
+            before.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all where None.
+    """
+
+    def __init__(
+        self,
+        dim: int | None = None,
+        *,
+        loss: str | None = None,
+        epochs: int | None = None,
+        seed: int | None = None,
+        config: Config | Mapping[str, Any] | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        changes = {"model.kind": "lightgcn", "model.dim": dim}
+        changes |= {"train.loss": loss, "train.epochs": epochs, "train.seed": seed}
+        super().__init__(_config(config, changes), device, threads)
+
+
+def _config(config: Config | Mapping[str, Any] | None, changes: dict[str, Any]) -> Config:
+    whole = config if isinstance(config, Config) else Config().updated(dict(config or {}))
+    return whole.updated({name: value for name, value in changes.items() if value is not None})
+
+
+def _start(config: Config, data: Interactions) -> dict[str, npt.NDArray[np.float32]] | None:
+    """The encoder's parameters from the saved float model that ``train.init`` names, or None where it names none."""
+    if config.train.init in ("svd", "random"):
+        return None
+    model = load_artifact(config.train.init, encoder_state=True)
+    if model.encoder_state is None:
+        raise ArgumentError(f"train.init must be 'svd', 'random' or a float model's folder (got {config.train.init!r})")
+    if model.user_ids != data.user_ids or model.item_ids != data.item_ids:
+        raise ArgumentError(
+            f"train.init must be a model of the same users and items (got {config.train.init!r}, of others)"
+        )
+    return model.encoder_state
