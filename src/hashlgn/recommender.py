@@ -17,7 +17,7 @@ from hashlgn.frames import Table
 from hashlgn.scoring import CodedItems, FloatItems, Floats
 from hashlgn.search import Hits, Searcher, build_searcher
 
-__all__ = ["Recommender", "load"]
+__all__ = ["BATCH", "Recommender", "load", "rows_of"]
 
 BATCH = 2048  # users answered at a time
 Ints = npt.NDArray[np.int64]
@@ -131,12 +131,12 @@ class Recommender:
             count = len(names) if history is not None else len(codes)
             for start in range(0, max(count, 1), BATCH):
                 if history is not None:
-                    seen = _rows(histories, np.arange(start, min(start + BATCH, count)))
+                    seen = rows_of(histories, np.arange(start, min(start + BATCH, count)))
                     labels = names[start : start + BATCH]
                     queries = model.fold_in.queries(*seen) if model.fold_in is not None else model.users[:0]
                 else:
                     chunk = codes[start : start + BATCH]
-                    seen, queries, labels = _rows(model.seen, chunk), model.users[chunk], model.user_ids.decode(chunk)
+                    seen, queries, labels = rows_of(model.seen, chunk), model.users[chunk], model.user_ids.decode(chunk)
                 exclude = Exclusion.build(
                     len(model.items), seen=seen if filter_seen else None, allow=allowed, deny=denied
                 )
@@ -271,7 +271,7 @@ def _listed(values: Any) -> Any:
     return [values] if isinstance(values, int | str | np.integer) else values
 
 
-def _rows(ragged: tuple[Ints, npt.NDArray[Any]], rows: Ints) -> tuple[Ints, Ints]:
+def rows_of(ragged: tuple[Ints, npt.NDArray[Any]], rows: Ints) -> tuple[Ints, Ints]:
     """Some rows of a ragged array, in the order asked."""
     indptr, indices = ragged
     counts = np.diff(indptr)[rows]
