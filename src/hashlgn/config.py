@@ -8,6 +8,7 @@ import dataclasses
 import tomllib
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ class Config:
             {f"{section}.{key}": value for section, keys in _sections(values).items() for key, value in keys.items()}
         )
 
-    def updated(self, changes: dict[str, Any]) -> Config:
+    def updated(self, changes: Mapping[str, Any]) -> Config:
         """A copy with changes such as ``{"train.lr": 0.01}``; text is converted to the key's type.
 
         Raises:
@@ -143,8 +144,10 @@ class Config:
         return Config(**sections)
 
 
-def load_config(path: str | Path | None = None, overrides: tuple[str, ...] | list[str] = ()) -> Config:
-    """Defaults, then a TOML file, then ``section.key=value`` overrides.
+def load_config(
+    path: str | Path | None = None, flags: Mapping[str, Any] | None = None, overrides: Iterable[str] = ()
+) -> Config:
+    """Defaults, then a TOML file, then flags that are not None, then ``section.key=value`` overrides.
 
     Raises:
         ArgumentError: the file cannot be read or parsed, a key is unknown, a value has the wrong type.
@@ -157,7 +160,7 @@ def load_config(path: str | Path | None = None, overrides: tuple[str, ...] | lis
             raise ArgumentError(f"config must be a readable TOML file (got {str(path)!r}: {error.strerror})") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ArgumentError(f"config must be valid TOML (got {str(path)!r}: {error})") from error
-    changes: dict[str, Any] = {}
+    changes = {name: value for name, value in (flags or {}).items() if value is not None}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:

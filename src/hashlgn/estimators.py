@@ -63,7 +63,8 @@ class _Trainable(Recommender):
             report=report,
         )
         queries, items, fold_in = trained.model.export(trained.graph)
-        state = {name: value.cpu().numpy() for name, value in trained.model.encoder.state_dict().items()}
+        encoder = trained.model.get_submodule("encoder")
+        state = {name: value.cpu().numpy() for name, value in encoder.state_dict().items()}
         self._model = ServedModel(
             kind=trained.config.model.kind,
             config=trained.config.to_dict(),
