@@ -79,18 +79,18 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
     rows = [contender.row(reference) for contender in contenders]
     best = contenders[-1]
     _say(quiet, "\n" + table(rows))
-    users = len(best.quality.users)
     _say(
         quiet,
-        f"\nQuality on {users:,} test users, whole catalogue ranked, training items masked. Search: top {CUTS[-1]} for all "
-        f"of them,\nscoring, exclusion and ordering included, {threads or 'all'} threads, median of 3. On a catalogue of "
-        "a few thousand items a float scan\nis quick too: `hashlgn bench search` shows larger ones.",
+        f"\nQuality: {len(best.quality.users):,} test users; the whole catalogue ranked, training items masked.\n"
+        f"Search: top {CUTS[-1]} for all of them; scoring, exclusion and ordering included; {threads or 'all'} threads;"
+        "         "median of 3.\nOn a catalogue of a few thousand items a float scan is quick too: `hashlgn bench search` shows "
+        "larger ones.",
     )
     tips = _threshold_search(best, test)
     _say(
         quiet,
-        f"\nThreshold search ({best.name}): score > {tips['threshold']:.3f} answers {tips['mean_size']:.1f} items a user on "
-        f"average,\n{100 * tips['empty']:.1f}% of users get none; precision {tips['precision']:.3f}, recall "
+        f"\nThreshold search ({best.name}): a score over {tips['threshold']:.3f} gives {tips['mean_size']:.1f} items\n"
+        f"a user on average; {100 * tips['empty']:.1f}% of users get none; precision {tips['precision']:.3f}, recall "
         f"{tips['recall']:.3f}; {1000 * tips['seconds']:.0f} ms for all users.",
     )
     person = _one_user(best.model, train)
@@ -106,7 +106,7 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
         **provenance(seed=seed, threads=threads),
     }
     write_json(out / "results.json", results)
-    write_page(out / "index.html", results, best.model)
+    write_page(out / "index.html", results, _code_patterns(best.model))
     _say(
         quiet,
         f"\nWrote {out / 'index.html'}, {out / 'results.json'} and the models in {out / 'models'} "
@@ -247,7 +247,7 @@ def _side_by_side(person: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"  {text(has):<58}{text(gets)}" for has, gets in pairs)])
 
 
-def code_patterns(model: Recommender, anchors: int = 4, neighbours: int = 4) -> list[dict[str, Any]]:
+def _code_patterns(model: Recommender, anchors: int = 4, neighbours: int = 4) -> list[dict[str, Any]]:
     """Codes of some popular items, each followed by its most similar ones: titles and bits, ``(bits,)`` of 0 and 1."""
     served = model.model
     if not isinstance(served.items, CodedItems):

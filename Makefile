@@ -1,0 +1,43 @@
+# `make demo` and `make test` work as first commands on a fresh clone: they make .venv and install what they need.
+
+PYTHON ?= python3
+# A CPU build. With an NVIDIA GPU: make TORCH='torch>=2.4,<3' demo
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test check format clean
+
+demo: .venv/.demo
+	$(BIN)/hashlgn demo
+
+test: check
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+format: .venv/.dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:
+	rm -rf .venv hashlgn-demo dist .mypy_cache .ruff_cache .pytest_cache
+
+.venv/.torch: Makefile
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	touch $@
+
+.venv/.demo: .venv/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[train,report]'
+	touch $@
+
+.venv/.dev: .venv/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ .venv/.demo
