@@ -1,0 +1,29 @@
+"""What several test files share: small data with a structure to learn, models trained on it, and the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hashlgn.data import Interactions
+
+
+def clusters(n_users: int = 60, n_items: int = 40, groups: int = 4, share: float = 0.5, seed: int = 0) -> Interactions:
+    """Users and items in groups; a user has about ``share`` of the items of their own group, and no others."""
+    rng = np.random.default_rng(seed)
+    users, items = np.meshgrid(np.arange(n_users), np.arange(n_items), indexing="ij")
+    chosen = (users % groups == items % groups) & (rng.random(users.shape) < share)
+    chosen[np.arange(n_users), np.arange(n_users) % groups] = True  # everybody has something
+    return Interactions.from_pairs(users[chosen] + 1000, items[chosen] + 1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets."""
+    folder = os.environ.get("HASHLGN_DATA")
+    if not folder:
+        pytest.skip("HASHLGN_DATA is not set: it names the folder with ml-1m, ml-100k and gowalla")
+    return Path(folder)
