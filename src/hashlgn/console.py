@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from hashlgn.errors import ArgumentError, HashLGNError
+from hashlgn.errors import ArgumentError, HashLGNError, UnknownIdError
 
 if TYPE_CHECKING:
     from hashlgn.train import Progress as Step
@@ -113,7 +113,7 @@ def exit_code(app: typer.Typer, arguments: list[str]) -> int:
             return 0
         context = getattr(error, "ctx", None)
         return _fail(2, f"{message.rstrip('.')} (see {context.command_path if context else 'hashlgn'} --help)")
-    except ArgumentError as error:
+    except (ArgumentError, UnknownIdError) as error:
         return _fail(2, str(error))
     except HashLGNError as error:
         return _fail(1, str(error))

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hashlgn.data.synthetic import write_lightgcn
+
+import hashlgn
+from conftest import clusters
+from hashlgn.cli import app
+from hashlgn.console import exit_code
+from hashlgn.data import random_ratio
+
+FAST = ["--epochs", "4", "--dim", "16", "--quiet"]
+
+
+def run(*arguments: object) -> int:
+    return exit_code(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_lightgcn(folder, *random_ratio(clusters(), seed=0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "model"
+    assert run("train", data, "--out", out, "--bits", 32, *FAST) == 0
+    return out
+
+
+def test_train_reads_train_txt_alone(model: Path, data: Path) -> None:
+    train = hashlgn.read_interactions(data, part="train")
+    info = hashlgn.load(model).info()
+    assert info["interactions"] == len(train)
+    assert info["bits"] == 32
+    assert info["provenance"]["data"]["fingerprint"] == train.fingerprint()
+
+
+def test_evaluate_prints_and_writes_what_the_library_says(model: Path, data: Path, tmp_path: Path, capsys) -> None:
+    assert (
+        run("evaluate", model, "--test", data, "--k", "2,5", "--threshold", "0.1", "--json", tmp_path / "r.json") == 0
+    )
+    shown = capsys.readouterr().out
+    held = json.loads((tmp_path / "r.json").read_text())
+    test = hashlgn.read_interactions(data, part="test")
+    want = hashlgn.evaluate(hashlgn.load(model), test, (2, 5))
+    assert held["cuts"][1]["metrics"]["recall"]["mean"] == want.at(5).mean("recall")
+    assert f"{want.at(5).mean('recall'):.4f}" in shown
+    assert {"version", "machine", "model", "test"} <= held.keys()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_recommend_writes_every_user_in_every_format(model: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"recs{suffix}"
+    assert run("recommend", model, "--out", out, "--k", 3, "--quiet") == 0
+    if suffix == ".parquet":
+        rows = pq.read_table(out).to_pylist()
+    elif suffix == ".csv":
+        rows = list(csv.DictReader(out.open()))
+    else:
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert list(rows[0]) == ["user", "item", "score", "rank"]
+    want = hashlgn.load(model).recommend(k=3)
+    assert [int(row["item"]) for row in rows] == want["item"].tolist()
+    np.testing.assert_array_equal(np.array([row["score"] for row in rows], np.float32), want["score"])
+
+
+def test_recommend_for_some_users_by_threshold_and_with_seen(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "users.txt").write_text("1003\r\n1001\n\n")
+    out = tmp_path / "recs.csv"
+    assert (
+        run("recommend", model, "--out", out, "--users", tmp_path / "users.txt", "--threshold=-10", "--keep-seen") == 0
+    )
+    users = [row["user"] for row in csv.DictReader(out.open())]
+    assert users == ["1003"] * 40 + ["1001"] * 40
+
+
+def test_similar_and_info(model: Path, capsys) -> None:
+    assert run("similar", model, "--item", "1", "--k", 3) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert run("info", model) == 0
+    assert "32 bits" in capsys.readouterr().out
+    assert run("info", model, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "hashlgn"
+
+
+def test_stats_and_synth(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "made"
+    assert run("data", "synth", "--users", 50, "--items", 30, "--interactions", 400, "--out", out) == 0
+    assert run("data", "stats", out, "--json", tmp_path / "s.json") == 0
+    stats = json.loads((tmp_path / "s.json").read_text())
+    test = hashlgn.read_interactions(out, part="test")
+    assert stats["interactions"] + len(test) == 400
+    assert "density" in capsys.readouterr().out
+
+
+def test_flags_go_before_the_file_and_set_before_flags(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[model]\nbits = 16\n[train]\nseed = 5\nlr = 0.02\n")
+    out = tmp_path / "model"
+    options = ["--config", tmp_path / "c.toml", "--bits", 24, "--set", "train.lr=0.01", "--log", tmp_path / "log.jsonl"]
+    assert run("train", data, "--out", out, *options, *FAST) == 0
+    config = hashlgn.load(out).info()["config"]
+    assert (config["model"]["bits"], config["train"]["seed"], config["train"]["lr"]) == (24, 5, 0.01)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert next(line["epoch"] for line in lines if line["stage"] == "joint") == 1
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
+    assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *FAST) == 0
+
+    import hashlgn.train
+
+    done = 0
+    real = hashlgn.train.validation_metric
+
+    def interrupted(*arguments: object) -> float:
+        nonlocal done
+        done += 1
+        if done == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlgn.train, "validation_metric", interrupted)
+    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST) == 130
+    assert (tmp_path / "part.checkpoint").exists() and not (tmp_path / "part").exists()
+    monkeypatch.setattr(hashlgn.train, "validation_metric", real)
+    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, "--resume", *FAST) == 0
+    for name in ("items.safetensors", "users.safetensors"):
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train"], 2, "Missing argument"),
+        (["nonsense"], 2, "No such command"),
+        (["train", "{tmp}/nothing", "--out", "{tmp}/m"], 2, "does not exist"),
+        (["train", "{data}", "--out", "{tmp}/m", "--bits", "12"], 2, "bits must be a positive multiple of 8"),
+        (["train", "{data}", "--out", "{tmp}/m", "--set", "train.rate=1"], 2, "configuration key must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--set", "train.lr=fast"], 2, "train.lr must be a number"),
+        (["train", "{data}", "--out", "{tmp}/m", "--loss", "hinge"], 2, "loss must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--device", "tpu"], 2, "device must be"),
+        (["train", "{data}", "--out", "{data}"], 2, "folder must be empty or hold an artifact"),
+        (["train", "{tmp}/empty.csv", "--out", "{tmp}/m"], 1, "empty.csv"),
+        (["train", "{tmp}/header.csv", "--out", "{tmp}/m"], 1, "no interactions"),
+        (["evaluate", "{model}", "--test", "{data}", "--k", "0"], 2, "k must be a positive integer"),
+        (["evaluate", "{model}", "--test", "{data}", "--k", "many"], 2, "k must be numbers separated by commas"),
+        (["evaluate", "{model}", "--test", "{data}", "--threshold", "nan"], 2, "threshold must be a number"),
+        (["evaluate", "{data}", "--test", "{data}"], 1, "manifest.json"),
+        (["recommend", "{model}", "--out", "{tmp}/r.xlsx"], 2, ".parquet"),
+        (["recommend", "{model}", "--out", "{tmp}/r.csv", "--k", "3", "--threshold", "1"], 2, "must not both be given"),
+        (["recommend", "{model}", "--out", "{tmp}/r.csv", "--users", "{tmp}/users.txt"], 2, "users"),
+        (["similar", "{model}", "--item", "nobody"], 2, "nobody"),
+        (["data", "get", "ml-2m"], 2, "ml-1m"),
+    ],
+)
+def test_bad_usage_is_one_line_with_its_exit_code(
+    arguments: list[str], code: int, message: str, model: Path, data: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("user,item\n")
+    (tmp_path / "users.txt").write_text("1001\n77\n")
+    places = {"data": data, "model": model, "tmp": tmp_path}
+    assert run(*(argument.format(**places) for argument in arguments)) == code
+    error = capsys.readouterr().err.strip().splitlines()
+    assert message in error[-1]
+    assert sum(line.startswith("hashlgn:") for line in error) == 1
+    assert not (tmp_path / "m").exists() and not list(tmp_path.glob("r.*"))
+
+
+def test_help_everywhere(capsys) -> None:
+    for command in ([], ["train"], ["evaluate"], ["recommend"], ["similar"], ["info"], ["demo"]):
+        assert run(*command, "--help") == 0
+        assert "--help" in capsys.readouterr().out
+    for group in (["data", "get"], ["data", "stats"], ["data", "synth"], ["bench", "read"], ["bench", "search"]):
+        assert run(*group, "--help") == 0
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip().endswith(hashlgn.__version__)
