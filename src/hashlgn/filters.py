@@ -73,23 +73,37 @@ class Exclusion:
             indices = np.sort(keys) % n_items
         return cls(n_items, indptr, indices, banned)
 
-    def rows(self, start: int, stop: int) -> Exclusion:
-        """The exclusion for the queries ``start … stop − 1`` of the batch."""
+    def take(self, rows: Ids) -> Exclusion:
+        """The exclusion for some rows of the batch, in the order given."""
         if self.indptr is None or self.indices is None:
             return self
-        indptr = self.indptr[start : stop + 1]
-        return Exclusion(self.n_items, indptr - indptr[0], self.indices[indptr[0] : indptr[-1]], self.banned)
+        counts = np.diff(self.indptr)[rows]
+        indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        places = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - self.indptr[rows], counts)
+        return Exclusion(self.n_items, indptr, self.indices[places], self.banned)
+
+    def within(self, kept: Ids) -> Exclusion:
+        """The rows' own lists, for a catalogue of the items ``kept`` alone (ascending), in its numbers."""
+        if self.indptr is None or self.indices is None:
+            return Exclusion(len(kept))
+        number = np.full(self.n_items, -1, np.int64)
+        number[kept] = np.arange(len(kept))
+        numbers = number[self.indices]
+        before = np.concatenate(([0], np.cumsum(numbers >= 0)))
+        return Exclusion(len(kept), before[self.indptr], numbers[numbers >= 0])
 
     def counts(self, n_queries: int) -> npt.NDArray[np.int64]:
         """How many items each query leaves out by its own list, ``(n_queries,)``."""
         return np.zeros(n_queries, np.int64) if self.indptr is None else np.diff(self.indptr)
 
-    def mask(self, row: int) -> npt.NDArray[np.bool_]:
-        """The items left out for one query, ``(n_items,)`` bool."""
-        mask = np.zeros(self.n_items, np.bool_) if self.banned is None else self.banned.copy()
+    def masks(self, n_queries: int) -> npt.NDArray[np.bool_]:
+        """The items left out for each query of the batch, ``(n_queries, n_items)`` bool."""
+        masks = np.zeros((n_queries, self.n_items), np.bool_)
+        if self.banned is not None:
+            masks[:] = self.banned
         if self.indptr is not None and self.indices is not None:
-            mask[self.indices[self.indptr[row] : self.indptr[row + 1]]] = True
-        return mask
+            masks[np.repeat(np.arange(n_queries), np.diff(self.indptr)), self.indices] = True
+        return masks
 
     def excluded(self, rows: Ids, items: Ids) -> npt.NDArray[np.bool_]:
         """Whether each pair (row of the batch, item) is left out; both arrays have one shape, and so has the answer."""

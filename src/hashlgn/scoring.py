@@ -5,8 +5,9 @@ either float vectors, scored ``f · o``, or packed codes, scored
 
     score(f, i) = scale_i · f · g(c_i) = scale_i · Σ_m T[m, word_im],        T = decoder.tables(f), shape (M, 16)
 
-because every decoder here is a sum over the 4-bit words of a code (``scale_i`` is 1 where items carry none). The sum is
-taken over float32 tables in float64 and rounded to float32 once, at the end: that is *the* score, and every searcher
+because every decoder here is a sum over the 4-bit words of a code (``scale_i`` is 1 where items carry none). Tables are
+computed in float64 and rounded to float32 once, so that they do not depend on the batch; the sum over them is taken in
+float64 and rounded to float32 once, at the end: that is *the* score, and every searcher
 over codes returns exactly these numbers, ordered by (score descending, item ascending).
 """
 
@@ -81,10 +82,10 @@ class ReweightDecoder:
     def tables(self, queries: Floats) -> Floats:
         """The sixteen partial sums of ``f ⊙ g`` over each word's four bits: ``(q, bits)`` → ``(q, bits / 4, 16)``."""
         set_bits = (np.arange(16)[:, None] >> np.arange(4)) & 1  # (16, 4)
-        plus = (queries * self.alpha).reshape(len(queries), -1, 4)
-        minus = (queries * -self.beta).reshape(len(queries), -1, 4)
-        tables = plus @ set_bits.T.astype(np.float32) + minus @ (1 - set_bits.T).astype(np.float32)
-        return np.ascontiguousarray(tables, np.float32)
+        wide = queries.astype(np.float64)
+        plus = (wide * self.alpha).reshape(len(queries), -1, 4)
+        minus = (wide * -self.beta).reshape(len(queries), -1, 4)
+        return np.ascontiguousarray(plus @ set_bits.T + minus @ (1 - set_bits.T), np.float32)
 
     def decode(self, packed: Bytes) -> Floats:
         """Decoded vectors, ``(n, bits)``."""
@@ -115,7 +116,8 @@ class CodebookDecoder:
     def tables(self, queries: Floats) -> Floats:
         """Inner products of queries and codewords: ``(q, width)`` → ``(q, M, 16)``."""
         words, values, width = self.codewords.shape
-        return (queries @ self.codewords.reshape(-1, width).T).reshape(len(queries), words, values)
+        flat = self.codewords.reshape(-1, width).astype(np.float64)
+        return (queries.astype(np.float64) @ flat.T).astype(np.float32).reshape(len(queries), words, values)
 
     def decode(self, packed: Bytes) -> Floats:
         """Decoded vectors, ``(n, width)``."""
@@ -148,6 +150,10 @@ class FloatItems:
     def decode(self) -> Floats:
         """The vectors whose inner product with a query is the score, ``(n, width)``."""
         return self.vectors
+
+    def take(self, items: Ints) -> FloatItems:
+        """Some of the items."""
+        return FloatItems(self.vectors[items])
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,10 @@ class CodedItems:
         """The vectors whose inner product with a query is the score, ``(n, width)``: ``scale_i · g(c_i)``."""
         decoded = self.decoder.decode(self.packed)
         return decoded if self.scale is None else decoded * self.scale[:, None].astype(np.float32)
+
+    def take(self, items: Ints) -> CodedItems:
+        """Some of the items."""
+        return CodedItems(self.packed[items], self.decoder, None if self.scale is None else self.scale[items])
 
 
 Items = FloatItems | CodedItems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +13,10 @@ from hashlgn.errors import ArgumentError
 from hashlgn.filters import Exclusion
 from hashlgn.scoring import Floats
 
-__all__ = ["Hits", "Searcher", "check_exclusion", "check_queries", "order_hits"]
+__all__ = ["Found", "Hits", "Searcher", "check_exclusion", "check_queries", "order_hits"]
+
+Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]  # rows, items and scores of loose hits, aligned
+_NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,11 @@ def check_exclusion(exclude: Exclusion | None, n_queries: int, n_items: int) -> 
     return exclude
 
 
-def order_hits(
-    rows: npt.NDArray[np.int64],
-    items: npt.NDArray[np.int64],
-    scores: Floats,
-    n_queries: int,
-    k: int | None = None,
-) -> Hits:
-    """Order loose hits (row, item, score) by (row, score descending, item), and cut each row to k where k is given."""
+def order_hits(found: Sequence[Found], n_queries: int, k: int | None = None) -> Hits:
+    """Order loose hits (rows, items, scores) by (row, score descending, item), and cut rows to k where k is given."""
+    parts = [_NOTHING, *found]
+    rows, items = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    scores = np.concatenate([part[2] for part in parts])
     order = np.lexsort((items, -scores, rows))
     rows, items, scores = rows[order], items[order], scores[order]
     indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=n_queries)))).astype(np.int64)

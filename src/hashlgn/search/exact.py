@@ -1,0 +1,69 @@
+"""The oracle: every item scored for every query in NumPy, a block of queries at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hashlgn.codes import unpack_words
+from hashlgn.errors import positive_int, threshold_value
+from hashlgn.filters import Exclusion
+from hashlgn.scoring import CodedItems, Floats, Items
+from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, order_hits
+
+__all__ = ["Exact"]
+
+_CELLS = 4_000_000  # scores held at a time
+
+
+class Exact:
+    """Scores everything, sorts, and is right by construction: what the other searchers are tested against.
+
+    Args:
+        items: float vectors or codes.
+        threads: not used; NumPy's own.
+    """
+
+    def __init__(self, items: Items, threads: int | None = None) -> None:
+        self.items = items
+        self._words = unpack_words(items.packed) if isinstance(items, CodedItems) else None
+
+    def search(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> Hits:
+        """The k best items of each query."""
+        return self._search(queries, positive_int("k", k), None, exclude)
+
+    def search_above(self, queries: Floats, threshold: float, exclude: Exclusion | None = None) -> Hits:
+        """Every item whose score is greater than ``threshold``, for each query."""
+        return self._search(queries, None, threshold_value("threshold", threshold), exclude)
+
+    def scores(self, queries: Floats) -> Floats:
+        """All scores, ``(q, n)``."""
+        if not isinstance(self.items, CodedItems) or self._words is None:
+            return queries @ self.items.decode().T
+        tables = self.items.decoder.tables(queries)
+        total = np.zeros((len(queries), len(self.items)), np.float64)
+        for m in range(tables.shape[1]):
+            total += tables[:, m, :].astype(np.float64)[:, self._words[:, m]]
+        if self.items.scale is not None:
+            total *= self.items.scale
+        return total.astype(np.float32)
+
+    def _search(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion | None) -> Hits:
+        n = len(self.items)
+        queries = check_queries(queries, self.items.width)
+        exclude = check_exclusion(exclude, len(queries), n)
+        found: list[Found] = []
+        block = max(1, _CELLS // max(n, 1))
+        for start in range(0, len(queries), block):
+            scores = self.scores(queries[start : start + block])
+            taken = exclude.take(np.arange(start, start + len(scores))).masks(len(scores))
+            if threshold is not None:
+                keep = scores > threshold
+            elif k is not None and k < n:
+                # The k-th best of what may be answered; ties with it are cut by item number at the end.
+                level = np.partition(np.where(taken, -np.inf, scores), n - k, axis=1)[:, n - k]
+                keep = scores >= level[:, None]
+            else:
+                keep = np.ones(scores.shape, np.bool_)
+            rows, items = np.nonzero(keep & ~taken)
+            found.append((rows + start, items, scores[rows, items]))
+        return order_hits(found, len(queries), k)

@@ -1,0 +1,102 @@
+"""Faiss's flat inner product: over float embeddings, the baseline, and over decoded vectors, the paper's way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.codes import unpack_words
+from hashlgn.errors import ArgumentError
+from hashlgn.scoring import CodedItems, FloatItems, Floats, Items
+from hashlgn.search.overfetch import Ints, OverFetch
+
+__all__ = ["Decoded", "Flat", "rescore"]
+
+
+class Flat(OverFetch):
+    """``IndexFlatIP`` over float vectors. Its scores are the scores."""
+
+    def __init__(self, items: Items, threads: int | None = None) -> None:
+        if not isinstance(items, FloatItems):
+            raise ArgumentError(
+                "engine 'flat' is for float items (got codes: 'decoded' searches their decoded vectors)"
+            )
+        super().__init__(items, threads)
+        self._index = _flat(items.vectors)
+
+    def prepare(self, queries: Floats) -> Any:
+        """The queries."""
+        return queries
+
+    def fetch(self, prepared: Any, length: int) -> tuple[Floats, Ints]:
+        """Faiss's answer."""
+        scores, items = self._index.search(prepared, length)
+        return scores, items
+
+    def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
+        """As fetched."""
+        return approximate
+
+    def ceiling(self, prepared: Any, worst: Floats) -> npt.NDArray[np.float64]:
+        """The worst that was fetched."""
+        return worst.astype(np.float64)
+
+
+class Decoded(OverFetch):
+    """``IndexFlatIP`` over ``scale_i · g(c_i)``, the codes decoded to floats beforehand; rescored from the codes.
+
+    It answers what the codes answer and takes the memory and time of floats.
+    """
+
+    def __init__(self, items: Items, threads: int | None = None) -> None:
+        if not isinstance(items, CodedItems):
+            raise ArgumentError("engine 'decoded' is for codes (got float items: use 'flat')")
+        super().__init__(items, threads)
+        self._index = _flat(items.decode())
+        self._words = unpack_words(items.packed)
+        # Rounding: a sum of t terms is off by at most t · 2^-24 times the sum of their sizes, here for the table
+        # (width terms), the words' sum (M), the decoding (M) and Faiss's product (width); doubled for safety.
+        codewords = items.decoder.tables(np.eye(items.width, dtype=np.float32))  # (width, M, 16)
+        longest = np.linalg.norm(codewords.astype(np.float64), axis=0).max(axis=1, initial=0).sum()
+        scale = 1.0 if items.scale is None else float(items.scale.max(initial=0))
+        self._rounding = 2.0**-23 * 2 * (items.width + codewords.shape[1] + 4) * float(longest) * scale
+
+    def prepare(self, queries: Floats) -> Any:
+        """The queries."""
+        return queries
+
+    def fetch(self, prepared: Any, length: int) -> tuple[Floats, Ints]:
+        """Faiss's answer."""
+        scores, items = self._index.search(prepared, length)
+        return scores, items
+
+    def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
+        """From the codes."""
+        tables = self.items.decoder.tables(prepared) if isinstance(self.items, CodedItems) else prepared
+        return rescore(tables, self._words, self.items, items)
+
+    def ceiling(self, prepared: Any, worst: Floats) -> npt.NDArray[np.float64]:
+        """The worst that was fetched, and what rounding may hide."""
+        lengths = np.linalg.norm(prepared.astype(np.float64), axis=1)
+        return np.asarray(worst + self._rounding * lengths)
+
+
+def rescore(tables: Floats, words: npt.NDArray[np.uint8], items: Items, chosen: Ints) -> Floats:
+    """Exact scores of chosen items, ``(q, length)``, from query tables ``(q, M, 16)`` and all words ``(n, M)``."""
+    total = np.zeros(chosen.shape, np.float64)
+    rows = np.arange(len(tables))[:, None]
+    picked = words[chosen]  # (q, length, M)
+    for m in range(tables.shape[1]):
+        total += tables[:, m][rows, picked[:, :, m]]
+    if isinstance(items, CodedItems) and items.scale is not None:
+        total *= items.scale[chosen]
+    return total.astype(np.float32)
+
+
+def _flat(vectors: Floats) -> Any:
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    return index

@@ -1,0 +1,144 @@
+"""Exact answers from an approximate scan: fetch more than asked, rescore exactly, prove that nothing was missed.
+
+A scan gives, for each query, the L items with the best approximate scores. They are rescored exactly. The engine
+knows a ceiling over the exact score of every item that was not fetched; once the k-th exact score lies above it, or the
+threshold does not lie below it, the answer is certified. Where it is not, more is fetched, in the end everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.errors import positive_int, threshold_value
+from hashlgn.filters import Exclusion
+from hashlgn.scoring import Floats, Items
+from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, order_hits
+from hashlgn.search.exact import Exact
+
+__all__ = ["OverFetch", "faiss_threads"]
+
+Ints = npt.NDArray[np.int64]
+_BLOCK = 512  # queries a scan
+_MARGIN = 16  # fetched beyond what is needed: near ties
+_FEW = 256  # so many banned items are over-fetched; with more, the rest of the catalogue is searched on its own
+_FIRST = 64  # fetched first by a threshold search
+
+
+class OverFetch(ABC):
+    """Search by over-fetching; an engine says how to scan, how to score, and what it may have missed.
+
+    Args:
+        items: the catalogue.
+        threads: processor threads of the scan; all where None.
+    """
+
+    def __init__(self, items: Items, threads: int | None = None) -> None:
+        self.items = items
+        self.threads = None if threads is None else positive_int("threads", threads)
+        self._part: tuple[bytes, Ints, OverFetch] | None = None  # the last allowed part of the catalogue
+
+    @abstractmethod
+    def prepare(self, queries: Floats) -> Any:
+        """What ``fetch``, ``score`` and ``ceiling`` need of some queries; an array with one row a query."""
+
+    @abstractmethod
+    def fetch(self, prepared: Any, length: int) -> tuple[Floats, Ints]:
+        """The ``length`` items of the best approximate scores, best first: scores and items, ``(q, length)``."""
+
+    @abstractmethod
+    def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
+        """Exact scores of fetched items, ``(q, length)``."""
+
+    @abstractmethod
+    def ceiling(self, prepared: Any, worst: Floats) -> npt.NDArray[np.float64]:
+        """No item that was not fetched has a greater exact score, ``(q,)``; ``worst`` are the last ones fetched."""
+
+    def search(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> Hits:
+        """The k best items of each query."""
+        return self._search(queries, positive_int("k", k), None, exclude)
+
+    def search_above(self, queries: Floats, threshold: float, exclude: Exclusion | None = None) -> Hits:
+        """Every item whose score is greater than ``threshold``, for each query."""
+        return self._search(queries, None, threshold_value("threshold", threshold), exclude)
+
+    def _search(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion | None) -> Hits:
+        n = len(self.items)
+        queries = check_queries(queries, self.items.width)
+        exclude = check_exclusion(exclude, len(queries), n)
+        banned = 0 if exclude.banned is None else int(exclude.banned.sum())
+        if banned > _FEW:
+            return self._search_part(queries, k, threshold, exclude)
+        # A user who has seen much needs a longer list; sorted by that, nobody pays for somebody else's history.
+        needed = exclude.counts(len(queries)) + banned + (_FIRST if k is None else min(k, n)) + _MARGIN
+        order = np.argsort(needed, kind="stable")
+        found: list[Found] = []
+        with faiss_threads(self.threads):
+            for start in range(0, len(order), _BLOCK):
+                rows = order[start : start + _BLOCK]
+                found += self._certified(queries[rows], rows, int(needed[rows[-1]]), k, threshold, exclude)
+        return order_hits(found, len(queries), k)
+
+    def _certified(
+        self, queries: Floats, rows: Ints, length: int, k: int | None, threshold: float | None, exclude: Exclusion
+    ) -> list[Found]:
+        """Hits (row, item, score) of one block; for top-k possibly more than k a row, the k best among them."""
+        n = len(self.items)
+        found: list[Found] = []
+        prepared = self.prepare(queries)
+        while len(rows) and 2 * length < n:
+            approximate, items = self.fetch(prepared, length)
+            scores = self.score(prepared, approximate, items)
+            valid = ~exclude.excluded(np.broadcast_to(rows[:, None], items.shape), items)
+            ceiling = self.ceiling(prepared, approximate[:, -1])
+            if threshold is None and k is not None:
+                ranked = np.partition(np.where(valid, scores, -np.inf), length - k, axis=1)
+                done = ranked[:, length - k] > ceiling
+            else:
+                level = -np.inf if threshold is None else threshold
+                valid &= scores > level
+                done = ceiling <= level
+            hit_rows, places = np.nonzero(valid & done[:, None])
+            found.append((rows[hit_rows], items[hit_rows, places], scores[hit_rows, places]))
+            rows, queries, prepared, length = rows[~done], queries[~done], prepared[~done], 4 * length
+        if len(rows):
+            found.append(self._everything(queries, rows, k, threshold, exclude))
+        return found
+
+    def _everything(
+        self, queries: Floats, rows: Ints, k: int | None, threshold: float | None, exclude: Exclusion
+    ) -> Found:
+        """Hits by scoring the whole catalogue."""
+        exact, part = Exact(self.items), exclude.take(rows)
+        hits = exact.search(queries, k, part) if k is not None else exact.search_above(queries, threshold or 0.0, part)
+        return np.repeat(rows, np.diff(hits.indptr)), hits.items, hits.scores
+
+    def _search_part(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion) -> Hits:
+        """Search what is not banned as a catalogue of its own."""
+        if exclude.banned is None:
+            raise AssertionError("nothing is banned")
+        key = np.packbits(exclude.banned).tobytes()
+        if self._part is None or self._part[0] != key:
+            kept = np.flatnonzero(~exclude.banned)
+            self._part = key, kept, type(self)(self.items.take(kept), self.threads)
+        _, kept, engine = self._part
+        hits = engine._search(queries, k, threshold, exclude.within(kept))
+        return Hits(hits.indptr, kept[hits.items], hits.scores)
+
+
+@contextlib.contextmanager
+def faiss_threads(count: int | None) -> Iterator[None]:
+    """Let Faiss use ``count`` threads in this block; as it is where None."""
+    before = faiss.omp_get_max_threads()
+    if count is not None:
+        faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
