@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hashlgn.data.ids import Ids, factorise_ints, factorise_strings
+from hashlgn.data.ids import Ids, decoded, factorise_ints, factorise_strings
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import DataError
 
@@ -170,6 +170,8 @@ class Gather:
         )
 
     def _column(self, role: str, array: pa.Array) -> Any:
+        if pa.types.is_dictionary(array.type) and array.type != pa.dictionary(pa.int32(), pa.string()):
+            array = decoded(array)
         if array.null_count:
             row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
             raise DataError(f"{self.where}: the {role} is missing ({self.place(self.rows + row)})")
@@ -180,9 +182,6 @@ class Gather:
         return self._ids(role, array)
 
     def _ids(self, role: str, array: pa.Array) -> Any:
-        if pa.types.is_dictionary(array.type):
-            text = array if array.type.index_type == pa.int32() else None
-            array = array.dictionary_decode() if text is None else array
         kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
         if pa.types.is_floating(kind):
             self._refuse(role, array, pc.invert(pc.equal(pc.floor(array), array)), "an integer or a string")

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from hashlgn.errors import ArgumentError, DataError, UnknownIdError, choose
 
-__all__ = ["Ids", "factorise_ints", "factorise_strings"]
+__all__ = ["Ids", "decoded", "factorise_ints", "factorise_strings"]
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -200,14 +200,14 @@ class Ids:
         except pa.ArrowInvalid as error:
             raise DataError(f"ids are not valid UTF-8: {error}") from error
         ordered = len(strings) < 2 or pc.all(pc.less(strings[:-1], strings[1:])).as_py()
-        if not ordered or (np.diff(ints) <= 0).any():
+        if not ordered or (ints[1:] <= ints[:-1]).any():
             raise DataError("ids must be in ascending order, each once")
         return cls(ints, strings)
 
     def _find_ints(self, wanted: Int64s) -> Int64s:
         if not len(self.ints) or not len(wanted):
             return np.full(len(wanted), -1, np.int64)
-        if self.ints[-1] - self.ints[0] == len(self.ints) - 1:  # no gaps: the place is a difference
+        if int(self.ints[-1]) - int(self.ints[0]) == len(self.ints) - 1:  # no gaps: the place is a difference
             inside = (wanted >= self.ints[0]) & (wanted <= self.ints[-1])
             return np.where(inside, wanted - self.ints[0], -1)
         place = np.minimum(np.searchsorted(self.ints, wanted), len(self.ints) - 1)
@@ -297,6 +297,14 @@ def factorise_strings(chunks: list[pa.DictionaryArray]) -> tuple[pa.Array, Int32
     return texts.take(order), np.concatenate([rank[chunk.indices.to_numpy()] for chunk in column.chunks])
 
 
+def decoded(array: pa.DictionaryArray) -> pa.Array:
+    """The values of a dictionary-encoded column, row by row."""
+    values = array.dictionary
+    if values.type == pa.string_view():  # Polars' categories; Arrow takes no rows from views
+        values = values.cast(pa.large_string())
+    return values.take(array.indices)
+
+
 def _column(values: Any, name: str) -> _Column:
     """Read a column of ids into its kinds.
 
@@ -313,7 +321,7 @@ def _column(values: Any, name: str) -> _Column:
     if array is None:
         return _mixed_column(list(values), name)
     if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
+        array = decoded(array)
     if array.null_count:
         row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
         raise DataError(f"{name} must have no missing values (row {row} is empty)")

@@ -32,7 +32,7 @@ _LADDERS = {
     "int": [pa.int64()],
     "str": [_DICTIONARY],
     "rating": [pa.float32()],
-    "time": [pa.int64(), pa.float64(), pa.timestamp("us")],
+    "time": [pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")],
 }
 
 
@@ -138,9 +138,9 @@ def read_delimited(path: Path, request: Request) -> Interactions:
                     gather.add({role: batch.column(names[wanted[role]]) for role in wanted})
             return gather.finish()
         except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-            if "Empty CSV" in str(error):
+            if "Empty CSV" in str(error) or "Could not skip" in str(error):
                 raise DataError(f"{path}: no interactions (only a header, or nothing at all)") from error
-            column = re.search(r"In CSV column #(\d+): CSV conversion error", str(error))
+            column = re.search(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error", str(error))
             role = next((r for r in wanted if column and wanted[r] == int(column[1])), None)
             if role is None or kinds[role] + 1 == len(ladders[role]):
                 raise DataError(f"{path}: {_explain(path, layout, ladders) or error}") from error
