@@ -37,7 +37,7 @@ class FastScan(OverFetch):
         plain.is_trained = True
         if len(items):
             plain.add_sa_codes(np.ascontiguousarray(items.packed))
-        self._index = faiss.IndexPQFastScan(plain)  # packs the codes for its registers
+        self._index = faiss.IndexPQFastScan(plain)  # type: ignore[arg-type]  # packs the codes for its registers
         scale = np.ones(1) if items.scale is None or not len(items) else items.scale.astype(np.float64)
         self._scale_range = float(scale.min()), float(scale.max())
 
