@@ -11,6 +11,7 @@
     ids.safetensors        users.*, items.*   the arrays of the external ids
     seen.safetensors       indptr         int64 (n_users + 1,), indices int32
     fold_in.safetensors    item_vectors   float (n_items, dim), weight.0, bias.0, weight.1, …     where there is one
+    encoder.safetensors    the encoder's parameters, float32, for a training that starts from them, where there are any
     titles.json            titles and genres of the items                                         where there are any
 
 A save is all or nothing (:mod:`hashlgn.storage`): a kill at any moment leaves the old artifact or the new.
@@ -33,14 +34,14 @@ from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.scoring import CodebookDecoder, CodedItems, FloatItems, Floats, FoldIn, Items, ReweightDecoder
 from hashlgn.storage import reason, replaced_folder, standing_folder, write_file
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "ServedModel", "load_artifact", "save_artifact"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "ServedModel", "check_target", "load_artifact", "save_artifact"]
 
 FORMAT = "hashlgn-model"
 FORMAT_VERSION = 1
 
 _MANIFEST, _MANIFEST_SUM = "manifest.json", "manifest.sha256"
 _REQUIRED = ("users.safetensors", "items.safetensors", "ids.safetensors", "seen.safetensors")
-_OPTIONAL = ("fold_in.safetensors", "titles.json")
+_OPTIONAL = ("fold_in.safetensors", "encoder.safetensors", "titles.json")
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -62,7 +63,8 @@ class ServedModel:
         genres: one tuple of strings an item, or None.
         metrics: validation metrics at training, JSON-able.
         provenance: version, data fingerprint, seed, machine, threads, time of creation and the like,
-        JSON-able.
+            JSON-able.
+        encoder_state: the encoder's parameters by name, float32, or None.
 
     Raises:
         ArgumentError: an array has another type or shape, or the parts do not fit together.
@@ -80,6 +82,7 @@ class ServedModel:
     genres: list[tuple[str, ...]] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    encoder_state: dict[str, Floats] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or not self.kind:
@@ -95,6 +98,8 @@ class ServedModel:
             raise ArgumentError(f"items must be {n_items}, one an item id (got {len(self.items)})")
         _check_items(self.items)
         _check_seen(self.seen, n_users, n_items)
+        for name, array in (self.encoder_state or {}).items():
+            _check(f"encoder_state[{name!r}]", array, "float32", (None,) * np.ndim(array))
         if self.fold_in is not None:
             _check_fold_in(self.fold_in, n_items, self.items.width)
         if self.titles is not None and not (
@@ -131,19 +136,20 @@ def save_artifact(model: ServedModel, folder: str | Path, *, overwrite: bool = T
     try:
         target = path.resolve()
         with replaced_folder(target) as new:
-            _check_target(target, overwrite)
+            check_target(target, overwrite)
             _write(model, new)
     except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError for a ring of links
         raise ArtifactError(f"cannot save to {path}: {reason(error)}") from error
     return path
 
 
-def load_artifact(folder: str | Path, *, verify: bool = True) -> ServedModel:
+def load_artifact(folder: str | Path, *, verify: bool = True, encoder_state: bool = False) -> ServedModel:
     """Read a model from ``folder``.
 
     Args:
         folder: what :func:`save_artifact` wrote.
         verify: whether the SHA-256 of the data files is checked; sizes, types, shapes and ranges always are.
+        encoder_state: whether the encoder's parameters are kept, if there are any; serving does not need them.
 
     Raises:
         ArtifactError: the artifact is missing, damaged, altered, inconsistent or of a newer format; the
@@ -154,7 +160,7 @@ def load_artifact(folder: str | Path, *, verify: bool = True) -> ServedModel:
     for last in (False, False, True):
         before = _identity(target)
         try:
-            return _read(standing_folder(target), verify)
+            return _read(standing_folder(target), verify, encoder_state)
         except ArtifactError:
             # A save may have replaced the folder while it was read: then what failed was a mixture, not an
             # artifact.
@@ -248,6 +254,8 @@ def _write(model: ServedModel, folder: Path) -> None:
             for depth, layer in enumerate(model.fold_in.layers)
             for name, array in zip(("weight", "bias"), layer, strict=True)
         }
+    if model.encoder_state is not None:
+        tensors["encoder.safetensors"] = dict(model.encoder_state)
     files: dict[str, Any] = {}
     for name, arrays in tensors.items():
         content = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
@@ -323,7 +331,12 @@ def _counts(model: ServedModel) -> dict[str, int | None]:
     }
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool = True) -> None:
+    """Check that a model may be saved to a folder: it is new, empty, or holds an artifact that may be replaced.
+
+    Raises:
+        ArgumentError: it may not.
+    """
     if not target.exists():
         return
     if not target.is_dir():
@@ -340,7 +353,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def _read(folder: Path, verify: bool) -> ServedModel:
+def _read(folder: Path, verify: bool, encoder_state: bool) -> ServedModel:
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: no such folder")
     manifest = _read_manifest(folder)
@@ -351,7 +364,7 @@ def _read(folder: Path, verify: bool) -> ServedModel:
         _need(folder, files, name, dict)
     contents = {name: _read_listed(folder, name, _need(folder, files, name, dict), verify) for name in files}
     try:
-        model = _assemble(manifest, contents)
+        model = _assemble(manifest, contents, encoder_state)
         if _item_form(model.items) != manifest["items"] or _counts(model) != manifest["counts"]:
             raise ArgumentError(
                 f"counts must be those of the arrays (got {manifest['counts']}, found {_counts(model)})"
@@ -413,7 +426,7 @@ def _read_file(path: Path, size: int | None) -> bytes:
         raise ArtifactError(f"{path}: cannot be read ({reason(error)})") from error
 
 
-def _assemble(manifest: dict[str, Any], contents: dict[str, Any]) -> ServedModel:
+def _assemble(manifest: dict[str, Any], contents: dict[str, Any], encoder_state: bool) -> ServedModel:
     arrays = contents["items.safetensors"]
     form = manifest["items"]
     items: Items
@@ -457,6 +470,7 @@ def _assemble(manifest: dict[str, Any], contents: dict[str, Any]) -> ServedModel
         genres=None if texts["genres"] is None else [tuple(row) for row in texts["genres"]],
         metrics=manifest["metrics"],
         provenance=manifest["provenance"],
+        encoder_state=contents.get("encoder.safetensors") if encoder_state else None,
     )
 
 

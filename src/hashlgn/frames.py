@@ -1,4 +1,4 @@
-"""Answers as columns: NumPy arrays with the way out to pandas, Polars and Arrow, and a writer that streams to a file."""
+"""Answers as columns: NumPy arrays with a way out to pandas, Polars and Arrow, and a writer that streams to a file."""
 
 from __future__ import annotations
 
@@ -151,8 +151,8 @@ class RowWriter:
 
     def _refuse(self, schema: pa.Schema) -> Any:
         raise ArgumentError(
-            f"out must hold columns of one type throughout (got {dict(zip(schema.names, map(str, schema.types), strict=True))}"
-            " after other types: ids that mix integers and strings cannot be written to one column)"
+            f"out must hold columns of one type throughout (got {', '.join(map(str, schema))} after other types: ids that "
+            "mix integers and strings cannot be written to one column)"
         )
 
 
@@ -230,10 +230,6 @@ def _arrow(name: str, column: npt.NDArray[Any]) -> pa.Array:
     if kinds == {int}:
         return pa.array(column, pa.int64())
     raise ArgumentError(
-        f"{name} must hold only integers or only strings to become one Arrow column (got {_names(kinds)}: the NumPy arrays "
-        "keep them apart)"
+        f"{name} must hold only integers or only strings to become one Arrow column "
+        f"(got {' and '.join(sorted(kind.__name__ for kind in kinds))}: the NumPy arrays keep them apart)"
     )
-
-
-def _names(kinds: set[type]) -> str:
-    return " and ".join(sorted(kind.__name__ for kind in kinds))

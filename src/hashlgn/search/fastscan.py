@@ -31,13 +31,13 @@ class FastScan(OverFetch):
         super().__init__(items, threads)
         self._words = unpack_words(items.packed)
         words = self._words.shape[1]
-        plain = faiss.IndexPQ(16 * words, words, 4, faiss.METRIC_INNER_PRODUCT)
+        plain: Any = faiss.IndexPQ(16 * words, words, 4, faiss.METRIC_INNER_PRODUCT)
         units = np.tile(np.eye(16, dtype=np.float32), (words, 1, 1))
         faiss.copy_array_to_vector(units.ravel(), plain.pq.centroids)
         plain.is_trained = True
         if len(items):
             plain.add_sa_codes(np.ascontiguousarray(items.packed))
-        self._index = faiss.IndexPQFastScan(plain)  # type: ignore[arg-type]  # packs the codes for its registers
+        self._index = faiss.IndexPQFastScan(plain)  # packs the codes for its registers
         scale = np.ones(1) if items.scale is None or not len(items) else items.scale.astype(np.float64)
         self._scale_range = float(scale.min()), float(scale.max())
 
