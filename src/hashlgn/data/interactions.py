@@ -341,7 +341,8 @@ def _finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
         raise DataError(f"ratings must have one value a row, shape ({n},) (got {column.shape})")
     if column.dtype.kind not in "fiu":
         raise DataError(f"ratings must be numbers (got dtype {column.dtype})")
-    column = column.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused
+        column = column.astype(np.float32, copy=False)
     if not np.isfinite(column).all():
         row = int(np.flatnonzero(~np.isfinite(column))[0])
         raise DataError(f"ratings must be finite (row {row} is {column[row]})")
@@ -352,8 +353,12 @@ def _whole(times: npt.ArrayLike, n: int) -> Int64s:
     column = np.asarray(times)
     if column.shape != (n,):
         raise DataError(f"times must have one value a row, shape ({n},) (got {column.shape})")
+    if not n:
+        return np.empty(0, np.int64)
     if column.dtype.kind not in "iu":
         raise DataError(f"times must be integers (got dtype {column.dtype})")
+    if column.dtype == np.uint64 and column.max() >= 2**63:
+        raise DataError(f"times must fit into 64 signed bits (got {column.max()})")
     return column.astype(np.int64, copy=False)
 
 
