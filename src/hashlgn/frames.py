@@ -151,7 +151,7 @@ class RowWriter:
 
     def _refuse(self, schema: pa.Schema) -> Any:
         raise ArgumentError(
-            f"out must hold columns of one type throughout (got {', '.join(map(str, schema))} after other types: ids that "
+            f"out must hold columns of one type throughout (got {', '.join(map(str, schema))} after others: ids that "
             "mix integers and strings cannot be written to one column)"
         )
 

@@ -122,15 +122,52 @@ class Softmax:
         """The loss of one batch."""
         users, rows, columns, candidates, log_weight = _tensors(batch, queries.device)
         pool = items if candidates is None else items[candidates]
-        scores = queries[users] @ pool.T / self.temperature
-        normaliser = torch.logsumexp(scores if log_weight is None else scores + log_weight, dim=1)
-        weights = torch.bincount(rows, minlength=len(users)).to(scores) ** self.user_weight
-        return (weights[rows] * (normaliser[rows] - scores[rows, columns])).sum() / weights[rows].sum()
+        weights = torch.bincount(rows, minlength=len(users)).to(queries) ** self.user_weight
+        return _cross_entropy(queries[users] / self.temperature, pool, rows, columns, weights, log_weight)
 
     def regularise(self, encoder: nn.Module, batch: Any) -> float:
         """Nothing: the temperature on the cosine is this loss's regulariser."""
         return 0.0
 
+
+class _CrossEntropy(torch.autograd.Function):
+    """``Σ w_u (ln Σ_j exp(s_uj + l_j) − s_ui) / Σ w_u`` over positives (u, i), with ``s = queries · itemsᵀ``.
+
+    The scores are by far the largest array of a step. Their gradient, ``(w_u n_u softmax_u − w_u [positive]) / Σ w``,
+    needs no more than the scores themselves, so it takes their place in memory at once, and nothing is read twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        weights: Tensor,
+        log_weight: Tensor | None,
+    ) -> Tensor:
+        counts = torch.bincount(rows, minlength=len(queries)).to(queries)
+        share = weights / (weights * counts).sum()  # of each of a user's interactions
+        scores = queries @ items.T
+        positives = scores[rows, columns]
+        if log_weight is not None:
+            scores += log_weight
+        top = scores.amax(dim=1, keepdim=True)
+        sums = scores.sub_(top).exp_().sum(dim=1, keepdim=True)
+        loss = (share[rows] * ((sums.log() + top)[rows, 0] - positives)).sum()
+        scores *= (share * counts)[:, None] / sums
+        scores.index_put_((rows, columns), -share[rows], accumulate=True)
+        ctx.save_for_backward(queries, items, scores)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        queries, items, scores = ctx.saved_tensors
+        return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None, None
+
+
+_cross_entropy: Callable[..., Tensor] = _CrossEntropy.apply  # PyTorch leaves it untyped
 
 LOSSES: dict[str, Callable[[TrainConfig, str], Bpr | Softmax]] = {"softmax": Softmax, "bpr": Bpr}
 
