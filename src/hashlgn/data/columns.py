@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hashlgn.data.ids import Ids, decoded, factorise_ints, factorise_strings
+from hashlgn.data.ids import Ids, Strings, decoded, factorise_ints, pages
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import DataError
 
@@ -130,7 +130,8 @@ class Gather:
     place: Callable[[int], str]
     rows: int = 0
     kept: int = 0
-    chunks: dict[str, list[Any]] = field(default_factory=lambda: {role: [] for role in ROLES})
+    chunks: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {role: [] for role in ROLES})
+    strings: dict[str, Strings] = field(default_factory=dict)
 
     def add(self, batch: Mapping[str, pa.Array]) -> None:
         """Take one chunk: arrays of one length by role.
@@ -150,7 +151,11 @@ class Gather:
             }
         self.kept += len(columns["user"])
         for role, column in columns.items():
-            self.chunks[role].append(column)
+            if isinstance(column, pa.Array):
+                self.strings.setdefault(role, Strings()).add(column)
+            else:
+                self.chunks[role].append(pages(len(column), column.dtype))
+                self.chunks[role][-1][:] = column
 
     def finish(self) -> Interactions:
         """The interactions of all chunks; frees the chunks on the way.
@@ -162,12 +167,24 @@ class Gather:
             raise DataError(f"{self.where}: no interactions (only a header, or nothing at all)")
         if not self.kept:
             raise DataError(f"{self.where}: none of {self.rows} ratings reaches min_rating ({self.request.min_rating})")
-        user_ids, users = _factorise(self.chunks["user"])
-        item_ids, items = _factorise(self.chunks["item"])
-        ratings, times = (_joined(self.chunks[role]) for role in ("rating", "time"))
-        return Interactions.from_codes(
-            user_ids, item_ids, users, items, ratings, times, duplicates=self.request.duplicates
-        )
+        user_ids, users = self._factorise("user")
+        item_ids, items = self._factorise("item")
+        keys, start = np.empty(self.kept, np.int64), 0
+        while users:
+            part = keys[start : start + len(users[0])]
+            np.multiply(users.pop(0), max(len(item_ids), 1), out=part, dtype=np.int64)
+            part += items.pop(0)
+            start += len(part)
+        columns = {"keys": keys, "ratings": _joined(self.chunks["rating"]), "times": _joined(self.chunks["time"])}
+        del keys, part
+        return Interactions.from_keys(user_ids, item_ids, columns, duplicates=self.request.duplicates)
+
+    def _factorise(self, role: str) -> tuple[Ids, list[npt.NDArray[np.int32]]]:
+        if role in self.strings:
+            texts, codes = self.strings.pop(role).factorise()
+            return Ids((), texts), codes
+        ints, codes = factorise_ints(self.chunks[role])
+        return Ids(ints), codes
 
     def _column(self, role: str, array: pa.Array) -> Any:
         if pa.types.is_dictionary(array.type) and array.type != pa.dictionary(pa.int32(), pa.string()):
@@ -230,15 +247,13 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view())
 
 
-def _factorise(chunks: list[Any]) -> tuple[Ids, npt.NDArray[np.int32]]:
-    if isinstance(chunks[0], pa.Array):
-        strings, codes = factorise_strings(chunks)
-        return Ids((), strings), codes
-    ints, codes = factorise_ints(chunks)
-    return Ids(ints), codes
-
-
-def _joined(chunks: list[Any]) -> Any:
-    joined = np.concatenate(chunks) if chunks else None
-    chunks.clear()
+def _joined(chunks: list[npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+    """One array of all chunks, which are dropped as they are copied."""
+    if not chunks:
+        return None
+    joined, start = np.empty(sum(map(len, chunks)), chunks[0].dtype), 0
+    while chunks:
+        chunk = chunks.pop(0)
+        joined[start : start + len(chunk)] = chunk
+        start += len(chunk)
     return joined

@@ -6,6 +6,7 @@ of an id is its position. The two kinds never mix: ``"1"`` and ``1`` are differe
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from hashlgn.errors import ArgumentError, DataError, UnknownIdError, choose
 
-__all__ = ["Ids", "decoded", "factorise_ints", "factorise_strings"]
+__all__ = ["Ids", "Strings", "decoded", "factorise_ints", "pages"]
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -90,8 +91,10 @@ class Ids:
             DataError: a value is missing, is no id (bool, bytes, a fraction …) or does not fit into 64 bits.
         """
         column = _column(values, name)
-        ints, of_ints = factorise_ints([column.ints])
-        strings, of_strings = factorise_strings([column.strings.dictionary_encode()])
+        ints, (of_ints,) = factorise_ints([column.ints])
+        texts = Strings()
+        texts.add(column.strings.cast(pa.string()).dictionary_encode())
+        strings, (of_strings,) = texts.factorise()
         return cls(ints, strings), column.merge(of_ints.astype(np.int64), of_strings.astype(np.int64) + len(ints))
 
     @classmethod
@@ -248,20 +251,20 @@ def _twin(value: int | str) -> int | str | None:
     return number if str(number) == value and -(2**63) <= number < 2**63 else None
 
 
-def factorise_ints(chunks: list[npt.NDArray[np.integer]]) -> tuple[Int64s, Int32s]:
-    """The distinct integers of a column in chunks, ascending, and the rank of every row.
+def pages(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array in memory pages of its own, which go back to the system when it is dropped; malloc would keep them."""
+    size = np.dtype(dtype).itemsize * length
+    return np.frombuffer(mmap.mmap(-1, size), dtype) if size else np.empty(0, dtype)
+
+
+def factorise_ints(chunks: list[npt.NDArray[np.integer]]) -> tuple[Int64s, list[Int32s]]:
+    """The distinct integers of a column in chunks, ascending, and the rank of every row, chunk by chunk.
 
     Empties ``chunks`` on the way, so that a long column is never held twice.
     """
     filled = [chunk for chunk in chunks if len(chunk)]
-    if not filled:
-        return np.empty(0, np.int64), np.empty(0, np.int32)
-    length, low, high = (
-        sum(map(len, filled)),
-        min(int(c.min()) for c in filled),
-        max(int(c.max()) for c in filled),
-    )
-    dense = high - low <= 4 * length + 1_000_000
+    low, high = min((int(c.min()) for c in filled), default=0), max((int(c.max()) for c in filled), default=0)
+    dense = high - low <= sum(map(len, filled)) // 4 + 1_000_000
     if dense:  # ranked by marking, without a sort
         present = np.zeros(high - low + 1, np.bool_)
         for chunk in filled:
@@ -271,30 +274,49 @@ def factorise_ints(chunks: list[npt.NDArray[np.integer]]) -> tuple[Int64s, Int32
         rank -= 1
     else:
         unique = np.unique(np.concatenate([np.unique(chunk) for chunk in filled])).astype(np.int64)
-    codes, start = np.empty(length, np.int32), 0
     del filled
+    codes = []
     while chunks:
         values = chunks.pop(0).astype(np.int64)
-        stop = start + len(values)
-        codes[start:stop] = rank[values - low] if dense else np.searchsorted(unique, values)
-        start = stop
+        codes.append(pages(len(values), np.int32))
+        codes[-1][:] = rank[values - low] if dense else np.searchsorted(unique, values)
     return unique, codes
 
 
-def factorise_strings(chunks: list[pa.DictionaryArray]) -> tuple[pa.Array, Int32s]:
-    """The distinct strings of a dictionary-encoded column in chunks, ascending, and the rank of every row.
+class Strings:
+    """A column of strings that comes in chunks, each with a dictionary of its own; words in common are held once."""
 
-    Empties ``chunks`` on the way, so that a long column is never held twice.
-    """
-    if not chunks:
-        return pa.array([], pa.large_string()), np.empty(0, np.int32)
-    column = pa.chunked_array(chunks).unify_dictionaries()
-    chunks.clear()
-    texts = column.chunk(0).dictionary.cast(pa.large_string())
-    order = pc.array_sort_indices(texts)
-    rank = np.empty(len(order), np.int32)
-    rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
-    return texts.take(order), np.concatenate([rank[chunk.indices.to_numpy()] for chunk in column.chunks])
+    def __init__(self) -> None:
+        self._words = pa.array([], pa.string())  # in order of first appearance
+        self._pending: list[pa.DictionaryArray] = []
+        self._codes: list[Int32s] = []
+
+    def add(self, chunk: pa.DictionaryArray) -> None:
+        """Take a chunk, dictionary-encoded int32 → string."""
+        self._pending.append(chunk)
+        # Folding goes through all words: doing it only when there may be twice as many keeps the sum in proportion.
+        if sum(len(c.dictionary) for c in self._pending) > max(len(self._words), 1 << 16):
+            self._fold()
+
+    def factorise(self) -> tuple[pa.Array, list[Int32s]]:
+        """The distinct strings, ascending, and the rank of every row, chunk by chunk."""
+        self._fold()
+        texts = self._words.cast(pa.large_string())
+        order = pc.array_sort_indices(texts)
+        rank = np.empty(len(order), np.int32)
+        rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+        for codes in self._codes:
+            codes[:] = rank[codes]
+        return texts.take(order), self._codes
+
+    def _fold(self) -> None:
+        start = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), self._words)
+        known, *chunks = pa.chunked_array([start, *self._pending]).unify_dictionaries().chunks
+        self._pending.clear()
+        self._words = known.dictionary
+        for chunk in chunks:
+            self._codes.append(pages(len(chunk), np.int32))
+            self._codes[-1][:] = chunk.indices.to_numpy()
 
 
 def decoded(array: pa.DictionaryArray) -> pa.Array:

@@ -145,29 +145,67 @@ class Interactions:
         Raises:
             DataError: as ``from_pairs``.
         """
-        last = choose("duplicates", duplicates, {"first": False, "last": True})
         n = len(user_codes)
-        rating_column = None if ratings is None else _finite(ratings, n)
-        time_column = None if times is None else _whole(times, n)
         if len(item_codes) != n:
             raise DataError(f"users and items must have one length (got {n} and {len(item_codes)})")
+        for name, codes, ids in (("user_codes", user_codes, user_ids), ("item_codes", item_codes, item_ids)):
+            if n and (codes.min() < 0 or codes.max() >= len(ids)):
+                raise DataError(f"{name} must lie in 0 … {len(ids) - 1} (got {codes.min()} … {codes.max()})")
+        keys = user_codes.astype(np.int64)
+        keys *= max(len(item_ids), 1)
+        keys += item_codes
+        columns = {
+            "keys": keys,
+            "ratings": None if ratings is None else _finite(ratings, n),
+            "times": None if times is None else _whole(times, n),
+        }
+        del keys
+        return cls.from_keys(user_ids, item_ids, columns, duplicates=duplicates)
+
+    @classmethod
+    def from_keys(
+        cls, user_ids: Ids, item_ids: Ids, columns: dict[str, npt.NDArray[Any] | None], *, duplicates: str = "first"
+    ) -> Interactions:
+        """Build from one number a pair: what ``from_codes`` and the readers have in common.
+
+        Args:
+            user_ids: external ids of the users.
+            item_ids: external ids of the items.
+            columns: ``keys``, user number · number of items + item number, int64, in any order, sorted in place;
+                ``ratings``, finite float32, or None; ``times``, int64, or None. Emptied on the way, so that nothing
+                is held longer than needed.
+            duplicates: as ``from_pairs``.
+
+        Raises:
+            DataError: there are too many items.
+        """
+        last = choose("duplicates", duplicates, {"first": False, "last": True})
         if len(item_ids) > np.iinfo(np.int32).max:
             raise DataError(f"at most {np.iinfo(np.int32).max} items are supported (got {len(item_ids)})")
-        width = max(len(item_ids), 1)
-        keys = user_codes.astype(np.int64)  # one number a pair; sorting it sorts rows and items at once
-        keys *= width
-        keys += item_codes
-        if rating_column is None and time_column is None:
-            if (keys[1:] <= keys[:-1]).any():
-                keys.sort()
-                keys = keys[_changes(keys)]
-        else:
-            keys, chosen = _one_a_pair(keys, time_column, last)
-            rating_column = None if rating_column is None else rating_column[chosen]
-            time_column = None if time_column is None else time_column[chosen]
+        keys, ratings, times = columns.pop("keys"), columns.pop("ratings"), columns.pop("times")
+        assert keys is not None
+        width, order = max(len(item_ids), 1), None
+        if (keys[1:] <= keys[:-1]).any():
+            if times is not None and last:
+                order = np.lexsort((times, keys))
+            elif ratings is not None or times is not None:
+                order = np.argsort(keys, kind="stable")
+            keys.sort()
+            changes = np.ones(len(keys), np.bool_)
+            np.not_equal(keys[1:], keys[:-1], out=changes[1:])
+            if not changes.all():
+                keys = _moved(keys, changes)
+                if order is not None:
+                    order = _moved(order, np.append(changes[1:], True) if last else changes)
+            del changes
         indptr = np.searchsorted(keys, np.arange(len(user_ids) + 1, dtype=np.int64) * width)
-        keys %= width
-        return cls(user_ids, item_ids, indptr, keys.astype(np.int32), rating_column, time_column)
+        indices = np.empty(len(keys), np.int32)
+        np.remainder(keys, width, out=indices, casting="unsafe")
+        del keys
+        if order is not None:
+            ratings = None if ratings is None else ratings[order]
+            times = None if times is None else times[order]
+        return cls(user_ids, item_ids, indptr, indices, ratings, times)
 
     @property
     def n_users(self) -> int:
@@ -319,20 +357,14 @@ class Interactions:
         )
 
 
-def _changes(keys: Int64s) -> npt.NDArray[np.bool_]:
-    """Where a sorted column differs from the row before."""
-    changes = np.ones(len(keys), np.bool_)
-    np.not_equal(keys[1:], keys[:-1], out=changes[1:])
-    return changes
-
-
-def _one_a_pair(keys: Int64s, times: Int64s | None, last: bool) -> tuple[Int64s, Int64s]:
-    """Sorted distinct keys, and the row that stands for each."""
-    order = np.argsort(keys, kind="stable") if times is None or not last else np.lexsort((times, keys))
-    keys = keys[order]
-    changes = _changes(keys)
-    chosen = np.append(changes[1:], True)[: len(keys)] if last else changes
-    return keys[changes], order[chosen]
+def _moved(values: Int64s, keep: npt.NDArray[np.bool_]) -> Int64s:
+    """``values[keep]``, moved to the front of the same memory."""
+    filled = 0
+    for start in range(0, len(values), 1 << 20):
+        block = values[start : start + (1 << 20)][keep[start : start + (1 << 20)]]
+        values[filled : filled + len(block)] = block
+        filled += len(block)
+    return values[:filled]
 
 
 def _finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:

@@ -60,7 +60,9 @@ def synthetic(
     n_users, n_items = positive_int("n_users", n_users), positive_int("n_items", n_items)
     interactions, clusters = positive_int("interactions", interactions), positive_int("clusters", clusters)
     if interactions > n_users * n_items:
-        raise ArgumentError(f"interactions must be at most n_users * n_items = {n_users * n_items} (got {interactions})")
+        raise ArgumentError(
+            f"interactions must be at most n_users * n_items = {n_users * n_items} (got {interactions})"
+        )
     if not 0 <= affinity <= 1:
         raise ArgumentError(f"affinity must be a number from 0 to 1 (got {affinity!r})")
     if not 0 <= skew <= 10:
