@@ -6,13 +6,12 @@ from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from hashlgn.codes import unpack_words
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring import CodedItems, Floats, Items
 from hashlgn.search.flat import rescore
-from hashlgn.search.overfetch import Ints, OverFetch
+from hashlgn.search.overfetch import Ints, Levels, OverFetch
 
 __all__ = ["FastScan"]
 
@@ -23,45 +22,78 @@ class FastScan(OverFetch):
     A product quantiser over ``16 M`` dimensions whose codewords are the unit vectors makes the flattened table the
     query: the product with codeword k of word m is ``T[m, k]``. Faiss rounds entries to multiples of ``1 / a``, with
     ``a = 255 / max_m (max_k T[m, k] − min_k T[m, k])``, so a sum of M entries is off by at most ``M / (2 a)``.
+
+    Scales are no sum over words. But ``scale_i Σ_i ≥ τ`` is ``Σ_i − τ r_i ≥ 0`` with ``r_i = 1 / scale_i``, and that
+    is: two more words hold ``r_i`` in 256 steps, and their table entries are ``−τ`` times the steps' values. τ is the
+    threshold, or the k-th score of a first scan.
     """
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
         if not isinstance(items, CodedItems):
             raise ArgumentError("engine 'fastscan' is for codes (got float items: use 'flat')")
         super().__init__(items, threads)
-        self._words = unpack_words(items.packed)
-        words = self._words.shape[1]
-        plain: Any = faiss.IndexPQ(16 * words, words, 4, faiss.METRIC_INNER_PRODUCT)
-        units = np.tile(np.eye(16, dtype=np.float32), (words, 1, 1))
-        faiss.copy_array_to_vector(units.ravel(), plain.pq.centroids)
+        words = unpack_words(items.packed)
+        self._words = np.ascontiguousarray(words.T)
+        self._coded, self.levelled = items, items.scale is not None and len(items) > 0
+        packed = items.packed
+        if items.scale is not None and len(items):
+            scale = items.scale.astype(np.float64)
+            self._lowest, self._highest = float(scale.min()), float(scale.max())
+            first = 1 / self._highest
+            self._step = (1 / self._lowest - first) / 255 or 1.0
+            steps = np.rint((1 / scale - first) / self._step).astype(np.uint8)
+            packed = np.hstack((packed, steps[:, None]))  # low half first, as all words
+            values = np.arange(16) * self._step
+            self._inverse = np.stack((first + values, 16 * values))  # (2, 16): r = low word + high word
+        count = 2 * packed.shape[1]
+        plain: Any = faiss.IndexPQ(16 * count, count, 4, faiss.METRIC_INNER_PRODUCT)
+        faiss.copy_array_to_vector(np.tile(np.eye(16, dtype=np.float32), (count, 1, 1)).ravel(), plain.pq.centroids)
         plain.is_trained = True
         if len(items):
-            plain.add_sa_codes(np.ascontiguousarray(items.packed))
+            plain.add_sa_codes(np.ascontiguousarray(packed))
         self._index = faiss.IndexPQFastScan(plain)  # packs the codes for its registers
-        scale = np.ones(1) if items.scale is None or not len(items) else items.scale.astype(np.float64)
-        self._scale_range = float(scale.min()), float(scale.max())
 
     def prepare(self, queries: Floats) -> Any:
         """Query tables, ``(q, M, 16)``."""
-        return self.items.decoder.tables(queries) if isinstance(self.items, CodedItems) else queries
+        return self._coded.decoder.tables(queries)
 
-    def fetch(self, prepared: Any, length: int) -> tuple[Floats, Ints]:
-        """FastScan's answer: sums without the items' scales."""
-        sums, items = self._index.search(prepared.reshape(len(prepared), -1), length)
+    def fetch(self, prepared: Any, length: int, level: Levels) -> tuple[Floats, Ints]:
+        """FastScan's answer: sums without scales, less ``τ r`` where items have scales."""
+        tables = self._extended(prepared, level)
+        sums, items = self._index.search(tables.reshape(len(tables), -1), length)
         # Items whose every entry rounds to 0 are never returned; what is missing for them could be anything.
         sums[items < 0], items[items < 0] = np.inf, 0
         return sums, items
 
     def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
         """From the codes."""
-        return rescore(prepared, self._words, self.items, items)
+        return rescore(prepared, self._words, self._coded, items)
 
-    def ceiling(self, prepared: Any, worst: Floats) -> npt.NDArray[np.float64]:
-        """The worst sum that was fetched, plus the rounding, times the scale that makes most of it."""
-        spans = (prepared.max(axis=2) - prepared.min(axis=2)).astype(np.float64)  # (q, M)
-        rounding = prepared.shape[1] * spans.max(axis=1) / (2 * 255)
+    def ceiling(self, prepared: Any, worst: Floats, level: Levels) -> Levels:
+        """The worst sum that was fetched, plus the rounding; with scales, times the one that makes most of it.
+
+        ``Σ_i − τ r̂_i ≤ A`` gives ``scale_i Σ_i ≤ scale_i A + τ scale_i r̂_i``, and ``r̂_i`` is within half a step of
+        ``1 / scale_i``, so the second term is at most ``τ + |τ| scale_i step / 2``.
+        """
+        tables = self._extended(prepared, level)
+        spans = (tables.max(axis=2) - tables.min(axis=2)).astype(np.float64)  # (q, M)
+        rounding = tables.shape[1] * spans.max(axis=1) / (2 * 255)
         # Float32 arithmetic around the 8-bit sums: a few parts in a million of everything that is added.
-        slack = 1e-5 * np.abs(prepared).max(axis=2).sum(axis=1, dtype=np.float64)
+        slack = 1e-5 * np.abs(tables).max(axis=2).sum(axis=1, dtype=np.float64)
         sums = worst + rounding * (1 + 1e-4) + slack
-        low, high = self._scale_range
-        return np.asarray(np.where(sums > 0, sums * high, sums * low))
+        if not self.levelled:
+            return np.asarray(sums)
+        known = _known(level)
+        scaled = np.where(sums > 0, sums * self._highest, sums * self._lowest)
+        return np.asarray(scaled + known + np.abs(known) * self._highest * self._step * 0.501)
+
+    def _extended(self, tables: Floats, level: Levels) -> Floats:
+        if not self.levelled:
+            return tables
+        more = (-_known(level)[:, None, None] * self._inverse).astype(np.float32)
+        return np.concatenate((tables, more), axis=1)
+
+
+def _known(level: Levels) -> Levels:
+    """The level, 0 where there is none yet or it is infinite."""
+    return np.where(np.isfinite(level), level, 0.0)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hashlgn.codes import unpack_words
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring import CodedItems, FloatItems, Floats, Items
-from hashlgn.search.overfetch import Ints, OverFetch
+from hashlgn.search.overfetch import Ints, Levels, OverFetch
 
 __all__ = ["Decoded", "Flat", "rescore"]
 
@@ -31,7 +31,7 @@ class Flat(OverFetch):
         """The queries."""
         return queries
 
-    def fetch(self, prepared: Any, length: int) -> tuple[Floats, Ints]:
+    def fetch(self, prepared: Any, length: int, level: Levels) -> tuple[Floats, Ints]:
         """Faiss's answer."""
         scores, items = self._index.search(prepared, length)
         return scores, items
@@ -40,7 +40,7 @@ class Flat(OverFetch):
         """As fetched."""
         return approximate
 
-    def ceiling(self, prepared: Any, worst: Floats) -> npt.NDArray[np.float64]:
+    def ceiling(self, prepared: Any, worst: Floats, level: Levels) -> Levels:
         """The worst that was fetched."""
         return worst.astype(np.float64)
 
@@ -56,7 +56,7 @@ class Decoded(OverFetch):
             raise ArgumentError("engine 'decoded' is for codes (got float items: use 'flat')")
         super().__init__(items, threads)
         self._index = _flat(items.decode())
-        self._words = unpack_words(items.packed)
+        self._words = np.ascontiguousarray(unpack_words(items.packed).T)
         # Rounding: a sum of t terms is off by at most t · 2^-24 times the sum of their sizes, here for the table
         # (width terms), the words' sum (M), the decoding (M) and Faiss's product (width); doubled for safety.
         codewords = items.decoder.tables(np.eye(items.width, dtype=np.float32))  # (width, M, 16)
@@ -68,7 +68,7 @@ class Decoded(OverFetch):
         """The queries."""
         return queries
 
-    def fetch(self, prepared: Any, length: int) -> tuple[Floats, Ints]:
+    def fetch(self, prepared: Any, length: int, level: Levels) -> tuple[Floats, Ints]:
         """Faiss's answer."""
         scores, items = self._index.search(prepared, length)
         return scores, items
@@ -78,19 +78,18 @@ class Decoded(OverFetch):
         tables = self.items.decoder.tables(prepared) if isinstance(self.items, CodedItems) else prepared
         return rescore(tables, self._words, self.items, items)
 
-    def ceiling(self, prepared: Any, worst: Floats) -> npt.NDArray[np.float64]:
+    def ceiling(self, prepared: Any, worst: Floats, level: Levels) -> Levels:
         """The worst that was fetched, and what rounding may hide."""
         lengths = np.linalg.norm(prepared.astype(np.float64), axis=1)
         return np.asarray(worst + self._rounding * lengths)
 
 
 def rescore(tables: Floats, words: npt.NDArray[np.uint8], items: Items, chosen: Ints) -> Floats:
-    """Exact scores of chosen items, ``(q, length)``, from query tables ``(q, M, 16)`` and all words ``(n, M)``."""
-    total = np.zeros(chosen.shape, np.float64)
-    rows = np.arange(len(tables))[:, None]
-    picked = words[chosen]  # (q, length, M)
+    """Exact scores of chosen items, ``(q, length)``, from query tables ``(q, M, 16)`` and words ``(M, n)``."""
+    flat, total = tables.ravel(), np.zeros(chosen.shape, np.float64)
+    start = 16 * tables.shape[1] * np.arange(len(tables), dtype=np.int32)[:, None]  # where a query's table begins
     for m in range(tables.shape[1]):
-        total += tables[:, m][rows, picked[:, :, m]]
+        total += flat[words[m][chosen] + (start + 16 * m)]
     if isinstance(items, CodedItems) and items.scale is not None:
         total *= items.scale[chosen]
     return total.astype(np.float32)

@@ -22,9 +22,10 @@ from hashlgn.scoring import Floats, Items
 from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, order_hits
 from hashlgn.search.exact import Exact
 
-__all__ = ["OverFetch", "faiss_threads"]
+__all__ = ["Ints", "Levels", "OverFetch"]
 
 Ints = npt.NDArray[np.int64]
+Levels = npt.NDArray[np.float64]
 _BLOCK = 512  # queries a scan
 _MARGIN = 16  # fetched beyond what is needed: near ties
 _FEW = 256  # so many banned items are over-fetched; with more, the rest of the catalogue is searched on its own
@@ -37,7 +38,12 @@ class OverFetch(ABC):
     Args:
         items: the catalogue.
         threads: processor threads of the scan; all where None.
+
+    Attributes:
+        levelled: whether ``fetch`` does better where it knows a level.
     """
+
+    levelled = False
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
         self.items = items
@@ -49,15 +55,18 @@ class OverFetch(ABC):
         """What ``fetch``, ``score`` and ``ceiling`` need of some queries; an array with one row a query."""
 
     @abstractmethod
-    def fetch(self, prepared: Any, length: int) -> tuple[Floats, Ints]:
-        """The ``length`` items of the best approximate scores, best first: scores and items, ``(q, length)``."""
+    def fetch(self, prepared: Any, length: int, level: Levels) -> tuple[Floats, Ints]:
+        """The ``length`` items of the best approximate scores, best first: scores and items, ``(q, length)``.
+
+        ``level``, ``(q,)``, is a score below which no item matters, NaN where none is known yet.
+        """
 
     @abstractmethod
     def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
         """Exact scores of fetched items, ``(q, length)``."""
 
     @abstractmethod
-    def ceiling(self, prepared: Any, worst: Floats) -> npt.NDArray[np.float64]:
+    def ceiling(self, prepared: Any, worst: Floats, level: Levels) -> Levels:
         """No item that was not fetched has a greater exact score, ``(q,)``; ``worst`` are the last ones fetched."""
 
     def search(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> Hits:
@@ -79,7 +88,7 @@ class OverFetch(ABC):
         needed = exclude.counts(len(queries)) + banned + (_FIRST if k is None else min(k, n)) + _MARGIN
         order = np.argsort(needed, kind="stable")
         found: list[Found] = []
-        with faiss_threads(self.threads):
+        with _faiss_threads(self.threads):
             for start in range(0, len(order), _BLOCK):
                 rows = order[start : start + _BLOCK]
                 found += self._certified(queries[rows], rows, int(needed[rows[-1]]), k, threshold, exclude)
@@ -92,21 +101,24 @@ class OverFetch(ABC):
         n = len(self.items)
         found: list[Found] = []
         prepared = self.prepare(queries)
+        level = np.full(len(rows), np.nan if threshold is None else threshold, np.float64)
+        guess = self.levelled and threshold is None
         while len(rows) and 2 * length < n:
-            approximate, items = self.fetch(prepared, length)
+            approximate, items = self.fetch(prepared, length, level)
             scores = self.score(prepared, approximate, items)
             valid = ~exclude.excluded(np.broadcast_to(rows[:, None], items.shape), items)
-            ceiling = self.ceiling(prepared, approximate[:, -1])
-            if threshold is None and k is not None:
-                ranked = np.partition(np.where(valid, scores, -np.inf), length - k, axis=1)
-                done = ranked[:, length - k] > ceiling
-            else:
-                level = -np.inf if threshold is None else threshold
-                valid &= scores > level
-                done = ceiling <= level
+            ceiling = self.ceiling(prepared, approximate[:, -1], level)
+            if threshold is not None:
+                valid &= scores > threshold
+                done = ceiling <= threshold
+            elif k is not None:
+                best = np.partition(np.where(valid, scores, -np.inf), length - k, axis=1)[:, length - k]
+                done = best > ceiling
+                level = np.where(np.isfinite(best), best, level)  # the k-th score so far: nothing below it matters
             hit_rows, places = np.nonzero(valid & done[:, None])
             found.append((rows[hit_rows], items[hit_rows, places], scores[hit_rows, places]))
-            rows, queries, prepared, length = rows[~done], queries[~done], prepared[~done], 4 * length
+            rows, queries, prepared, level = rows[~done], queries[~done], prepared[~done], level[~done]
+            length, guess = length if guess else 4 * length, False  # a first level is worth more than a longer list
         if len(rows):
             found.append(self._everything(queries, rows, k, threshold, exclude))
         return found
@@ -133,7 +145,7 @@ class OverFetch(ABC):
 
 
 @contextlib.contextmanager
-def faiss_threads(count: int | None) -> Iterator[None]:
+def _faiss_threads(count: int | None) -> Iterator[None]:
     """Let Faiss use ``count`` threads in this block; as it is where None."""
     before = faiss.omp_get_max_threads()
     if count is not None:
