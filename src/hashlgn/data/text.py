@@ -21,7 +21,7 @@ from hashlgn.errors import ArgumentError, DataError
 __all__ = ["first_line", "is_ragged", "open_stream", "read_delimited", "read_ragged"]
 
 Int64s = npt.NDArray[np.int64]
-BLOCK = 1 << 20  # bytes of text held at a time
+BLOCK = 1 << 18  # bytes of text held at a time
 DELIMITERS = ("::", "\t", ";", ",", "|", " ")  # in this order, by the first line
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 _BOM = b"\xef\xbb\xbf"
