@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashlgn.data import Ids
-from hashlgn.data.ids import Strings, factorise_ints
+from hashlgn.data.arrays import Strings, factorise_ints
 from hashlgn.errors import ArgumentError, DataError, UnknownIdError
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

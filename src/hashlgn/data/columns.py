@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hashlgn.data.ids import Ids, Strings, decoded, factorise_ints, pages
+from hashlgn.data.arrays import Strings, decoded, factorise_ints, pages
+from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import DataError
 
@@ -169,6 +170,7 @@ class Gather:
             raise DataError(f"{self.where}: none of {self.rows} ratings reaches min_rating ({self.request.min_rating})")
         user_ids, users = self._factorise("user")
         item_ids, items = self._factorise("item")
+        pa.default_memory_pool().release_unused()  # Arrow keeps what it read with, many blocks of it
         keys, start = np.empty(self.kept, np.int64), 0
         while users:
             part = keys[start : start + len(users[0])]

@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from hashlgn.data.arrays import Int32s, Int64s, finite, moved, whole
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 
 __all__ = ["CoreReport", "Dropped", "Interactions"]
-
-Int64s = npt.NDArray[np.int64]
-Int32s = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -156,8 +154,8 @@ class Interactions:
         keys += item_codes
         columns = {
             "keys": keys,
-            "ratings": None if ratings is None else _finite(ratings, n),
-            "times": None if times is None else _whole(times, n),
+            "ratings": None if ratings is None else finite(ratings, n),
+            "times": None if times is None else whole(times, n),
         }
         del keys
         return cls.from_keys(user_ids, item_ids, columns, duplicates=duplicates)
@@ -194,9 +192,9 @@ class Interactions:
             changes = np.ones(len(keys), np.bool_)
             np.not_equal(keys[1:], keys[:-1], out=changes[1:])
             if not changes.all():
-                keys = _moved(keys, changes)
+                keys = moved(keys, changes)
                 if order is not None:
-                    order = _moved(order, np.append(changes[1:], True) if last else changes)
+                    order = moved(order, np.append(changes[1:], True) if last else changes)
             del changes
         indptr = np.searchsorted(keys, np.arange(len(user_ids) + 1, dtype=np.int64) * width)
         indices = np.empty(len(keys), np.int32)
@@ -355,43 +353,6 @@ class Interactions:
             titles=None if self.titles is None else [self.titles[i] for i in items.tolist()],
             genres=None if self.genres is None else [self.genres[i] for i in items.tolist()],
         )
-
-
-def _moved(values: Int64s, keep: npt.NDArray[np.bool_]) -> Int64s:
-    """``values[keep]``, moved to the front of the same memory."""
-    filled = 0
-    for start in range(0, len(values), 1 << 20):
-        block = values[start : start + (1 << 20)][keep[start : start + (1 << 20)]]
-        values[filled : filled + len(block)] = block
-        filled += len(block)
-    return values[:filled]
-
-
-def _finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
-    column = np.asarray(ratings)
-    if column.shape != (n,):
-        raise DataError(f"ratings must have one value a row, shape ({n},) (got {column.shape})")
-    if column.dtype.kind not in "fiu":
-        raise DataError(f"ratings must be numbers (got dtype {column.dtype})")
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused
-        column = column.astype(np.float32, copy=False)
-    if not np.isfinite(column).all():
-        row = int(np.flatnonzero(~np.isfinite(column))[0])
-        raise DataError(f"ratings must be finite (row {row} is {column[row]})")
-    return column
-
-
-def _whole(times: npt.ArrayLike, n: int) -> Int64s:
-    column = np.asarray(times)
-    if column.shape != (n,):
-        raise DataError(f"times must have one value a row, shape ({n},) (got {column.shape})")
-    if not n:
-        return np.empty(0, np.int64)
-    if column.dtype.kind not in "iu":
-        raise DataError(f"times must be integers (got dtype {column.dtype})")
-    if column.dtype == np.uint64 and column.max() >= 2**63:
-        raise DataError(f"times must fit into 64 signed bits (got {column.max()})")
-    return column.astype(np.int64, copy=False)
 
 
 def _summary(counts: Int64s) -> dict[str, float | int]:

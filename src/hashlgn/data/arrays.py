@@ -1,0 +1,141 @@
+"""Columns on their way in: ids factorised, ratings and times checked, and no more memory held than needed."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hashlgn.errors import DataError
+
+__all__ = ["Int32s", "Int64s", "Strings", "decoded", "factorise_ints", "finite", "moved", "pages", "whole"]
+
+Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
+
+
+def pages(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array in memory pages of its own, which go back to the system when it is dropped; malloc would keep them."""
+    size = np.dtype(dtype).itemsize * length
+    return np.frombuffer(mmap.mmap(-1, size), dtype) if size else np.empty(0, dtype)
+
+
+def factorise_ints(chunks: list[npt.NDArray[np.integer]]) -> tuple[Int64s, list[Int32s]]:
+    """The distinct integers of a column in chunks, ascending, and the rank of every row, chunk by chunk.
+
+    Empties ``chunks`` on the way, so that a long column is never held twice.
+    """
+    filled = [chunk for chunk in chunks if len(chunk)]
+    low, high = min((int(c.min()) for c in filled), default=0), max((int(c.max()) for c in filled), default=0)
+    dense = high - low <= sum(map(len, filled)) // 4 + 1_000_000
+    if dense:  # ranked by marking, without a sort
+        present = np.zeros(high - low + 1, np.bool_)
+        for chunk in filled:
+            present[chunk.astype(np.int64) - low] = True
+        unique = np.flatnonzero(present) + low
+        rank = np.cumsum(present, dtype=np.int32)
+        rank -= 1
+    else:
+        unique = np.unique(np.concatenate([np.unique(chunk) for chunk in filled])).astype(np.int64)
+    del filled
+    codes = []
+    while chunks:
+        values = chunks.pop(0).astype(np.int64)
+        codes.append(pages(len(values), np.int32))
+        codes[-1][:] = rank[values - low] if dense else np.searchsorted(unique, values)
+    return unique, codes
+
+
+class Strings:
+    """A column of strings that comes in chunks, each with a dictionary of its own; words in common are held once."""
+
+    def __init__(self) -> None:
+        self._words = pa.array([], pa.string())  # in order of first appearance
+        self._pending: list[pa.DictionaryArray] = []
+        self._codes: list[Int32s] = []
+
+    def add(self, chunk: pa.DictionaryArray) -> None:
+        """Take a chunk, dictionary-encoded int32 → string."""
+        self._pending.append(chunk)
+        # Folding goes through all words: doing it only when there may be twice as many keeps the sum in proportion.
+        if sum(len(c.dictionary) for c in self._pending) > max(len(self._words), 1 << 16):
+            self._fold()
+
+    def factorise(self) -> tuple[pa.Array, list[Int32s]]:
+        """The distinct strings, ascending, and the rank of every row, chunk by chunk."""
+        self._fold()
+        texts = self._words.cast(pa.large_string())
+        order = pc.array_sort_indices(texts)
+        rank = np.empty(len(order), np.int32)
+        rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+        for codes in self._codes:
+            codes[:] = rank[codes]
+        return texts.take(order), self._codes
+
+    def _fold(self) -> None:
+        start = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), self._words)
+        known, *chunks = pa.chunked_array([start, *self._pending]).unify_dictionaries().chunks
+        self._pending.clear()
+        self._words = known.dictionary
+        for chunk in chunks:
+            self._codes.append(pages(len(chunk), np.int32))
+            self._codes[-1][:] = chunk.indices.to_numpy()
+
+
+def decoded(array: pa.DictionaryArray) -> pa.Array:
+    """The values of a dictionary-encoded column, row by row."""
+    values = array.dictionary
+    if values.type == pa.string_view():  # Polars' categories; Arrow takes no rows from views
+        values = values.cast(pa.large_string())
+    return values.take(array.indices)
+
+
+def moved(values: Int64s, keep: npt.NDArray[np.bool_]) -> Int64s:
+    """``values[keep]``, moved to the front of the same memory."""
+    filled = 0
+    for start in range(0, len(values), 1 << 18):
+        block = values[start : start + (1 << 18)][keep[start : start + (1 << 18)]]
+        values[filled : filled + len(block)] = block
+        filled += len(block)
+    return values[:filled]
+
+
+def finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
+    """A column of n ratings.
+
+    Raises:
+        DataError: another length, no numbers, or not finite.
+    """
+    column = np.asarray(ratings)
+    if column.shape != (n,):
+        raise DataError(f"ratings must have one value a row, shape ({n},) (got {column.shape})")
+    if column.dtype.kind not in "fiu":
+        raise DataError(f"ratings must be numbers (got dtype {column.dtype})")
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused
+        column = column.astype(np.float32, copy=False)
+    if not np.isfinite(column).all():
+        row = int(np.flatnonzero(~np.isfinite(column))[0])
+        raise DataError(f"ratings must be finite (row {row} is {column[row]})")
+    return column
+
+
+def whole(times: npt.ArrayLike, n: int) -> Int64s:
+    """A column of n times.
+
+    Raises:
+        DataError: another length, or no integers of 64 bits.
+    """
+    column = np.asarray(times)
+    if column.shape != (n,):
+        raise DataError(f"times must have one value a row, shape ({n},) (got {column.shape})")
+    if not n:
+        return np.empty(0, np.int64)
+    if column.dtype.kind not in "iu":
+        raise DataError(f"times must be integers (got dtype {column.dtype})")
+    if column.dtype == np.uint64 and column.max() >= 2**63:
+        raise DataError(f"times must fit into 64 signed bits (got {column.max()})")
+    return column.astype(np.int64, copy=False)
