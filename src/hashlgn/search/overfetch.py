@@ -114,11 +114,12 @@ class OverFetch(ABC):
             elif k is not None:
                 best = np.partition(np.where(valid, scores, -np.inf), length - k, axis=1)[:, length - k]
                 done = best > ceiling
+                valid &= scores >= best[:, None]
                 level = np.where(np.isfinite(best), best, level)  # the k-th score so far: nothing below it matters
             hit_rows, places = np.nonzero(valid & done[:, None])
             found.append((rows[hit_rows], items[hit_rows, places], scores[hit_rows, places]))
             rows, queries, prepared, level = rows[~done], queries[~done], prepared[~done], level[~done]
-            length, guess = length if guess else 4 * length, False  # a first level is worth more than a longer list
+            length, guess = (2 if guess else 4) * length, False  # a first level is worth more than a longer list
         if len(rows):
             found.append(self._everything(queries, rows, k, threshold, exclude))
         return found
