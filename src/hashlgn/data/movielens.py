@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,10 +78,11 @@ def read_movies(folder: Path) -> Movies | None:
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
     if path.name == "movies.csv":
-        rows = list(csv.reader(text.splitlines()))[1:]
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
     else:
         delimiter = "::" if path.name == "movies.dat" else "|"
-        rows = [line.split(delimiter) for line in text.splitlines() if line]
+        # Not splitlines: in Latin-1, a title may hold a byte that Unicode takes for the end of a line.
+        rows = [line.rstrip("\r").split(delimiter) for line in text.split("\n") if line.strip()]
     ids, titles, genres = [], [], []
     for number, row in enumerate(rows, 2 if path.name == "movies.csv" else 1):
         try:

@@ -84,7 +84,7 @@ def read_interactions(
         min_rating: only interactions rated at least so high count.
         duplicates: which row stands for a repeated pair: the ``"first"`` in order, or the ``"last"`` in time.
         k_core: keep the part in which every user and every item has this many interactions; a tuple for users
-            and items.
+            and items. ``Interactions.k_core`` also reports what it removed.
         id_type: ``"auto"``, ``"int"`` or ``"str"``.
         delimiter: of a delimited file, one character or ``"::"``; found out where None.
 

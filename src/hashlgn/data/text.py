@@ -93,7 +93,11 @@ def first_line(path: Path) -> tuple[int, str]:
 
 
 def is_ragged(path: Path) -> bool:
-    """Whether a file looks like LightGCN's: only integers and spaces, and lines of different lengths."""
+    """Whether a file looks like LightGCN's: only integers and spaces, and lines of different lengths.
+
+    Raises:
+        DataError: all lines have 3 or 4 integers, so it may be either.
+    """
     widths = set()
     for number, line in _lines(path):
         if not re.fullmatch(r"\s*\d+( \d+)* *", line):
@@ -101,6 +105,11 @@ def is_ragged(path: Path) -> bool:
         widths.add(len(line.split()))
         if len(widths) > 1 or number >= 100:
             break
+    if widths in ({3}, {4}):
+        raise DataError(
+            f"{path}: lines of {widths.pop()} integers may be 'user item rating …' or LightGCN's 'user item item …'; "
+            "choose format='csv' or format='lightgcn'"
+        )
     return len(widths) > 1
 
 
