@@ -40,7 +40,7 @@ def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Calla
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=output, disable=quiet, transient=True) as bar:
+    with Progress(*columns, console=output, disable=quiet or not output.is_terminal, transient=True) as bar:
         task: TaskID | None = None
         best: float | None = None
 

@@ -100,7 +100,7 @@ def synthetic(
         of_item = np.empty(n_items, np.int64)
         of_item[item_of] = np.arange(n_items) % clusters
         labels = [(f"Cluster {c}",) for c in range(clusters)]
-        names = [f"Item {i} (cluster {c})" for i, c in enumerate(of_item.tolist())]
+        names = [f"Item {i}" for i in range(n_items)]
         genres = [labels[c] for c in of_item.tolist()]
     return Interactions(Ids.range(n_users), Ids.range(n_items), indptr, indices, titles=names, genres=genres)
 
