@@ -208,7 +208,8 @@ class Gather:
             array, kind = array.cast(pa.int64()), pa.int64()
         if pa.types.is_integer(kind) and not pa.types.is_dictionary(array.type) and self.request.id_type != "str":
             if kind == pa.uint64():
-                self._refuse(role, array, pc.greater_equal(array, 2**63), "an integer of 64 signed bits")
+                too_large = pc.greater_equal(array, pa.scalar(2**63, pa.uint64()))
+                self._refuse(role, array, too_large, "an integer of 64 signed bits")
             values = array.to_numpy(zero_copy_only=False)
             small = not len(values) or (values.min() >= -(2**31) and values.max() < 2**31)
             return values.astype(np.int32 if small else np.int64)
