@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from hashlgn.errors import DataError
 
-__all__ = ["Int32s", "Int64s", "Strings", "decoded", "factorise_ints", "finite", "moved", "pages", "whole"]
+__all__ = ["Int32s", "Int64s", "Strings", "decoded", "factorise_ints", "finite", "move", "pages", "remainders", "whole"]
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
+_BLOCK = 1 << 18  # rows handled at a time
 
 
 def pages(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -80,6 +81,7 @@ class Strings:
         start = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), self._words)
         known, *chunks = pa.chunked_array([start, *self._pending]).unify_dictionaries().chunks
         self._pending.clear()
+        pa.default_memory_pool().release_unused()
         self._words = known.dictionary
         for chunk in chunks:
             self._codes.append(pages(len(chunk), np.int32))
@@ -94,14 +96,30 @@ def decoded(array: pa.DictionaryArray) -> pa.Array:
     return values.take(array.indices)
 
 
-def moved(values: Int64s, keep: npt.NDArray[np.bool_]) -> Int64s:
-    """``values[keep]``, moved to the front of the same memory."""
+def move(values: Int64s, keep: npt.NDArray[np.bool_]) -> int:
+    """Move ``values[keep]`` to the front of the same memory, and say how many they are."""
     filled = 0
-    for start in range(0, len(values), 1 << 18):
-        block = values[start : start + (1 << 18)][keep[start : start + (1 << 18)]]
+    for start in range(0, len(values), _BLOCK):
+        block = values[start : start + _BLOCK][keep[start : start + _BLOCK]]
         values[filled : filled + len(block)] = block
         filled += len(block)
-    return values[:filled]
+    return filled
+
+
+def remainders(keys: Int64s, n: int, width: int) -> Int32s:
+    """``keys[:n] % width``, in the memory of ``keys``, of which the other half is given back.
+
+    No view of ``keys`` may be in use, then or after.
+    """
+    narrow = keys.view(np.int32)
+    for start in range(0, n, _BLOCK):
+        stop = min(start + _BLOCK, n)
+        narrow[start:stop] = keys[start:stop] % width
+    del narrow
+    if keys.base is not None:  # a view cannot give back what it does not own
+        return keys.view(np.int32)[:n].copy()
+    keys.resize(-(-n // 2), refcheck=False)
+    return keys.view(np.int32)[:n]
 
 
 def finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:

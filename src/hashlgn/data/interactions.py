@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hashlgn.data.arrays import Int32s, Int64s, finite, moved, whole
+from hashlgn.data.arrays import Int32s, Int64s, finite, move, remainders, whole
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 
@@ -182,7 +182,7 @@ class Interactions:
             raise DataError(f"at most {np.iinfo(np.int32).max} items are supported (got {len(item_ids)})")
         keys, ratings, times = columns.pop("keys"), columns.pop("ratings"), columns.pop("times")
         assert keys is not None
-        width, order = max(len(item_ids), 1), None
+        width, order, n = max(len(item_ids), 1), None, len(keys)
         if (keys[1:] <= keys[:-1]).any():
             if times is not None and last:
                 order = np.lexsort((times, keys))
@@ -192,13 +192,12 @@ class Interactions:
             changes = np.ones(len(keys), np.bool_)
             np.not_equal(keys[1:], keys[:-1], out=changes[1:])
             if not changes.all():
-                keys = moved(keys, changes)
+                n = move(keys, changes)
                 if order is not None:
-                    order = moved(order, np.append(changes[1:], True) if last else changes)
+                    order = order[: move(order, np.append(changes[1:], True) if last else changes)]
             del changes
-        indptr = np.searchsorted(keys, np.arange(len(user_ids) + 1, dtype=np.int64) * width)
-        indices = np.empty(len(keys), np.int32)
-        np.remainder(keys, width, out=indices, casting="unsafe")
+        indptr = np.searchsorted(keys[:n], np.arange(len(user_ids) + 1, dtype=np.int64) * width)
+        indices = remainders(keys, n, width)
         del keys
         if order is not None:
             ratings = None if ratings is None else ratings[order]
