@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hashlgn import storage
-from hashlgn.artifact import FORMAT_VERSION, ServedModel, check_target, load_artifact, save_artifact
+from hashlgn.artifact import FORMAT_VERSION, check_target, load_artifact, save_artifact
 from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.scoring import CodebookDecoder, CodedItems, FloatItems, FoldIn, ReweightDecoder
+from hashlgn.served import ServedModel
 
 GOLDEN = Path(__file__).parent / "artifacts" / "v1"
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hashlgn.data.synthetic import write_lightgcn
 
 import hashlgn
 from conftest import clusters
 from hashlgn.cli import app
 from hashlgn.console import exit_code
 from hashlgn.data import random_ratio
+from hashlgn.data.synthetic import write_lightgcn
 
 FAST = ["--epochs", "4", "--dim", "16", "--quiet"]
 

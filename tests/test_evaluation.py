@@ -7,11 +7,11 @@ import pytest
 
 import hashlgn
 from conftest import clusters
-from hashlgn.artifact import ServedModel
 from hashlgn.data import Ids, Interactions, random_ratio
 from hashlgn.errors import ArgumentError, DataError
 from hashlgn.recommender import Recommender
 from hashlgn.scoring import FloatItems
+from hashlgn.served import ServedModel
 
 
 def by_hand() -> Recommender:

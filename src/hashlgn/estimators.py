@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.artifact import ServedModel, load_artifact
+from hashlgn.artifact import load_artifact
 from hashlgn.config import Config
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, need
 from hashlgn.provenance import provenance
 from hashlgn.recommender import Recommender
+from hashlgn.served import ServedModel
 
 if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere else
     from hashlgn.train import Progress

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.artifact import ServedModel, load_artifact, save_artifact
+from hashlgn.artifact import load_artifact, save_artifact
 from hashlgn.errors import ArgumentError, NotFittedError, choose, positive_int, threshold_value
 from hashlgn.filters import Exclusion
 from hashlgn.frames import Table
 from hashlgn.scoring import CodedItems, FloatItems, Floats
 from hashlgn.search import Hits, Searcher, build_searcher
+from hashlgn.served import ServedModel
 
 __all__ = ["BATCH", "Recommender", "load", "rows_of"]
 

@@ -196,12 +196,8 @@ def train(
                 if checkpoint:
                     saved.save(
                         {
-                            "stage": number,
-                            "epoch": epoch + 1,
-                            "model": model.state_dict(),
-                            "optimizer": optimizer.state_dict(),
-                            "best": best.state(),
-                            "metrics": metrics,
+                            **{"stage": number, "epoch": epoch + 1, "best": best.state(), "metrics": metrics},
+                            **{"model": model.state_dict(), "optimizer": optimizer.state_dict()},
                             "seconds": before + time.perf_counter() - began,
                         }
                     )

@@ -1,0 +1,95 @@
+"""Imports go downwards only, and PyTorch stays where models are trained."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hashlgn
+
+ROOT = Path(hashlgn.__file__).parent
+
+# Every room, lowest layer first: a room may import from layers below its own, and from its own package.
+LAYERS = [
+    {"errors"},
+    {"codes", "metrics", "storage", "provenance", "config"},
+    {"filters", "scoring"},
+    {"data"},
+    {"graph", "sampling"},
+    {"encoders", "hashing"},
+    {"decoders", "losses"},
+    {"model", "checkpoint"},
+    {"train"},
+    {"frames", "served", "search"},
+    {"artifact"},
+    {"recommender"},
+    {"estimators", "evaluation"},
+    {"console"},
+    {"experiments"},
+    {"cli"},
+]
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+TORCH = {"graph", "encoders", "hashing", "decoders", "losses", "model", "checkpoint", "train"}
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path, *, everywhere: bool) -> set[str]:
+    """Modules that a file imports: at its top level, or inside functions too; not those for type checkers."""
+    tree = ast.parse(path.read_text("utf-8"))
+    checking = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    found = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if id(node) in checking:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def test_every_room_has_its_layer() -> None:
+    assert {room_of(path) for path in MODULES} == set(LAYER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downwards(path: Path) -> None:
+    room = room_of(path)
+    for name in imports(path, everywhere=True):
+        parts = name.split(".")
+        if parts[0] == "hashlgn" and len(parts) > 1 and parts[1] != room:
+            assert LAYER[parts[1]] < LAYER[room], f"{room} imports {parts[1]}, which is not below it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_torch_stays_in_its_rooms(path: Path) -> None:
+    uses = any(name.split(".")[0] == "torch" for name in imports(path, everywhere=True))
+    assert not uses or room_of(path) in TORCH
+
+
+def test_heavy_packages_are_imported_where_they_are_used() -> None:
+    code = (
+        "import sys, hashlgn, hashlgn.cli, hashlgn.recommender, hashlgn.evaluation, hashlgn.estimators\n"
+        "heavy = {'torch', 'pandas', 'polars', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_prints_nothing_and_names_exist() -> None:
+    code = "import hashlgn; assert all(getattr(hashlgn, name) is not None for name in hashlgn.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
