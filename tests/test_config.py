@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hashlgn.config import Config, load_config
+from hashlgn.errors import ArgumentError
+
+
+def test_later_sources_go_before_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[model]\nbits = 64\nscale = false\n[train]\nlr = 1\nseed = 4\n")
+    config = load_config(
+        tmp_path / "c.toml", {"model.bits": 32, "train.seed": None}, ["train.lr=0.5", "model.scale = TRUE"]
+    )
+    assert (config.model.bits, config.model.scale, config.train.lr, config.train.seed) == (32, True, 0.5, 4)
+    assert isinstance(load_config(tmp_path / "c.toml").train.lr, float)
+    assert load_config() == Config()
+
+
+def test_there_and_back() -> None:
+    config = Config().updated({"model.bits": 64, "train.init": "random", "train.lr": "0.1"})
+    assert Config.from_dict(config.to_dict()) == config
+    assert Config.from_dict({}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.size": 3}, "configuration key must be one of .*model.bits.* \\(got 'model.size'\\)"),
+        ({"bits": 3}, "configuration key must be one of"),
+        ({"model.bits": "many"}, "model.bits must be an integer \\(got 'many'\\)"),
+        ({"model.bits": 3.5}, "model.bits must be an integer"),
+        ({"model.bits": True}, "model.bits must be an integer"),
+        ({"model.scale": 1}, "model.scale must be true or false"),
+        ({"model.scale": "maybe"}, "model.scale must be true or false"),
+        ({"train.lr": "fast"}, "train.lr must be a number"),
+        ({"train.loss": 3}, "train.loss must be text"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Config().updated(changes)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("[model\n")
+    (tmp_path / "flat.toml").write_text("bits = 3\n")
+    for name, message in (
+        ("none.toml", "config must be a readable TOML file"),
+        ("broken.toml", "config must be valid TOML"),
+        ("flat.toml", "sections \\[model\\] and \\[train\\]"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            load_config(tmp_path / name)
+    with pytest.raises(ArgumentError, match=r"section.key=value"):
+        load_config(overrides=["train.lr"])
