@@ -16,7 +16,9 @@ def clusters(n_users: int = 60, n_items: int = 40, groups: int = 4, share: float
     rng = np.random.default_rng(seed)
     users, items = np.meshgrid(np.arange(n_users), np.arange(n_items), indexing="ij")
     chosen = (users % groups == items % groups) & (rng.random(users.shape) < share)
-    chosen[np.arange(n_users), np.arange(n_users) % groups] = True  # everybody has something
+    chosen[np.arange(n_users), np.arange(n_users) % groups] = True  # everybody has something, and so has everything
+    place = np.arange(n_items)
+    chosen[place % groups + groups * (1 + place // groups % (n_users // groups - 1)), place] = True
     return Interactions.from_pairs(users[chosen] + 1000, items[chosen] + 1)
 
 

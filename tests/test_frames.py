@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hashlgn import frames
 from hashlgn.errors import ArgumentError
 from hashlgn.frames import WRITERS, RowWriter, Table
 
@@ -71,8 +72,8 @@ def test_concatenation_keeps_the_order_and_asks_for_the_same_columns() -> None:
     parts=st.lists(
         st.lists(
             st.tuples(
-                st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1),
-                st.floats(-1e6, 1e6, width=32),
+                st.text(st.characters(codec="utf-8")),
+                st.floats(allow_nan=False, allow_infinity=False, width=32),
             ),
             max_size=5,
         ),
@@ -129,6 +130,59 @@ def test_a_full_disk_is_one_clear_error(suffix: str, tmp_path: Path, monkeypatch
     ):
         w.write(table([1]))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", list(WRITERS))
+def test_a_disk_that_fills_while_rows_are_written(suffix: str, tmp_path: Path) -> None:
+    """The system refuses the bytes past a limit, as it does on a full disk."""
+    resource = pytest.importorskip("resource")
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"rows{suffix}"
+    path.write_text("before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(ArgumentError, match="out must be writable"), RowWriter(path) as writer:
+            for _ in range(10):
+                writer.write(Table({"score": rng.random(10_000, np.float32)}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", list(WRITERS))
+def test_integers_stay_integers_after_an_empty_table_of_objects(suffix: str, tmp_path: Path) -> None:
+    """A catalogue that mixes kinds gives arrays of objects, and an empty one does not tell its kind."""
+    path = tmp_path / f"rows{suffix}"
+    with RowWriter(path) as writer:
+        for users in ([], [2**63 - 1, -5], []):
+            writer.write(Table({"user": np.array(users, object)}))
+    assert [int(row["user"]) for row in read(path)] == [2**63 - 1, -5]
+    if suffix != ".csv":
+        assert all(isinstance(row["user"], int) for row in read(path))
+
+
+def test_json_lines_are_made_in_pieces(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(frames, "_LINES", 3)
+    with RowWriter(tmp_path / "rows.jsonl") as writer:
+        writer.write(table([f"é{n}" for n in range(10)]))
+    assert [(row["user"], row["rank"]) for row in read(tmp_path / "rows.jsonl")] == [
+        (f"é{n}", n + 1) for n in range(10)
+    ]
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    for suffix, tables, message in (
+        (".jsonl", [table([1, 2], [0.0, float("nan")])], "score must be finite"),
+        (".csv", [table([1]), Table({"user": np.array([1])})], "tables must have the columns"),
+        (".csv", [table([1, "1"])], "user must hold only integers or only strings"),
+        (".csv", [], "rows must be written"),
+    ):
+        with pytest.raises(ArgumentError, match=message), RowWriter(tmp_path / f"rows{suffix}") as writer:
+            for one in tables:
+                writer.write(one)
+        assert not list(tmp_path.iterdir())
 
 
 def test_where_a_file_cannot_go(tmp_path: Path) -> None:

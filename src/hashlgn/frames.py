@@ -118,7 +118,7 @@ class RowWriter:
             raise ArgumentError(f"out must be a file (got the folder {str(path)!r})")
         self._stack = contextlib.ExitStack()
         self._sink: Any = None
-        self._schema: pa.Schema | None = None
+        self._schema: pa.Schema | None = None  # of the first rows; until there are any, of the last empty table
 
     def __enter__(self) -> Self:
         self._temporary = self._stack.enter_context(replaced_file(self.path))
@@ -127,33 +127,41 @@ class RowWriter:
     def write(self, table: Table) -> None:
         """Append the rows of a table."""
         rows = table.to_arrow()
+        if self._schema is not None and rows.column_names != self._schema.names:
+            raise ArgumentError(f"tables must have the columns {self._schema.names} (got {rows.column_names})")
+        if self._sink is None:
+            self._schema = rows.schema
+        if not len(rows):  # a column of no ids has no type of its own
+            return
+        if rows.schema != self._schema:
+            raise ArgumentError(
+                f"out must hold columns of one type throughout (got {', '.join(map(str, rows.schema))} after others: "
+                "ids that mix integers and strings cannot be written to one column)"
+            )
         try:
-            if self._schema is None:
-                self._schema = rows.schema
-                self._sink = self._stack.enter_context(WRITERS[self.path.suffix](self._temporary, self._schema))
-            elif rows.schema != self._schema:
-                rows = rows.cast(self._schema) if not len(rows) else self._refuse(rows.schema)
-            self._sink.write_table(rows)
+            self._open().write_table(rows)
         except OSError as error:
             raise ArgumentError(f"out must be writable (got {str(self.path)!r}: {reason(error)})") from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            with contextlib.suppress(OSError):  # a full disk refuses once more when the file is closed
+                self._stack.__exit__(kind, error, trace)
+            return
         try:
-            if kind is None and self._sink is None:
-                raise ArgumentError("rows must be written before the file is closed (got no table)")
-            self._stack.__exit__(kind, error, trace)
+            with self._stack:
+                if self._schema is None:
+                    raise ArgumentError("rows must be written before the file is closed (got no table)")
+                self._open()
         except OSError as failure:
-            if failure is error:
-                raise
             raise ArgumentError(f"out must be writable (got {str(self.path)!r}: {reason(failure)})") from failure
 
-    def _refuse(self, schema: pa.Schema) -> Any:
-        raise ArgumentError(
-            f"out must hold columns of one type throughout (got {', '.join(map(str, schema))} after others: ids that "
-            "mix integers and strings cannot be written to one column)"
-        )
+    def _open(self) -> Any:
+        if self._sink is None:
+            self._sink = self._stack.enter_context(WRITERS[self.path.suffix](self._temporary, self._schema))
+        return self._sink
 
 
 class _Csv:
@@ -175,8 +183,8 @@ class _Csv:
         self._writer.write_table(rows)
 
     def __exit__(self, *error: object) -> None:
-        self._writer.close()
-        self._file.close()
+        with self._file:
+            self._writer.close()
 
 
 class _JsonLines:
@@ -189,15 +197,17 @@ class _JsonLines:
         return self
 
     def write_table(self, rows: pa.Table) -> None:
-        if not len(rows):
-            return
         import pyarrow.compute as pc
 
-        parts: list[Any] = []
-        for place, name in enumerate(rows.column_names):
-            parts += [f"{', ' if place else '{'}{json.dumps(name)}: ", _json_column(rows[name].combine_chunks())]
-        lines = pc.binary_join_element_wise(*(pa.scalar(p) if isinstance(p, str) else p for p in [*parts, "}"]), "")
-        self._file.write("\n".join(lines.to_pylist()).encode() + b"\n")
+        for batch in rows.to_batches(max_chunksize=_LINES):
+            parts: list[Any] = []
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                parts += [f"{', ' if parts else '{'}{json.dumps(name)}: ", _json_column(name, column)]
+            lines = pc.binary_join_element_wise(
+                *(pa.scalar(p) if isinstance(p, str) else p for p in [*parts, "}\n"]), ""
+            )
+            _, offsets, text = lines.buffers()
+            self._file.write(text[: np.frombuffer(offsets, np.int32)[len(lines)]])
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
@@ -209,15 +219,19 @@ def _parquet(path: Path, schema: pa.Schema) -> Any:
     return pq.ParquetWriter(path, schema, compression="zstd")
 
 
+_LINES = 1 << 16  # lines made at once
+
 WRITERS: dict[str, Any] = {".parquet": _parquet, ".csv": _Csv, ".jsonl": _JsonLines}
 
 
-def _json_column(column: pa.Array) -> pa.Array:
+def _json_column(name: str, column: pa.Array) -> pa.Array:
     """Each value as JSON text; each distinct string is escaped once."""
     if pa.types.is_string(column.type):
         held = column.dictionary_encode()
         escaped = pa.array([json.dumps(text) for text in held.dictionary.to_pylist()], pa.string())
         return escaped.take(held.indices)
+    if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy(zero_copy_only=False)).all():
+        raise ArgumentError(f"{name} must be finite, since JSON has no other numbers")
     return column.cast(pa.string())
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hashlgn.codes import unpack_signs
 from hashlgn.errors import choose
+from hashlgn.scoring import Floats
 
 __all__ = [
     "HASHES",
@@ -224,7 +225,7 @@ class Residual(nn.Module):
         """Learn codewords and words."""
         quantizer = self._quantizer()
         vectors = np.ascontiguousarray(items.detach().cpu().numpy(), np.float32)
-        quantizer.train(vectors)
+        quantizer.train(_enough(vectors))
         self.codes.copy_(torch.from_numpy(unpack_signs(quantizer.compute_codes(vectors))))
         codewords = faiss.vector_to_array(quantizer.codebooks).reshape(-1, 16, self.dim)
         return Start(codewords=torch.from_numpy(codewords).to(items.device))
@@ -247,6 +248,15 @@ class Residual(nn.Module):
         quantizer = faiss.ResidualQuantizer(self.dim, self.codes.shape[1] // 4, 4)
         quantizer.max_beam_size = self.beam
         return quantizer
+
+
+def _enough(vectors: Floats) -> Floats:
+    """The vectors, repeated with a little noise where they are too few for Faiss to cluster in their dimension."""
+    wanted = max(256, 4 * vectors.shape[1])
+    if len(vectors) >= wanted:
+        return vectors
+    noise = 1e-3 * np.random.default_rng(0).standard_normal((wanted, vectors.shape[1]))
+    return (np.resize(vectors, noise.shape) + noise).astype(np.float32)
 
 
 def mlp3(n_items: int, dim: int, bits: int, gradient: str) -> SignHash:

@@ -115,7 +115,7 @@ class Softmax:
             exact, columns = np.unique(positives, return_inverse=True)
             others = np.setdiff1d(rng.choice(data.n_items, self.candidates, replace=False), exact, assume_unique=True)
             log_weight = np.zeros(len(exact) + len(others), np.float32)
-            log_weight[len(exact) :] = np.log((data.n_items - len(exact)) / max(len(others), 1))
+            log_weight[len(exact) :] = np.log(max(data.n_items - len(exact), 1) / max(len(others), 1))
             yield users, rows, columns, np.concatenate((exact, others)), log_weight
 
     def __call__(self, queries: Tensor, items: Tensor, batch: Any) -> Tensor:

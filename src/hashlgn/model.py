@@ -26,7 +26,7 @@ from hashlgn.decoders import DECODERS, DecodingFunction, compression, compressio
 from hashlgn.encoders import Encoder
 from hashlgn.errors import ArgumentError, choose
 from hashlgn.graph import Graph
-from hashlgn.hashing import HASHES, HashFunction
+from hashlgn.hashing import HASHES, HashFunction, Residual
 from hashlgn.scoring import CodedItems, FloatItems, FoldIn, Items
 
 __all__ = ["Model", "Vectors"]
@@ -99,7 +99,7 @@ class Model(nn.Module):
         codes = self.hash(nn.functional.normalize(o))
         decoded = self.decoder(codes)
         norms = decoded.norm(dim=1, keepdim=True).clamp(min=_TINY)
-        if not codes.requires_grad and o.requires_grad:
+        if isinstance(self.hash, Residual):
             # A hash without a gradient is passed straight by: d loss / d o = d loss / d g(c).
             direction = nn.functional.normalize(o)
             decoded = decoded + (direction - direction.detach())

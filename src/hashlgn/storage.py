@@ -51,14 +51,18 @@ def sync_folder(path: Path) -> None:
 def replaced_file(target: Path) -> Iterator[Path]:
     """Give a path beside ``target`` to write to; at the end, what was written there takes the target's place.
 
-    Where the body raises, the written file is removed and the target stays as it was.
+    Where the body raises, the written file is removed and the target stays as it was. A link stays a link: what it
+    points to is replaced.
 
     Raises:
         OSError: the file cannot be put in place.
     """
+    target = Path(os.path.realpath(target))
     temporary = target.with_name(f".{target.name}.writing-{secrets.token_hex(4)}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:  # a name must not come to the disk before what it names
+            os.fsync(file.fileno())
         temporary.replace(target)
         sync_folder(target.parent)
     finally:
@@ -131,19 +135,21 @@ def _tidy(target: Path) -> None:
 
 
 def _put_in_place(new: Path, target: Path) -> None:
-    if not target.exists():
-        new.rename(target)
-    elif not _exchange(new, target):
-        aside = _aside(target)
-        target.rename(aside)
-        try:
+    aside = _aside(target)
+    with contextlib.ExitStack() as undo:  # what a failure takes back, last step first
+        if not target.exists():
             new.rename(target)
-        except OSError:
-            aside.rename(target)
-            raise
+            undo.callback(target.rename, new)
+        elif _exchange(new, target):
+            undo.callback(_exchange, new, target)
+        else:
+            target.rename(aside)
+            undo.callback(aside.rename, target)
+            new.rename(target)
+            undo.callback(target.rename, new)
         sync_folder(target.parent)
-        shutil.rmtree(aside, ignore_errors=True)
-    sync_folder(target.parent)
+        undo.pop_all()
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _exchange(a: Path, b: Path) -> bool:

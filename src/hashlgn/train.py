@@ -196,8 +196,8 @@ def train(
                 if checkpoint:
                     saved.save(
                         {
-                            **{"stage": number, "epoch": epoch + 1, "best": best.state(), "metrics": metrics},
-                            **{"model": model.state_dict(), "optimizer": optimizer.state_dict()},
+                            "stage": number, "epoch": epoch + 1, "best": best.state(), "metrics": metrics,
+                            "model": model.state_dict(), "optimizer": optimizer.state_dict(),
                             "seconds": before + time.perf_counter() - began,
                         }
                     )

@@ -1,0 +1,154 @@
+"""Graph, encoders and sampling against dense arithmetic and counting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import clusters
+from hashlgn.data import Interactions
+from hashlgn.encoders import LightGCN, Spectral
+from hashlgn.errors import ArgumentError
+from hashlgn.graph import Graph
+from hashlgn.sampling import interaction_batches, sample_negatives, user_batches
+
+
+def dense(data: Interactions) -> np.ndarray:
+    """``S = D_u^-1/2 R D_i^-1/2`` as a dense float64 matrix, degrees of 0 counted as 1."""
+    r = data.matrix.toarray().astype(np.float64)
+    du, di = np.maximum(r.sum(axis=1), 1), np.maximum(r.sum(axis=0), 1)
+    return r / np.sqrt(du)[:, None] / np.sqrt(di)
+
+
+def with_empty_rows() -> Interactions:
+    """Data in which a user and an item have no interactions."""
+    data = clusters(12, 9)
+    return data.select((data.rows != 3) & (data.indices != 2))
+
+
+@pytest.mark.parametrize("data", [clusters(12, 9), with_empty_rows()], ids=["full", "empty rows"])
+def test_propagation_and_its_gradient(data: Interactions) -> None:
+    s = torch.from_numpy(dense(data))
+    s = s.float()
+    users, items = torch.randn(12, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
+    new_users, new_items = Graph(data).propagate(users, items)
+    torch.testing.assert_close(new_users, s @ items, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(new_items, s.T @ users, rtol=1e-5, atol=1e-6)
+    weights = torch.randn(12, 4), torch.randn(9, 4)
+    got = torch.autograd.grad((new_users * weights[0]).sum() + (new_items * weights[1]).sum(), (users, items))
+    torch.testing.assert_close(got[0], s @ weights[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(got[1], s.T @ weights[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_lightgcn_is_the_mean_over_the_powers_of_the_adjacency(layers: int) -> None:
+    data = with_empty_rows()
+    s = dense(data)
+    a = np.block([[np.zeros((12, 12)), s], [s.T, np.zeros((9, 9))]])
+    encoder = LightGCN(12, 9, dim=5, layers=layers)
+    start = torch.cat((encoder.users, encoder.items)).detach().numpy().astype(np.float64)
+    want = sum(np.linalg.matrix_power(a, k) @ start for k in range(layers + 1)) / (layers + 1)
+    users, items = encoder(Graph(data))
+    np.testing.assert_allclose(torch.cat((users, items)).detach().numpy(), want, rtol=1e-4, atol=1e-6)
+
+
+def test_folding_in_a_history_is_propagation_to_a_user_without_an_embedding() -> None:
+    data = clusters(12, 9)
+    encoder, graph = LightGCN(12, 9, dim=5, layers=3), Graph(data)
+    vectors = encoder.fold_in(graph).detach().numpy()
+    # By definition: what the items of the history send in every layer, over the present graph.
+    users, items = encoder.users, encoder.items
+    layers = [items]
+    for _ in range(2):
+        users, items = graph.propagate(users, items)
+        layers.append(items)
+    degree = np.maximum(graph.item_degree, 1)
+    want = sum(layer.detach().numpy() for layer in layers) / 4 / np.sqrt(degree)[:, None]
+    np.testing.assert_allclose(vectors, want, rtol=1e-5, atol=1e-7)
+
+
+def test_spectral_is_the_filtered_item_item_similarity() -> None:
+    data = clusters(30, 20)
+    s = dense(data)
+    _, values, vt = np.linalg.svd(s)
+    for power in (0.0, 1.0):
+        users, items = (x.numpy() for x in Spectral.create(Graph(data), 6, power)(Graph(data)))
+        di = np.bincount(data.indices, minlength=20)
+        keep = np.diag((values[:6] / values[0]) ** power)
+        want = s @ vt[:6].T @ keep @ vt[:6] @ np.diag(np.sqrt(di))
+        np.testing.assert_allclose(users @ items.T, want, rtol=1e-3, atol=1e-4)
+
+
+def test_spectral_folds_a_training_user_in_exactly() -> None:
+    data = clusters(30, 20)
+    graph = Graph(data)
+    encoder = Spectral.create(graph, 6)
+    vectors, users = encoder.fold_in(graph).numpy(), encoder(graph)[0].numpy()
+    for user in range(5):
+        history = data.row(user)
+        np.testing.assert_allclose(
+            vectors[history].sum(axis=0) / len(history) ** 0.5, users[user], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_singular_vectors_are_numpys_up_to_sign_and_the_same_every_time() -> None:
+    data = clusters(30, 20)
+    values, vectors = Graph(data).singular_vectors(5)
+    _, want, vt = np.linalg.svd(dense(data))
+    np.testing.assert_allclose(values, want[:5], rtol=1e-4)
+    np.testing.assert_allclose(np.abs(vectors.T @ vectors), np.eye(5), atol=1e-4)
+    np.testing.assert_allclose(vectors @ vectors.T, vt[:5].T @ vt[:5], atol=1e-3)
+    np.testing.assert_array_equal(Graph(data).singular_vectors(5)[1], vectors)
+    with pytest.raises(ArgumentError, match=r"dim must be smaller than .*20"):
+        Graph(data).singular_vectors(20)
+
+
+def test_starting_from_the_svd_puts_users_next_to_their_items() -> None:
+    data = clusters(40, 24, groups=4, share=0.8)
+    encoder = LightGCN.create(Graph(data), 4, 3)
+    encoder.start_from_svd(Graph(data))
+    scores = (encoder.users @ encoder.items.T).detach().numpy()
+    own = np.arange(40)[:, None] % 4 == np.arange(24) % 4
+    assert scores[own].mean() > scores[~own].mean() + 0.5
+    np.testing.assert_allclose(encoder.items.detach().norm(dim=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dim", "layers", "message"), [(0, 3, "dim must be"), (4, -1, "layers must be"), (4, 1.5, "layers")]
+)
+def test_bad_sizes(dim: int, layers: int, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        LightGCN(3, 3, dim, layers)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
+def test_negatives_are_never_positives(seed: int, share: float) -> None:
+    data = clusters(20, 16, groups=2, share=share, seed=seed % 100)
+    users = np.random.default_rng(seed).integers(0, 20, 500)
+    negatives = sample_negatives(data, users, np.random.default_rng(seed))
+    assert not data.matrix[users, negatives].any()
+    np.testing.assert_array_equal(negatives, sample_negatives(data, users, np.random.default_rng(seed)))
+
+
+def test_negatives_are_uniform_and_a_user_with_everything_ends() -> None:
+    data = Interactions.from_pairs([0, 0, 1, 1, 1, 1, 1], [0, 1, 0, 1, 2, 3, 4])
+    drawn = sample_negatives(data, np.zeros(30_000, np.int64), np.random.default_rng(0))
+    counts = np.bincount(drawn, minlength=5)
+    assert (counts[:2] == 0).all() and (np.abs(counts[2:] - 10_000) < 400).all()
+    full = sample_negatives(data, np.ones(10, np.int64), np.random.default_rng(0))
+    assert ((full >= 0) & (full < 5)).all()
+
+
+def test_an_epoch_has_every_interaction_once() -> None:
+    data = clusters(23, 17)
+    rng = np.random.default_rng(3)
+    pairs = np.concatenate([np.stack(batch[:2], axis=1) for batch in interaction_batches(data, 7, rng)])
+    assert sorted(map(tuple, pairs.tolist())) == sorted(zip(data.rows.tolist(), data.indices.tolist(), strict=True))
+    batches = list(user_batches(data, 5, rng))
+    pairs = np.concatenate([np.stack((users[rows], items), axis=1) for users, rows, items in batches])
+    assert sorted(map(tuple, pairs.tolist())) == sorted(zip(data.rows.tolist(), data.indices.tolist(), strict=True))
+    assert sorted(np.concatenate([users for users, _, _ in batches]).tolist()) == list(range(23))

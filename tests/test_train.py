@@ -1,0 +1,236 @@
+"""Training as a whole: it learns, it repeats, it resumes, it stops, and it refuses what it cannot do."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import clusters
+from hashlgn.config import Config
+from hashlgn.data import Interactions, validation_slice
+from hashlgn.decoders import DECODERS
+from hashlgn.encoders import ENCODERS
+from hashlgn.errors import ArgumentError, DataError
+from hashlgn.graph import Graph
+from hashlgn.hashing import HASHES
+from hashlgn.losses import LOSSES
+from hashlgn.train import Progress, Trained, ranking_metric, train, validation_metric
+
+SMALL = {"model.dim": 8, "model.bits": 16, "train.epochs": 6, "train.validation_users": 30, "train.monitor_k": 5}
+
+
+def config(**changes: object) -> Config:
+    return Config().updated(SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def weights(trained: Trained) -> dict[str, torch.Tensor]:
+    return trained.model.state_dict()
+
+
+def equal(a: Trained, b: Trained) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
+
+
+COMBINATIONS = [
+    (encoder, hash_, decoder, loss)
+    for encoder, hash_, decoder, loss in itertools.product(ENCODERS, HASHES, DECODERS, LOSSES)
+    if hash_ != "residual" or decoder == "codebook"
+]
+
+
+@pytest.mark.parametrize(("encoder", "hash_", "decoder", "loss"), COMBINATIONS)
+def test_every_combination_trains_and_is_served(encoder: str, hash_: str, decoder: str, loss: str) -> None:
+    data = clusters(40, 24)
+    how = {"model__encoder": encoder, "model__hash": hash_, "model__decoder": decoder, "train__loss": loss}
+    done = train(data, config(train__epochs=3, **how), device="cpu")
+    queries, items, fold_in = done.model.export(done.graph)
+    assert len(queries) == 40 and len(items) == 24
+    assert np.isfinite(queries.numpy() @ items.decode().T).all()
+    assert np.isfinite(fold_in.queries(data.indptr, data.indices)).all()
+
+
+@pytest.mark.parametrize(
+    "how", [{"model__kind": "lightgcn"}, {}, {"model__hash": "mlp3", "model__decoder": "reweight"}]
+)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_it_finds_the_planted_groups(how: dict[str, object], loss: str) -> None:
+    data = clusters(80, 48, groups=4, share=0.4)
+    train_part, test = validation_slice(data, 0.25, seed=1)
+    done = train(train_part, config(train__loss=loss, train__epochs=12, model__bits=32, **how))
+    queries, items, _ = done.model.export(done.graph)
+    scores = torch.from_numpy(items.decode())
+    recall = ranking_metric(queries, scores, train_part, test, config(train__monitor_k=10))
+    assert recall > 0.8  # at random: 10 of about 43
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_seed_fixes_every_bit(loss: str) -> None:
+    data = clusters(40, 24)
+    first, again = (train(data, config(train__loss=loss, train__seed=3)) for _ in range(2))
+    assert equal(first, again)
+    assert not equal(first, train(data, config(train__loss=loss, train__seed=4)))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("how", [{}, {"model__hash": "mlp3", "model__decoder": "reweight", "train__loss": "bpr"}])
+@pytest.mark.parametrize("when", [1, 3, 4, 5])
+def test_killed_and_resumed_equals_uninterrupted(how: dict[str, object], when: int, tmp_path: Path) -> None:
+    data, path = clusters(40, 24), tmp_path / "checkpoint"
+    whole: list[Progress] = []
+    want = train(data, config(**how), report=whole.append)
+    assert sum(step.epoch_done for step in whole) == 6
+
+    ended = 0
+
+    def kill(step: Progress) -> None:
+        nonlocal ended
+        ended += step.epoch_done
+        if ended == when:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(data, config(**how), checkpoint=path, report=kill)
+    assert path.exists()
+    rest: list[Progress] = []
+    got = train(data, config(**how), checkpoint=path, report=rest.append)
+    assert equal(got, want) and got.metrics == want.metrics
+    assert not path.exists()
+    left = [(s.stage, s.epoch, s.loss, s.metric) for s in rest if s.epoch_done]
+    assert left == [(s.stage, s.epoch, s.loss, s.metric) for s in whole if s.epoch_done][when:]
+
+
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    data, path = clusters(40, 24), tmp_path / "checkpoint"
+
+    def kill(step: Progress) -> None:
+        if step.epoch_done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(data, config(), checkpoint=path, report=kill)
+    content = path.read_bytes()
+    for other in (
+        lambda: train(data, config(train__seed=1), checkpoint=path),
+        lambda: train(clusters(40, 24, seed=5), config(), checkpoint=path),
+    ):
+        with pytest.raises(ArgumentError, match="same data and configuration"):
+            other()
+    for damaged in (content[: len(content) // 2], b"", b"text", content[:100] + b"\0" * 50 + content[150:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ArgumentError, match="checkpoint must be"):
+            train(data, config(), checkpoint=path)
+        assert path.read_bytes() == damaged
+    with pytest.raises(ArgumentError, match="checkpoint must be writable"):
+        train(data, config(), checkpoint=tmp_path / "none" / "checkpoint")
+
+
+def test_the_best_weights_are_kept_and_patience_ends_a_stage() -> None:
+    data = clusters(60, 40, share=0.3)
+    seen: list[Progress] = []
+    how = config(train__epochs=40, train__warmup=1.0, train__lr=2.0, train__patience=2, train__validate_every=1)
+    done = train(data, how, report=seen.append)
+    values = [step.metric for step in seen if step.metric is not None]
+    assert len(values) < 40  # such a rate does harm at once
+    fit, held_out = validation_slice(data, 0.1, seed=0, max_users=30)
+    again = validation_metric(done.model, Graph(fit), fit, held_out, done.config)
+    assert again == pytest.approx(done.metrics["joint"]) and done.metrics["encoder"] >= max(values)
+
+
+def test_a_start_takes_the_place_of_the_warm_up() -> None:
+    data = clusters(40, 24)
+    start = {
+        name: np.random.default_rng(0).standard_normal((n, 8), np.float32) for name, n in (("users", 40), ("items", 24))
+    }
+    stages: list[str] = []
+    frozen = config(train__joint_lr=0.0)
+    done = train(data, frozen, start=start, report=lambda step: stages.append(step.stage))
+    assert set(stages) == {"joint"}
+    np.testing.assert_array_equal(done.model.get_parameter("encoder.users").detach().numpy(), start["users"])
+    with pytest.raises(ArgumentError, match="start must hold the encoder's parameters"):
+        train(data, frozen, start={"users": start["users"]})
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+@pytest.mark.parametrize("users", [0, 30])
+@pytest.mark.parametrize("kind", ["hashlgn", "lightgcn"])
+def test_hardly_any_training_is_training_too(epochs: int, users: int, kind: str) -> None:
+    done = train(clusters(40, 24), config(model__kind=kind, train__epochs=epochs, train__validation_users=users))
+    assert np.isfinite(done.model.export(done.graph)[1].decode()).all()
+    assert (done.metrics == {}) == (users == 0)
+
+
+@pytest.mark.parametrize("bits", [8, 128])
+@pytest.mark.parametrize("hash_", HASHES)
+@pytest.mark.parametrize(("n_users", "n_items"), [(2, 2), (3, 5), (5, 3), (30, 20)])
+def test_very_small_data(n_users: int, n_items: int, hash_: str, bits: int) -> None:
+    users, items = np.meshgrid(np.arange(n_users), np.arange(n_items), indexing="ij")
+    keep = (users + items) % 2 == 0
+    data = Interactions.from_pairs(users[keep], items[keep])
+    done = train(data, config(model__bits=bits, model__hash=hash_, model__dim=0, train__epochs=2))
+    queries, coded, _ = done.model.export(done.graph)
+    assert np.isfinite(queries.numpy() @ coded.decode().T).all()
+
+
+def test_one_user_one_item_and_nothing() -> None:
+    for pairs in (([1, 1], [1, 2]), ([1, 2], [1, 1])):
+        with pytest.raises(DataError, match="at least 2 users and 2 items"):
+            train(Interactions.from_pairs(*pairs))
+    data = clusters(8, 8)
+    with pytest.raises(DataError, match="0 interactions"):
+        train(data.select(np.zeros(len(data), np.bool_)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.kind": "svd"}, r"model\.kind must be one of"),
+        ({"model.encoder": "gat"}, r"model\.encoder must be one of"),
+        ({"train.loss": "hinge"}, "loss must be one of"),
+        ({"train.monitor": "auc"}, r"train\.monitor must be one of"),
+        ({"train.epochs": -1}, r"train\.epochs must be at least 0"),
+        ({"train.warmup": 1.5}, r"train\.warmup must lie in 0 … 1"),
+        ({"train.patience": 0}, r"train\.patience must be a positive integer"),
+        ({"train.validation_share": 1.0}, r"train\.validation_share must lie between 0 and 1"),
+        ({"train.lr": -1.0}, r"train\.lr must be finite"),
+        ({"train.lr": float("nan")}, r"train\.lr must be finite"),
+        ({"train.temperature": 0.0}, r"train\.temperature must be positive"),
+        ({"train.batch_users": 0}, r"train\.batch_users must be a positive integer"),
+        ({"model.power": 99.0, "model.encoder": "spectral"}, "power must lie in 0 … 8"),
+        ({"train.init": "warm"}, r"train\.init must be 'svd', 'random' or"),
+    ],
+)
+def test_settings_that_break_a_rule_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        train(clusters(40, 24), Config().updated(SMALL | changes))
+
+
+def test_a_loss_that_explodes_is_said_and_no_model_comes_of_it() -> None:
+    how = config(model__similarity="inner", train__lr=1e30, train__epochs=8, train__warmup=1.0)
+    with pytest.raises(ArgumentError, match=r"train\.lr must be smaller"):
+        train(clusters(40, 24), how)
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ArgumentError, match="without CUDA"):
+        train(clusters(8, 8), device="cuda")
+    with pytest.raises(ArgumentError, match="device must be 'auto', 'cpu' or 'cuda'"):
+        train(clusters(8, 8), device="gpu")
+    with pytest.raises(ArgumentError, match="threads must be a positive integer"):
+        train(clusters(8, 8), threads=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_trains_as_the_processor_does() -> None:
+    data = clusters(80, 48)
+    for how in ({}, {"model__hash": "mlp3", "model__decoder": "reweight", "train__loss": "bpr"}):
+        near, far = (train(data, config(train__epochs=12, **how), device=device) for device in ("cpu", "cuda"))
+        assert far.metrics["joint"] > near.metrics["joint"] - 0.1
+        assert np.isfinite(far.model.export(far.graph)[1].decode()).all()
