@@ -194,13 +194,10 @@ def train(
                     metric = validation_metric(model, graph, fit, held_out, config)
                     best.offer(metric, model)
                 if checkpoint:
-                    saved.save(
-                        {
-                            "stage": number, "epoch": epoch + 1, "best": best.state(), "metrics": metrics,
-                            "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                            "seconds": before + time.perf_counter() - began,
-                        }
-                    )
+                    parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best.state()}
+                    seconds = before + time.perf_counter() - began
+                    place = {"stage": number, "epoch": epoch + 1, "metrics": metrics, "seconds": seconds}
+                    saved.save(place | parts)
                 tell(epoch + 1, 0, total / max(done, 1), metric)
 
             if best.value is not None and best.weights is not None:
