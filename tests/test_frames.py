@@ -132,8 +132,9 @@ def test_a_full_disk_is_one_clear_error(suffix: str, tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("big", [True, False])
 @pytest.mark.parametrize("suffix", list(WRITERS))
-def test_a_disk_that_fills_while_rows_are_written(suffix: str, tmp_path: Path) -> None:
+def test_a_disk_that_fills_while_rows_are_written(suffix: str, big: bool, tmp_path: Path) -> None:
     """The system refuses the bytes past a limit, as it does on a full disk."""
     resource = pytest.importorskip("resource")
     rng = np.random.default_rng(0)
@@ -143,8 +144,8 @@ def test_a_disk_that_fills_while_rows_are_written(suffix: str, tmp_path: Path) -
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
         with pytest.raises(ArgumentError, match="out must be writable"), RowWriter(path) as writer:
-            for _ in range(10):
-                writer.write(Table({"score": rng.random(10_000, np.float32)}))
+            for n in [10_000] * 10 if big else [100] * 1000:
+                writer.write(Table({"score": rng.random(n, np.float32)}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text() == "before"

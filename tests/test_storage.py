@@ -193,7 +193,14 @@ def test_a_file_is_written_once(tmp_path: Path) -> None:
 def test_parents_are_made_and_neighbours_left_alone(tmp_path: Path) -> None:
     """Folders that are named much like leftovers of ours, but are not."""
     target = tmp_path / "x" / "y" / "m"
-    neighbours = [".m.saving-notours0", ".m.saving-1234", ".other.previous", ".mm.saving-00000000", "m.previous"]
+    neighbours = [
+        ".m.saving-notours0",
+        ".m.saving-1234",
+        ".other.previous",
+        ".mm.saving-00000000",
+        "m.previous",
+        "xmxprevious",
+    ]
     target.parent.mkdir(parents=True)
     for name in neighbours:
         (target.parent / name).mkdir()
