@@ -11,16 +11,15 @@ ever dense.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, svds
-from torch import Tensor
+from torch import Tensor, nn
 
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError
@@ -53,8 +52,8 @@ class Graph:
         self.normalised = sparse.csr_matrix(
             (weights.astype(np.float32), data.indices, data.indptr), shape=(data.n_users, data.n_items)
         )
-        self._to_users = _torch_csr(self.normalised, device)
-        self._to_items = _torch_csr(self.normalised.T.tocsr(), device)
+        self._to_users = _Rows.of(self.normalised, device)
+        self._to_items = _Rows.of(self.normalised.T.tocsr(), device)
 
     def propagate(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """One step: ``(S items, Sᵀ users)``, shapes ``(n_users, dim)`` and ``(n_items, dim)``, differentiable."""
@@ -83,30 +82,41 @@ class Graph:
         return values[order].astype(np.float32), vectors
 
 
+class _Rows(NamedTuple):
+    """A sparse matrix by rows, on a device: row r has ``values[k]`` in column ``columns[k]``, ``bounds[r] ≤ k <
+    bounds[r + 1]``.
+    """
+
+    bounds: Tensor
+    columns: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_matrix, device: torch.device | str) -> _Rows:
+        arrays = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data
+        return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def times(self, x: Tensor) -> Tensor:
+        """The product with a dense matrix: a weighted sum of its rows for each row. (As a bag of embeddings it takes a
+        quarter of the time of PyTorch's CSR product, and adds in the same order on any number of threads.)
+        """
+        product: Tensor = nn.functional.embedding_bag(
+            self.columns, x, self.bounds, mode="sum", per_sample_weights=self.values, include_last_offset=True
+        )
+        return product
+
+
 class _Multiply(torch.autograd.Function):
-    """``matrix @ x`` for a constant sparse matrix whose transpose is at hand, so that backward is a CSR product too."""
+    """``matrix @ x`` for a constant sparse matrix whose transpose is at hand: the gradient is a product by rows too."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, transpose: Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: _Rows, transpose: _Rows, x: Tensor) -> Tensor:
         ctx.transpose = transpose
-        return matrix @ x
+        return matrix.times(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
-        return None, None, ctx.transpose @ gradient
+        return None, None, ctx.transpose.times(gradient.contiguous())
 
 
-_multiply: Callable[[Tensor, Tensor, Tensor], Tensor] = _Multiply.apply  # PyTorch leaves it untyped
-
-
-def _torch_csr(matrix: sparse.csr_matrix, device: torch.device | str) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int64)),
-            torch.from_numpy(matrix.data),
-            size=matrix.shape,
-            device=device,
-            check_invariants=False,
-        )
+_multiply: Callable[[_Rows, _Rows, Tensor], Tensor] = _Multiply.apply  # PyTorch leaves it untyped
