@@ -55,19 +55,24 @@ def test_lightgcn_is_the_mean_over_the_powers_of_the_adjacency(layers: int) -> N
     np.testing.assert_allclose(torch.cat((users, items)).detach().numpy(), want, rtol=1e-4, atol=1e-6)
 
 
-def test_folding_in_a_history_is_propagation_to_a_user_without_an_embedding() -> None:
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_folding_in_a_history_is_propagation_to_a_user_without_an_embedding(layers: int) -> None:
+    """A training user whose own ``E^(0)`` is 0 gets from propagation what their history alone gives."""
+    data = with_empty_rows()
+    encoder, graph = LightGCN(12, 9, dim=5, layers=layers), Graph(data)
+    with torch.no_grad():
+        encoder.users[4] = 0
+    history = data.row(4)
+    vectors, users = encoder.fold_in(graph).detach().numpy(), encoder(graph)[0].detach().numpy()
+    np.testing.assert_allclose(vectors[history].sum(axis=0) / len(history) ** 0.5, users[4], rtol=1e-4, atol=1e-6)
+
+
+def test_without_layers_folding_in_takes_one_step() -> None:
+    """Matrix factorisation sends nothing along edges: by the sum alone everybody new would be 0."""
     data = clusters(12, 9)
-    encoder, graph = LightGCN(12, 9, dim=5, layers=3), Graph(data)
-    vectors = encoder.fold_in(graph).detach().numpy()
-    # By definition: what the items of the history send in every layer, over the present graph.
-    users, items = encoder.users, encoder.items
-    layers = [items]
-    for _ in range(2):
-        users, items = graph.propagate(users, items)
-        layers.append(items)
-    degree = np.maximum(graph.item_degree, 1)
-    want = sum(layer.detach().numpy() for layer in layers) / 4 / np.sqrt(degree)[:, None]
-    np.testing.assert_allclose(vectors, want, rtol=1e-5, atol=1e-7)
+    encoder, graph = LightGCN(12, 9, dim=5, layers=0), Graph(data)
+    want = encoder.items.detach().numpy() / np.sqrt(graph.item_degree)[:, None]
+    np.testing.assert_allclose(encoder.fold_in(graph).detach().numpy(), want, rtol=1e-5)
 
 
 def test_spectral_is_the_filtered_item_item_similarity() -> None:
@@ -104,6 +109,20 @@ def test_singular_vectors_are_numpys_up_to_sign_and_the_same_every_time() -> Non
     np.testing.assert_array_equal(Graph(data).singular_vectors(5)[1], vectors)
     with pytest.raises(ArgumentError, match=r"dim must be smaller than .*20"):
         Graph(data).singular_vectors(20)
+
+
+@pytest.mark.parametrize("shape", [(20, 12), (12, 20)])
+def test_singular_vectors_of_few_kinds_of_users_are_the_same_every_time(shape: tuple[int, int]) -> None:
+    """Three kinds of users: three singular values are 1 and all others 0, whose vectors are free but for a seed."""
+    users, items = np.nonzero(np.arange(shape[0])[:, None] % 3 == np.arange(shape[1]) % 3)
+    data = Interactions.from_pairs(users, items)
+    values, vectors = Graph(data).singular_vectors(8)
+    np.testing.assert_allclose(values, [1, 1, 1, 0, 0, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(8), atol=1e-5)
+    for _ in range(3):
+        np.testing.assert_array_equal(Graph(data).singular_vectors(8)[1], vectors)
+    with pytest.raises(ArgumentError, match=r"dim must be a positive integer \(got -3\)"):
+        Graph(data).singular_vectors(-3)
 
 
 def test_starting_from_the_svd_puts_users_next_to_their_items() -> None:

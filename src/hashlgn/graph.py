@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, svds
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
 from hashlgn.data import Interactions
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, positive_int
 
 __all__ = ["Graph"]
 
@@ -67,19 +67,24 @@ class Graph:
         signs.
 
         Raises:
-            ArgumentError: ``dim`` is not smaller than the number of users and of items.
+            ArgumentError: ``dim`` is not positive, or not smaller than the number of users and of items.
         """
         limit = min(self.n_users, self.n_items)
-        if dim >= limit:
+        if positive_int("dim", dim) >= limit:
             raise ArgumentError(f"dim must be smaller than the number of users and of items, {limit} (got {dim})")
-        # The Gram matrix of the smaller side halves the length of the Lanczos vectors; svds does that, in float32.
-        start = np.random.default_rng(seed).standard_normal(limit).astype(np.float32)
-        operator: LinearOperator | sparse.csr_matrix = self.normalised
-        _, values, vectors_t = svds(operator, k=dim, v0=start, return_singular_vectors="vh")
-        order = np.argsort(-values)
-        vectors = np.ascontiguousarray(vectors_t[order].T, np.float32)
+        rng = np.random.default_rng(seed)
+        start = rng.standard_normal(limit).astype(np.float32)
+        tall = self.normalised if self.n_items <= self.n_users else self.normalised.T.tocsr()
+        flat = tall.T.tocsr()
+        # The Gram matrix of the smaller side halves the length of the Lanczos vectors. Where fewer than dim values
+        # are above 0, Lanczos starts anew from random vectors: SciPy's svds would draw those differently every time.
+        gram = LinearOperator((limit, limit), matvec=lambda x: flat @ (tall @ x), dtype=np.float32)
+        _, basis = eigsh(gram, k=dim, v0=start, rng=rng)
+        basis, _ = np.linalg.qr(basis)
+        left, values, turn = np.linalg.svd(tall @ basis, full_matrices=False)
+        vectors = np.ascontiguousarray(basis @ turn.T if tall is self.normalised else left, np.float32)
         vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
-        return values[order].astype(np.float32), vectors
+        return values.astype(np.float32), vectors
 
 
 class _Rows(NamedTuple):

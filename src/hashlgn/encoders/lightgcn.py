@@ -68,7 +68,7 @@ class LightGCN(nn.Module):
 
     def fold_in(self, graph: Graph) -> Tensor:
         """``p_i = d_i^-1/2 Σ_{k<K} e_i^(k) / (K + 1)``: what item i sends along one edge over all layers,
-        ``(n_items, dim)``.
+        ``(n_items, dim)``. With K = 0 nothing is sent, and ``p_i = d_i^-1/2 e_i^(0)`` stands in for it.
         """
         users: Tensor = self.users
         items: Tensor = self.items
