@@ -41,7 +41,11 @@ FORMAT_VERSION = 1
 
 _MANIFEST, _MANIFEST_SUM = "manifest.json", "manifest.sha256"
 _REQUIRED = ("users.safetensors", "items.safetensors", "ids.safetensors", "seen.safetensors")
-_OPTIONAL = ("fold_in.safetensors", "encoder.safetensors", "titles.json")
+_ENCODER = "encoder.safetensors"
+_OPTIONAL = ("fold_in.safetensors", _ENCODER, "titles.json")
+
+# What values of another kind than the format's raise where they are used; every HashLGN error for data is a ValueError.
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -58,9 +62,8 @@ def save_artifact(model: ServedModel, folder: str | Path, *, overwrite: bool = T
         The folder.
 
     Raises:
-        ArgumentError: ``folder`` holds something else than an artifact, or an artifact that may not be
-        replaced. ArtifactError: it cannot be written (full or read-only disk); an artifact that was there is
-        untouched.
+        ArgumentError: ``folder`` holds something else than an artifact, or an artifact that may not be replaced.
+        ArtifactError: it cannot be written (full or read-only disk); an artifact that was there is untouched.
     """
     path = Path(folder)
     try:
@@ -79,24 +82,25 @@ def load_artifact(folder: str | Path, *, verify: bool = True, encoder_state: boo
     Args:
         folder: what :func:`save_artifact` wrote.
         verify: whether the SHA-256 of the data files is checked; sizes, types, shapes and ranges always are.
-        encoder_state: whether the encoder's parameters are kept, if there are any; serving does not need them.
+        encoder_state: whether the encoder's parameters are given, if there are any; serving does not need them.
 
     Raises:
-        ArtifactError: the artifact is missing, damaged, altered, inconsistent or of a newer format; the
-        message names
+        ArtifactError: the artifact is missing, damaged, altered, inconsistent or of a newer format; the message names
             the file and the reason.
     """
     target = Path(folder)
-    for last in (False, False, True):
+    for _ in range(3):
         before = _identity(target)
         try:
-            return _read(standing_folder(target), verify, encoder_state)
+            model = _read(standing_folder(target), verify, encoder_state)
         except ArtifactError:
-            # A save may have replaced the folder while it was read: then what failed was a mixture, not an
-            # artifact.
-            if last or _identity(target) == before:
+            if _identity(target) == before:
                 raise
-    raise AssertionError("unreachable")
+        else:
+            if _identity(target) == before:
+                return model
+        # A save has replaced the folder while it was read: what was read is a mixture, be it whole or broken.
+    raise ArtifactError(f"{target}: replaced again and again while it was read")
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
@@ -122,10 +126,10 @@ def _write(model: ServedModel, folder: Path) -> None:
             for name, array in zip(("weight", "bias"), layer, strict=True)
         }
     if model.encoder_state is not None:
-        tensors["encoder.safetensors"] = dict(model.encoder_state)
+        tensors[_ENCODER] = dict(model.encoder_state)
     files: dict[str, Any] = {}
     for name, arrays in tensors.items():
-        content = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+        content = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
         files[name] = _put(folder / name, content) | {"tensors": _described(arrays)}
     if model.titles is not None or model.genres is not None:
         texts = {"titles": model.titles, "genres": model.genres}
@@ -217,14 +221,19 @@ def _read(folder: Path, verify: bool, encoder_state: bool) -> ServedModel:
         raise ArtifactError(f"{folder / _MANIFEST}: names the file {name!r}, which is no part of the format")
     for name in _REQUIRED:
         _need(folder, files, name, dict)
-    contents = {name: _read_listed(folder, name, _need(folder, files, name, dict), verify) for name in files}
+    contents = {}
+    for name in files:
+        entry = _need(folder, files, name, dict)
+        content = _read_listed(folder, name, entry, verify)
+        if name != _ENCODER or encoder_state:
+            contents[name] = _parsed(folder / name, content, entry)
     try:
-        model = _assemble(manifest, contents, encoder_state)
+        model = _assemble(manifest, contents)
         if _item_form(model.items) != manifest["items"] or _counts(model) != manifest["counts"]:
             raise ArgumentError(
                 f"counts must be those of the arrays (got {manifest['counts']}, found {_counts(model)})"
             )
-    except Exception as error:  # what was crafted by hand can fail in any way; the cause stays attached
+    except _MALFORMED as error:
         raise ArtifactError(f"{folder}: inconsistent artifact: {type(error).__name__}: {error}") from error
     return model
 
@@ -250,19 +259,25 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_listed(folder: Path, name: str, entry: dict[str, Any], verify: bool) -> Any:
-    """Read one data file: arrays by name, or what a JSON file holds."""
+def _read_listed(folder: Path, name: str, entry: dict[str, Any], verify: bool) -> bytes:
+    """Read one data file, of the size and checksum that the manifest gives."""
     path = folder / name
     content = _read_file(path, _need(folder, entry, "bytes", int))
     if verify and hashlib.sha256(content).hexdigest() != _need(folder, entry, "sha256", str):
         raise ArtifactError(f"{path}: altered: its SHA-256 is not the one in {_MANIFEST}")
+    return content
+
+
+def _parsed(path: Path, content: bytes, entry: dict[str, Any]) -> Any:
+    """Arrays by name, or what a JSON file holds."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         if path.suffix == ".json":
             return json.loads(content)
-        from safetensors.numpy import load
-
         arrays = load(content)
-    except Exception as error:  # the parser's own errors are of many kinds
+    except (*_MALFORMED, SafetensorError, RecursionError) as error:
         raise ArtifactError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
     if _described(arrays) != entry.get("tensors"):
         raise ArtifactError(f"{path}: holds other tensors than {_MANIFEST} says")
@@ -281,7 +296,7 @@ def _read_file(path: Path, size: int | None) -> bytes:
         raise ArtifactError(f"{path}: cannot be read ({reason(error)})") from error
 
 
-def _assemble(manifest: dict[str, Any], contents: dict[str, Any], encoder_state: bool) -> ServedModel:
+def _assemble(manifest: dict[str, Any], contents: dict[str, Any]) -> ServedModel:
     arrays = contents["items.safetensors"]
     form = manifest["items"]
     items: Items
@@ -325,7 +340,7 @@ def _assemble(manifest: dict[str, Any], contents: dict[str, Any], encoder_state:
         genres=None if texts["genres"] is None else [tuple(row) for row in texts["genres"]],
         metrics=manifest["metrics"],
         provenance=manifest["provenance"],
-        encoder_state=contents.get("encoder.safetensors") if encoder_state else None,
+        encoder_state=contents.get(_ENCODER),
     )
 
 
@@ -341,9 +356,9 @@ def _need(folder: Path, table: dict[str, Any], key: str, kind: type) -> Any:
     return value
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _identity(folder: Path) -> tuple[int, ...] | None:
     try:
         status = folder.stat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, status.st_ctime_ns
