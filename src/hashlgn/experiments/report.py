@@ -53,6 +53,9 @@ def _quality(rows: list[dict[str, Any]]) -> str:
             points = [(row["bytes/item"], row[metric]) for row in rows if kind in row["model"]]
             axis.plot(*zip(*points, strict=True), marker="o", color=colour, label=_label(kind))
         axis.set_xscale("log", base=2)
+        sizes = sorted({row["bytes/item"] for row in rows})
+        axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        axis.minorticks_off()
         axis.set_xlabel("bytes per item")
         axis.set_title(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
     axes[0].legend(frameon=False)
