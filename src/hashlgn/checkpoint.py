@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hashlgn.errors import ArgumentError
 from hashlgn.storage import reason, replaced_file
 
-__all__ = ["Checkpoint"]
+__all__ = ["Best", "Checkpoint"]
 
 
 class Checkpoint:
@@ -64,3 +65,37 @@ class Checkpoint:
         """Delete the file: the training is complete."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+class Best:
+    """The best weights of a stage so far, and how many validations ago they were.
+
+    Args:
+        patience: validations without a better value before the stage is exhausted.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.waited = patience, 0
+        self.value: float | None = None
+        self.weights: dict[str, torch.Tensor] | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the stage has waited long enough."""
+        return self.waited >= self.patience
+
+    def offer(self, value: float, model: nn.Module) -> None:
+        """Keep the model's weights if they are better; the first of equals stays."""
+        if self.value is None or value > self.value:
+            self.value, self.waited = value, 0
+            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        else:
+            self.waited += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"value": self.value, "waited": self.waited, "weights": self.weights}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        self.value, self.waited, self.weights = state["value"], state["waited"], state["weights"]

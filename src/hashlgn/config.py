@@ -170,7 +170,10 @@ def load_config(
 
 
 def _sections(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    known = [section.name for section in dataclasses.fields(Config)]
     for section, keys in values.items():
+        if isinstance(keys, dict) and section not in known:
+            raise ArgumentError(f"configuration section must be one of {', '.join(known)} (got {section!r})")
         if not isinstance(keys, dict):
             raise ArgumentError(
                 f"configuration must have its keys in the sections [model] and [train] (got {section!r} outside)"

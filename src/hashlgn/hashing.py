@@ -188,11 +188,9 @@ def iterative_quantisation(items: Tensor, bits: int, rounds: int = 50) -> Tensor
     if len(sample) > 100_000:
         sample = sample[torch.randperm(len(sample), device=sample.device)[:100_000]]
     axes = torch.linalg.svd(sample.T @ sample).U  # principal axes, largest first
-    start = torch.linalg.qr(torch.randn(max(bits, sample.shape[1]), min(bits, sample.shape[1]), device=sample.device)).Q
     # bits ≤ dim: a random rotation of the leading axes; else a random embedding of all of them in the larger space
-    projection: Tensor = (
-        start[:bits] @ axes[:, : start.shape[1]].T if bits > sample.shape[1] else start[:bits] @ axes[:, :bits].T
-    )
+    kept = min(bits, sample.shape[1])
+    projection: Tensor = torch.linalg.qr(torch.randn(bits, kept, device=sample.device)).Q @ axes[:, :kept].T
     for _ in range(rounds):
         u, _, w = torch.linalg.svd(sample.T @ sign(sample @ projection.T), full_matrices=False)
         projection = (u @ w).mT
@@ -247,6 +245,7 @@ class Residual(nn.Module):
     def _quantizer(self) -> faiss.ResidualQuantizer:
         quantizer = faiss.ResidualQuantizer(self.dim, self.codes.shape[1] // 4, 4)
         quantizer.max_beam_size = self.beam
+        quantizer.cp.min_points_per_centroid = 1  # else Faiss writes warnings for small catalogues to stderr
         return quantizer
 
 

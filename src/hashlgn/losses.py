@@ -6,6 +6,7 @@ there are, and the call turns one batch into a scalar.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -52,7 +53,7 @@ class Bpr:
     def __init__(self, config: TrainConfig, similarity: str) -> None:
         self.batch_size = positive_int("train.batch_size", config.batch_size)
         self.l2 = config.l2
-        self.temperature = config.temperature if similarity == "cosine" else 1.0
+        self.temperature = _temperature(config) if similarity == "cosine" else 1.0
 
     def steps(self, data: Interactions) -> int:
         """Batches in an epoch."""
@@ -96,9 +97,9 @@ class Softmax:
     def __init__(self, config: TrainConfig, similarity: str) -> None:
         self.batch_users = positive_int("train.batch_users", config.batch_users)
         self.candidates = positive_int("train.candidates", config.candidates)
-        if not config.temperature > 0:
-            raise ArgumentError(f"train.temperature must be positive (got {config.temperature!r})")
-        self.temperature, self.user_weight = config.temperature, config.user_weight
+        if not math.isfinite(config.user_weight):
+            raise ArgumentError(f"train.user_weight must be finite (got {config.user_weight!r})")
+        self.temperature, self.user_weight = _temperature(config), config.user_weight
 
     def steps(self, data: Interactions) -> int:
         """Batches in an epoch."""
@@ -170,6 +171,12 @@ class _CrossEntropy(torch.autograd.Function):
 _cross_entropy: Callable[..., Tensor] = _CrossEntropy.apply  # PyTorch leaves it untyped
 
 LOSSES: dict[str, Callable[[TrainConfig, str], Bpr | Softmax]] = {"softmax": Softmax, "bpr": Bpr}
+
+
+def _temperature(config: TrainConfig) -> float:
+    if not 0 < config.temperature < math.inf:
+        raise ArgumentError(f"train.temperature must be positive and finite (got {config.temperature!r})")
+    return config.temperature
 
 
 def _tensors(batch: Any, device: torch.device) -> list[Any]:

@@ -15,6 +15,7 @@ a scale, lengths are left to the decoder, and a penalty ``mean (‖g(c_i)‖ −
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -54,7 +55,7 @@ class Model(nn.Module):
         config: bits, hash, decoder, compression, similarity and scale.
 
     Raises:
-        ArgumentError: a name is unknown, or hash and decoder do not fit.
+        ArgumentError: a name is unknown, a number out of range, or hash and decoder do not fit.
     """
 
     def __init__(self, encoder: nn.Module, n_items: int, config: ModelConfig) -> None:
@@ -68,6 +69,8 @@ class Model(nn.Module):
         if config.kind == "lightgcn":
             return
         bits = check_bits(config.bits)
+        if not 0 <= config.norm_penalty < math.inf:
+            raise ArgumentError(f"norm_penalty must be finite and at least 0 (got {config.norm_penalty!r})")
         if config.hash == "residual" and config.decoder != "codebook":
             raise ArgumentError(f"hash 'residual' needs decoder 'codebook' (got decoder {config.decoder!r})")
         self.decoder: DecodingFunction = choose("decoder", config.decoder, DECODERS)(bits, dim)

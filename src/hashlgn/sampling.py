@@ -17,18 +17,18 @@ Ints = npt.NDArray[np.int64]
 def sample_negatives(data: Interactions, users: Ints, rng: np.random.Generator) -> Ints:
     """One item a user that the user has not interacted with, uniform over those: ``(b,)`` → ``(b,)``.
 
-    Rejection over sorted (user, item) keys. A user who has interacted with every item has no negative; they get a
-    uniform item, whose BPR term then pulls nothing apart on average.
+    With a user's items ``i_0 < i_1 < …`` the negative of rank r is ``r + #{j: i_j − j ≤ r}``, so that one draw is
+    enough whoever has how many. A user who has interacted with every item has no negative; they get a uniform item,
+    whose BPR term then pulls nothing apart on average.
     """
-    keys = _keys(data)
-    negatives = rng.integers(data.n_items, size=len(users))
-    open_rows = np.flatnonzero(np.diff(data.indptr)[users] < data.n_items)
-    while len(open_rows):
-        wanted = users[open_rows] * data.n_items + negatives[open_rows]
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        open_rows = open_rows[keys[place] == wanted]
-        negatives[open_rows] = rng.integers(data.n_items, size=len(open_rows))
-    return negatives
+    degree = np.diff(data.indptr)
+    free = data.n_items - degree[users]
+    drawn = rng.integers(np.where(free, free, data.n_items))
+    # (user, i_j − j) as one key: ascending, because i_j − j never falls within a user and stays below n_items
+    starts = np.arange(data.n_users) * data.n_items + data.indptr[:-1]
+    keys = np.repeat(starts, degree) + data.indices - np.arange(len(data))
+    skipped = np.searchsorted(keys, users * data.n_items + drawn, side="right") - data.indptr[users]
+    return np.where(free, drawn + skipped, drawn)
 
 
 def interaction_batches(
@@ -56,7 +56,3 @@ def user_batches(data: Interactions, batch_size: int, rng: np.random.Generator) 
         rows = np.repeat(np.arange(len(users)), counts)
         offsets = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         yield users, rows, data.indices[data.indptr[users][rows] + offsets].astype(np.int64)
-
-
-def _keys(data: Interactions) -> Ints:
-    return np.repeat(np.arange(data.n_users), np.diff(data.indptr)) * data.n_items + data.indices

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hashlgn.checkpoint import Checkpoint
+from hashlgn.checkpoint import Best, Checkpoint
 from hashlgn.config import Config, TrainConfig
 from hashlgn.data import Interactions, validation_slice
 from hashlgn.encoders import ENCODERS, LightGCN, Spectral
@@ -107,8 +108,8 @@ def train(
         config: defaults where None.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all of PyTorch's default where None.
-        checkpoint: file to write after every epoch, and to go on from where it exists. It is bound to data and
-            configuration.
+        checkpoint: file to write after every epoch, and to go on from where it exists. It is bound to data,
+            configuration and ``start``.
         start: the encoder's parameters from a float model of the same users and items; its training alone is then
             skipped.
         report: called after every step.
@@ -134,7 +135,7 @@ def train(
         loss = choose("loss", settings.loss, LOSSES)(settings, config.model.similarity)
         stages = _stages(config, encoder, skip_warmup=start is not None)
         steps = loss.steps(fit)
-        saved = Checkpoint(checkpoint, {"config": repr(config), "data": data.fingerprint()} if checkpoint else {})
+        saved = Checkpoint(checkpoint, _identity(data, config, start) if checkpoint else {})
         state = saved.load()
         metrics: dict[str, float] = dict(state["metrics"]) if state else {}
         before = state["seconds"] if state else 0.0
@@ -146,7 +147,7 @@ def train(
                 model.start_codes(graph)
             model.coding = stage == "joint"
             optimizer, rates = _optimizer(model, config, stage)
-            best = _Best(settings.patience)
+            best = Best(settings.patience)
             first_epoch = 0
             if state:
                 first_epoch = state["epoch"]
@@ -183,9 +184,8 @@ def train(
                     optimizer.step()
                     total, done = total + value.item(), done + 1
                     if not math.isfinite(total):
-                        rate_name = "train.lr" if stage == "encoder" else "train.joint_lr and train.code_lr"
                         raise ArgumentError(
-                            f"{rate_name} must be smaller (the loss became {total} in epoch {epoch + 1})"
+                            f"{_rates(stage)} must be smaller (the loss became {total} in epoch {epoch + 1})"
                         )
                     if done < steps:
                         tell(epoch, done, total / done)
@@ -203,6 +203,9 @@ def train(
             if best.value is not None and best.weights is not None:
                 model.load_state_dict(best.weights)
                 metrics[stage] = best.value
+            # the last step of all has no loss after it to tell
+            if not all(value.isfinite().all() for value in model.state_dict().values()):
+                raise ArgumentError(f"{_rates(stage)} must be smaller (the weights are no longer finite)")
         model.eval()
         if model.coding:
             model.hash.progress = 1.0
@@ -261,6 +264,8 @@ def _resolved(config: Config) -> Config:
     choose("train.monitor", settings.monitor, {"recall": 0, "ndcg": 0})
     if not 0 <= settings.warmup <= 1:
         raise ArgumentError(f"train.warmup must lie in 0 … 1 (got {settings.warmup})")
+    if not 0 <= settings.seed < 2**63:
+        raise ArgumentError(f"train.seed must lie in 0 … 2^63 − 1 (got {settings.seed})")
     for name in ("epochs", "validation_users"):
         if getattr(settings, name) < 0:
             raise ArgumentError(f"train.{name} must be at least 0 (got {getattr(settings, name)})")
@@ -268,7 +273,7 @@ def _resolved(config: Config) -> Config:
         positive_int(f"train.{name}", getattr(settings, name))
     if not 0 < settings.validation_share < 1:
         raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {settings.validation_share})")
-    for name in ("lr", "joint_lr", "code_lr"):
+    for name in ("lr", "joint_lr", "code_lr", "l2"):
         if not getattr(settings, name) >= 0 or math.isinf(getattr(settings, name)):
             raise ArgumentError(f"train.{name} must be finite and at least 0 (got {getattr(settings, name)})")
     dim = model.dim or (64 if model.kind == "lightgcn" else 128)
@@ -297,6 +302,8 @@ def _encoder(
 ) -> tuple[Config, nn.Module]:
     model, settings = config.model, config.train
     if model.encoder == "spectral":
+        if start is not None:
+            raise ArgumentError("start needs model.encoder 'lightgcn' (got 'spectral', which has no parameters)")
         encoder = Spectral.create(graph, model.dim, max(model.power, 0.0), settings.seed)
         if model.power < 0:
             if held_out is not None:
@@ -314,6 +321,8 @@ def _encoder(
         wanted = {name: tuple(value.shape) for name, value in lightgcn.state_dict().items()}
         if shapes != wanted:
             raise ArgumentError(f"start must hold the encoder's parameters {wanted} (got {shapes})")
+        if not all(np.isfinite(value).all() for value in start.values()):
+            raise ArgumentError("start must be finite")
         lightgcn.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
     elif settings.init == "svd":
         # A catalogue smaller than the embedding has fewer singular vectors than dimensions: then the start stays
@@ -325,6 +334,18 @@ def _encoder(
             f"train.init must be 'svd', 'random' or the folder of a float model (got {settings.init!r})"
         )
     return config, lightgcn
+
+
+def _identity(data: Interactions, config: Config, start: dict[str, np.ndarray[Any, Any]] | None) -> dict[str, str]:
+    """What makes a training this one, for its checkpoint."""
+    digest = hashlib.sha256()
+    for name, value in sorted((start or {}).items()):
+        digest.update(name.encode() + np.ascontiguousarray(value, np.float32).tobytes())
+    return {"config": repr(config), "data": data.fingerprint(), "start": digest.hexdigest() if start else ""}
+
+
+def _rates(stage: str) -> str:
+    return "train.lr" if stage == "encoder" else "train.joint_lr and train.code_lr"
 
 
 def _stages(config: Config, encoder: nn.Module, *, skip_warmup: bool) -> list[tuple[str, int]]:
@@ -349,32 +370,6 @@ def _optimizer(model: Model, config: Config, stage: str) -> tuple[torch.optim.Op
         groups = [([nn.Parameter(torch.zeros(1))], 0.0)]
     optimizer = torch.optim.Adam([{"params": parameters, "lr": rate} for parameters, rate in groups])
     return optimizer, [rate for _, rate in groups]
-
-
-class _Best:
-    """The best weights so far, and how long ago they were."""
-
-    def __init__(self, patience: int) -> None:
-        self.patience, self.waited = patience, 0
-        self.value: float | None = None
-        self.weights: dict[str, torch.Tensor] | None = None
-
-    @property
-    def exhausted(self) -> bool:
-        return self.waited >= self.patience
-
-    def offer(self, value: float, model: nn.Module) -> None:
-        if self.value is None or value > self.value:
-            self.value, self.waited = value, 0
-            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        else:
-            self.waited += 1
-
-    def state(self) -> dict[str, Any]:
-        return {"value": self.value, "waited": self.waited, "weights": self.weights}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.value, self.waited, self.weights = state["value"], state["waited"], state["weights"]
 
 
 @contextlib.contextmanager
