@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from hashlgn.data import Interactions
+
+if TYPE_CHECKING:  # what is served is tested without PyTorch too
+    import torch
 
 
 def clusters(n_users: int = 60, n_items: int = 40, groups: int = 4, share: float = 0.5, seed: int = 0) -> Interactions:
@@ -20,6 +24,21 @@ def clusters(n_users: int = 60, n_items: int = 40, groups: int = 4, share: float
     place = np.arange(n_items)
     chosen[place % groups + groups * (1 + place // groups % (n_users // groups - 1)), place] = True
     return Interactions.from_pairs(users[chosen] + 1000, items[chosen] + 1)
+
+
+def unit(n: int, dim: int) -> torch.Tensor:
+    """Vectors of length 1, always the same."""
+    import torch
+
+    return torch.nn.functional.normalize(torch.randn(n, dim, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture
+def seeded() -> None:
+    """Fix PyTorch's draws in a test."""
+    import torch
+
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

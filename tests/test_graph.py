@@ -162,6 +162,29 @@ def test_negatives_are_uniform_and_a_user_with_everything_ends() -> None:
     assert ((full >= 0) & (full < 5)).all()
 
 
+def test_users_who_have_nearly_everything_get_what_is_left() -> None:
+    n = 3000  # drawing until something fits would take millions of draws
+    data = Interactions.from_pairs(np.r_[np.zeros(n - 1, int), 1], np.r_[0:1234, 1235:n, 1234])
+    users = np.r_[np.zeros(n - 1, int), 1, 1]
+    drawn = sample_negatives(data, users, np.random.default_rng(0))
+    left = data.row(1)[0]
+    assert (drawn[:-2] == left).all() and (drawn[-2:] != left).all()
+
+
+def test_a_user_without_interactions_may_get_any_item() -> None:
+    data = with_empty_rows()
+    drawn = sample_negatives(data, np.full(9_000, 3), np.random.default_rng(0))
+    assert (np.abs(np.bincount(drawn, minlength=9) - 1000) < 150).all()
+
+
+def test_spectral_gives_nothing_to_those_without_interactions() -> None:
+    graph = Graph(with_empty_rows())
+    encoder = Spectral.create(graph, 3)
+    users, items = encoder(graph)
+    assert (users[3] == 0).all() and (items[2] == 0).all()
+    assert torch.isfinite(encoder.fold_in(graph)).all()
+
+
 def test_an_epoch_has_every_interaction_once() -> None:
     data = clusters(23, 17)
     rng = np.random.default_rng(3)

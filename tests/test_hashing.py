@@ -1,0 +1,125 @@
+"""Hash functions: a contract over all, and each against what it says it is."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import unit
+from hashlgn.codes import pack_signs, unpack_words
+from hashlgn.decoders import Codebook
+from hashlgn.hashing import HASHES, SIGNS, Residual, Start, iterative_quantisation, sign
+
+pytestmark = pytest.mark.usefixtures("seeded")
+
+
+@pytest.mark.parametrize(("name", "gradient"), list(itertools.product(HASHES, SIGNS)))
+def test_codes_are_signs_and_come_from_the_embedding(name: str, gradient: str) -> None:
+    items = unit(50, 12)
+    made = HASHES[name](50, 12, 16, gradient)
+    started = made.start(items)
+    assert (started.codewords is None) != (started.projection is None)
+    made.eval()
+    codes = made(items)
+    assert codes.shape == (50, 16) and set(codes.unique().tolist()) == {-1.0, 1.0}
+    torch.testing.assert_close(made(items), codes)
+    # Near items have near codes: what the start is for.
+    if name == "residual":  # whose words have no order: how near their vectors come is tested below
+        return
+    alike = (codes @ codes.T).fill_diagonal_(-99).argmax(dim=1)
+    cosine = (items @ items.T).fill_diagonal_(0)
+    assert cosine[torch.arange(50), alike].mean() > 0.2
+
+
+@pytest.mark.parametrize("gradient", SIGNS)
+@pytest.mark.parametrize("name", [name for name in HASHES if name != "residual"])
+def test_training_reaches_what_comes_before_the_sign(name: str, gradient: str) -> None:
+    items = unit(50, 12)
+    made = HASHES[name](50, 12, 16, gradient)
+    made.start(items)
+    made.train()
+    made.progress = 0.3
+    (made(items) * torch.randn(50, 16)).sum().backward()
+    gradients = [p.grad for p in made.parameters()]
+    assert all(g is not None for g in gradients) and any(g.abs().sum() > 0 for g in gradients)
+
+
+def test_zero_is_positive_and_gradients_are_as_their_names_say() -> None:
+    x = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0], requires_grad=True)
+    assert sign(x).tolist() == [-1, -1, 1, 1, 1]
+    hard = SIGNS["straight_through"](x, 0.0)
+    assert hard.tolist() == [-1, -1, 1, 1, 1]
+    assert torch.autograd.grad(hard.sum(), x)[0].tolist() == [0, 1, 1, 1, 0]
+    soft = SIGNS["tanh"](x, 0.0)
+    torch.testing.assert_close(soft, torch.tanh(x))
+    torch.testing.assert_close(SIGNS["tanh"](x, 0.5), torch.tanh(10**0.5 * x))
+    assert SIGNS["tanh"](x, 1.0).tolist() == [-1, -1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("bits", "dim"), [(8, 12), (16, 12), (12, 12)])
+def test_iterative_quantisation_is_orthonormal_and_better_than_chance(bits: int, dim: int) -> None:
+    items = unit(200, dim)
+    p = iterative_quantisation(items, bits)
+    small = p @ p.T if bits <= dim else p.T @ p
+    torch.testing.assert_close(small, torch.eye(min(bits, dim)), rtol=1e-4, atol=1e-4)
+
+    def loss(q: torch.Tensor) -> float:
+        x = items @ q.T * max(bits, dim) ** 0.5
+        return float((x - sign(x)).square().mean())
+
+    rotation = torch.linalg.qr(torch.randn(max(bits, dim), max(bits, dim))).Q
+    assert loss(p) < loss(rotation[:bits, :dim]) - 0.01
+
+
+def test_residual_words_come_closer_with_bits_and_are_found_again() -> None:
+    items = unit(300, 16)
+    errors = []
+    for bits in (16, 32, 64):
+        made = Residual(300, 16, bits)
+        codewords = made.start(items).codewords
+        assert codewords is not None and codewords.shape == (bits // 4, 16, 16)
+        decoder = Codebook(bits, 16)
+        decoder.start(Start(codewords=codewords))
+        errors.append((decoder(made(items)) - items).square().sum(dim=1).mean().item())
+        again = made.assign(items, codewords)
+        assert (decoder(again) - items).square().sum(dim=1).mean().item() <= errors[-1] + 1e-4
+    assert errors[0] > errors[1] > errors[2]
+
+
+@pytest.mark.parametrize("beam", [1, 16])
+def test_words_are_those_of_a_search_in_numpy(beam: int) -> None:
+    """With one candidate, the nearest codeword of each word in turn; with sixteen, the best of all pairs of words."""
+    items, codewords = unit(40, 6), torch.randn(2, 16, 6)
+    codes = Residual(40, 6, 8, beam).assign(items, codewords)
+    x, (first, second) = items.numpy(), codewords.numpy()
+    if beam == 1:
+        a = ((x[:, None] - first) ** 2).sum(axis=2).argmin(axis=1)
+        b = ((x[:, None] - first[a][:, None] - second) ** 2).sum(axis=2).argmin(axis=1)
+    else:
+        errors = ((x[:, None, None] - first[:, None] - second) ** 2).sum(axis=3).reshape(40, 256)
+        a, b = np.divmod(errors.argmin(axis=1), 16)
+    np.testing.assert_array_equal(unpack_words(pack_signs(codes.numpy())), np.stack((a, b), axis=1))
+
+
+def test_words_under_their_own_codewords_stay() -> None:
+    items = unit(300, 16)
+    made = Residual(300, 16, 16)
+    codewords = made.start(items).codewords
+    assert (made.assign(items, codewords) == made(items)).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_fitting_is_silent(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    HASHES[name](5, 4, 8, "tanh").start(unit(5, 4))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", HASHES)
+@pytest.mark.parametrize("items", [unit(2, 4), unit(7, 4), unit(1, 4).repeat(5, 1), torch.zeros(3, 4)])
+def test_tiny_and_degenerate_catalogues(name: str, items: torch.Tensor) -> None:
+    made = HASHES[name](len(items), 4, 8, "straight_through")
+    made.start(items)
+    assert torch.isfinite(made(items)).all()
