@@ -22,6 +22,7 @@ def test_there_and_back() -> None:
     config = Config().updated({"model.bits": 64, "train.init": "random", "train.lr": "0.1"})
     assert Config.from_dict(config.to_dict()) == config
     assert Config.from_dict({}) == Config()
+    assert Config.from_dict({"model": {"bits": 64}, "train": {}}) == Config().updated({"model.bits": 64})
 
 
 @pytest.mark.parametrize(
@@ -45,10 +46,17 @@ def test_a_wrong_key_or_value_is_named(changes: dict[str, object], message: str)
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("[model\n")
+    (tmp_path / "section.toml").write_text("[modle]\n")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "type.toml").write_text("[model]\nbits = 3.5\n")
     (tmp_path / "flat.toml").write_text("bits = 3\n")
     for name, message in (
         ("none.toml", "config must be a readable TOML file"),
         ("broken.toml", "config must be valid TOML"),
+        ("section.toml", r"configuration section must be one of model, train \(got 'modle'\)"),
+        ("binary.toml", "config must be valid TOML"),
+        ("type.toml", "model.bits must be an integer \\(got 3.5\\)"),
+        ("", "config must be a readable TOML file"),  # the folder itself
         ("flat.toml", "sections \\[model\\] and \\[train\\]"),
     ):
         with pytest.raises(ArgumentError, match=message):

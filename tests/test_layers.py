@@ -57,7 +57,10 @@ def imports(path: Path, *, everywhere: bool) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            assert not node.level, f"{path} imports by a relative name"
+            # of ``from hashlgn import x``, x may be a room
+            rooms = {f"hashlgn.{alias.name}" for alias in node.names if alias.name in LAYER}
+            found |= rooms if node.module == "hashlgn" else {node.module or ""}
     return found
 
 

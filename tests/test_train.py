@@ -27,6 +27,18 @@ def config(**changes: object) -> Config:
     return Config().updated(SMALL | {name.replace("__", "."): value for name, value in changes.items()})
 
 
+# Small enough for an epoch of several steps under either loss.
+BATCHES: dict[str, object] = {"train__batch_users": 10, "train__batch_size": 50}
+
+
+def random_start(n_users: int, n_items: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "users": rng.standard_normal((n_users, 8), np.float32),
+        "items": rng.standard_normal((n_items, 8), np.float32),
+    }
+
+
 def weights(trained: Trained) -> dict[str, torch.Tensor]:
     return trained.model.state_dict()
 
@@ -75,14 +87,47 @@ def test_a_seed_fixes_every_bit(loss: str) -> None:
     assert not equal(first, train(data, config(train__loss=loss, train__seed=4)))
 
 
+def test_a_seed_fixes_every_bit_where_rows_repeat() -> None:
+    """Three kinds of users have three singular vectors above 0, and five more to choose as one likes."""
+    users, items = np.nonzero(np.arange(40)[:, None] % 3 == np.arange(24) % 3)
+    data = Interactions.from_pairs(users, items)
+    assert equal(*(train(data, config()) for _ in range(2)))
+
+
+def test_training_leaves_generator_and_threads_as_they_were() -> None:
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    done = train(clusters(40, 24), config(train__epochs=1), threads=1)
+    assert done.threads == 1 and torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_reports_count_every_step_once(loss: str) -> None:
+    seen: list[Progress] = []
+    how = config(train__loss=loss, train__patience=99, train__epochs=5, train__warmup=0.4, **BATCHES)
+    train(clusters(40, 24), how, report=seen.append)
+    assert [step.step for step in seen] == list(range(1, seen[-1].steps + 1))
+    ends = [(step.stage, step.epoch, step.epochs) for step in seen if step.epoch_done]
+    assert ends == [("encoder", 1, 2), ("encoder", 2, 2), ("joint", 1, 3), ("joint", 2, 3), ("joint", 3, 3)]
+    assert len(seen) > 2 * len(ends)
+    validated = [(step.stage, step.epoch) for step in seen if step.metric is not None]
+    assert validated == [("encoder", 2), ("joint", 2), ("joint", 3)]  # every second epoch, and the last
+
+
+def test_the_penalty_on_embeddings_shrinks_them() -> None:
+    kept = {"train__loss": "bpr", "model__kind": "lightgcn", "train__validation_users": 0, "model__similarity": "inner"}
+    free, held = (train(clusters(40, 24), config(train__l2=l2, **kept)).model for l2 in (0.0, 10.0))
+    assert held.get_parameter("encoder.users").norm() < 0.9 * free.get_parameter("encoder.users").norm()
+
+
 class Killed(Exception):
     pass
 
 
 @pytest.mark.parametrize("how", [{}, {"model__hash": "mlp3", "model__decoder": "reweight", "train__loss": "bpr"}])
-@pytest.mark.parametrize("when", [1, 3, 4, 5])
+@pytest.mark.parametrize("when", [1, 3, 4, 5, 6])
 def test_killed_and_resumed_equals_uninterrupted(how: dict[str, object], when: int, tmp_path: Path) -> None:
-    data, path = clusters(40, 24), tmp_path / "checkpoint"
+    data, path, how = clusters(40, 24), tmp_path / "checkpoint", how | BATCHES
     whole: list[Progress] = []
     want = train(data, config(**how), report=whole.append)
     assert sum(step.epoch_done for step in whole) == 6
@@ -106,6 +151,49 @@ def test_killed_and_resumed_equals_uninterrupted(how: dict[str, object], when: i
     assert left == [(s.stage, s.epoch, s.loss, s.metric) for s in whole if s.epoch_done][when:]
 
 
+def test_killed_within_epochs_again_and_again(tmp_path: Path) -> None:
+    data, path, tries = clusters(40, 24), tmp_path / "checkpoint", 0
+    want = train(data, config(**BATCHES))
+    done: Trained | None = None
+    while done is None:
+        left = 7  # more than an epoch's steps: fewer would never get to the next checkpoint
+
+        def kill(step: Progress) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise Killed
+
+        tries += 1
+        try:
+            done = train(data, config(**BATCHES), checkpoint=path, report=kill)
+        except Killed:
+            assert tries < 50
+    assert tries > 3 and equal(done, want) and done.metrics == want.metrics
+
+
+@pytest.mark.parametrize("when", [2, 3, 4])
+def test_a_stage_that_ended_early_is_still_over_when_resumed(when: int, tmp_path: Path) -> None:
+    data, path = clusters(60, 40, share=0.3), tmp_path / "checkpoint"
+    how = config(train__epochs=40, train__lr=2.0, train__joint_lr=2.0, train__patience=2, train__validate_every=1)
+    whole: list[Progress] = []
+    want = train(data, how, report=whole.append)
+    assert len(whole) < 40
+    ended = 0
+
+    def kill(step: Progress) -> None:
+        nonlocal ended
+        ended += step.epoch_done
+        if ended == when:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(data, how, checkpoint=path, report=kill)
+    rest: list[Progress] = []
+    got = train(data, how, checkpoint=path, report=rest.append)
+    assert equal(got, want) and got.metrics == want.metrics and len(rest) == len(whole) - when
+
+
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     data, path = clusters(40, 24), tmp_path / "checkpoint"
 
@@ -119,6 +207,7 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path: 
     for other in (
         lambda: train(data, config(train__seed=1), checkpoint=path),
         lambda: train(clusters(40, 24, seed=5), config(), checkpoint=path),
+        lambda: train(data, config(), checkpoint=path, start=random_start(40, 24)),
     ):
         with pytest.raises(ArgumentError, match="same data and configuration"):
             other()
@@ -144,10 +233,7 @@ def test_the_best_weights_are_kept_and_patience_ends_a_stage() -> None:
 
 
 def test_a_start_takes_the_place_of_the_warm_up() -> None:
-    data = clusters(40, 24)
-    start = {
-        name: np.random.default_rng(0).standard_normal((n, 8), np.float32) for name, n in (("users", 40), ("items", 24))
-    }
+    data, start = clusters(40, 24), random_start(40, 24)
     stages: list[str] = []
     frozen = config(train__joint_lr=0.0)
     done = train(data, frozen, start=start, report=lambda step: stages.append(step.stage))
@@ -155,6 +241,11 @@ def test_a_start_takes_the_place_of_the_warm_up() -> None:
     np.testing.assert_array_equal(done.model.get_parameter("encoder.users").detach().numpy(), start["users"])
     with pytest.raises(ArgumentError, match="start must hold the encoder's parameters"):
         train(data, frozen, start={"users": start["users"]})
+    start["items"][3, 3] = np.nan
+    with pytest.raises(ArgumentError, match="start must be finite"):
+        train(data, frozen, start=start)
+    with pytest.raises(ArgumentError, match=r"start needs model\.encoder 'lightgcn'"):
+        train(data, config(model__encoder="spectral"), start=random_start(40, 24))
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 2])
@@ -199,6 +290,11 @@ def test_one_user_one_item_and_nothing() -> None:
         ({"train.patience": 0}, r"train\.patience must be a positive integer"),
         ({"train.validation_share": 1.0}, r"train\.validation_share must lie between 0 and 1"),
         ({"train.lr": -1.0}, r"train\.lr must be finite"),
+        ({"train.seed": -1}, r"train\.seed must lie in 0 …"),
+        ({"train.seed": 2**63}, r"train\.seed must lie in 0 …"),
+        ({"train.l2": -1.0}, r"train\.l2 must be finite"),
+        ({"train.user_weight": float("nan")}, r"train\.user_weight must be finite"),
+        ({"model.dim": -3, "model.encoder": "spectral"}, "dim must be a positive integer"),
         ({"train.lr": float("nan")}, r"train\.lr must be finite"),
         ({"train.temperature": 0.0}, r"train\.temperature must be positive"),
         ({"train.batch_users": 0}, r"train\.batch_users must be a positive integer"),
@@ -215,6 +311,12 @@ def test_a_loss_that_explodes_is_said_and_no_model_comes_of_it() -> None:
     how = config(model__similarity="inner", train__lr=1e30, train__epochs=8, train__warmup=1.0)
     with pytest.raises(ArgumentError, match=r"train\.lr must be smaller"):
         train(clusters(40, 24), how)
+
+
+def test_an_explosion_in_the_last_step_is_said_too() -> None:
+    last = {"train__epochs": 1, "train__warmup": 0.0, "train__validation_users": 0, "model__similarity": "inner"}
+    with pytest.raises(ArgumentError, match=r"code_lr must be smaller \(the embeddings are no longer finite\)"):
+        train(clusters(40, 24), config(train__joint_lr=1e25, train__code_lr=1e25, **last))
 
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

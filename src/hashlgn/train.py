@@ -203,9 +203,9 @@ def train(
             if best.value is not None and best.weights is not None:
                 model.load_state_dict(best.weights)
                 metrics[stage] = best.value
-            # the last step of all has no loss after it to tell
-            if not all(value.isfinite().all() for value in model.state_dict().values()):
-                raise ArgumentError(f"{_rates(stage)} must be smaller (the weights are no longer finite)")
+            with torch.no_grad():  # the last step has no loss after it to tell
+                if not all(part.isfinite().all() for part in model.eval()(graph)):
+                    raise ArgumentError(f"{_rates(stage)} must be smaller (the embeddings are no longer finite)")
         model.eval()
         if model.coding:
             model.hash.progress = 1.0
