@@ -223,6 +223,11 @@ def test_only_an_artifact_is_replaced(tmp_path: Path) -> None:
                 attempt()
         assert (folder / content).read_text() == "mine"
     save_artifact(model(), tmp_path / "m")
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    with pytest.raises(ArgumentError, match=r"holds notes\.txt"):
+        save_artifact(model(), tmp_path / "m")
+    assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
+    (tmp_path / "m" / "notes.txt").unlink()
     with pytest.raises(ArgumentError, match="overwrite is False"):
         save_artifact(model(), tmp_path / "m", overwrite=False)
 

@@ -50,6 +50,7 @@ def test_what_a_crafted_manifest_says_is_not_believed(tmp_path: Path) -> None:
         "foreign": (lambda m: m.update(format="other"), "format must be"),
         "version": (lambda m: m.update(format_version="1"), "format_version"),
         "counts": (lambda m: m["counts"].update(users=4), "counts"),
+        "tensors": (lambda m: m["files"]["seen.safetensors"]["tensors"].pop("indptr"), "holds other tensors"),
         "form": (lambda m: m.update(items="float"), "inconsistent"),
         "missing": (lambda m: m["files"].pop("ids.safetensors"), "ids.safetensors"),
         "list": (lambda m: m.update(files=[]), "files"),

@@ -229,7 +229,7 @@ def _read(folder: Path, verify: bool, encoder_state: bool) -> ServedModel:
             contents[name] = _parsed(folder / name, content, entry)
     try:
         model = _assemble(manifest, contents)
-        if _item_form(model.items) != manifest["items"] or _counts(model) != manifest["counts"]:
+        if _counts(model) != manifest["counts"]:
             raise ArgumentError(
                 f"counts must be those of the arrays (got {manifest['counts']}, found {_counts(model)})"
             )
