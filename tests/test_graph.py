@@ -194,3 +194,15 @@ def test_an_epoch_has_every_interaction_once() -> None:
     pairs = np.concatenate([np.stack((users[rows], items), axis=1) for users, rows, items in batches])
     assert sorted(map(tuple, pairs.tolist())) == sorted(zip(data.rows.tolist(), data.indices.tolist(), strict=True))
     assert sorted(np.concatenate([users for users, _, _ in batches]).tolist()) == list(range(23))
+
+
+def test_epochs_differ_in_order_and_repeat_with_the_generator() -> None:
+    data = clusters(23, 17)
+
+    def epoch(rng: np.random.Generator) -> np.ndarray:
+        return np.concatenate([np.stack(batch, axis=1) for batch in interaction_batches(data, 7, rng)])
+
+    rng = np.random.default_rng(3)
+    first, second = epoch(rng), epoch(rng)
+    assert (first[:, 0] != second[:, 0]).any() and (np.diff(first[:, 0]) < 0).any()
+    np.testing.assert_array_equal(epoch(np.random.default_rng(3)), first)

@@ -105,6 +105,19 @@ def test_a_tanh_code_is_hard_where_it_is_served() -> None:
     )
 
 
+def test_a_hash_without_a_gradient_is_passed_straight_by() -> None:
+    """What the decoded vector's gradient asks for, the item's direction gets."""
+    graph, asked = Graph(clusters(20, 30)), torch.randn(30, 8)
+    model = Model(LightGCN.create(graph, 8, 2), 30, ModelConfig(bits=16, similarity="cosine", scale=False))
+    model.start_codes(graph)
+    start = model.get_parameter("encoder.items")
+    (got,) = torch.autograd.grad((model(graph).items * asked).sum(), start)
+    direction = torch.nn.functional.normalize(model.encoder(graph)[1])
+    (want,) = torch.autograd.grad((direction * asked).sum(), start)
+    assert want.abs().sum() > 0
+    torch.testing.assert_close(got, want)
+
+
 def test_gradients_reach_every_part() -> None:
     data = clusters(20, 30)
     graph = Graph(data)
