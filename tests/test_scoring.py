@@ -1,4 +1,4 @@
-"""How a model scores: decoders, tables, fold-in; and the exclusion that goes with a search."""
+"""How a model scores: decoders, tables, their reach, fold-in."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashlgn.errors import ArgumentError
-from hashlgn.filters import Exclusion
-from hashlgn.scoring import CodebookDecoder, CodedItems, FoldIn, ReweightDecoder, word_scores
+from hashlgn.scoring import CodebookDecoder, CodedItems, FloatItems, FoldIn, ReweightDecoder, reach, word_scores
 
 
 def decoders(bits: int, seed: int = 0) -> list[ReweightDecoder | CodebookDecoder]:
@@ -55,6 +54,23 @@ def test_tables_do_not_depend_on_the_batch() -> None:
             np.testing.assert_array_equal(decoder.tables(queries[rows]), whole[rows])
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_no_score_passes_the_reach(which: int) -> None:
+    decoder = decoders(512 if which == 0 else 64)[which]  # wider than one block of unit vectors, and narrower
+    packed = np.random.default_rng(1).integers(0, 256, (200, decoder.bits // 8), np.uint8)
+    longest = float(np.linalg.norm(decoder.decode(packed), axis=1).max())
+    assert longest <= reach(CodedItems(packed, decoder)) * (1 + 1e-6)
+    assert reach(FloatItems(decoder.decode(packed))) == pytest.approx(longest)
+
+
+def test_reach_by_hand() -> None:
+    codewords = np.zeros((2, 16, 70), np.float32)
+    codewords[0, 3, :2], codewords[0, 9, 69], codewords[1, 0, 68] = (3, 4), 2, 7  # lengths 5, 2 and 7
+    assert reach(CodedItems(np.zeros((1, 1), np.uint8), CodebookDecoder(codewords))) == pytest.approx(12)
+    assert reach(FloatItems(np.array([[1, 0], [-3, 4]], np.float32))) == 5
+    assert reach(FloatItems(np.empty((0, 2), np.float32))) == 0
+
+
 def test_coded_items_check_their_parts() -> None:
     decoder, packed = decoders(8)[1], np.zeros((3, 1), np.uint8)
     assert CodedItems(packed, decoder, np.ones(3, np.float16)).bytes_per_item == 3
@@ -79,41 +95,3 @@ def test_fold_in_by_hand() -> None:
     )
     unit = FoldIn(vectors, ((np.eye(2, dtype=np.float32) * 5, np.zeros(2, np.float32)),))
     np.testing.assert_allclose(unit.compress(np.array([[3, 4]], np.float32)), [[0.6, 0.8]], rtol=1e-6)
-
-
-lists = st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=6)
-
-
-@given(lists, st.none() | st.lists(st.integers(0, 9)), st.none() | st.lists(st.integers(0, 9)))
-def test_exclusion_says_what_its_lists_say(
-    seen: list[list[int]], allow: list[int] | None, deny: list[int] | None
-) -> None:
-    indptr = np.cumsum([0, *map(len, seen)])
-    exclude = Exclusion.build(
-        10, seen=(indptr, np.array([item for row in seen for item in row], np.int64)), allow=allow, deny=deny
-    )
-
-    def out(row: int, item: int) -> bool:
-        return item in seen[row] or (allow is not None and item not in allow) or (deny is not None and item in deny)
-
-    want = np.array([[out(row, item) for item in range(10)] for row in range(len(seen))], bool).reshape(len(seen), 10)
-    np.testing.assert_array_equal(exclude.masks(len(seen)), want)
-    rows, items = np.meshgrid(np.arange(len(seen)), np.arange(10), indexing="ij")
-    np.testing.assert_array_equal(exclude.excluded(rows, items), want)
-    order = np.arange(len(seen))[::-1]
-    np.testing.assert_array_equal(exclude.take(order).masks(len(seen)), want[order])
-    kept = np.array([1, 4, 5, 9])
-    own = np.array([[item in row for item in kept.tolist()] for row in seen], bool).reshape(len(seen), 4)
-    np.testing.assert_array_equal(exclude.within(kept).masks(len(seen)), own)
-
-
-def test_exclusion_refuses_what_is_no_item() -> None:
-    for lists, message in (
-        ({"allow": [10]}, "allow must hold item numbers in 0 … 9"),
-        ({"deny": [-1]}, "deny must hold item numbers"),
-        ({"deny": [0.5]}, "deny must be a flat list"),
-        ({"seen": (np.array([0, 2]), np.array([1]))}, "seen must be"),
-        ({"seen": (np.array([0, 1]), np.array([11]))}, "seen must hold item numbers"),
-    ):
-        with pytest.raises(ArgumentError, match=message):
-            Exclusion.build(10, **lists)

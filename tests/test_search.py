@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +14,8 @@ from hypothesis import strategies as st
 from hashlgn.errors import ArgumentError
 from hashlgn.filters import Exclusion
 from hashlgn.scoring import CodebookDecoder, CodedItems, FloatItems, Items, ReweightDecoder
-from hashlgn.search import SEARCHERS, Hits, build_searcher
-from hashlgn.search.fastscan import FastScan
+from hashlgn.search import SEARCHERS, Exact, FastScan, Flat, Hits, build_searcher, overfetch
+from hashlgn.search.fastscan import MOST_BITS
 from hashlgn.search.flat import rescore
 
 KINDS = ("float", "reweight", "reweight scaled", "codebook", "codebook scaled")
@@ -90,7 +92,7 @@ def exclusion(rng: np.random.Generator, q: int, n: int, how: str) -> tuple[Exclu
     n=st.integers(0, 60) | st.integers(300, 700),
     q=st.integers(0, 6),
     bits=st.sampled_from([8, 16, 64, 128, 256]),
-    k=st.integers(1, 40) | st.just(10_000),
+    k=st.integers(1, 40) | st.sampled_from([10_000, 10**30]),
     how=st.sampled_from(["none", "some", "all", "lists"]),
 )
 def test_equals_brute_force_with_ties_lists_and_everything_seen(
@@ -180,7 +182,7 @@ def test_nothing_unfetched_lies_over_the_ceiling(seed: int, bits: int, kind: str
     queries = (rng.standard_normal((4, width)) * skew ** rng.standard_normal((4, width))).astype(np.float32)
     searcher = FastScan(items, 1)
     prepared = searcher.prepare(queries)
-    exact = rescore(prepared, searcher._words, items, np.tile(np.arange(300), (4, 1)))
+    exact = rescore(prepared, searcher.exact.words, items, np.tile(np.arange(300), (4, 1)))
     for level in (np.full(4, np.nan), np.quantile(exact, 0.9, axis=1), np.quantile(exact, 0.1, axis=1)):
         for length in (1, 20, 150):
             fetched, found = searcher.fetch(prepared, length, level)
@@ -188,6 +190,117 @@ def test_nothing_unfetched_lies_over_the_ceiling(seed: int, bits: int, kind: str
             missed = np.ones((4, 300), np.bool_)
             missed[np.arange(4)[:, None], found] = False
             assert (np.where(missed, exact, -np.inf) <= ceiling[:, None]).all()
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+@pytest.mark.parametrize("size", [1e-44, 1e-41, 1e-38, 1e-36, 1e-30, 1e20])
+def test_queries_near_the_ends_of_float32(kind: str, name: str, size: float) -> None:
+    rng = np.random.default_rng(3)
+    items, width = catalogue(kind, 1500, 64, rng, whole=kind == "float")
+    queries = rng.integers(-2, 3, (6, width)).astype(np.float32) * np.float32(size)
+    searcher, oracle = build_searcher(items, name, 1), build_searcher(items, "exact")
+    threshold = float(np.median(oracle.search(queries, 15).scores))
+    for got, want in (
+        (searcher.search(queries, 10), oracle.search(queries, 10)),
+        (searcher.search_above(queries, threshold), oracle.search_above(queries, threshold)),
+    ):
+        np.testing.assert_array_equal(got.indptr, want.indptr)
+        np.testing.assert_array_equal(got.items, want.items)
+        np.testing.assert_array_equal(got.scores, want.scores)
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_scores_that_float32_cannot_hold_are_refused(kind: str, name: str) -> None:
+    items, width = catalogue(kind, 600, 64, np.random.default_rng(0), whole=True)
+    searcher = build_searcher(items, name)
+    queries = np.ones((3, width), np.float32)
+    queries[2] = 3e38
+    with pytest.raises(ArgumentError, match=r"queries must give scores under 1e.30 .row 2 may reach"):
+        searcher.search(queries, 3)
+    with pytest.raises(ArgumentError, match="queries must be finite"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        searcher.search_above(np.full((1, width), 1e300), 0.0)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 1e38])
+def test_items_that_are_not_finite_are_refused(broken: float) -> None:
+    floats = FloatItems(np.full((2, 3), broken, np.float32))
+    codes = CodedItems(np.zeros((2, 1), np.uint8), CodebookDecoder(np.full((2, 16, 3), broken, np.float32)))
+    for items, names in ((floats, ("exact", "flat")), (codes, ("exact", "decoded", "fastscan"))):
+        for name in names:
+            with pytest.raises(ArgumentError, match="items must be finite and give scores under"):
+                build_searcher(items, name)
+
+
+@pytest.mark.parametrize("name", ["exact", "decoded", "fastscan"])
+@pytest.mark.parametrize("n", [2, 900])
+def test_thresholds_are_not_rounded_to_float32(name: str, n: int) -> None:
+    # The score of a set bit is float32(0.1) = 0.10000000149, which is greater than 0.1.
+    alpha = np.array([0.1, 0, 0, 0, 0, 0, 0, 0], np.float32)
+    packed = np.zeros((n, 1), np.uint8)
+    packed[1] = 1
+    searcher = build_searcher(CodedItems(packed, ReweightDecoder(alpha, alpha)), name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # 1e300 is no float32
+        found = [
+            searcher.search_above(np.ones((1, 8), np.float32), t).items.tolist() for t in (0.1, float(alpha[0]), 1e300)
+        ]
+        assert found == [[1], [], []]
+        assert len(searcher.search_above(np.ones((1, 8), np.float32), -1e300).items) == n
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_the_longest_codes_of_fastscan(kind: str) -> None:
+    """Every word at its highest: the sums of 8-bit entries come closest to 2^16."""
+    rng = np.random.default_rng(0)
+    packed = rng.integers(0, 256, (1200, MOST_BITS // 8 + 1), np.uint8)
+    packed[:100] = 255
+    packed[:100][rng.random((100, packed.shape[1])) < 0.02] = 254
+    scale = rng.uniform(0.6, 1.4, 1200).astype(np.float16) if kind.endswith("scaled") else None
+
+    def items(bits: int) -> CodedItems:
+        steps = np.broadcast_to(np.arange(16, dtype=np.float32)[None, :, None], (bits // 4, 16, 6))
+        reweight = ReweightDecoder(*np.ones((2, bits), np.float32))
+        decoder = reweight if kind.startswith("reweight") else CodebookDecoder(steps.copy())
+        return CodedItems(packed[:, : bits // 8], decoder, scale)
+
+    longest = items(MOST_BITS)
+    queries = np.ones((3, longest.width), np.float32)
+    got, want = (build_searcher(longest, name).search(queries, 10) for name in ("fastscan", "exact"))
+    np.testing.assert_array_equal(got.items, want.items)
+    with pytest.raises(ArgumentError, match=r"at most 1016 bits .got 1024"):
+        build_searcher(items(MOST_BITS + 8), "fastscan")
+    assert isinstance(build_searcher(items(MOST_BITS + 8)), Exact)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_fetched_at_a_time_is_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    items, width = catalogue(kind, 2000, 64, rng, whole=True)
+    queries = rng.integers(-2, 3, (30, width)).astype(np.float32)
+    scores = scores_of(items, queries)
+    threshold = float(np.quantile(scores, 0.8))
+    searcher = build_searcher(items, threads=1)
+    sizes: list[int] = []
+    fetch = searcher.fetch
+
+    def counted(prepared: np.ndarray, length: int, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sizes.append(len(prepared) * length)
+        return fetch(prepared, length, level)
+
+    monkeypatch.setattr(searcher, "fetch", counted)
+    monkeypatch.setattr(overfetch, "_CELLS", 1000)
+    nothing = np.zeros(scores.shape, bool)
+    assert listed(searcher.search_above(queries, threshold)) == brute_force(scores, nothing, None, threshold)
+    assert listed(searcher.search(queries, 100)) == brute_force(scores, nothing, 100, None)
+    assert len(sizes) > 2 and max(sizes) <= 1000
+
+
+def test_threads_of_faiss_are_as_they_were() -> None:
+    items, width = catalogue("codebook", 900, 32, np.random.default_rng(0), whole=True)
+    before = faiss.omp_get_max_threads()
+    build_searcher(items, threads=before + 1).search(np.ones((2, width), np.float32), 3)
+    assert faiss.omp_get_max_threads() == before
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
@@ -227,5 +340,6 @@ def test_engines_say_what_they_take() -> None:
             build_searcher(items, name)
     with pytest.raises(ArgumentError, match="engine must be one of 'auto', 'exact'"):
         build_searcher(codes, "hnsw")
+    assert isinstance(build_searcher(floats), Flat) and isinstance(build_searcher(codes), FastScan)
     with pytest.raises(ArgumentError, match="threads must be a positive integer"):
         build_searcher(codes, threads=0)

@@ -30,6 +30,7 @@ __all__ = [
     "FoldIn",
     "Items",
     "ReweightDecoder",
+    "reach",
     "word_scores",
 ]
 
@@ -202,6 +203,22 @@ class CodedItems:
 
 
 Items = FloatItems | CodedItems
+
+
+def reach(items: Items) -> float:
+    """A bound over the sizes of scores: no score, and no sum on the way to it, passes ``reach · ‖f‖``.
+
+    For float items the greatest ``‖o‖``; for codes ``Σ_m max_k ‖C_m[k]‖``, to be multiplied by the scales.
+    """
+    if isinstance(items, FloatItems):
+        squares = np.einsum("ij,ij->i", items.vectors, items.vectors, dtype=np.float64)
+        return float(np.sqrt(squares.max(initial=0.0)))
+    width, squares = items.width, np.zeros((items.decoder.bits // 4, 16))
+    for start in range(0, width, 64):  # the table of a unit vector is one component of every codeword
+        units = np.eye(min(64, width - start), width, start, dtype=np.float32)
+        with np.errstate(invalid="ignore"):  # infinity times 0: the answer is NaN then, and no bound
+            squares += (items.decoder.tables(units).astype(np.float64) ** 2).sum(axis=0)
+    return float(np.sqrt(squares).max(axis=1).sum())
 
 
 def word_scores(table: Floats, words: Bytes, scale: npt.NDArray[np.float16] | None = None) -> Floats:

@@ -6,7 +6,7 @@ from hashlgn.errors import choose
 from hashlgn.scoring import CodedItems, Items
 from hashlgn.search.base import Hits, Searcher
 from hashlgn.search.exact import Exact
-from hashlgn.search.fastscan import FastScan
+from hashlgn.search.fastscan import MOST_BITS, FastScan
 from hashlgn.search.flat import Decoded, Flat
 
 __all__ = ["SEARCHERS", "Decoded", "Exact", "FastScan", "Flat", "Hits", "Searcher", "build_searcher"]
@@ -24,13 +24,14 @@ def build_searcher(items: Items, name: str = "auto", threads: int | None = None)
 
     Args:
         items: float vectors or codes.
-        name: a key of ``SEARCHERS``, or ``auto``: ``fastscan`` for codes, ``flat`` for floats.
+        name: a key of ``SEARCHERS``, or ``auto``: ``flat`` for floats, ``fastscan`` for codes, ``exact`` where they are
+            too long for it.
         threads: processor threads; all where None.
 
     Raises:
         ArgumentError: an unknown name, or a searcher that does not take such items.
     """
     if name == "auto":
-        name = "fastscan" if isinstance(items, CodedItems) else "flat"
+        name = ("fastscan" if items.decoder.bits <= MOST_BITS else "exact") if isinstance(items, CodedItems) else "flat"
     searcher: Searcher = choose("engine", name, {"auto": None, **SEARCHERS})(items, threads)
     return searcher

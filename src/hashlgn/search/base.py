@@ -13,9 +13,10 @@ from hashlgn.errors import ArgumentError
 from hashlgn.filters import Exclusion
 from hashlgn.scoring import Floats
 
-__all__ = ["Found", "Hits", "Searcher", "check_exclusion", "check_queries", "order_hits"]
+__all__ = ["Found", "Hits", "Searcher", "check_exclusion", "check_queries", "check_reach", "order_hits"]
 
 Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]  # rows, items and scores of loose hits, aligned
+_LARGEST = 1e30  # scores stay well inside float32, whatever is added or multiplied on the way to them
 _NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
@@ -58,21 +59,38 @@ class Searcher(Protocol):
         """TIPS: every item whose score is greater than ``threshold``, for each query."""
 
 
-def check_queries(queries: Any, width: int) -> Floats:
+def check_reach(reach: float) -> float:
+    """Check how far scores of items can reach for a query of length 1 (``scoring.reach``, times the largest scale).
+
+    Raises:
+        ArgumentError: items are not finite, or too large for float32 scores.
+    """
+    if not reach <= _LARGEST:
+        raise ArgumentError(f"items must be finite and give scores under {_LARGEST:.0e} (may reach {reach:.2g})")
+    return reach
+
+
+def check_queries(queries: Any, width: int, reach: float) -> Floats:
     """Check a batch of queries and return it as contiguous float32.
 
     Raises:
-        ArgumentError: the shape is not ``(q, width)``, the values are no numbers, or not all finite.
+        ArgumentError: the shape is not ``(q, width)``, the values are no numbers, or not all finite, or so large that
+            scores, at most ``reach · ‖f‖``, may leave float32.
     """
     array = np.asarray(queries)
     if array.ndim != 2 or array.shape[1] != width:
         raise ArgumentError(f"queries must have shape (q, {width}) (got {array.shape})")
     if array.dtype.kind not in "fiu":
         raise ArgumentError(f"queries must be numbers (got dtype {array.dtype})")
-    array = np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+        array = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise ArgumentError(f"queries must be finite (row {row} holds NaN or infinity)")
+    sizes = reach * np.linalg.norm(array.astype(np.float64), axis=1)
+    if not (sizes <= _LARGEST).all():
+        row = int(sizes.argmax())
+        raise ArgumentError(f"queries must give scores under {_LARGEST:.0e} (row {row} may reach {sizes[row]:.2g})")
     return array
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from hashlgn.codes import unpack_words
 from hashlgn.errors import positive_int, threshold_value
 from hashlgn.filters import Exclusion
-from hashlgn.scoring import CodedItems, Floats, Items
-from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, order_hits
+from hashlgn.scoring import CodedItems, Floats, Items, reach
+from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, check_reach, order_hits
 
 __all__ = ["Exact"]
 
@@ -21,11 +21,20 @@ class Exact:
     Args:
         items: float vectors or codes.
         threads: not used; NumPy's own.
+
+    Attributes:
+        longest: ``scoring.reach`` of the items.
+        reach: the same with scales: no score passes ``reach · ‖f‖``.
+        words: words of the codes, ``(M, n)``, None for float items.
     """
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
         self.items = items
-        self._words = unpack_words(items.packed) if isinstance(items, CodedItems) else None
+        self.words, self.longest, largest = None, reach(items), 1.0
+        if isinstance(items, CodedItems):
+            self.words = np.ascontiguousarray(unpack_words(items.packed).T)
+            largest = 1.0 if items.scale is None else float(items.scale.max(initial=1))
+        self.reach = check_reach(self.longest * largest)
 
     def search(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> Hits:
         """The k best items of each query."""
@@ -37,19 +46,20 @@ class Exact:
 
     def scores(self, queries: Floats) -> Floats:
         """All scores, ``(q, n)``."""
-        if not isinstance(self.items, CodedItems) or self._words is None:
+        if not isinstance(self.items, CodedItems) or self.words is None:
             return queries @ self.items.decode().T
         tables = self.items.decoder.tables(queries)
         total = np.zeros((len(queries), len(self.items)), np.float64)
-        for m in range(tables.shape[1]):
-            total += tables[:, m, :].astype(np.float64)[:, self._words[:, m]]
+        for m, words in enumerate(self.words):
+            total += tables[:, m, :].astype(np.float64)[:, words]
         if self.items.scale is not None:
             total *= self.items.scale
         return total.astype(np.float32)
 
     def _search(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion | None) -> Hits:
         n = len(self.items)
-        queries = check_queries(queries, self.items.width)
+        k = None if k is None else min(k, max(n, 1))
+        queries = check_queries(queries, self.items.width, self.reach)
         exclude = check_exclusion(exclude, len(queries), n)
         found: list[Found] = []
         block = max(1, _CELLS // max(n, 1))
@@ -57,7 +67,7 @@ class Exact:
             scores = self.scores(queries[start : start + block])
             taken = exclude.take(np.arange(start, start + len(scores))).masks(len(scores))
             if threshold is not None:
-                keep = scores > threshold
+                keep = scores > np.float64(threshold)  # a plain float would be rounded to float32
             elif k is not None and k < n:
                 # The k-th best of what may be answered; ties with it are cut by item number at the end.
                 level = np.partition(np.where(taken, -np.inf, scores), n - k, axis=1)[:, n - k]

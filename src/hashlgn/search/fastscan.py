@@ -7,13 +7,14 @@ from typing import Any
 import faiss
 import numpy as np
 
-from hashlgn.codes import unpack_words
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring import CodedItems, Floats, Items
 from hashlgn.search.flat import rescore
-from hashlgn.search.overfetch import Ints, Levels, OverFetch
+from hashlgn.search.overfetch import TINY, Ints, Levels, OverFetch
 
-__all__ = ["FastScan"]
+__all__ = ["MOST_BITS", "FastScan"]
+
+MOST_BITS = 1016  # Faiss adds up to 255 a word in 16 bits without a check; two more words hold scales
 
 
 class FastScan(OverFetch):
@@ -31,9 +32,11 @@ class FastScan(OverFetch):
     def __init__(self, items: Items, threads: int | None = None) -> None:
         if not isinstance(items, CodedItems):
             raise ArgumentError("engine 'fastscan' is for codes (got float items: use 'flat')")
+        if items.decoder.bits > MOST_BITS:
+            raise ArgumentError(
+                f"engine 'fastscan' is for codes of at most {MOST_BITS} bits (got {items.decoder.bits}: use 'exact')"
+            )
         super().__init__(items, threads)
-        words = unpack_words(items.packed)
-        self._words = np.ascontiguousarray(words.T)
         self._coded, self.levelled = items, items.scale is not None and len(items) > 0
         packed = items.packed
         if items.scale is not None and len(items):
@@ -67,7 +70,7 @@ class FastScan(OverFetch):
 
     def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
         """From the codes."""
-        return rescore(prepared, self._words, self._coded, items)
+        return rescore(prepared, self.exact.words, self._coded, items)
 
     def ceiling(self, prepared: Any, worst: Floats, level: Levels) -> Levels:
         """The worst sum that was fetched, plus the rounding; with scales, times the one that makes most of it.
@@ -78,14 +81,14 @@ class FastScan(OverFetch):
         tables = self._extended(prepared, level)
         spans = (tables.max(axis=2) - tables.min(axis=2)).astype(np.float64)  # (q, M)
         rounding = tables.shape[1] * spans.max(axis=1) / (2 * 255)
-        # Float32 arithmetic around the 8-bit sums: a few parts in a million of everything that is added.
-        slack = 1e-5 * np.abs(tables).max(axis=2).sum(axis=1, dtype=np.float64)
+        # Float32 arithmetic around the 8-bit sums: M terms, each off by 2^-24 of everything that is added; doubled.
+        slack = 2.0**-23 * (tables.shape[1] + 64) * np.abs(tables).max(axis=2).sum(axis=1, dtype=np.float64)
         sums = worst + rounding * (1 + 1e-4) + slack
         if not self.levelled:
-            return np.asarray(sums)
+            return np.asarray(sums + TINY)
         known = _known(level)
         scaled = np.where(sums > 0, sums * self._highest, sums * self._lowest)
-        return np.asarray(scaled + known + np.abs(known) * self._highest * self._step * 0.501)
+        return np.asarray(scaled + known + np.abs(known) * self._highest * self._step * 0.501 + TINY)
 
     def _extended(self, tables: Floats, level: Levels) -> Floats:
         if not self.levelled:
@@ -95,5 +98,5 @@ class FastScan(OverFetch):
 
 
 def _known(level: Levels) -> Levels:
-    """The level, 0 where there is none yet or it is infinite."""
-    return np.where(np.isfinite(level), level, 0.0)
+    """The level, 0 where there is none yet or no score can be there."""
+    return np.where(np.abs(level) <= 1e30, level, 0.0)

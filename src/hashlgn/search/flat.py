@@ -8,10 +8,9 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.codes import unpack_words
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring import CodedItems, FloatItems, Floats, Items
-from hashlgn.search.overfetch import Ints, Levels, OverFetch
+from hashlgn.search.overfetch import TINY, Ints, Levels, OverFetch
 
 __all__ = ["Decoded", "Flat", "rescore"]
 
@@ -55,14 +54,11 @@ class Decoded(OverFetch):
         if not isinstance(items, CodedItems):
             raise ArgumentError("engine 'decoded' is for codes (got float items: use 'flat')")
         super().__init__(items, threads)
-        self._index = _flat(items.decode())
-        self._words = np.ascontiguousarray(unpack_words(items.packed).T)
+        self._coded, self._index = items, _flat(items.decode())
         # Rounding: a sum of t terms is off by at most t · 2^-24 times the sum of their sizes, here for the table
         # (width terms), the words' sum (M), the decoding (M) and Faiss's product (width); doubled for safety.
-        codewords = items.decoder.tables(np.eye(items.width, dtype=np.float32))  # (width, M, 16)
-        longest = np.linalg.norm(codewords.astype(np.float64), axis=0).max(axis=1, initial=0).sum()
         scale = 1.0 if items.scale is None else float(items.scale.max(initial=0))
-        self._rounding = 2.0**-23 * 2 * (items.width + codewords.shape[1] + 4) * float(longest) * scale
+        self._rounding = 2.0**-23 * 2 * (items.width + items.decoder.bits // 4 + 4) * self.exact.longest * scale
 
     def prepare(self, queries: Floats) -> Any:
         """The queries."""
@@ -75,22 +71,23 @@ class Decoded(OverFetch):
 
     def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
         """From the codes."""
-        tables = self.items.decoder.tables(prepared) if isinstance(self.items, CodedItems) else prepared
-        return rescore(tables, self._words, self.items, items)
+        return rescore(self._coded.decoder.tables(prepared), self.exact.words, self._coded, items)
 
     def ceiling(self, prepared: Any, worst: Floats, level: Levels) -> Levels:
         """The worst that was fetched, and what rounding may hide."""
         lengths = np.linalg.norm(prepared.astype(np.float64), axis=1)
-        return np.asarray(worst + self._rounding * lengths)
+        return np.asarray(worst + self._rounding * lengths + TINY)
 
 
-def rescore(tables: Floats, words: npt.NDArray[np.uint8], items: Items, chosen: Ints) -> Floats:
+def rescore(tables: Floats, words: npt.NDArray[np.uint8] | None, items: CodedItems, chosen: Ints) -> Floats:
     """Exact scores of chosen items, ``(q, length)``, from query tables ``(q, M, 16)`` and words ``(M, n)``."""
+    if words is None:
+        raise AssertionError("codes have words")
     flat, total = tables.ravel(), np.zeros(chosen.shape, np.float64)
     start = 16 * tables.shape[1] * np.arange(len(tables), dtype=np.int32)[:, None]  # where a query's table begins
     for m in range(tables.shape[1]):
         total += flat[words[m][chosen] + (start + 16 * m)]
-    if isinstance(items, CodedItems) and items.scale is not None:
+    if items.scale is not None:
         total *= items.scale[chosen]
     return total.astype(np.float32)
 

@@ -22,11 +22,13 @@ from hashlgn.scoring import Floats, Items
 from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, order_hits
 from hashlgn.search.exact import Exact
 
-__all__ = ["Ints", "Levels", "OverFetch"]
+__all__ = ["TINY", "Ints", "Levels", "OverFetch"]
 
 Ints = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.float64]
+TINY = 1e-25  # relative bounds of rounding do not hold near the smallest float32
 _BLOCK = 512  # queries a scan
+_CELLS = 4_000_000  # items fetched at a time, for all queries of a scan
 _MARGIN = 16  # fetched beyond what is needed: near ties
 _FEW = 256  # so many banned items are over-fetched; with more, the rest of the catalogue is searched on its own
 _FIRST = 64  # fetched first by a threshold search
@@ -40,13 +42,14 @@ class OverFetch(ABC):
         threads: processor threads of the scan; all where None.
 
     Attributes:
+        exact: the oracle over the same items, for what cannot be certified.
         levelled: whether ``fetch`` does better where it knows a level.
     """
 
     levelled = False
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
-        self.items = items
+        self.items, self.exact = items, Exact(items)
         self.threads = None if threads is None else positive_int("threads", threads)
         self._part: tuple[bytes, Ints, OverFetch] | None = None  # the last allowed part of the catalogue
 
@@ -79,13 +82,14 @@ class OverFetch(ABC):
 
     def _search(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion | None) -> Hits:
         n = len(self.items)
-        queries = check_queries(queries, self.items.width)
+        k = None if k is None else min(k, max(n, 1))
+        queries = check_queries(queries, self.items.width, self.exact.reach)
         exclude = check_exclusion(exclude, len(queries), n)
         banned = 0 if exclude.banned is None else int(exclude.banned.sum())
         if banned > _FEW:
             return self._search_part(queries, k, threshold, exclude)
         # A user who has seen much needs a longer list; sorted by that, nobody pays for somebody else's history.
-        needed = exclude.counts(len(queries)) + banned + (_FIRST if k is None else min(k, n)) + _MARGIN
+        needed = exclude.counts(len(queries)) + banned + (_FIRST if k is None else k) + _MARGIN
         order = np.argsort(needed, kind="stable")
         found: list[Found] = []
         with _faiss_threads(self.threads):
@@ -98,38 +102,59 @@ class OverFetch(ABC):
         self, queries: Floats, rows: Ints, length: int, k: int | None, threshold: float | None, exclude: Exclusion
     ) -> list[Found]:
         """Hits (row, item, score) of one block; for top-k possibly more than k a row, the k best among them."""
-        n = len(self.items)
         found: list[Found] = []
         prepared = self.prepare(queries)
         level = np.full(len(rows), np.nan if threshold is None else threshold, np.float64)
         guess = self.levelled and threshold is None
-        while len(rows) and 2 * length < n:
-            approximate, items = self.fetch(prepared, length, level)
-            scores = self.score(prepared, approximate, items)
-            valid = ~exclude.excluded(np.broadcast_to(rows[:, None], items.shape), items)
-            ceiling = self.ceiling(prepared, approximate[:, -1], level)
-            if threshold is not None:
-                valid &= scores > threshold
-                done = ceiling <= threshold
-            elif k is not None:
-                best = np.partition(np.where(valid, scores, -np.inf), length - k, axis=1)[:, length - k]
-                done = best > ceiling
-                valid &= scores >= best[:, None]
-                level = np.where(np.isfinite(best), best, level)  # the k-th score so far: nothing below it matters
-            hit_rows, places = np.nonzero(valid & done[:, None])
-            found.append((rows[hit_rows], items[hit_rows, places], scores[hit_rows, places]))
+        while len(rows) and 2 * length < len(self.items):
+            done = np.zeros(len(rows), np.bool_)
+            step = max(1, _CELLS // length)
+            for part in (slice(start, start + step) for start in range(0, len(rows), step)):
+                hits, done[part], level[part] = self._attempt(
+                    prepared[part], rows[part], length, level[part], k, threshold, exclude
+                )
+                found.append(hits)
             rows, queries, prepared, level = rows[~done], queries[~done], prepared[~done], level[~done]
             length, guess = (2 if guess else 4) * length, False  # a first level is worth more than a longer list
         if len(rows):
             found.append(self._everything(queries, rows, k, threshold, exclude))
         return found
 
+    def _attempt(
+        self,
+        prepared: Any,
+        rows: Ints,
+        length: int,
+        level: Levels,
+        k: int | None,
+        threshold: float | None,
+        exclude: Exclusion,
+    ) -> tuple[Found, npt.NDArray[np.bool_], Levels]:
+        """Fetch ``length`` items a query: hits of the rows that are certified, which rows these are, better levels."""
+        approximate, items = self.fetch(prepared, length, level)
+        scores = self.score(prepared, approximate, items)
+        valid = ~exclude.excluded(np.broadcast_to(rows[:, None], items.shape), items)
+        ceiling = self.ceiling(prepared, approximate[:, -1], level)
+        if k is None:
+            valid &= scores > np.float64(threshold)  # a plain float would be rounded to float32
+            done = ceiling <= np.float64(threshold)
+        else:
+            best = np.partition(np.where(valid, scores, -np.inf), length - k, axis=1)[:, length - k]
+            done = best > ceiling
+            valid &= scores >= best[:, None]
+            level = np.where(np.isfinite(best), best, level)  # the k-th score so far: nothing below it matters
+        hit_rows, places = np.nonzero(valid & done[:, None])
+        return (rows[hit_rows], items[hit_rows, places], scores[hit_rows, places]), done, level
+
     def _everything(
         self, queries: Floats, rows: Ints, k: int | None, threshold: float | None, exclude: Exclusion
     ) -> Found:
         """Hits by scoring the whole catalogue."""
-        exact, part = Exact(self.items), exclude.take(rows)
-        hits = exact.search(queries, k, part) if k is not None else exact.search_above(queries, threshold or 0.0, part)
+        part = exclude.take(rows)
+        if threshold is None:
+            hits = self.exact.search(queries, k or 1, part)
+        else:
+            hits = self.exact.search_above(queries, threshold, part)
         return np.repeat(rows, np.diff(hits.indptr)), hits.items, hits.scores
 
     def _search_part(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion) -> Hits:
@@ -137,10 +162,11 @@ class OverFetch(ABC):
         if exclude.banned is None:
             raise AssertionError("nothing is banned")
         key = np.packbits(exclude.banned).tobytes()
-        if self._part is None or self._part[0] != key:
+        part = self._part  # read once: another thread may put its own there
+        if part is None or part[0] != key:
             kept = np.flatnonzero(~exclude.banned)
-            self._part = key, kept, type(self)(self.items.take(kept), self.threads)
-        _, kept, engine = self._part
+            part = self._part = key, kept, type(self)(self.items.take(kept), self.threads)
+        _, kept, engine = part
         hits = engine._search(queries, k, threshold, exclude.within(kept))
         return Hits(hits.indptr, kept[hits.items], hits.scores)
 
