@@ -209,6 +209,19 @@ def test_queries_near_the_ends_of_float32(kind: str, name: str, size: float) -> 
         np.testing.assert_array_equal(got.scores, want.scores)
 
 
+def test_products_that_float32_rounds_to_nothing() -> None:
+    # 6e-46 is nothing in float32, and so are sums of it; the table adds four of them first: 2.4e-45 is something.
+    weights = np.full(64, 1e-25, np.float32)
+    packed = np.random.default_rng(0).integers(0, 256, (1500, 8), np.uint8)
+    items, queries = CodedItems(packed, ReweightDecoder(weights, weights)), np.full((2, 64), 6e-21, np.float32)
+    want = build_searcher(items, "exact").search(queries, 10)
+    assert want.scores.max() > 0
+    for name in ("decoded", "fastscan"):
+        got = build_searcher(items, name).search(queries, 10)
+        np.testing.assert_array_equal(got.items, want.items)
+        np.testing.assert_array_equal(got.scores, want.scores)
+
+
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_scores_that_float32_cannot_hold_are_refused(kind: str, name: str) -> None:
     items, width = catalogue(kind, 600, 64, np.random.default_rng(0), whole=True)
