@@ -1,7 +1,9 @@
 # `make demo` and `make test` work as first commands on a fresh clone: they make .venv and install what they need.
 
 PYTHON ?= python3
-# A CPU build. With an NVIDIA GPU: make TORCH='torch>=2.4,<3' demo
+export PIP_EXTRA_INDEX_URL
+# The CPU build where the package index gives that one. Elsewhere, without a GPU: make PIP_EXTRA_INDEX_URL=\
+# https://download.pytorch.org/whl/cpu TORCH=torch==2.13.0+cpu demo. With an NVIDIA GPU: make TORCH='torch>=2.4,<3' demo
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
@@ -29,7 +31,7 @@ clean:
 .venv/.torch: Makefile
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ..."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
 	touch $@

@@ -14,6 +14,7 @@ from hashlgn.cli import app
 from hashlgn.console import exit_code
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import write_lightgcn
+from hashlgn.errors import ArtifactError
 
 FAST = ["--epochs", "4", "--dim", "16", "--quiet"]
 
@@ -175,6 +176,22 @@ def test_bad_usage_is_one_line_with_its_exit_code(
     assert message in error[-1]
     assert sum(line.startswith("hashlgn:") for line in error) == 1
     assert not (tmp_path / "m").exists() and not list(tmp_path.glob("r.*"))
+
+
+def test_a_model_that_cannot_be_saved_leaves_the_training(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    import hashlgn.estimators
+
+    def full(*arguments: object) -> None:
+        raise ArtifactError("cannot save: No space left on device")
+
+    out = tmp_path / "new" / "folder" / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlgn.estimators.HashLGN, "save", full)
+        assert run("train", data, "--out", out, "--bits", 32, *FAST) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert out.with_name("model.checkpoint").exists()
+    assert run("train", data, "--out", out, "--bits", 32, "--resume", *FAST) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["model"]
 
 
 def test_help_everywhere(capsys) -> None:

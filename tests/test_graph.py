@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import clusters
+from hashlgn.config import ModelConfig
 from hashlgn.data import Interactions
 from hashlgn.encoders import LightGCN, Spectral
 from hashlgn.errors import ArgumentError
@@ -80,7 +81,7 @@ def test_spectral_is_the_filtered_item_item_similarity() -> None:
     s = dense(data)
     _, values, vt = np.linalg.svd(s)
     for power in (0.0, 1.0):
-        users, items = (x.numpy() for x in Spectral.create(Graph(data), 6, power)(Graph(data)))
+        users, items = (x.numpy() for x in Spectral.create(Graph(data), ModelConfig(dim=6, power=power))(Graph(data)))
         di = np.bincount(data.indices, minlength=20)
         keep = np.diag((values[:6] / values[0]) ** power)
         want = s @ vt[:6].T @ keep @ vt[:6] @ np.diag(np.sqrt(di))
@@ -90,7 +91,7 @@ def test_spectral_is_the_filtered_item_item_similarity() -> None:
 def test_spectral_folds_a_training_user_in_exactly() -> None:
     data = clusters(30, 20)
     graph = Graph(data)
-    encoder = Spectral.create(graph, 6)
+    encoder = Spectral.create(graph, ModelConfig(dim=6))
     vectors, users = encoder.fold_in(graph).numpy(), encoder(graph)[0].numpy()
     for user in range(5):
         history = data.row(user)
@@ -127,7 +128,7 @@ def test_singular_vectors_of_few_kinds_of_users_are_the_same_every_time(shape: t
 
 def test_starting_from_the_svd_puts_users_next_to_their_items() -> None:
     data = clusters(40, 24, groups=4, share=0.8)
-    encoder = LightGCN.create(Graph(data), 4, 3)
+    encoder = LightGCN.create(Graph(data), ModelConfig(dim=4, layers=3))
     encoder.start_from_svd(Graph(data))
     scores = (encoder.users @ encoder.items.T).detach().numpy()
     own = np.arange(40)[:, None] % 4 == np.arange(24) % 4
@@ -179,7 +180,7 @@ def test_a_user_without_interactions_may_get_any_item() -> None:
 
 def test_spectral_gives_nothing_to_those_without_interactions() -> None:
     graph = Graph(with_empty_rows())
-    encoder = Spectral.create(graph, 3)
+    encoder = Spectral.create(graph, ModelConfig(dim=3))
     users, items = encoder(graph)
     assert (users[3] == 0).all() and (items[2] == 0).all()
     assert torch.isfinite(encoder.fold_in(graph)).all()

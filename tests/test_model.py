@@ -37,7 +37,7 @@ def test_what_is_served_scores_as_what_was_trained(
     data = clusters(20, 30)
     graph = Graph(data)
     how = {"hash": hash_, "decoder": decoder, "similarity": similarity, "scale": scale, "compression": f}
-    model = Model(LightGCN.create(graph, 8, 2), 30, ModelConfig(bits=16, **how))
+    model = Model(LightGCN(20, 30, 8, 2), 30, ModelConfig(bits=16, **how))
     model.start_codes(graph)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -61,7 +61,7 @@ def test_a_history_alone_is_served_as_a_training_user_without_an_embedding(simil
     data = clusters(20, 30)
     graph = Graph(data)
     config = ModelConfig(bits=16, similarity=similarity, compression=f)
-    model = Model(LightGCN.create(graph, 8, 2), 30, config)
+    model = Model(LightGCN(20, 30, 8, 2), 30, config)
     model.start_codes(graph)
     with torch.no_grad():
         for parameter in model.compression.parameters():
@@ -78,7 +78,7 @@ def test_lengths_without_a_scale_cost_a_penalty_under_the_cosine() -> None:
     for similarity, scale, weight in itertools.product(("cosine", "inner"), (True, False), (0.0, 3.0)):
         torch.manual_seed(0)
         config = ModelConfig(bits=16, similarity=similarity, scale=scale, norm_penalty=weight)
-        model = Model(LightGCN.create(graph, 8, 2), 30, config)
+        model = Model(LightGCN(20, 30, 8, 2), 30, config)
         model.start_codes(graph)
         with torch.no_grad():
             _, decoded, penalty = model(graph)
@@ -90,7 +90,11 @@ def test_lengths_without_a_scale_cost_a_penalty_under_the_cosine() -> None:
 
 def test_a_tanh_code_is_hard_where_it_is_served() -> None:
     graph = Graph(clusters(20, 30))
-    model = Model(LightGCN.create(graph, 8, 2), 30, ModelConfig(bits=16, hash="mlp3", sign="tanh", similarity="cosine"))
+    model = Model(
+        LightGCN(20, 30, 8, 2),
+        30,
+        ModelConfig(bits=16, hash="mlp3", sign="tanh", similarity="cosine"),
+    )
     model.start_codes(graph)
     model.train()
     model.hash.progress = 0.5
@@ -108,7 +112,7 @@ def test_a_tanh_code_is_hard_where_it_is_served() -> None:
 def test_a_hash_without_a_gradient_is_passed_straight_by() -> None:
     """What the decoded vector's gradient asks for, the item's direction gets."""
     graph, asked = Graph(clusters(20, 30)), torch.randn(30, 8)
-    model = Model(LightGCN.create(graph, 8, 2), 30, ModelConfig(bits=16, similarity="cosine", scale=False))
+    model = Model(LightGCN(20, 30, 8, 2), 30, ModelConfig(bits=16, similarity="cosine", scale=False))
     model.start_codes(graph)
     start = model.get_parameter("encoder.items")
     (got,) = torch.autograd.grad((model(graph).items * asked).sum(), start)
@@ -123,7 +127,7 @@ def test_gradients_reach_every_part() -> None:
     graph = Graph(data)
     for hash_, decoder in (("residual", "codebook"), ("mlp3", "reweight"), ("linear", "codebook")):
         config = ModelConfig(bits=16, hash=hash_, decoder=decoder, similarity="cosine", scale=False)
-        model = Model(LightGCN.create(graph, 8, 2), 30, config)
+        model = Model(LightGCN(20, 30, 8, 2), 30, config)
         model.start_codes(graph)
         model.train()
         queries, items, penalty = model(graph)

@@ -378,3 +378,14 @@ def test_real_data(real_data: Path) -> None:
     train, test = (read_interactions(real_data / "gowalla", part=p) for p in ("train", "test"))
     assert (train.n_users, train.n_items, len(train), len(test)) == (29_858, 40_981, 810_128, 217_242)
     assert test.encode_like(train)[1].interactions == 0
+
+
+def test_files_of_a_folder_must_agree(tmp_path: Path) -> None:
+    def write(name: str, **columns: list[object]) -> None:
+        pyarrow.parquet.write_table(pa.table(columns), tmp_path / name)
+
+    write("a.parquet", user=[1, 2], item=[1, 2])
+    for other in ({"user": ["x", "y"], "item": [1, 2]}, {"user": [3, 4], "item": [1, 2], "rating": [1.0, 2.0]}):
+        write("b.parquet", **other)
+        with pytest.raises(DataError, match="all parts must have the same columns"):
+            read_interactions(tmp_path)

@@ -85,6 +85,8 @@ def test_history_of_a_training_user_gives_their_group(model: Recommender) -> Non
     assert table["user"].tolist() == [0, 0, 0]
     assert all((item - 1) % 4 == 0 for item in table["item"].tolist())
     assert not {1, 5, 9} & set(table["item"].tolist())
+    with pytest.raises(DataError, match="names in history"):
+        model.recommend(history={("a", 1): [1]})
     named = model.recommend(history={"ann": [1, 5, 9], "bob": [2, 6]}, k=3)
     assert named["user"].tolist() == ["ann"] * 3 + ["bob"] * 3
     assert named["item"][:3].tolist() == table["item"].tolist()
@@ -98,6 +100,8 @@ def test_unknown_ids_are_refused_or_skipped(model: Recommender) -> None:
         model.recommend(["1000"])  # a string is another user than the integer
     assert set(model.recommend([1000, 7], k=1, on_unknown="skip")["user"].tolist()) == {1000}
     assert len(model.recommend([7], on_unknown="skip")) == 0
+    with pytest.raises(DataError, match="users must hold integers or strings"):
+        model.recommend(1000.5)
     with pytest.raises(UnknownIdError, match="deny"):
         model.recommend([1000], deny=[999])
     with pytest.raises(UnknownIdError, match="history"):
@@ -128,7 +132,11 @@ def test_similar_items_share_the_group_and_leave_the_item_out(model: Recommender
     assert table["item"].tolist() == [1] * 4 + [2] * 4
     assert all((similar - item) % 4 == 0 for item, similar in zip(table["item"], table["similar"], strict=True))
     assert 1 not in table["similar"][:4].tolist()
-    assert (np.abs(table["score"]) <= 1.001).all()
+    served = model.model
+    vectors = served.items.decode().astype(np.float64)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    codes, others = (served.item_ids.encode(table[name]) for name in ("item", "similar"))
+    np.testing.assert_allclose(table["score"], (unit[codes] * unit[others]).sum(axis=1), rtol=1e-4, atol=1e-5)
     assert len(model.similar_items(1, k=1000)) == 39
     with pytest.raises(UnknownIdError):
         model.similar_items(999)
@@ -178,6 +186,12 @@ def test_training_starts_from_a_saved_float_model(train, tmp_path: Path) -> None
         hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(clusters(n_users=30))
     with pytest.raises(ArgumentError, match="start must hold"):
         hashlgn.HashLGN(bits=32, config=CONFIG | start | {"model.dim": 8}).fit(train)
+    # Another seed or other data would put what the start was trained on into the validation slice.
+    with pytest.raises(ArgumentError, match="differs in seed"):
+        hashlgn.HashLGN(bits=32, seed=1, config=CONFIG | start).fit(train)
+    part = train.select(np.arange(len(train)) > 0)
+    with pytest.raises(ArgumentError, match="differs in data"):
+        hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(part)
     model.save(tmp_path / "coded")
     with pytest.raises(ArgumentError, match="float model"):
         hashlgn.HashLGN(config=CONFIG | {"train.init": str(tmp_path / "coded")}).fit(train)

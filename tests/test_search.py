@@ -356,3 +356,29 @@ def test_engines_say_what_they_take() -> None:
     assert isinstance(build_searcher(floats), Flat) and isinstance(build_searcher(codes), FastScan)
     with pytest.raises(ArgumentError, match="threads must be a positive integer"):
         build_searcher(codes, threads=0)
+
+
+@pytest.mark.parametrize("scales", ["equal", "a few tiny", "a few zero-like", "wide"])
+def test_whatever_the_scales_the_scan_certifies_most_answers(scales: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    items, width = catalogue("codebook", 3000, 64, rng, whole=False)
+    scale = {"equal": np.full(3000, 0.7), "wide": np.exp(rng.uniform(-1.5, 1.5, 3000))}.get(
+        scales, rng.uniform(0.8, 1.2, 3000)
+    )
+    if scales.startswith("a few"):
+        scale[:5] = 1e-3 if scales == "a few tiny" else 1e-7
+    items = CodedItems(items.packed, items.decoder, scale.astype(np.float16))
+    queries = rng.standard_normal((60, width)).astype(np.float32)
+    searcher, oracle, whole = FastScan(items, 1), build_searcher(items, "exact"), []
+    real = searcher._everything
+    monkeypatch.setattr(
+        searcher, "_everything", lambda q, rows, *rest: (whole.append(len(rows)), real(q, rows, *rest))[1]
+    )
+    threshold = float(np.quantile(scores_of(items, queries), 0.99))
+    for got, want in (
+        (searcher.search(queries, 20), oracle.search(queries, 20)),
+        (searcher.search_above(queries, threshold), oracle.search_above(queries, threshold)),
+    ):
+        np.testing.assert_array_equal(got.items, want.items)
+        np.testing.assert_array_equal(got.scores, want.scores)
+    assert sum(whole) <= 12  # of 120

@@ -22,9 +22,9 @@ class Checkpoint:
         identity: what makes a training this one (configuration, data); a state with another identity is refused.
     """
 
-    def __init__(self, path: str | Path | None, identity: dict[str, str]) -> None:
+    def __init__(self, path: str | Path | None, identity: dict[str, str] | None = None) -> None:
         self.path = None if path is None else Path(path)
-        self.identity = identity
+        self.identity = identity or {}
 
     def load(self) -> dict[str, Any] | None:
         """The state last saved, or None where there is none.
@@ -62,9 +62,11 @@ class Checkpoint:
             raise ArgumentError(f"checkpoint must be writable (got {str(self.path)!r}: {reason(error)})") from error
 
     def remove(self) -> None:
-        """Delete the file: the training is complete."""
+        """Delete the file, and what a killed training left beside it."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+            for leftover in self.path.parent.glob(f".{self.path.name}.writing-*"):
+                leftover.unlink(missing_ok=True)
 
 
 class Best:

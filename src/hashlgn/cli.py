@@ -67,18 +67,24 @@ def train(
     """
     from hashlgn.artifact import check_target
     from hashlgn.config import load_config
+    from hashlgn.errors import need
     from hashlgn.estimators import HashLGN, LightGCN
+
+    need("torch", "train", "training")
+    from hashlgn.checkpoint import Checkpoint
 
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.loss": loss}
     flags |= {"train.epochs": epochs, "train.seed": seed}
     settings = load_config(config, flags, set_)
+    out = out.resolve()
     check_target(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     interactions = _read(data, format=format, min_rating=min_rating, k_core=k_core)
     _say(quiet, f"read {data}: {_counts(interactions)} in {time.perf_counter() - began:.1f} s")
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     if not resume:
-        checkpoint.unlink(missing_ok=True)
+        Checkpoint(checkpoint).remove()
     elif not checkpoint.exists():
         _say(quiet, f"nothing to resume at {checkpoint}: starting anew")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
@@ -93,7 +99,7 @@ def train(
 
         estimator.fit(interactions, checkpoint=checkpoint, report=report)
     estimator.save(out)
-    checkpoint.unlink(missing_ok=True)
+    Checkpoint(checkpoint).remove()
     info = estimator.info()
     best = info["metrics"]["validation"]
     _say(

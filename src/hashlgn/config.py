@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -182,7 +181,7 @@ def _sections(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _converted(name: str, value: Any, hint: Any) -> Any:
-    wanted = hint.__args__[0] if isinstance(hint, types.UnionType) else hint
+    wanted = hint
     if isinstance(value, str) and wanted is not str:
         try:
             value = {"true": True, "false": False}[value.lower()] if wanted is bool else wanted(value)

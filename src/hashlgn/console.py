@@ -91,11 +91,13 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ArgumentError: it cannot be written.
     """
+    from hashlgn.served import json_text
     from hashlgn.storage import reason, replaced_file
 
+    content = json_text("results", value, indent=2)
     try:
         with replaced_file(path) as temporary:
-            temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+            temporary.write_bytes(content + b"\n")
     except OSError as error:
         raise ArgumentError(f"json must be a writable file (got {str(path)!r}: {reason(error)})") from error
 

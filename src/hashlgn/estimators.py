@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere e
 
 __all__ = ["HashLGN", "LightGCN"]
 
+_SLICE = ("seed", "validation_users", "validation_share")  # what fixes the validation slice of given data
+
 
 class _Trainable(Recommender):
     """What ``HashLGN`` and ``LightGCN`` share: a configuration, and ``fit``."""
@@ -169,5 +171,15 @@ def _start(config: Config, data: Interactions) -> dict[str, npt.NDArray[np.float
     if model.user_ids != data.user_ids or model.item_ids != data.item_ids:
         raise ArgumentError(
             f"train.init must be a model of the same users and items (got {config.train.init!r}, of others)"
+        )
+    # Another validation slice would hold interactions that the start was trained on.
+    mine = {"data": data.fingerprint()} | {key: getattr(config.train, key) for key in _SLICE}
+    trained = {"data": model.provenance.get("data", {}).get("fingerprint")}
+    trained |= {key: model.config.get("train", {}).get(key) for key in _SLICE}
+    if mine != trained:
+        differ = ", ".join(key for key in mine if mine[key] != trained[key])
+        raise ArgumentError(
+            f"train.init must be a model of the same training and validation data (got {config.train.init!r}, which "
+            f"differs in {differ})"
         )
     return model.encoder_state

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from hashlgn.data import Dropped, Interactions, read_interactions
 from hashlgn.errors import ArgumentError, DataError, positive_int, threshold_value
-from hashlgn.filters import Exclusion
+from hashlgn.filters import Exclusion, rows_of
 from hashlgn.metrics import METRICS, Judged, bootstrap_interval, coverage, f1_of_means
-from hashlgn.recommender import BATCH, Recommender, rows_of
+from hashlgn.recommender import BATCH, Recommender
 
 __all__ = ["Cut", "Evaluation", "evaluate", "read_test"]
 
@@ -32,7 +32,8 @@ class Cut:
         threshold: score to exceed, or None.
         per_user: one value a user by metric, ``(users,)`` float64 each.
         coverage: share of the catalogue that appears in any answer.
-        seconds: wall time of the search for all users: scoring, exclusion and ordering.
+        seconds: wall time of the search for all users: scoring, exclusion and ordering. One search, at the largest k,
+            serves all of them.
     """
 
     k: int | None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
 
-__all__ = ["Exclusion"]
+__all__ = ["Exclusion", "rows_of"]
 
 Ids = npt.NDArray[np.integer]
 
@@ -77,10 +77,8 @@ class Exclusion:
         """The exclusion for some rows of the batch, in the order given."""
         if self.indptr is None or self.indices is None:
             return self
-        counts = np.diff(self.indptr)[rows]
-        indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-        places = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - self.indptr[rows], counts)
-        return Exclusion(self.n_items, indptr, self.indices[places], self.banned)
+        indptr, indices = rows_of((self.indptr, self.indices), rows)
+        return Exclusion(self.n_items, indptr, indices, self.banned)
 
     def within(self, kept: Ids) -> Exclusion:
         """The rows' own lists, for a catalogue of the items ``kept`` alone (ascending), in its numbers."""
@@ -114,6 +112,17 @@ class Exclusion:
             place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
             out |= keys[place] == wanted
         return out
+
+
+def rows_of(
+    ragged: tuple[npt.NDArray[np.int64], Ids], rows: Ids
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Some rows of a ragged array, in the order asked."""
+    indptr, indices = ragged
+    counts = np.diff(indptr)[rows]
+    bounds = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    places = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - indptr[rows], counts)
+    return bounds, indices[places].astype(np.int64)
 
 
 def _item_numbers(name: str, values: Iterable[int] | Ids, n_items: int) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from hashlgn.data import Interactions
@@ -37,13 +37,14 @@ class Graph:
     Attributes:
         n_users: number of users.
         n_items: number of items.
+        device: where the products run.
         user_degree: interactions of each user, ``(n_users,)``.
         item_degree: interactions of each item, ``(n_items,)``.
         normalised: ``S`` as SciPy CSR, ``(n_users, n_items)`` float32.
     """
 
     def __init__(self, data: Interactions, device: torch.device | str = "cpu") -> None:
-        self.n_users, self.n_items = data.n_users, data.n_items
+        self.n_users, self.n_items, self.device = data.n_users, data.n_items, torch.device(device)
         self.user_degree = np.diff(data.indptr)
         self.item_degree = np.bincount(data.indices, minlength=data.n_items)
         user_weight = 1 / np.sqrt(np.maximum(self.user_degree, 1))
@@ -79,7 +80,12 @@ class Graph:
         # The Gram matrix of the smaller side halves the length of the Lanczos vectors. Where fewer than dim values
         # are above 0, Lanczos starts anew from random vectors: SciPy's svds would draw those differently every time.
         gram = LinearOperator((limit, limit), matvec=lambda x: flat @ (tall @ x), dtype=np.float32)
-        _, basis = eigsh(gram, k=dim, v0=start, rng=rng)
+        try:
+            _, basis = eigsh(gram, k=dim, v0=start, rng=rng)
+        except ArpackNoConvergence as error:
+            raise ArgumentError(
+                f"dim must be smaller for the SVD to converge (got {dim}; or train.init=random)"
+            ) from error
         basis, _ = np.linalg.qr(basis)
         left, values, turn = np.linalg.svd(tall @ basis, full_matrices=False)
         vectors = np.ascontiguousarray(basis @ turn.T if tall is self.normalised else left, np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.artifact import load_artifact, save_artifact
+from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, NotFittedError, choose, positive_int, threshold_value
-from hashlgn.filters import Exclusion
+from hashlgn.filters import Exclusion, rows_of
 from hashlgn.frames import Table
 from hashlgn.scoring import CodedItems, FloatItems, Floats
 from hashlgn.search import Hits, Searcher, build_searcher
 from hashlgn.served import ServedModel
 
-__all__ = ["BATCH", "Recommender", "load", "rows_of"]
+__all__ = ["BATCH", "Recommender", "load"]
 
 BATCH = 2048  # users answered at a time
 Ints = npt.NDArray[np.int64]
@@ -213,8 +214,9 @@ class Recommender:
         if isinstance(items, FloatItems):
             unit = _unit(items.vectors)
             return lambda codes: unit[codes], build_searcher(FloatItems(unit), self.engine, self.threads)
-        lengths = np.linalg.norm(items.decoder.decode(items.packed), axis=1)
-        scale = (1 / np.maximum(lengths, 1e-4)).astype(np.float16)
+        blocks = (items.packed[start : start + 65_536] for start in range(0, len(items), 65_536))
+        lengths = [np.linalg.norm(items.decoder.decode(block), axis=1) for block in blocks]
+        scale = 1 / np.maximum(np.concatenate([np.empty(0, np.float32), *lengths]), 1e-12)
         coded = CodedItems(items.packed, items.decoder, scale)
         return (
             lambda codes: _unit(coded.decoder.decode(coded.packed[codes])),
@@ -254,8 +256,8 @@ class Recommender:
                 raise ArgumentError(f"history must hold at least one known item for every user (got none for {name!r})")
             rows.append(np.unique(codes))
         indptr = np.cumsum([0, *map(len, rows)])
-        names = np.array(list(lists), np.int64 if all(isinstance(name, int) for name in lists) else np.object_)
-        return names, (indptr, np.concatenate(rows) if rows else np.empty(0, np.int64))
+        ids, codes = Ids.from_values(list(lists), name="names in history")
+        return ids.decode(codes), (indptr, np.concatenate(rows) if rows else np.empty(0, np.int64))
 
 
 def load(folder: str | Path, *, engine: str = "auto", threads: int | None = None) -> Recommender:
@@ -269,16 +271,7 @@ def load(folder: str | Path, *, engine: str = "auto", threads: int | None = None
 
 def _listed(values: Any) -> Any:
     """One id as a list of one."""
-    return [values] if isinstance(values, int | str | np.integer) else values
-
-
-def rows_of(ragged: tuple[Ints, npt.NDArray[Any]], rows: Ints) -> tuple[Ints, Ints]:
-    """Some rows of a ragged array, in the order asked."""
-    indptr, indices = ragged
-    counts = np.diff(indptr)[rows]
-    bounds = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    places = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - indptr[rows], counts)
-    return bounds, indices[places].astype(np.int64)
+    return [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
 
 
 def _unit(vectors: Floats) -> Floats:

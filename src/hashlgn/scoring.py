@@ -161,12 +161,12 @@ class FloatItems:
 class CodedItems:
     """Items as packed codes ``(n, bits / 8)``, the decoder that reads them, and where there is one a scale ``(n,)``.
 
-    The scale is positive and stored as float16; it is part of the item's bytes.
+    The scale is positive and, in a saved model, float16; it is part of the item's bytes.
     """
 
     packed: Bytes
     decoder: Decoder
-    scale: npt.NDArray[np.float16] | None = None
+    scale: npt.NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         if self.packed.ndim != 2 or self.packed.shape[1] * 8 != self.decoder.bits:

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import nn
 from hashlgn.checkpoint import Best, Checkpoint
 from hashlgn.config import Config, TrainConfig
 from hashlgn.data import Interactions, validation_slice
-from hashlgn.encoders import ENCODERS, LightGCN, Spectral
+from hashlgn.encoders import ENCODERS, Spectral
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 from hashlgn.graph import Graph
 from hashlgn.losses import LOSSES
@@ -109,9 +110,9 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all of PyTorch's default where None.
         checkpoint: file to write after every epoch, and to go on from where it exists. It is bound to data,
-            configuration and ``start``.
-        start: the encoder's parameters from a float model of the same users and items; its training alone is then
-            skipped.
+            configuration, ``start`` and versions, and stays: whoever has saved the model deletes it.
+        start: the encoder's parameters from a float model of the same users and items, in place of ``train.init``; the
+            encoder's training alone, which comes first where there are codes, is then skipped.
         report: called after every step.
 
     Raises:
@@ -127,7 +128,7 @@ def train(
             f"{len(data)} interactions)"
         )
     began = time.perf_counter()
-    with _seeded(settings.seed), _threads(threads):
+    with _seeded(settings.seed, where), _threads(threads):
         fit, held_out = _slice(data, settings)
         graph = Graph(fit, where)
         config, encoder = _encoder(graph, config, held_out, fit, start)
@@ -209,7 +210,6 @@ def train(
         model.eval()
         if model.coding:
             model.hash.progress = 1.0
-        saved.remove()
         # The held-out interactions come back for serving: propagation over them needs no training.
         full_graph = graph if held_out is None else Graph(data, where)
         seconds = before + time.perf_counter() - began
@@ -301,21 +301,19 @@ def _encoder(
     start: dict[str, np.ndarray[Any, Any]] | None,
 ) -> tuple[Config, nn.Module]:
     model, settings = config.model, config.train
-    if model.encoder == "spectral":
+    encoder = ENCODERS[model.encoder].create(graph, model, settings.seed).to(graph.device)
+    if isinstance(encoder, Spectral):
         if start is not None:
             raise ArgumentError("start needs model.encoder 'lightgcn' (got 'spectral', which has no parameters)")
-        encoder = Spectral.create(graph, model.dim, max(model.power, 0.0), settings.seed)
-        if model.power < 0:
-            if held_out is not None:
-                values = []
-                for power in _POWERS:
-                    encoder.power = power
-                    queries, items = encoder(graph)
-                    values.append(ranking_metric(queries, items, fit, held_out, config))
-                encoder.power = _POWERS[int(np.argmax(values))]
-            config = dataclasses.replace(config, model=dataclasses.replace(model, power=encoder.power))
-        return config, encoder
-    lightgcn = LightGCN.create(graph, model.dim, model.layers)
+        if model.power < 0 and held_out is not None:
+            values = []
+            for power in _POWERS:
+                encoder.power = power
+                queries, items = encoder(graph)
+                values.append(ranking_metric(queries, items, fit, held_out, config))
+            encoder.power = _POWERS[int(np.argmax(values))]
+        return dataclasses.replace(config, model=dataclasses.replace(model, power=encoder.power)), encoder
+    lightgcn = encoder
     if start is not None:
         shapes = {name: tuple(value.shape) for name, value in start.items()}
         wanted = {name: tuple(value.shape) for name, value in lightgcn.state_dict().items()}
@@ -331,7 +329,8 @@ def _encoder(
             lightgcn.start_from_svd(graph, settings.seed)
     elif settings.init != "random":
         raise ArgumentError(
-            f"train.init must be 'svd', 'random' or the folder of a float model (got {settings.init!r})"
+            "train.init must be 'svd', 'random' or the folder of a float model, whose parameters train() takes as "
+            f"start (got {settings.init!r})"
         )
     return config, lightgcn
 
@@ -341,7 +340,9 @@ def _identity(data: Interactions, config: Config, start: dict[str, np.ndarray[An
     digest = hashlib.sha256()
     for name, value in sorted((start or {}).items()):
         digest.update(name.encode() + np.ascontiguousarray(value, np.float32).tobytes())
-    return {"config": repr(config), "data": data.fingerprint(), "start": digest.hexdigest() if start else ""}
+    versions = f"hashlgn {version('hashlgn')}, torch {torch.__version__}"
+    start_digest = digest.hexdigest() if start else ""
+    return {"config": repr(config), "data": data.fingerprint(), "start": start_digest, "versions": versions}
 
 
 def _rates(stage: str) -> str:
@@ -373,9 +374,9 @@ def _optimizer(model: Model, config: Config, stage: str) -> tuple[torch.optim.Op
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch's generator for this block alone."""
-    with torch.random.fork_rng(devices=[]):
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch's generators for this block alone."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 

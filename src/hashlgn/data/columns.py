@@ -133,6 +133,7 @@ class Gather:
     kept: int = 0
     chunks: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {role: [] for role in ROLES})
     strings: dict[str, Strings] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def add(self, batch: Mapping[str, pa.Array]) -> None:
         """Take one chunk: arrays of one length by role.
@@ -141,6 +142,13 @@ class Gather:
             DataError: a value is missing, no id, no finite number.
         """
         columns = {role: self._column(role, array) for role, array in batch.items()}
+        kinds = {role: "strings" if isinstance(c, pa.Array) else "numbers" for role, c in columns.items()}
+        if self.rows and kinds != self.kinds:
+            raise DataError(
+                f"{self.where}: all parts must have the same columns (got {kinds} after {self.kinds}, "
+                f"{self.place(self.rows)})"
+            )
+        self.kinds = kinds
         self.rows += len(batch["user"])
         low = self.request.min_rating
         if low is not None:

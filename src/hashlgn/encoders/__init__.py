@@ -1,6 +1,6 @@
 """Encoders: a graph in, user and item embeddings out. One file each; ``ENCODERS`` is the table of choices.
 
-Every encoder is built by ``create(graph, dim, layers, rng)`` or by its class's own arguments, holds only parameters and
+Every encoder is built by ``create(graph, config, seed)`` or by its class's own arguments, holds only parameters and
 buffers, and maps a graph to ``(users, items)``. It also says what an item sends to a user without an embedding of
 their own (``fold_in``), so that a history alone is enough to serve someone new.
 """

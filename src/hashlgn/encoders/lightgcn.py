@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hashlgn.config import ModelConfig
 from hashlgn.errors import ArgumentError, positive_int
 from hashlgn.graph import Graph
 
@@ -39,9 +40,9 @@ class LightGCN(nn.Module):
         nn.init.normal_(self.items, std=0.1)
 
     @classmethod
-    def create(cls, graph: Graph, dim: int, layers: int) -> LightGCN:
-        """An encoder for this graph, ``E^(0)`` drawn from N(0, 0.1²)."""
-        return cls(graph.n_users, graph.n_items, dim, layers)
+    def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> LightGCN:
+        """An encoder for this graph, ``E^(0)`` drawn from N(0, 0.1²) by PyTorch's generator."""
+        return cls(graph.n_users, graph.n_items, config.dim, config.layers)
 
     def start_from_svd(self, graph: Graph, seed: int = 0) -> None:
         """Set ``E^(0)`` to the rows of ``R D^-1/2 V`` and ``D^1/2 V``, normalised, V the top right singular vectors

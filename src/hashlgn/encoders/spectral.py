@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hashlgn.config import ModelConfig
 from hashlgn.errors import ArgumentError
 from hashlgn.graph import Graph
 
@@ -36,10 +37,10 @@ class Spectral(nn.Module):
         self.register_buffer("values", values)
 
     @classmethod
-    def create(cls, graph: Graph, dim: int, power: float = 0.0, seed: int = 0) -> Spectral:
-        """The encoder of this graph; V by the implicitly restarted Lanczos method."""
-        values, vectors = graph.singular_vectors(dim, seed)
-        return cls(torch.from_numpy(vectors), torch.from_numpy(values / values[0]), power)
+    def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> Spectral:
+        """The encoder of this graph; V by the implicitly restarted Lanczos method; a power below 0 counts as 0."""
+        values, vectors = graph.singular_vectors(config.dim, seed)
+        return cls(torch.from_numpy(vectors), torch.from_numpy(values / values[0]), max(config.power, 0.0))
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""

@@ -20,9 +20,9 @@ from hashlgn.errors import DownloadError, need
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.evaluation import Evaluation, evaluate
 from hashlgn.experiments import table
-from hashlgn.filters import Exclusion
+from hashlgn.filters import Exclusion, rows_of
 from hashlgn.provenance import provenance
-from hashlgn.recommender import Recommender, rows_of
+from hashlgn.recommender import Recommender
 from hashlgn.scoring import CodedItems
 
 __all__ = ["Contender", "demo", "find_data"]

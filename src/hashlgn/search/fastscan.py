@@ -14,6 +14,7 @@ from hashlgn.search.overfetch import TINY, Ints, Levels, OverFetch
 
 __all__ = ["MOST_BITS", "FastScan"]
 
+_SPREAD = 64  # scales so many times smaller than the median are tiny
 MOST_BITS = 1016  # Faiss adds up to 255 a word in 16 bits without a check; two more words hold scales
 
 
@@ -26,7 +27,8 @@ class FastScan(OverFetch):
 
     Scales are no sum over words. But ``scale_i Σ_i ≥ τ`` is ``Σ_i − τ r_i ≥ 0`` with ``r_i = 1 / scale_i``, and that
     is: two more words hold ``r_i`` in 256 steps, and their table entries are ``−τ`` times the steps' values. τ is the
-    threshold, or the k-th score of a first scan.
+    threshold, or the k-th score of a first scan. Items whose scales are tiny beside the others would use up the steps;
+    they share the last one, and a bound of their own: no sum is greater than that of the largest entries.
     """
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
@@ -41,10 +43,12 @@ class FastScan(OverFetch):
         packed = items.packed
         if items.scale is not None and len(items):
             scale = items.scale.astype(np.float64)
-            self._lowest, self._highest = float(scale.min()), float(scale.max())
+            tiny = scale < np.median(scale) / _SPREAD
+            self._tiny = float(scale[tiny].max(initial=0))
+            self._lowest, self._highest = float(scale[~tiny].min()), float(scale.max())
             first = 1 / self._highest
-            self._step = (1 / self._lowest - first) / 255 or 1.0
-            steps = np.rint((1 / scale - first) / self._step).astype(np.uint8)
+            self._step = (1 / self._lowest - first) / 255
+            steps = np.rint((1 / np.maximum(scale, self._lowest) - first) / (self._step or 1)).astype(np.uint8)
             packed = np.hstack((packed, steps[:, None]))  # low half first, as all words
             values = np.arange(16) * self._step
             self._inverse = np.stack((first + values, 16 * values))  # (2, 16): r = low word + high word
@@ -88,7 +92,9 @@ class FastScan(OverFetch):
             return np.asarray(sums + TINY)
         known = _known(level)
         scaled = np.where(sums > 0, sums * self._highest, sums * self._lowest)
-        return np.asarray(scaled + known + np.abs(known) * self._highest * self._step * 0.501 + TINY)
+        regular = scaled + known + np.abs(known) * self._highest * self._step * 0.501
+        largest = prepared.max(axis=2).sum(axis=1, dtype=np.float64) + slack
+        return np.asarray(np.maximum(regular, self._tiny * np.maximum(largest, 0)) + TINY)
 
     def _extended(self, tables: Floats, level: Levels) -> Floats:
         if not self.levelled:
