@@ -333,7 +333,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Run the command line of this process."""
-    # Threads that wait for one another sleep instead of spinning: beside other work on the machine that halves the time.
+    # Threads that wait for one another sleep instead of spinning: beside other work that halves the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(exit_code(app, sys.argv[1:]))
 

@@ -223,7 +223,7 @@ class Residual(nn.Module):
         """Learn codewords and words."""
         quantizer = self._quantizer()
         vectors = np.ascontiguousarray(items.detach().cpu().numpy(), np.float32)
-        # Codewords learned greedily, words found by a wide beam: less error than a beam in both, in a tenth of the time.
+        # Codewords learned greedily, words found by a wide beam: less error than a beam in both, in less time.
         quantizer.max_beam_size = 1
         quantizer.train(_enough(vectors))
         quantizer.max_beam_size = self.beam
