@@ -93,6 +93,15 @@ def test_similar_and_info(model: Path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["kind"] == "hashlgn"
 
 
+def test_columns_may_have_any_name(tmp_path: Path, capsys) -> None:
+    (tmp_path / "odd.csv").write_text("who,what,stars\n1,2,5\n1,3,1\n2,2,4\n")
+    assert (
+        run("data", "stats", tmp_path / "odd.csv", "--columns", "user=who,item=what,rating=stars", "--min-rating", 4)
+        == 0
+    )
+    assert "2" in capsys.readouterr().out
+
+
 def test_stats_and_synth(tmp_path: Path, capsys) -> None:
     out = tmp_path / "made"
     assert run("data", "synth", "--users", 50, "--items", 30, "--interactions", 400, "--out", out) == 0
@@ -134,6 +143,9 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
     assert run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST) == 130
     assert (tmp_path / "part.checkpoint").exists() and not (tmp_path / "part").exists()
     monkeypatch.setattr(hashlgn.train, "validation_metric", real)
+    assert (
+        run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST) == 2
+    )  # nothing is lost by a forgotten word
     assert run("train", data, "--out", tmp_path / "part", "--bits", 32, "--resume", *FAST) == 0
     for name in ("items.safetensors", "users.safetensors"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -148,6 +160,16 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         (["train", "{data}", "--out", "{tmp}/m", "--bits", "12"], 2, "bits must be a positive multiple of 8"),
         (["train", "{data}", "--out", "{tmp}/m", "--set", "train.rate=1"], 2, "configuration key must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--set", "train.lr=fast"], 2, "train.lr must be a number"),
+        (["train", "{data}", "--out", "{tmp}/m", "--model", "LightGCN"], 2, "model.kind must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--set", "model.sign=foo"], 2, "model.sign must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--set", "model.power=nan"], 2, "model.power must be a number"),
+        (["train", "{data}", "--out", "{tmp}/m", "--columns", "who=1"], 2, "columns must be user="),
+        (
+            ["data", "synth", "--users=3", "--items=3", "--interactions=4", "--out={tmp}/s", "--seed=-1"],
+            2,
+            "seed must be",
+        ),
+        (["data", "stats", "{tmp}/cr.csv"], 1, "cr.csv"),
         (["train", "{data}", "--out", "{tmp}/m", "--loss", "hinge"], 2, "loss must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--device", "tpu"], 2, "device must be"),
         (["train", "{data}", "--out", "{data}"], 2, "folder must be empty or hold an artifact"),
@@ -170,6 +192,7 @@ def test_bad_usage_is_one_line_with_its_exit_code(
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text("user,item\n")
     (tmp_path / "users.txt").write_text("1001\n77\n")
+    (tmp_path / "cr.csv").write_bytes(b"user,item\r1,2\r2,3\r")
     places = {"data": data, "model": model, "tmp": tmp_path}
     assert run(*(argument.format(**places) for argument in arguments)) == code
     error = capsys.readouterr().err.strip().splitlines()

@@ -107,6 +107,8 @@ def test_unknown_ids_are_refused_or_skipped(model: Recommender) -> None:
     with pytest.raises(UnknownIdError, match="history"):
         model.recommend(history=[1, 999])
     assert len(model.recommend(history=[1, 999], k=2, on_unknown="skip")) == 2
+    part = model.recommend(history={"a": [999], "b": [1]}, k=2, on_unknown="skip")
+    assert part["user"].tolist() == ["b", "b"]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +202,9 @@ def test_training_starts_from_a_saved_float_model(train, tmp_path: Path) -> None
 def test_what_is_given_goes_before_the_configuration() -> None:
     model = hashlgn.HashLGN(bits=64, seed=3, config={"model.bits": 32, "train.seed": 1, "train.lr": 0.01})
     assert (model.config.model.bits, model.config.train.seed, model.config.train.lr) == (64, 3, 0.01)
+    with pytest.raises(ArgumentError, match=r"model\.kind must be 'hashlgn' here"):
+        hashlgn.HashLGN(config={"model.kind": "lightgcn"})
+    assert hashlgn.HashLGN(bits=np.int64(64)).config.model.bits == 64
     with pytest.raises(ArgumentError, match="configuration key"):
         hashlgn.HashLGN(config={"train.rate": 1})
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.console import exit_code, json_lines, output, training_bar, write_json
-from hashlgn.errors import ArgumentError
+from hashlgn.console import exit_code, json_lines, named, output, training_bar, write_json
+from hashlgn.errors import ArgumentError, choose, need
 
 app = typer.Typer(
     name="hashlgn",
@@ -33,6 +33,7 @@ Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder of a trained model.", exists=True, file_okay=False)
 ]
 Format = Annotated[str | None, typer.Option(help="lightgcn, movielens, recbole, csv or parquet; found out by default.")]
+Columns = Annotated[str | None, typer.Option(help="Names or positions of columns, as user=who,item=what,rating=2.")]
 MinRating = Annotated[float | None, typer.Option(help="Leave out interactions rated lower.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
@@ -56,6 +57,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="TOML file with [model] and [train].")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="Any setting, as train.lr=0.01; may be repeated.")] = [],  # noqa: B006
     format: Format = None,
+    columns: Columns = None,
     min_rating: MinRating = None,
     k_core: Annotated[int | None, typer.Option(help="Keep users and items with this many interactions.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from where a stopped training was.")] = False,
@@ -68,30 +70,30 @@ def train(
     """
     from hashlgn.artifact import check_target
     from hashlgn.config import load_config
-    from hashlgn.errors import need
     from hashlgn.estimators import HashLGN, LightGCN
 
     need("torch", "train", "training")
     from hashlgn.checkpoint import Checkpoint
+    from hashlgn.model import checked
 
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.loss": loss}
     flags |= {"train.epochs": epochs, "train.seed": seed}
     settings = load_config(config, flags, set_)
     out = out.resolve()
     check_target(out)
+    checked(settings)
+    kinds = {"hashlgn": HashLGN, "lightgcn": LightGCN}
+    estimator = choose("model.kind", settings.model.kind, kinds)(config=settings, device=device, threads=threads)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    if checkpoint.exists() and not resume:
+        raise ArgumentError(f"resume must be given, or the unfinished training deleted (found {checkpoint})")
+    if resume and not checkpoint.exists():
+        _say(quiet, f"nothing to resume at {checkpoint}: starting anew")
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    interactions = _read(data, format=format, min_rating=min_rating, k_core=k_core)
+    interactions = _read(data, columns, format=format, min_rating=min_rating, k_core=k_core)
     _say(quiet, f"read {data}: {_counts(interactions)} in {time.perf_counter() - began:.1f} s")
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    if not resume:
-        Checkpoint(checkpoint).remove()
-    elif not checkpoint.exists():
-        _say(quiet, f"nothing to resume at {checkpoint}: starting anew")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
-    estimator = (LightGCN if settings.model.kind == "lightgcn" else HashLGN)(
-        config=settings, device=device, threads=threads
-    )
     with training_bar(monitor, quiet=quiet) as bar, json_lines(log, monitor) as line:
 
         def report(step: Any) -> None:
@@ -119,6 +121,7 @@ def evaluate(
     threshold: Annotated[str, typer.Option(help="Thresholds for threshold search, separated by commas.")] = "",
     json_: Json = None,
     format: Format = None,
+    columns: Columns = None,
     min_rating: MinRating = None,
     engine: Annotated[str, typer.Option(help="Searcher: auto, exact, flat, decoded or fastscan.")] = "auto",
     threads: Threads = None,
@@ -130,7 +133,7 @@ def evaluate(
 
     cuts, thresholds = _numbers("k", k, int), _numbers("threshold", threshold, float)
     recommender = load(model, engine=engine, threads=threads)
-    held_out = read_test(test, format=format, min_rating=min_rating)
+    held_out = read_test(test, **_columns(columns), format=format, min_rating=min_rating)
     result = evaluate(recommender, held_out, cuts, threshold=thresholds)
     typer.echo(str(result))
     for count, what in (
@@ -188,12 +191,12 @@ def similar(
     recommender = load(model)
     ids = recommender.model.item_ids
     key = _typed([item], ids)
-    typer.echo(f"similar to {_named(recommender, int(ids.encode(key, name='item')[0]))}")
+    typer.echo(f"similar to {named(recommender, int(ids.encode(key, name='item')[0]))}")
     found = recommender.similar_items(key, k)
     for rank, score, code in zip(
         found["rank"].tolist(), found["score"].tolist(), ids.encode(found["similar"]).tolist(), strict=True
     ):
-        typer.echo(f"{rank:4d}  {score:7.4f}  {_named(recommender, code)}")
+        typer.echo(f"{rank:4d}  {score:7.4f}  {named(recommender, code)}")
 
 
 @app.command()
@@ -249,9 +252,11 @@ def data_get(
 
 
 @data_app.command("stats")
-def data_stats(data: Data, format: Format = None, min_rating: MinRating = None, json_: Json = None) -> None:
+def data_stats(
+    data: Data, format: Format = None, columns: Columns = None, min_rating: MinRating = None, json_: Json = None
+) -> None:
     """Count users, items and interactions."""
-    interactions = _read(data, format=format, min_rating=min_rating)
+    interactions = _read(data, columns, format=format, min_rating=min_rating)
     stats = interactions.stats() | {"fingerprint": interactions.fingerprint()}
     for name, value in stats.items():
         if isinstance(value, dict):
@@ -343,10 +348,17 @@ def _say(quiet: bool, text: str) -> None:
         output.print(text, soft_wrap=True, markup=False)
 
 
-def _read(path: Path, **options: Any) -> Any:
+def _read(path: Path, columns: str | None, **options: Any) -> Any:
     from hashlgn.data import read_interactions
 
-    return read_interactions(path, **options)
+    return read_interactions(path, **_columns(columns), **options)
+
+
+def _columns(text: str | None) -> dict[str, Any]:
+    pairs = [part.partition("=")[::2] for part in text.split(",")] if text else []
+    if not all(role in ("user", "item", "rating", "time") and name for role, name in pairs):
+        raise ArgumentError(f"columns must be user=…,item=…,rating=…,time=… or some of these (got {text!r})")
+    return {role: int(name) if name.isdecimal() else name for role, name in pairs}
 
 
 def _counts(data: Any) -> str:
@@ -362,7 +374,7 @@ def _numbers(name: str, text: str, kind: type) -> list[Any]:
 
 def _ids(path: Path, catalogue: Any) -> list[int | str]:
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")  # read_text has made every line end one
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"users must be a readable text file (got {str(path)!r}: {error})") from error
     return _typed([line for line in lines if line.strip()], catalogue)
@@ -376,16 +388,6 @@ def _typed(words: list[str], catalogue: Any) -> list[int | str]:
         number = word.strip().removeprefix("-").isdecimal()
         typed.append(int(word) if word not in strings and len(catalogue.ints) and number else word)
     return typed
-
-
-def _named(recommender: Any, code: int) -> str:
-    model = recommender.model
-    text = str(model.item_ids.decode([code])[0])
-    if model.titles is not None and model.titles[code]:
-        text += f"  {model.titles[code]}"
-    if model.genres is not None and model.genres[code]:
-        text += f"  ({', '.join(model.genres[code])})"
-    return text
 
 
 def _bench(result: dict[str, Any], json_: Path | None) -> None:

@@ -182,6 +182,8 @@ def _sections(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _converted(name: str, value: Any, hint: Any) -> Any:
     wanted = hint
+    if wanted is int and hasattr(value, "__index__") and not isinstance(value, bool):
+        value = int(value)
     if isinstance(value, str) and wanted is not str:
         try:
             value = {"true": True, "false": False}[value.lower()] if wanted is bool else wanted(value)

@@ -19,7 +19,7 @@ from hashlgn.errors import ArgumentError, HashLGNError, UnknownIdError
 if TYPE_CHECKING:
     from hashlgn.train import Progress as Step
 
-__all__ = ["exit_code", "json_lines", "output", "training_bar", "write_json"]
+__all__ = ["exit_code", "json_lines", "named", "output", "training_bar", "write_json"]
 
 output = Console(stderr=True, highlight=False)  # standard output is for answers
 
@@ -102,11 +102,24 @@ def write_json(path: Path, value: Any) -> None:
         raise ArgumentError(f"json must be a writable file (got {str(path)!r}: {reason(error)})") from error
 
 
+def named(recommender: Any, code: int) -> str:
+    """An item as a person reads it: id, title and genres."""
+    model = recommender.model
+    text = str(model.item_ids.decode([code])[0])
+    if model.titles is not None and model.titles[code]:
+        text += f"  {model.titles[code]}"
+    if model.genres is not None and model.genres[code]:
+        text += f"  ({', '.join(model.genres[code])})"
+    return text
+
+
 def exit_code(app: typer.Typer, arguments: list[str]) -> int:
     """Run one command line: 0 for done, 1 for failed work, 2 for bad usage, 130 for interrupted."""
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # Typer has moved this class about, and not its child
     try:
         code = app(arguments, prog_name="hashlgn", standalone_mode=False)
+        if code == 130:  # Typer has turned the interruption into a code
+            return _fail(130, "interrupted; a training goes on with --resume")
         return code if isinstance(code, int) else 0
     except usage_error as error:
         message = str(getattr(error, "format_message", error.__str__)())
@@ -125,7 +138,7 @@ def exit_code(app: typer.Typer, arguments: list[str]) -> int:
     except OSError as error:
         return _fail(1, f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(130, "interrupted")
+        return _fail(130, "interrupted; a training goes on with --resume")
 
 
 def _fail(code: int, message: str) -> int:

@@ -116,7 +116,7 @@ def threshold_value(name: str, value: Any) -> float:
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if math.isnan(number) or isinstance(value, bool):
         raise ArgumentError(f"{name} must be a number, not NaN (got {value!r})")

@@ -121,9 +121,8 @@ class HashLGN(_Trainable):
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
-        changes = {"model.kind": "hashlgn", "model.bits": bits, "model.dim": dim}
-        changes |= {"train.loss": loss, "train.epochs": epochs, "train.seed": seed}
-        super().__init__(_config(config, changes), device, threads)
+        changes = {"model.bits": bits, "model.dim": dim, "train.loss": loss, "train.epochs": epochs, "train.seed": seed}
+        super().__init__(_config(config, "hashlgn", changes), device, threads)
 
 
 class LightGCN(_Trainable):
@@ -151,14 +150,17 @@ class LightGCN(_Trainable):
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
-        changes = {"model.kind": "lightgcn", "model.dim": dim}
-        changes |= {"train.loss": loss, "train.epochs": epochs, "train.seed": seed}
-        super().__init__(_config(config, changes), device, threads)
+        changes = {"model.dim": dim, "train.loss": loss, "train.epochs": epochs, "train.seed": seed}
+        super().__init__(_config(config, "lightgcn", changes), device, threads)
 
 
-def _config(config: Config | Mapping[str, Any] | None, changes: dict[str, Any]) -> Config:
-    whole = config if isinstance(config, Config) else Config().updated(dict(config or {}))
-    return whole.updated({name: value for name, value in changes.items() if value is not None})
+def _config(config: Config | Mapping[str, Any] | None, kind: str, changes: dict[str, Any]) -> Config:
+    if config is not None and not isinstance(config, Config | Mapping):
+        raise ArgumentError(f"config must be a Config or a mapping (got {type(config).__name__})")
+    if isinstance(config, Mapping) and config.get("model.kind", kind) != kind:
+        raise ArgumentError(f"model.kind must be {kind!r} here (got {config['model.kind']!r})")
+    whole = config if isinstance(config, Config) else Config().updated(config or {})
+    return whole.updated({"model.kind": kind} | {name: value for name, value in changes.items() if value is not None})
 
 
 def _start(config: Config, data: Interactions) -> dict[str, npt.NDArray[np.float32]] | None:

@@ -15,22 +15,31 @@ a scale, lengths are left to the decoder, and a penalty ``mean (‖g(c_i)‖ −
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hashlgn.codes import check_bits, pack_signs
-from hashlgn.config import ModelConfig
-from hashlgn.decoders import DECODERS, DecodingFunction, compression, compression_layers, start_compression
-from hashlgn.encoders import Encoder
-from hashlgn.errors import ArgumentError, choose
+from hashlgn.config import Config, ModelConfig
+from hashlgn.decoders import (
+    COMPRESSIONS,
+    DECODERS,
+    DecodingFunction,
+    compression,
+    compression_layers,
+    start_compression,
+)
+from hashlgn.encoders import ENCODERS, Encoder
+from hashlgn.errors import ArgumentError, choose, positive_int
 from hashlgn.graph import Graph
-from hashlgn.hashing import HASHES, HashFunction, Residual
+from hashlgn.hashing import HASHES, SIGNS, HashFunction, Residual
+from hashlgn.losses import LOSSES
 from hashlgn.scoring import CodedItems, FloatItems, FoldIn, Items
 
-__all__ = ["Model", "Vectors"]
+__all__ = ["Model", "Vectors", "checked"]
 
 _TINY = 1e-12
 
@@ -139,3 +148,45 @@ class Model(nn.Module):
         coded = CodedItems(pack_signs(codes.cpu().numpy()), self.decoder.export(), scale)
         fold_in = FoldIn(fold_in.item_vectors, compression_layers(self.compression), normalise=cosine)
         return queries.cpu(), coded, fold_in
+
+
+def checked(config: Config) -> Config:
+    """The same configuration with its automatic choices filled in.
+
+    Raises:
+        ArgumentError: a choice or a number breaks its rule.
+    """
+    model, settings = config.model, config.train
+    tables: dict[str, dict[str, Any]] = {
+        "kind": {"hashlgn": 0, "lightgcn": 0},
+        "encoder": ENCODERS,
+        "hash": HASHES,
+        "decoder": DECODERS,
+    }
+    tables |= {"sign": SIGNS, "compression": COMPRESSIONS, "similarity": {"auto": 0, "cosine": 0, "inner": 0}}
+    for name, choices in tables.items():
+        choose(f"model.{name}", getattr(model, name), choices)
+    check_bits(model.bits)
+    choose("train.loss", settings.loss, LOSSES)
+    if math.isnan(model.power):
+        raise ArgumentError(f"model.power must be a number (got {model.power})")
+    choose("train.monitor", settings.monitor, {"recall": 0, "ndcg": 0})
+    if not 0 <= settings.warmup <= 1:
+        raise ArgumentError(f"train.warmup must lie in 0 … 1 (got {settings.warmup})")
+    if not 0 <= settings.seed < 2**63:
+        raise ArgumentError(f"train.seed must lie in 0 … 2^63 − 1 (got {settings.seed})")
+    for name in ("epochs", "validation_users"):
+        if getattr(settings, name) < 0:
+            raise ArgumentError(f"train.{name} must be at least 0 (got {getattr(settings, name)})")
+    for name in ("patience", "validate_every", "monitor_k"):
+        positive_int(f"train.{name}", getattr(settings, name))
+    if not 0 < settings.validation_share < 1:
+        raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {settings.validation_share})")
+    for name in ("lr", "joint_lr", "code_lr", "l2"):
+        if not getattr(settings, name) >= 0 or math.isinf(getattr(settings, name)):
+            raise ArgumentError(f"train.{name} must be finite and at least 0 (got {getattr(settings, name)})")
+    dim = model.dim or (64 if model.kind == "lightgcn" else 128)
+    similarity = model.similarity
+    if similarity == "auto":
+        similarity = "inner" if model.encoder == "spectral" else "cosine"
+    return dataclasses.replace(config, model=dataclasses.replace(model, dim=dim, similarity=similarity))

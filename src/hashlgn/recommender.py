@@ -249,14 +249,17 @@ class Recommender:
         if self.model.fold_in is None:
             raise ArgumentError("history needs a model saved with its fold-in (this one has none)")
         lists = history if isinstance(history, Mapping) else {0: history}
-        rows = []
+        rows, names = [], []
         for name, items in lists.items():
             codes = self._items("history", items, skip)
+            if skip and codes is not None and not len(codes):
+                continue
             if codes is None or not len(codes):
                 raise ArgumentError(f"history must hold at least one known item for every user (got none for {name!r})")
+            names.append(name)
             rows.append(np.unique(codes))
         indptr = np.cumsum([0, *map(len, rows)])
-        ids, codes = Ids.from_values(list(lists), name="names in history")
+        ids, codes = Ids.from_values(names, name="names in history")
         return ids.decode(codes), (indptr, np.concatenate(rows) if rows else np.empty(0, np.int64))
 
 

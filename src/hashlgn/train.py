@@ -30,7 +30,7 @@ from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 from hashlgn.graph import Graph
 from hashlgn.losses import LOSSES
 from hashlgn.metrics import METRICS, Judged
-from hashlgn.model import Model
+from hashlgn.model import Model, checked
 
 __all__ = ["Progress", "Trained", "resolve_device", "train", "validation_metric"]
 
@@ -119,7 +119,7 @@ def train(
         ArgumentError: the configuration breaks a rule, or the checkpoint belongs to another training.
         DataError: there is nothing to learn from: fewer than two users or two items.
     """
-    config = _resolved(config or Config())
+    config = checked(config or Config())
     settings = config.train
     where = resolve_device(device)
     if data.n_users < 2 or data.n_items < 2 or not len(data):
@@ -254,33 +254,6 @@ def resolve_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise ArgumentError("device must be 'cpu' or 'auto' on a machine without CUDA (got 'cuda')")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _resolved(config: Config) -> Config:
-    """Fill in the automatic choices and check the rest."""
-    model, settings = config.model, config.train
-    choose("model.kind", model.kind, {"hashlgn": 0, "lightgcn": 0})
-    choose("model.encoder", model.encoder, ENCODERS)
-    choose("train.monitor", settings.monitor, {"recall": 0, "ndcg": 0})
-    if not 0 <= settings.warmup <= 1:
-        raise ArgumentError(f"train.warmup must lie in 0 … 1 (got {settings.warmup})")
-    if not 0 <= settings.seed < 2**63:
-        raise ArgumentError(f"train.seed must lie in 0 … 2^63 − 1 (got {settings.seed})")
-    for name in ("epochs", "validation_users"):
-        if getattr(settings, name) < 0:
-            raise ArgumentError(f"train.{name} must be at least 0 (got {getattr(settings, name)})")
-    for name in ("patience", "validate_every", "monitor_k"):
-        positive_int(f"train.{name}", getattr(settings, name))
-    if not 0 < settings.validation_share < 1:
-        raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {settings.validation_share})")
-    for name in ("lr", "joint_lr", "code_lr", "l2"):
-        if not getattr(settings, name) >= 0 or math.isinf(getattr(settings, name)):
-            raise ArgumentError(f"train.{name} must be finite and at least 0 (got {getattr(settings, name)})")
-    dim = model.dim or (64 if model.kind == "lightgcn" else 128)
-    similarity = model.similarity
-    if similarity == "auto":
-        similarity = "inner" if model.encoder == "spectral" else "cosine"
-    return dataclasses.replace(config, model=dataclasses.replace(model, dim=dim, similarity=similarity))
 
 
 def _slice(data: Interactions, settings: TrainConfig) -> tuple[Interactions, Interactions | None]:

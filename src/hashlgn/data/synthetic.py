@@ -58,6 +58,8 @@ def synthetic(
         ArgumentError: an argument breaks its rule.
     """
     n_users, n_items = positive_int("n_users", n_users), positive_int("n_items", n_items)
+    if seed < 0:
+        raise ArgumentError(f"seed must be at least 0 (got {seed})")
     interactions, clusters = positive_int("interactions", interactions), positive_int("clusters", clusters)
     if interactions > n_users * n_items:
         raise ArgumentError(

@@ -187,7 +187,12 @@ def _layout(path: Path, request: Request) -> _Layout:
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    return line.split("::") if delimiter == "::" else next(csv.reader([line], delimiter=delimiter))
+    if delimiter == "::":
+        return line.split("::")
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"lines must end with a line feed ({error})") from error
 
 
 def _line_of_row(path: Path, layout: _Layout, row: int) -> int:
