@@ -169,7 +169,7 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
             2,
             "seed must be",
         ),
-        (["data", "stats", "{tmp}/cr.csv"], 1, "cr.csv"),
+        (["data", "stats", "{tmp}/cr.csv"], 1, "line feed"),
         (["train", "{data}", "--out", "{tmp}/m", "--loss", "hinge"], 2, "loss must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--device", "tpu"], 2, "device must be"),
         (["train", "{data}", "--out", "{data}"], 2, "folder must be empty or hold an artifact"),
