@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 export PIP_EXTRA_INDEX_URL
+# Threads that wait sleep, so that other work on the machine costs little.
+export OMP_WAIT_POLICY ?= PASSIVE
 # The CPU build where the package index gives that one. Elsewhere, without a GPU: make PIP_EXTRA_INDEX_URL=\
 # https://download.pytorch.org/whl/cpu TORCH=torch==2.13.0+cpu demo. With an NVIDIA GPU: make TORCH='torch>=2.4,<3' demo
 TORCH ?= torch==2.13.0

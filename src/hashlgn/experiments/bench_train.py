@@ -31,7 +31,7 @@ _SIDES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def bench_train(data: Path | None = None, *, threads: int | None = None, epochs: int = 3) -> dict[str, Any]:
+def bench_train(data: Path | None = None, *, threads: int | None = None, epochs: int = 1) -> dict[str, Any]:
     """Time a few epochs of each model and loss, each in a process of its own, so that its peak memory is its own.
 
     Args:
