@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hashlgn.config import Config, load_config
+from hashlgn.config import PRESETS, Config, load_config
 from hashlgn.errors import ArgumentError
 
 
@@ -63,3 +63,21 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load_config(tmp_path / name)
     with pytest.raises(ArgumentError, match=r"section.key=value"):
         load_config(overrides=["train.lr"])
+
+
+def test_a_preset_changes_the_defaults_and_yields_to_everything_else(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[train]\nlr = 0.5\nbatch_size = 64\n")
+    config = load_config(tmp_path / "c.toml", {"model.bits": 128}, ["train.batch_size=32"], preset="paper")
+    assert (config.train.lr, config.train.batch_size, config.model.bits) == (0.5, 32, 128)
+    assert (config.train.loss, config.train.warmup, config.model.hash) == ("bpr", 0.0, "mlp3")
+    with pytest.raises(ArgumentError, match=r"preset must be one of 'paper' \(got 'papers'\)"):
+        load_config(preset="papers")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_keys_that_exist(name: str) -> None:
+    config = Config().updated(PRESETS[name])
+    nested = config.to_dict()
+    for key, value in PRESETS[name].items():
+        section, _, field = key.partition(".")
+        assert nested[section][field] == value

@@ -229,3 +229,19 @@ def test_a_user_who_has_seen_everything_gets_nothing() -> None:
     )
     assert len(model.recommend([0], k=5)) == 0
     assert model.recommend([0, 1], k=5)["user"].tolist() == [1] * 5
+
+
+def test_the_papers_recipe_by_name() -> None:
+    fast = {"train.epochs": 2, "train.validate_every": 1, "train.batch_size": 64}
+    stages: set[str] = set()
+    model = hashlgn.HashLGN(bits=32, preset="paper", config=fast)
+    model.fit(clusters(), report=lambda step: stages.add(step.stage))
+    assert stages == {"joint"}  # from the first step
+    config = model.info()["config"]
+    assert (config["train"]["loss"], config["train"]["init"]) == ("bpr", "random")
+    assert (config["model"]["bits"], config["model"]["dim"], config["train"]["epochs"]) == (32, 64, 2)
+    assert hashlgn.LightGCN(preset="paper").config.train.loss == "bpr"
+    with pytest.raises(ArgumentError, match="preset must be one of 'paper'"):
+        hashlgn.HashLGN(preset="mine")
+    with pytest.raises(ArgumentError, match="preset must be left out"):
+        hashlgn.HashLGN(preset="paper", config=model.config)

@@ -12,9 +12,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, choose
 
-__all__ = ["Config", "ModelConfig", "TrainConfig", "load_config"]
+__all__ = ["PRESETS", "Config", "ModelConfig", "TrainConfig", "load_config", "preset_changes"]
+
+# The paper's own recipe, as far as its text says: LightGCN with 3 layers and 64 dimensions, a hash of three fully
+# connected layers with a straight-through sign, reweighting, a compression with a hidden layer, inner products, and
+# BPR through all of it from a random start. Patience is counted in validations.
+_PAPER: dict[str, Any] = {
+    "model.encoder": "lightgcn",
+    "model.dim": 64,
+    "model.layers": 3,
+    "model.bits": 64,
+    "model.hash": "mlp3",
+    "model.decoder": "reweight",
+    "model.sign": "straight_through",
+    "model.compression": "mlp",
+    "model.similarity": "inner",
+    "model.scale": False,
+    "train.loss": "bpr",
+    "train.epochs": 1000,
+    "train.warmup": 0.0,
+    "train.lr": 0.001,
+    "train.joint_lr": 0.001,
+    "train.code_lr": 0.001,
+    "train.batch_size": 2048,
+    "train.l2": 1e-4,
+    "train.init": "random",
+    "train.patience": 10,
+    "train.validate_every": 5,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER}
 
 
 @dataclass(frozen=True)
@@ -122,9 +151,7 @@ class Config:
         Raises:
             ArgumentError: an unknown section or key, or a value of the wrong type.
         """
-        return cls().updated(
-            {f"{section}.{key}": value for section, keys in _sections(values).items() for key, value in keys.items()}
-        )
+        return cls().updated(_flat(values))
 
     def updated(self, changes: Mapping[str, Any]) -> Config:
         """A copy with changes such as ``{"train.lr": 0.01}``; text is converted to the key's type.
@@ -143,13 +170,27 @@ class Config:
         return Config(**sections)
 
 
-def load_config(
-    path: str | Path | None = None, flags: Mapping[str, Any] | None = None, overrides: Iterable[str] = ()
-) -> Config:
-    """Defaults, then a TOML file, then flags that are not None, then ``section.key=value`` overrides.
+def preset_changes(name: str | None) -> dict[str, Any]:
+    """The changes from the defaults that a preset makes; none where ``name`` is None.
 
     Raises:
-        ArgumentError: the file cannot be read or parsed, a key is unknown, a value has the wrong type.
+        ArgumentError: there is no preset of that name; the message lists the names.
+    """
+    chosen: dict[str, Any] = {} if name is None else choose("preset", name, PRESETS)
+    return dict(chosen)
+
+
+def load_config(
+    path: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+    preset: str | None = None,
+) -> Config:
+    """Defaults, then a preset, then a TOML file, then flags that are not None, then ``section.key=value`` overrides.
+
+    Raises:
+        ArgumentError: there is no such preset, the file cannot be read or parsed, a key is unknown, a value has the
+            wrong type.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -165,10 +206,10 @@ def load_config(
         if not equals:
             raise ArgumentError(f"set must have the form section.key=value (got {override!r})")
         changes[key.strip()] = value.strip()
-    return Config.from_dict(values).updated(changes)
+    return Config().updated(preset_changes(preset)).updated(_flat(values)).updated(changes)
 
 
-def _sections(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
     known = [section.name for section in dataclasses.fields(Config)]
     for section, keys in values.items():
         if isinstance(keys, dict) and section not in known:
@@ -177,7 +218,7 @@ def _sections(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
             raise ArgumentError(
                 f"configuration must have its keys in the sections [model] and [train] (got {section!r} outside)"
             )
-    return values
+    return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
 
 
 def _converted(name: str, value: Any, hint: Any) -> Any:

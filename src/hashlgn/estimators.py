@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.artifact import load_artifact
-from hashlgn.config import Config
+from hashlgn.config import Config, preset_changes
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, need
 from hashlgn.provenance import provenance
@@ -105,6 +105,8 @@ class HashLGN(_Trainable):
         seed: fixes every draw.
         config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
             before.
+        preset: a key of ``hashlgn.config.PRESETS``, whose values stand where none is given: ``paper`` is the paper's
+            own recipe. It needs a mapping, since a ``Config`` leaves nothing open.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
     """
@@ -118,11 +120,12 @@ class HashLGN(_Trainable):
         epochs: int | None = None,
         seed: int | None = None,
         config: Config | Mapping[str, Any] | None = None,
+        preset: str | None = None,
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
         changes = {"model.bits": bits, "model.dim": dim, "train.loss": loss, "train.epochs": epochs, "train.seed": seed}
-        super().__init__(_config(config, "hashlgn", changes), device, threads)
+        super().__init__(_config(config, "hashlgn", changes, preset), device, threads)
 
 
 class LightGCN(_Trainable):
@@ -135,6 +138,8 @@ class LightGCN(_Trainable):
         seed: fixes every draw.
         config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
             before.
+        preset: a key of ``hashlgn.config.PRESETS``, whose values stand where none is given: ``paper`` is the paper's
+            own recipe. It needs a mapping, since a ``Config`` leaves nothing open.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
     """
@@ -147,19 +152,27 @@ class LightGCN(_Trainable):
         epochs: int | None = None,
         seed: int | None = None,
         config: Config | Mapping[str, Any] | None = None,
+        preset: str | None = None,
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
         changes = {"model.dim": dim, "train.loss": loss, "train.epochs": epochs, "train.seed": seed}
-        super().__init__(_config(config, "lightgcn", changes), device, threads)
+        super().__init__(_config(config, "lightgcn", changes, preset), device, threads)
 
 
-def _config(config: Config | Mapping[str, Any] | None, kind: str, changes: dict[str, Any]) -> Config:
+def _config(
+    config: Config | Mapping[str, Any] | None, kind: str, changes: dict[str, Any], preset: str | None
+) -> Config:
     if config is not None and not isinstance(config, Config | Mapping):
         raise ArgumentError(f"config must be a Config or a mapping (got {type(config).__name__})")
     if isinstance(config, Mapping) and config.get("model.kind", kind) != kind:
         raise ArgumentError(f"model.kind must be {kind!r} here (got {config['model.kind']!r})")
-    whole = config if isinstance(config, Config) else Config().updated(config or {})
+    if isinstance(config, Config):
+        if preset is not None:
+            raise ArgumentError(f"preset must be left out where config is a whole Config (got {preset!r})")
+        whole = config
+    else:
+        whole = Config().updated(preset_changes(preset)).updated(config or {})
     return whole.updated({"model.kind": kind} | {name: value for name, value in changes.items() if value is not None})
 
 
