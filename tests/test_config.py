@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ def test_later_sources_go_before_earlier_ones(tmp_path: Path) -> None:
 
 
 def test_there_and_back() -> None:
-    config = Config().updated({"model.bits": 64, "train.init": "random", "train.lr": "0.1"})
+    config = Config().updated({"model.bits": 64, "train.init": 'odd "näme"', "train.lr": "1e-9", "model.scale": False})
     assert Config.from_dict(config.to_dict()) == config
+    assert Config.from_dict(tomllib.loads(config.to_toml())) == config
     assert Config.from_dict({}) == Config()
     assert Config.from_dict({"model": {"bits": 64}, "train": {}}) == Config().updated({"model.bits": 64})
 

@@ -5,6 +5,7 @@ lists the keys.
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -143,6 +144,16 @@ class Config:
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Nested plain values, as JSON and TOML take them."""
         return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        """Text that ``load_config`` reads back as the same configuration."""
+        # JSON's numbers, strings and words for true and false are TOML's too.
+        sections = [
+            f"[{section}]\n"
+            + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+            for section, values in self.to_dict().items()
+        ]
+        return "\n".join(sections)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:
