@@ -301,11 +301,16 @@ def _plot(path: Path, rows: list[dict[str, Any]], space: Mapping[str, Range], mo
         axis.set_xlabel(name)
         if where.log:
             axis.set_xscale("log")
-    for axis in axes:
+            axis.set_xlim(where.low / 1.2, where.high * 1.2)  # so that at least one power of ten has its label
+            axis.tick_params(axis="x", which="minor", labelbottom=False)
+    for place, axis in enumerate(axes):
         axis.spines[["top", "right"]].set_visible(False)
-        axis.set_ylabel(monitor)
+        axis.set_ylabel("" if place % columns else f"validation {monitor}")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(shades, ax=axes.tolist(), label="trial")
-    figure.suptitle(f"{len(rows)} trials, {len(rows) - len(done)} of them given up; best {max(values):.4f}")
+    figure.suptitle(
+        f"{len(rows)} trials, {len(rows) - len(done)} of them not carried to the end; best {max(values):.4f}"
+    )
     with replaced_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
