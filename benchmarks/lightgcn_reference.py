@@ -13,6 +13,7 @@ pairs of both are drawn by HashLGN's sampler, so that nothing but the training s
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -92,7 +93,8 @@ class PyG(Reference):
         """Make the model and its adjacency."""
         from torch_geometric.nn import LightGCN
 
-        with torch.sparse.check_sparse_tensor_invariants(False):
+        with torch.sparse.check_sparse_tensor_invariants(False), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that this layout is young
             ones = torch.sparse_coo_tensor(edges, torch.ones(edges.shape[1]), (self.nodes, self.nodes))
             self.adjacency = ones.coalesce().to_sparse_csr()
         self.model = LightGCN(self.nodes, DIM, LAYERS)

@@ -9,11 +9,11 @@ __all__ = ["table"]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows with the same keys as plain text, aligned by column; numbers to the right."""
+    """Rows with the same keys as plain text, aligned by column; numbers to the right, and None as a dash."""
     names = list(rows[0]) if rows else []
     cells = [[_shown(row[name]) for name in names] for row in rows]
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
-    numeric = [all(isinstance(row[name], int | float) for row in rows) for name in names]
+    numeric = [all(row[name] is None or isinstance(row[name], int | float) for row in rows) for name in names]
 
     def line(texts: Sequence[str]) -> str:
         aligned = (
@@ -26,6 +26,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

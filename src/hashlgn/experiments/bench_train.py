@@ -1,77 +1,268 @@
-"""Seconds an epoch of every stage and loss, and the memory they take."""
+"""Training measured: time and memory by size, and time to a given quality, of our recipes and of others'.
+
+Every measurement is a process of its own, so that its peak of memory is its own.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import math
 import multiprocessing
-import resource
+import re
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hashlgn.data import Interactions, read_interactions
+from hashlgn.config import Config
+from hashlgn.data import Interactions, read_interactions, validation_slice
 from hashlgn.data.synthetic import synthetic
-from hashlgn.errors import need
+from hashlgn.errors import ArgumentError, HashLGNError, choose, need, positive_int
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.provenance import provenance
 
-__all__ = ["bench_train"]
+__all__ = ["OTHERS", "SIDES", "bench_train"]
 
-_SIDES: dict[str, tuple[str, dict[str, Any]]] = {
-    "LightGCN 64, softmax": ("lightgcn", {}),
-    "LightGCN 64, bpr": ("lightgcn", {"train.loss": "bpr"}),
-    "HashLGN 128 bits, residual + codebook, softmax": ("hashlgn", {"train.warmup": 0.0}),
-    "HashLGN 128 bits, mlp3 + reweight, softmax": (
-        "hashlgn",
-        {"train.warmup": 0.0, "model.hash": "mlp3", "model.decoder": "reweight"},
-    ),
-    "HashLGN 128 bits, mlp3 + reweight, bpr": (
-        "hashlgn",
-        {"train.warmup": 0.0, "model.hash": "mlp3", "model.decoder": "reweight", "train.loss": "bpr"},
-    ),
+_PAPER = {"model.hash": "mlp3", "model.decoder": "reweight"}
+SIDES: dict[str, dict[str, Any]] = {
+    "lightgcn": {"model.kind": "lightgcn"},
+    "lightgcn-bpr": {"model.kind": "lightgcn", "train.loss": "bpr"},
+    "hashlgn": {},
+    "hashlgn-paper": _PAPER,
+    "hashlgn-paper-bpr": _PAPER | {"train.loss": "bpr"},
+    "hashlgn-spectral": {"model.encoder": "spectral"},
 }
+OTHERS = ("reference", "pyg")
+
+_FILE = Path(__file__).resolve().parents[3] / "benchmarks" / "lightgcn_reference.py"
+_ENDLESS = 1_000_000  # epochs of a measurement that its time ends
 
 
-def bench_train(data: Path | None = None, *, threads: int | None = None, epochs: int = 1) -> dict[str, Any]:
-    """Time a few epochs of each model and loss, each in a process of its own, so that its peak memory is its own.
+@dataclass(frozen=True)
+class _Task:
+    """One measurement, as its process is told."""
+
+    side: str
+    source: Path | int  # interactions to read, or how many to make
+    seconds: float
+    target: float | None
+    threads: int | None
+    seed: int
+    changes: Mapping[str, Any]
+
+    def config(self) -> Config:
+        """What our side is trained with, and for the others how they are validated."""
+        judged = {"train.monitor": "recall", "train.monitor_k": 20, "train.validate_every": 1}
+        # Without validation, and of the joint training from the first step on: the encoder's steps are LightGCN's.
+        timed = {"train.validation_users": 0, "train.epochs": _ENDLESS, "train.warmup": 0.0}
+        how = timed if self.target is None else judged
+        return Config().updated({**SIDES.get(self.side, {}), **self.changes, **how, "train.seed": self.seed})
+
+
+@dataclass
+class _Course:
+    """How a training went: seconds since it began, after every step; and every validation of what is to be served."""
+
+    steps_per_epoch: int = 1
+    epochs: int = 0
+    moments: list[float] = field(default_factory=list)
+    recalls: list[tuple[float, float]] = field(default_factory=list)  # (seconds, Recall@20)
+
+    def note(self, task: _Task, seconds: float, recall: float | None, *, stepped: bool = True) -> None:
+        """Keep a report, and end the training once it has shown enough."""
+        if stepped:
+            self.moments.append(seconds)
+        if recall is not None:
+            self.recalls.append((seconds, recall))
+        reached = recall is not None and task.target is not None and recall >= task.target
+        begun = self.moments[0] if task.target is None else 0.0
+        if reached or (len(self.moments) > 1 and seconds - begun > task.seconds):
+            raise _Enough
+
+
+class _Enough(HashLGNError):
+    """Ends a training that has been measured."""
+
+
+def bench_train(
+    data: Path | None = None,
+    *,
+    sizes: Sequence[int] = (1_000_000,),
+    sides: Sequence[str] = tuple(SIDES),
+    seconds: float = 20.0,
+    target: float | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure every side on all data, in turn.
+
+    Without a target, steps are timed: no validation, codes from the first step on, ended when ``seconds`` have passed
+    since that step. With one, each recipe runs as it is, validated after every epoch, until what it would serve has
+    that Recall@20 on the validation slice, or the recipe ends, or ``seconds`` are over; preparation and validation
+    count.
 
     Args:
-        data: interactions; None is a synthetic catalogue of 6,000 users, 3,700 items and 800,000 interactions.
+        data: interactions; None makes synthetic ones.
+        sizes: how many to make; there is a user for 50 of them and an item for 200.
+        sides: keys of ``SIDES``; or of ``OTHERS``, LightGCN's published recipe (batches of 2,048 under BPR) with
+            PyTorch and with PyTorch Geometric, which stand in the folder ``benchmarks`` of a checkout.
+        seconds: how long to run each.
+        target: Recall@20 on validation.
         threads: processor threads; all where None.
-        epochs: how many to time.
+        seed: fixes every draw.
+        changes: of the configuration of our sides.
+        say: called with a line before every measurement.
 
     Returns:
-        ``rows``: seconds an epoch, seconds of the whole call (start from the SVD, codes' start and export included) and
-        peak memory of the process.
+        ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
+        ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
+        an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the process
+        held before there was data. A process that dies for want of memory leaves a row that says so.
+
+    Raises:
+        ArgumentError: an argument breaks its rule.
+        MissingExtraError: PyTorch is not installed, or for ``pyg`` PyTorch Geometric.
     """
     need("torch", "train", "bench train")
-    context = multiprocessing.get_context("spawn")
+    from hashlgn.model import checked
+
+    if not 0 < seconds < math.inf:
+        raise ArgumentError(f"seconds must be positive and finite (got {seconds!r})")
+    if target is not None and not 0 < target < 1:
+        raise ArgumentError(f"target must lie between 0 and 1 (got {target!r})")
+    sources: list[Path | int] = [positive_int("synthetic", size) for size in sizes] if data is None else [data]
+    tasks = [
+        _Task(side, source, seconds, target, threads, seed, dict(changes or {})) for source in sources for side in sides
+    ]
+    for task in tasks:
+        choose("sides", task.side, SIDES | dict.fromkeys(OTHERS))
+        checked(task.config())
+        if task.side in OTHERS and not _FILE.is_file():
+            raise ArgumentError(f"sides must be ours outside of a checkout (got {task.side!r}, but no {_FILE})")
+        if task.side == "pyg":
+            need("torch_geometric", "bench", "the side 'pyg'")
     rows = []
-    for name in _SIDES:
-        with context.Pool(1) as pool:
-            rows.append(pool.apply(_measure, (name, data, threads, epochs)))
-    return {"rows": rows, "setting": {"data": str(data), "epochs": epochs}, **provenance(threads=threads)}
+    for task in tasks:
+        if say:
+            say(f"{task.side}, {task.source if isinstance(task.source, Path) else format(task.source, ',')}")
+        rows.append(_alone(task))
+    setting = {"data": None if data is None else str(data), "seconds": seconds, "target": target}
+    return {"rows": rows, "setting": setting | {"changes": changes or {}}, **provenance(seed=seed, threads=threads)}
 
 
-def _measure(name: str, data: Path | None, threads: int | None, epochs: int) -> dict[str, Any]:
-    interactions = _interactions(data)
-    kind, changes = _SIDES[name]
-    moments: list[float] = []
-
-    def note(step: Any) -> None:
-        if step.epoch_done:
-            moments.append(step.seconds)
-
-    config = changes | {"train.epochs": epochs + 1, "train.validation_users": 0}
-    model = (LightGCN if kind == "lightgcn" else HashLGN)(config=config, threads=threads)
-    model.fit(interactions, report=note)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {
-        "model": name,
-        "s/epoch": round((moments[-1] - moments[0]) / epochs, 3),
-        "s in all": round(model.model.provenance["seconds"], 2),
-        "peak MB": round(peak / 1e6),
-    }
+def _alone(task: _Task) -> dict[str, Any]:
+    """The row of one measurement, from a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(_measure, task).result()
+    except (BrokenProcessPool, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, BrokenProcessPool) and "memory" not in str(error):
+            raise
+        row = _row(task, 1, _Course(moments=[0.0, 1.0]), 0, 0.0)
+        known = {"side": task.side, "interactions": task.source if isinstance(task.source, int) else None}
+        return dict.fromkeys(row) | known | {"note": "died for want of memory"}
 
 
-def _interactions(data: Path | None) -> Interactions:
-    return synthetic(6000, 3700, 800_000, seed=0) if data is None else read_interactions(data)
+def _measure(task: _Task) -> dict[str, Any]:
+    if task.side == "pyg":
+        need("torch_geometric", "bench", "the side 'pyg'")
+    # What PyTorch loads when first used is neither time nor memory of the training.
+    LightGCN(config={"train.epochs": 1, "train.init": "random"}).fit(synthetic(20, 20, 100))
+    before = _memory("VmRSS")
+    if isinstance(task.source, Path):
+        data = read_interactions(task.source)
+    else:
+        n = task.source
+        data = synthetic(max(n // 50, 200), max(n // 200, 200), n, seed=task.seed, titles=False)
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")  # what made the data is not training: forget its peak
+    course, began = _Course(), time.perf_counter()
+    with contextlib.suppress(_Enough):
+        (_run_other if task.side in OTHERS else _run_ours)(task, data, course)
+    return _row(task, len(data), course, _memory("VmHWM") - before, time.perf_counter() - began)
+
+
+def _run_ours(task: _Task, data: Interactions, course: _Course) -> None:
+    config = task.config()
+
+    def report(step: Any) -> None:
+        # One that is to have codes is not served before it has them.
+        final = config.model.kind == "lightgcn" or step.stage == "joint"
+        course.epochs += step.epoch_done
+        course.steps_per_epoch = max(1, step.steps // config.train.epochs)
+        course.note(task, step.seconds, step.metric if final else None)
+
+    (LightGCN if config.model.kind == "lightgcn" else HashLGN)(config=config, threads=task.threads).fit(
+        data, report=report
+    )
+
+
+def _run_other(task: _Task, data: Interactions, course: _Course) -> None:
+    if task.threads is not None:
+        need("torch", "train", "bench train").set_num_threads(task.threads)
+    from hashlgn.train import ranking_metric
+
+    config, began = task.config(), time.perf_counter()
+    fit, held_out = data, None
+    if task.target is not None:
+        share, users = config.train.validation_share, config.train.validation_users
+        fit, held_out = validation_slice(data, share, seed=task.seed, max_users=users)
+    spec = importlib.util.spec_from_file_location("lightgcn_reference", _FILE)
+    if spec is None or spec.loader is None:  # it is a file, and it ends in .py
+        raise HashLGNError(f"{_FILE} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    other = module.CONTENDERS[task.side](fit, seed=task.seed)
+    course.steps_per_epoch = other.steps_per_epoch
+    for _ in range(_ENDLESS):
+        for _ in other.epoch():
+            course.note(task, time.perf_counter() - began, None)
+        course.epochs += 1
+        if held_out is not None:
+            users, items = other.embeddings()
+            recall = ranking_metric(users, items, fit, held_out, config)
+            course.note(task, time.perf_counter() - began, recall, stepped=False)
+
+
+def _row(task: _Task, size: int, course: _Course, peak: int, seconds: float) -> dict[str, Any]:
+    """What is shown of a measurement."""
+    row: dict[str, Any] = {"side": task.side, "interactions": size}
+    if task.target is None:
+        moments, steps = course.moments, course.steps_per_epoch
+        step = (moments[-1] - moments[0]) / (len(moments) - 1)
+        row |= {
+            "start s": round(moments[0], 2),
+            "ms/step": round(1000 * step, 2),
+            "ns/edge/step": round(1e9 * step / size, 2),
+            "steps/epoch": steps,
+            "epochs": round((len(moments) - 1) / steps, 3),
+            "s/epoch": round(step * steps, 3),
+            "edges/s": round(size / (step * steps)),
+        }
+    else:
+        row |= {
+            "best recall@20": round(max(recall for _, recall in course.recalls), 4) if course.recalls else None,
+            "s to target": next((round(at, 1) for at, recall in course.recalls if recall >= task.target), None),
+            "epochs": course.epochs,
+            "s": round(seconds, 1),
+        }
+    return row | {"peak MB": round(peak / 1e6), "bytes/edge": round(peak / size), "note": ""}
+
+
+def _memory(name: str) -> int:
+    """Bytes that this process holds (``VmRSS``) or held at most (``VmHWM``); beside Linux always the latter."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(rf"{name}:\s+(\d+)", status.read_text("utf-8"))
+        return 1024 * int(found[1]) if found else 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
