@@ -13,6 +13,7 @@ import typer
 
 from hashlgn.console import exit_code, json_lines, named, output, training_bar, write_json
 from hashlgn.errors import ArgumentError, choose, need
+from hashlgn.experiments.commands import bench_app
 
 app = typer.Typer(
     name="hashlgn",
@@ -24,7 +25,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(help="Get, describe or make data.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measure reading, training and search on this machine.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 
@@ -285,48 +285,6 @@ def data_synth(
     typer.echo(f"wrote {_counts(parts[0])} to train, {len(parts[1]):,} interactions to test, in {out}")
 
 
-@bench_app.command("read")
-def bench_read(
-    rows: Annotated[int, typer.Option(min=1, help="Interactions to read in each format.")] = 5_000_000,
-    json_: Json = None,
-) -> None:
-    """Rows a second and memory of reading, by format."""
-    from hashlgn.experiments.bench_read import bench_read
-
-    _bench(bench_read(rows=rows), json_)
-
-
-@bench_app.command("train")
-def bench_train(
-    data: Annotated[
-        Path | None, typer.Option(help="Interactions; a synthetic catalogue by default.", exists=True)
-    ] = None,
-    threads: Threads = None,
-    json_: Json = None,
-) -> None:
-    """Seconds an epoch and memory of training, by stage and loss."""
-    from hashlgn.experiments.bench_train import bench_train
-
-    _bench(bench_train(data, threads=threads), json_)
-
-
-@bench_app.command("search")
-def bench_search(
-    items: Annotated[int, typer.Option(min=16, help="Size of the catalogue.")] = 100_000,
-    queries: Annotated[int, typer.Option(min=1, help="Queries a batch.")] = 1000,
-    bits: Annotated[int, typer.Option(help="Length of a code.")] = 128,
-    dim: Annotated[int, typer.Option(min=1, help="Length of a float vector.")] = 64,
-    k: Annotated[int, typer.Option(min=1, help="Number of items a query.")] = 100,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs, of which the median counts.")] = 5,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
-    json_: Json = None,
-) -> None:
-    """Time a query of every searcher, codes against float vectors, exclusion included."""
-    from hashlgn.experiments.bench_search import bench_search
-
-    _bench(bench_search(items=items, queries=queries, bits=bits, dim=dim, k=k, repeats=repeats, threads=threads), json_)
-
-
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
@@ -388,11 +346,3 @@ def _typed(words: list[str], catalogue: Any) -> list[int | str]:
         number = word.strip().removeprefix("-").isdecimal()
         typed.append(int(word) if word not in strings and len(catalogue.ints) and number else word)
     return typed
-
-
-def _bench(result: dict[str, Any], json_: Path | None) -> None:
-    from hashlgn.experiments import table
-
-    typer.echo(table(result["rows"]))
-    if json_ is not None:
-        write_json(json_, result)
