@@ -124,6 +124,13 @@ def test_flags_go_before_the_file_and_set_before_flags(data: Path, tmp_path: Pat
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
+def test_the_papers_recipe_yields_to_what_is_given(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    assert run("train", data, "--out", out, "--preset", "paper", "--set", "train.batch_size=64", *FAST) == 0
+    config = hashlgn.load(out).info()["config"]
+    assert (config["train"]["loss"], config["train"]["epochs"], config["model"]["dim"]) == ("bpr", 4, 16)
+
+
 def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
     assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *FAST) == 0
 
@@ -171,6 +178,9 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         ),
         (["data", "stats", "{tmp}/cr.csv"], 1, "line feed"),
         (["train", "{data}", "--out", "{tmp}/m", "--loss", "hinge"], 2, "loss must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--preset", "best"], 2, "preset must be one of 'paper'"),
+        (["bench", "train", "--sides", "float"], 2, "sides must be one of"),
+        (["bench", "train", "--synthetic", "many"], 2, "synthetic must be numbers"),
         (["train", "{data}", "--out", "{tmp}/m", "--device", "tpu"], 2, "device must be"),
         (["train", "{data}", "--out", "{data}"], 2, "folder must be empty or hold an artifact"),
         (["train", "{tmp}/empty.csv", "--out", "{tmp}/m"], 1, "empty.csv"),
@@ -221,7 +231,14 @@ def test_help_everywhere(capsys) -> None:
     for command in ([], ["train"], ["evaluate"], ["recommend"], ["similar"], ["info"], ["demo"]):
         assert run(*command, "--help") == 0
         assert "--help" in capsys.readouterr().out
-    for group in (["data", "get"], ["data", "stats"], ["data", "synth"], ["bench", "read"], ["bench", "search"]):
+    for group in (
+        ["data", "get"],
+        ["data", "stats"],
+        ["data", "synth"],
+        ["bench", "read"],
+        ["bench", "train"],
+        ["bench", "search"],
+    ):
         assert run(*group, "--help") == 0
     assert run("--version") == 0
     assert capsys.readouterr().out.strip().endswith(hashlgn.__version__)

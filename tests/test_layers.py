@@ -28,7 +28,7 @@ LAYERS = [
     {"artifact"},
     {"recommender"},
     {"estimators", "evaluation"},
-    {"console"},
+    {"console", "options"},
     {"experiments"},
     {"cli"},
 ]

@@ -11,9 +11,26 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.console import exit_code, json_lines, named, output, training_bar, write_json
+from hashlgn.console import exit_code, json_lines, named, output, say, training_bar, write_json
 from hashlgn.errors import ArgumentError, choose, need
 from hashlgn.experiments.commands import bench_app
+from hashlgn.options import (
+    Columns,
+    Config,
+    Data,
+    Device,
+    Format,
+    Json,
+    KCore,
+    MinRating,
+    Preset,
+    Quiet,
+    Set,
+    Threads,
+    column_options,
+    numbers,
+    read_data,
+)
 
 app = typer.Typer(
     name="hashlgn",
@@ -28,16 +45,9 @@ data_app = typer.Typer(help="Get, describe or make data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="File or folder of interactions.", exists=True)]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder of a trained model.", exists=True, file_okay=False)
 ]
-Format = Annotated[str | None, typer.Option(help="lightgcn, movielens, recbole, csv or parquet; found out by default.")]
-Columns = Annotated[str | None, typer.Option(help="Names or positions of columns, as user=who,item=what,rating=2.")]
-MinRating = Annotated[float | None, typer.Option(help="Leave out interactions rated lower.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
 
 
 @app.command()
@@ -53,13 +63,14 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data, at most.  [default: 60]")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every draw.  [default: 0]")] = None,
     threads: Threads = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    config: Annotated[Path | None, typer.Option(help="TOML file with [model] and [train].")] = None,
-    set_: Annotated[list[str], typer.Option("--set", help="Any setting, as train.lr=0.01; may be repeated.")] = [],  # noqa: B006
+    device: Device = "auto",
+    preset: Preset = None,
+    config: Config = None,
+    set_: Set = [],  # noqa: B006
     format: Format = None,
     columns: Columns = None,
     min_rating: MinRating = None,
-    k_core: Annotated[int | None, typer.Option(help="Keep users and items with this many interactions.")] = None,
+    k_core: KCore = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from where a stopped training was.")] = False,
     log: Annotated[Path | None, typer.Option(help="Append one JSON line an epoch to this file.")] = None,
     quiet: Quiet = False,
@@ -78,7 +89,7 @@ def train(
 
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.loss": loss}
     flags |= {"train.epochs": epochs, "train.seed": seed}
-    settings = load_config(config, flags, set_)
+    settings = load_config(config, flags, set_, preset)
     out = out.resolve()
     check_target(out)
     checked(settings)
@@ -88,11 +99,11 @@ def train(
     if checkpoint.exists() and not resume:
         raise ArgumentError(f"resume must be given, or the unfinished training deleted (found {checkpoint})")
     if resume and not checkpoint.exists():
-        _say(quiet, f"nothing to resume at {checkpoint}: starting anew")
+        say(quiet, f"nothing to resume at {checkpoint}: starting anew")
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    interactions = _read(data, columns, format=format, min_rating=min_rating, k_core=k_core)
-    _say(quiet, f"read {data}: {_counts(interactions)} in {time.perf_counter() - began:.1f} s")
+    interactions = read_data(data, columns, format=format, min_rating=min_rating, k_core=k_core)
+    say(quiet, f"read {data}: {_counts(interactions)} in {time.perf_counter() - began:.1f} s")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
     with training_bar(monitor, quiet=quiet) as bar, json_lines(log, monitor) as line:
 
@@ -105,7 +116,7 @@ def train(
     Checkpoint(checkpoint).remove()
     info = estimator.info()
     best = info["metrics"]["validation"]
-    _say(
+    say(
         quiet,
         f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"
         + (f", validation {monitor} {list(best.values())[-1]:.4f}" if best else "")
@@ -131,9 +142,9 @@ def evaluate(
     from hashlgn.provenance import provenance
     from hashlgn.recommender import load
 
-    cuts, thresholds = _numbers("k", k, int), _numbers("threshold", threshold, float)
+    cuts, thresholds = numbers("k", k, int), numbers("threshold", threshold, float)
     recommender = load(model, engine=engine, threads=threads)
-    held_out = read_test(test, **_columns(columns), format=format, min_rating=min_rating)
+    held_out = read_test(test, **column_options(columns), format=format, min_rating=min_rating)
     result = evaluate(recommender, held_out, cuts, threshold=thresholds)
     typer.echo(str(result))
     for count, what in (
@@ -176,7 +187,7 @@ def recommend(
         for table in batches:
             writer.write(table)
             rows += len(table)
-    _say(quiet, f"wrote {rows:,} recommendations to {out} in {time.perf_counter() - began:.1f} s")
+    say(quiet, f"wrote {rows:,} recommendations to {out} in {time.perf_counter() - began:.1f} s")
 
 
 @app.command()
@@ -256,7 +267,7 @@ def data_stats(
     data: Data, format: Format = None, columns: Columns = None, min_rating: MinRating = None, json_: Json = None
 ) -> None:
     """Count users, items and interactions."""
-    interactions = _read(data, columns, format=format, min_rating=min_rating)
+    interactions = read_data(data, columns, format=format, min_rating=min_rating)
     stats = interactions.stats() | {"fingerprint": interactions.fingerprint()}
     for name, value in stats.items():
         if isinstance(value, dict):
@@ -301,33 +312,8 @@ def main() -> None:
     sys.exit(exit_code(app, sys.argv[1:]))
 
 
-def _say(quiet: bool, text: str) -> None:
-    if not quiet:
-        output.print(text, soft_wrap=True, markup=False)
-
-
-def _read(path: Path, columns: str | None, **options: Any) -> Any:
-    from hashlgn.data import read_interactions
-
-    return read_interactions(path, **_columns(columns), **options)
-
-
-def _columns(text: str | None) -> dict[str, Any]:
-    pairs = [part.partition("=")[::2] for part in text.split(",")] if text else []
-    if not all(role in ("user", "item", "rating", "time") and name for role, name in pairs):
-        raise ArgumentError(f"columns must be user=…,item=…,rating=…,time=… or some of these (got {text!r})")
-    return {role: int(name) if name.isdecimal() else name for role, name in pairs}
-
-
 def _counts(data: Any) -> str:
     return f"{data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions"
-
-
-def _numbers(name: str, text: str, kind: type) -> list[Any]:
-    try:
-        return [kind(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ArgumentError(f"{name} must be numbers separated by commas (got {text!r})") from None
 
 
 def _ids(path: Path, catalogue: Any) -> list[int | str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from hashlgn.errors import ArgumentError, choose
 
-__all__ = ["PRESETS", "Config", "ModelConfig", "TrainConfig", "load_config", "preset_changes"]
+__all__ = ["PRESETS", "Config", "ModelConfig", "TrainConfig", "load_config", "override_changes", "preset_changes"]
 
 # The paper's own recipe, as far as its text says: LightGCN with 3 layers and 64 dimensions, a hash of three fully
 # connected layers with a straight-through sign, reweighting, a compression with a hidden layer, inner products, and
@@ -191,6 +191,21 @@ def preset_changes(name: str | None) -> dict[str, Any]:
     return dict(chosen)
 
 
+def override_changes(overrides: Iterable[str]) -> dict[str, str]:
+    """``section.key=value`` as typed, as changes.
+
+    Raises:
+        ArgumentError: one has no ``=``.
+    """
+    changes = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ArgumentError(f"set must have the form section.key=value (got {override!r})")
+        changes[key.strip()] = value.strip()
+    return changes
+
+
 def load_config(
     path: str | Path | None = None,
     flags: Mapping[str, Any] | None = None,
@@ -212,11 +227,7 @@ def load_config(
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ArgumentError(f"config must be valid TOML (got {str(path)!r}: {error})") from error
     changes = {name: value for name, value in (flags or {}).items() if value is not None}
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ArgumentError(f"set must have the form section.key=value (got {override!r})")
-        changes[key.strip()] = value.strip()
+    changes |= override_changes(overrides)
     return Config().updated(preset_changes(preset)).updated(_flat(values)).updated(changes)
 
 

@@ -19,7 +19,15 @@ from hashlgn.errors import ArgumentError, HashLGNError, UnknownIdError
 if TYPE_CHECKING:
     from hashlgn.train import Progress as Step
 
-__all__ = ["exit_code", "json_lines", "named", "output", "training_bar", "write_json"]
+__all__ = [
+    "exit_code",
+    "json_lines",
+    "named",
+    "output",
+    "say",
+    "training_bar",
+    "write_json",
+]
 
 output = Console(stderr=True, highlight=False)  # standard output is for answers
 
@@ -100,6 +108,12 @@ def write_json(path: Path, value: Any) -> None:
             temporary.write_bytes(content + b"\n")
     except OSError as error:
         raise ArgumentError(f"json must be a writable file (got {str(path)!r}: {reason(error)})") from error
+
+
+def say(quiet: bool, text: str) -> None:
+    """Print a line beside the answers, unless it is to be quiet."""
+    if not quiet:
+        output.print(text, soft_wrap=True, markup=False)
 
 
 def named(recommender: Any, code: int) -> str:

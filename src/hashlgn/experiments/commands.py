@@ -7,15 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.console import write_json
+from hashlgn.console import say, write_json
 from hashlgn.experiments import table
+from hashlgn.options import Json, Set, Threads, numbers
 
 __all__ = ["bench_app"]
 
 bench_app = typer.Typer(help="Measure reading, training and search on this machine.", no_args_is_help=True)
-
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
 
 
 @bench_app.command("read")
@@ -31,16 +29,37 @@ def bench_read(
 
 @bench_app.command("train")
 def bench_train(
-    data: Annotated[
-        Path | None, typer.Option(help="Interactions; a synthetic catalogue by default.", exists=True)
+    data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.", exists=True)] = None,
+    synthetic: Annotated[str, typer.Option(help="Numbers of interactions to make, separated by commas.")] = "1000000",
+    sides: Annotated[
+        str,
+        typer.Option(help="What to measure, separated by commas; reference and pyg are others'.  [default: all ours]"),
+    ] = "",
+    seconds: Annotated[float, typer.Option(help="How long to run each.")] = 20.0,
+    target: Annotated[
+        float | None, typer.Option(help="Instead of timing steps: run until this Recall@20 on validation.")
     ] = None,
+    set_: Set = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
     threads: Threads = None,
     json_: Json = None,
 ) -> None:
-    """Seconds an epoch and memory of training, by stage and loss."""
-    from hashlgn.experiments.bench_train import bench_train
+    """Time and memory of training by size, or time to a quality; each measurement in a process of its own."""
+    from hashlgn.config import override_changes
+    from hashlgn.experiments.bench_train import SIDES, bench_train
 
-    _show(bench_train(data, threads=threads), json_)
+    result = bench_train(
+        data,
+        sizes=numbers("synthetic", synthetic, int),
+        sides=[side.strip() for side in sides.split(",") if side.strip()] or tuple(SIDES),
+        seconds=seconds,
+        target=target,
+        threads=threads,
+        seed=seed,
+        changes=override_changes(set_),
+        say=lambda line: say(False, line),
+    )
+    _show(result, json_)
 
 
 @bench_app.command("search")
