@@ -1,0 +1,234 @@
+"""What each choice is worth: one table, a row for each set of changes from the default, over several seeds.
+
+Every row is an ordinary training with a command of its own. A finished cell, one row under one seed, is a file of its
+own and is never run twice. Nothing is chosen here: the test part is looked at once for each cell, and for the table
+alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from hashlgn.artifact import load_artifact
+from hashlgn.config import Config
+from hashlgn.console import training_bar, write_json
+from hashlgn.data import Interactions, random_ratio, read_interactions
+from hashlgn.errors import ArgumentError, choose, need, positive_int
+from hashlgn.estimators import HashLGN, LightGCN
+from hashlgn.evaluation import evaluate
+from hashlgn.provenance import provenance
+from hashlgn.storage import replaced_file
+
+__all__ = ["ROWS", "ablation", "read_parts"]
+
+_FLOAT: dict[str, Any] = {"model.kind": "lightgcn"}
+_PAPER: dict[str, Any] = {"model.hash": "mlp3", "model.decoder": "reweight"}
+
+ROWS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "float, 64": _FLOAT | {"model.dim": 64},
+    "float, 128": _FLOAT | {"model.dim": 128},
+    "64 bits": {"model.bits": 64},
+    "256 bits": {"model.bits": 256},
+    "64 bits, mlp3 + reweight": _PAPER | {"model.bits": 64},
+    "mlp3 + reweight": _PAPER,
+    "256 bits, mlp3 + reweight": _PAPER | {"model.bits": 256},
+    "linear + reweight": _PAPER | {"model.hash": "linear"},
+    "free + reweight": _PAPER | {"model.hash": "free"},
+    "mlp3 + codebook": {"model.hash": "mlp3"},
+    "free + codebook": {"model.hash": "free"},
+    "mlp3 + reweight, tanh": _PAPER | {"model.sign": "tanh"},
+    "codes not trained": {"train.warmup": 1.0},
+    "encoder frozen under codes": {"train.joint_lr": 0.0},
+    "no warm-up": {"train.warmup": 0.0},
+    "random start": {"train.init": "random"},
+    "no scale": {"model.scale": False},
+    "inner product": {"model.similarity": "inner"},
+    "compression by MLP": {"model.compression": "mlp"},
+    "users weighted alike": {"train.user_weight": 0.0},
+    "temperature 0.07": {"train.temperature": 0.07},
+    "temperature 0.3": {"train.temperature": 0.3},
+    "1 layer": {"model.layers": 1},
+    "BPR": {"train.loss": "bpr"},
+    "BPR, mlp3 + reweight": _PAPER | {"train.loss": "bpr"},
+}
+
+# What the encoder's own training does not depend on; rows that differ in these alone share it.
+_CODES = (
+    *("bits", "hash", "decoder", "sign", "compression", "scale", "norm_penalty"),
+    *("joint_lr", "code_lr", "warmup"),
+)
+
+
+def ablation(
+    train: Interactions,
+    test: Interactions,
+    out: str | Path,
+    *,
+    rows: Sequence[str] = tuple(ROWS),
+    seeds: int = 3,
+    k: int = 50,
+    changes: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    data_name: str = "DATA",
+    quiet: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Run the cells that are not there yet, and write the table.
+
+    Where a row's encoder is trained alone first, that training is done once for all rows that have it in common, and
+    the rows go on from it; they end as if each had done it itself. Its seconds are counted in each.
+
+    Args:
+        train: what the models learn from; each cuts its validation slice from it.
+        test: what they are judged by, once.
+        out: folder for ``cells/``, ``starts/``, ``ablation.json`` and ``ablation.md``.
+        rows: keys of ``ROWS``.
+        seeds: 0, 1, … this many.
+        k: cut of recall and NDCG.
+        changes: from the default, in all rows.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all where None.
+        data_name: of the data, for the commands.
+        quiet: show no progress bar.
+        say: called with a line after every cell.
+
+    Returns:
+        What ``ablation.json`` holds: ``rows`` with means over seeds, half the width of their 95% t-interval (None for
+        one seed), seconds of training and the command; ``cells``; and the provenance.
+
+    Raises:
+        ArgumentError: an argument or a row's configuration breaks its rule.
+        MissingExtraError: PyTorch is not installed.
+    """
+    need("torch", "train", "the ablation")
+    from hashlgn.model import checked
+
+    out, changes = Path(out), dict(changes or {})
+    positive_int("seeds", seeds)
+    positive_int("k", k)
+    base = Config().updated(changes)
+    configs = {name: checked(base.updated(choose("rows", name, ROWS))) for name in rows}
+    if not configs:
+        raise ArgumentError("rows must name at least one (got none)")
+    data = {"train": train.fingerprint(), "test": test.fingerprint()}
+    cells: list[dict[str, Any]] = []
+    for seed in range(seeds):  # a whole table after the first round, intervals after the second
+        for name, config in configs.items():
+            config = config.updated({"train.seed": seed})
+            identity = {"config": config.to_dict(), "data": data, "k": k, "version": provenance()["version"]}
+            place = out / "cells" / f"{_digest(identity)}.json"
+            if not place.exists():
+                with training_bar("validation", quiet=quiet, title=f"{name}, seed {seed}: ") as bar:
+                    found = _run(train, test, config, k, out / "starts", device=device, threads=threads, report=bar)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_json(place, identity | found | provenance(seed=seed, threads=threads, device=device))
+                if say:
+                    say(f"{name}, seed {seed}: recall@{k} {found['recall']:.4f}, ndcg@{k} {found['ndcg']:.4f}")
+            cells.append({"row": name} | json.loads(place.read_text("utf-8")))
+    shown = [_row(name, [cell for cell in cells if cell["row"] == name], k) for name in configs]
+    commands = {name: _command(data_name, {**changes, **ROWS[name]}, k) for name in configs}
+    result = {"rows": shown, "commands": commands, "cells": cells, "data": data | {"name": data_name}}
+    result |= provenance(seeds=seeds, threads=threads)
+    write_json(out / "ablation.json", result)
+    with replaced_file(out / "ablation.md") as temporary:
+        temporary.write_text(_markdown(shown, commands), "utf-8")
+    return result
+
+
+def read_parts(path: Path) -> tuple[Interactions, Interactions]:
+    """(train, test): the given split of a folder with ``test.txt``; of other data 80% and 20% of every user's."""
+    if (path / "test.txt").is_file():
+        return read_interactions(path), read_interactions(path, part="test")
+    return random_ratio(read_interactions(path), 0.2, seed=0)
+
+
+def _run(
+    train: Interactions,
+    test: Interactions,
+    config: Config,
+    k: int,
+    starts: Path,
+    *,
+    device: str,
+    threads: int | None,
+    report: Callable[[Any], None],
+) -> dict[str, Any]:
+    """Train and judge one cell."""
+    seconds, alone = 0.0, _encoder_alone(config)
+    if alone is not None:
+        folder = starts / _digest({"config": alone.to_dict(), "data": train.fingerprint()})
+        if not folder.exists():
+            starts.mkdir(parents=True, exist_ok=True)
+            LightGCN(config=alone, device=device, threads=threads).fit(train, report=report).save(folder)
+        seconds = load_artifact(folder).provenance["seconds"]
+        config = config.updated({"train.init": str(folder)})
+    kind = LightGCN if config.model.kind == "lightgcn" else HashLGN
+    model = kind(config=config, device=device, threads=threads).fit(train, report=report)
+    judged = evaluate(model, test, k).at(k)
+    info = model.info()
+    return {
+        "recall": judged.mean("recall"),
+        "ndcg": judged.mean("ndcg"),
+        "validation": info["metrics"]["validation"],
+        "bytes_per_item": info["bytes_per_item"],
+        "seconds": seconds + info["provenance"]["seconds"],
+    }
+
+
+def _encoder_alone(config: Config) -> Config | None:
+    """The float training that equals this one's first stage; None where it has none."""
+    epochs = int(config.train.warmup * config.train.epochs)
+    trained = config.model.encoder == "lightgcn" and config.train.init in ("svd", "random")
+    if config.model.kind == "lightgcn" or not trained or not epochs:
+        return None
+    default = Config()
+    plain = {
+        f"{section}.{key}": getattr(getattr(default, section), key)
+        for section in ("model", "train")
+        for key in _CODES
+        if hasattr(getattr(default, section), key)
+    }
+    return config.updated(plain | {"model.kind": "lightgcn", "train.epochs": epochs})
+
+
+def _row(name: str, cells: list[dict[str, Any]], k: int) -> dict[str, Any]:
+    """A line of the table: means over seeds, each with half the width of its 95% interval by Student's t."""
+    row: dict[str, Any] = {"row": name, "bytes/item": cells[0]["bytes_per_item"]}
+    for metric in ("recall", "ndcg"):
+        values = [cell[metric] for cell in cells]
+        half = None
+        if len(values) > 1:
+            error = statistics.stdev(values) / len(values) ** 0.5
+            half = round(float(stats.t.ppf(0.975, len(values) - 1)) * error, 4)
+        row |= {f"{metric}@{k}": round(statistics.mean(values), 4), "±" if metric == "recall" else "± ": half}
+    return row | {"seeds": len(cells), "train s": round(statistics.mean(cell["seconds"] for cell in cells), 1)}
+
+
+def _command(data: str, changes: Mapping[str, Any], k: int) -> str:
+    """How one cell of a row is had by hand, under seed 0."""
+    settings = "".join(
+        f" --set {key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in changes.items()
+    )
+    return f"hashlgn train {data} --out MODEL --seed 0{settings} && hashlgn evaluate MODEL --test {data} --k {k}"
+
+
+def _markdown(rows: list[dict[str, Any]], commands: Mapping[str, str]) -> str:
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names)]
+    lines += [["-" if row[name] is None else str(row[name]) for name in names] for row in rows]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    how = "\n".join(f"* {name}: `{command}`" for name, command in commands.items())
+    return f"{text}\n\n± is half the width of the 95% interval of the mean over seeds (Student's t).\n\n{how}\n"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
