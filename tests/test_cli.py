@@ -131,6 +131,26 @@ def test_the_papers_recipe_yields_to_what_is_given(data: Path, tmp_path: Path) -
     assert (config["train"]["loss"], config["train"]["epochs"], config["model"]["dim"]) == ("bpr", 4, 16)
 
 
+def test_a_search_ends_in_a_file_that_train_reads(data: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("optuna", reason="the extra 'tune' is not installed")
+    held = ["--set", "train.epochs=2", "--set", "model.layers=1", "--dim", 8, "--model", "lightgcn"]
+    assert run("tune", data, "--out", tmp_path / "search", "--trials", 2, *held, "--quiet") == 0
+    assert "best.toml" in capsys.readouterr().out
+    best = tmp_path / "search" / "best.toml"
+    assert run("train", data, "--out", tmp_path / "model", "--config", best, "--quiet") == 0
+    config = hashlgn.load(tmp_path / "model").info()["config"]
+    rows = json.loads((tmp_path / "search" / "trials.json").read_text())
+    assert config["train"]["lr"] == rows["best"]["train.lr"] and "model.layers" not in rows["best"]
+
+
+def test_the_ablation_prints_a_row_and_its_command(data: Path, tmp_path: Path, capsys) -> None:
+    fast = ["--set", "train.epochs=2", "--set", "model.dim=8", "--set", "model.bits=16"]
+    options = ["--rows", "default; codes not trained", "--seeds", 1, "--k", 5, "--out", tmp_path, "--quiet", *fast]
+    assert run("experiment", "ablation", "--data", data, *options) == 0
+    shown = capsys.readouterr().out
+    assert "recall@5" in shown and f"codes not trained: hashlgn train {data}" in shown
+
+
 def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
     assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *FAST) == 0
 
@@ -180,6 +200,9 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         (["train", "{data}", "--out", "{tmp}/m", "--loss", "hinge"], 2, "loss must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--preset", "best"], 2, "preset must be one of 'paper'"),
         (["bench", "train", "--sides", "float"], 2, "sides must be one of"),
+        (["tune", "{data}", "--out", "{tmp}/t", "--trials", "0"], 2, "trials must be a positive integer"),
+        (["tune", "{data}", "--out", "{tmp}/t", "--set", "lr"], 2, "set must have the form"),
+        (["experiment", "ablation", "--data", "{data}", "--rows", "x"], 2, "rows must be one of"),
         (["bench", "train", "--synthetic", "many"], 2, "synthetic must be numbers"),
         (["train", "{data}", "--out", "{tmp}/m", "--device", "tpu"], 2, "device must be"),
         (["train", "{data}", "--out", "{data}"], 2, "folder must be empty or hold an artifact"),

@@ -14,6 +14,7 @@ import typer
 from hashlgn.console import exit_code, json_lines, named, output, say, training_bar, write_json
 from hashlgn.errors import ArgumentError, choose, need
 from hashlgn.experiments.commands import bench_app
+from hashlgn.experiments.study_commands import experiment_app, tune
 from hashlgn.options import (
     Columns,
     Config,
@@ -44,6 +45,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Get, describe or make data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
+app.add_typer(experiment_app, name="experiment")
 
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder of a trained model.", exists=True, file_okay=False)
@@ -122,6 +124,9 @@ def train(
         + (f", validation {monitor} {list(best.values())[-1]:.4f}" if best else "")
         + f"; {info['bytes_per_item']:g} bytes an item; saved to {out}",
     )
+
+
+app.command("tune")(tune)
 
 
 @app.command()
