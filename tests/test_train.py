@@ -382,3 +382,17 @@ def test_cuda_trains_as_the_processor_does() -> None:
         near, far = (train(data, config(train__epochs=12, **how), device=device) for device in ("cpu", "cuda"))
         assert far.metrics["joint"] > near.metrics["joint"] - 0.1
         assert np.isfinite(far.model.export(far.graph)[1].decode()).all()
+
+
+@pytest.mark.parametrize(("schedule", "shares"), [("cosine", [1, 0.75, 0.25]), ("constant", [1, 1, 1])])
+def test_the_learning_rate_follows_its_schedule(schedule: str, shares: list[float], monkeypatch) -> None:
+    rates, step = [], torch.optim.Adam.step
+
+    def noted(self: torch.optim.Adam, *arguments: object) -> object:
+        rates.append([group["lr"] for group in self.param_groups])
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.optim.Adam, "step", noted)
+    settings = config(train__schedule=schedule, train__epochs=3, train__warmup=0.0, train__joint_lr=0.2)
+    train(clusters(), settings.updated({"train.batch_users": 1000, "train.code_lr": 0.4}))
+    np.testing.assert_allclose(rates, np.outer(shares, [0.2, 0.4]))

@@ -34,6 +34,7 @@ _PAPER: dict[str, Any] = {
     "train.loss": "bpr",
     "train.epochs": 1000,
     "train.warmup": 0.0,
+    "train.schedule": "constant",
     "train.lr": 0.001,
     "train.joint_lr": 0.001,
     "train.code_lr": 0.001,
@@ -91,6 +92,7 @@ class TrainConfig:
         epochs: passes over the data, at most.
         warmup: share of the epochs in which the encoder is trained alone, before hash and decoder join. A float model
             has no hash to wait for.
+        schedule: of the learning rates over a stage: ``cosine``, falling to 0, or ``constant``.
         lr: Adam's learning rate for the encoder while it is trained alone.
         joint_lr: for the encoder in the joint training.
         code_lr: for hash, decoder and compression.
@@ -115,6 +117,7 @@ class TrainConfig:
     loss: str = "softmax"
     epochs: int = 60
     warmup: float = 0.67
+    schedule: str = "cosine"
     lr: float = 0.05
     joint_lr: float = 0.003
     code_lr: float = 0.003

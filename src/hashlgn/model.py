@@ -171,6 +171,7 @@ def checked(config: Config) -> Config:
     if math.isnan(model.power):
         raise ArgumentError(f"model.power must be a number (got {model.power})")
     choose("train.monitor", settings.monitor, {"recall": 0, "ndcg": 0})
+    choose("train.schedule", settings.schedule, {"cosine": 0, "constant": 0})
     if not 0 <= settings.warmup <= 1:
         raise ArgumentError(f"train.warmup must lie in 0 … 1 (got {settings.warmup})")
     if not 0 <= settings.seed < 2**63:

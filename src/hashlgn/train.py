@@ -34,6 +34,11 @@ from hashlgn.model import Model, checked
 
 __all__ = ["Progress", "Trained", "resolve_device", "train", "validation_metric"]
 
+# Share of the learning rate that is left after a share of a stage
+_SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    "constant": lambda progress: 1.0,
+}
 _POWERS = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 
@@ -175,7 +180,7 @@ def train(
                 for batch in loss.batches(fit, rng):
                     progress = (epoch + done / steps) / epochs
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                        group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * progress))
+                        group["lr"] = rate * _SCHEDULES[settings.schedule](progress)
                     if model.coding:
                         model.hash.progress = progress
                     queries, items, penalty = model(graph)
