@@ -105,11 +105,12 @@ def test_every_row_is_a_configuration_of_its_own(name: str) -> None:
 
 def test_parts_are_given_or_cut(tmp_path: Path) -> None:
     write_lightgcn(tmp_path / "given", TRAIN, TEST)
-    train, test = read_parts(tmp_path / "given")
-    assert (len(train), len(test)) == (len(TRAIN), len(TEST))
+    train, test, folder = read_parts(tmp_path / "given", tmp_path / "out")
+    assert (len(train), len(test), folder) == (len(TRAIN), len(TEST), tmp_path / "given")
     (tmp_path / "whole.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u in range(5) for i in range(10)))
-    train, test = read_parts(tmp_path / "whole.csv")
+    train, test, folder = read_parts(tmp_path / "whole.csv", tmp_path / "out")
     assert (len(train), len(test)) == (40, 10)
+    assert read_parts(folder, tmp_path / "other")[0].fingerprint() == train.fingerprint()
 
 
 @pytest.mark.parametrize(

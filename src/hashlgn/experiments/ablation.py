@@ -20,6 +20,7 @@ from hashlgn.artifact import load_artifact
 from hashlgn.config import Config
 from hashlgn.console import training_bar, write_json
 from hashlgn.data import Interactions, random_ratio, read_interactions
+from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArgumentError, choose, need, positive_int
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.evaluation import evaluate
@@ -144,11 +145,17 @@ def ablation(
     return result
 
 
-def read_parts(path: Path) -> tuple[Interactions, Interactions]:
-    """(train, test): the given split of a folder with ``test.txt``; of other data 80% and 20% of every user's."""
-    if (path / "test.txt").is_file():
-        return read_interactions(path), read_interactions(path, part="test")
-    return random_ratio(read_interactions(path), 0.2, seed=0)
+def read_parts(source: Path, out: Path) -> tuple[Interactions, Interactions, Path]:
+    """(train, test, folder of the two), as they are, or 80% and 20% of every user's interactions, written to ``out``.
+
+    Raises:
+        ArgumentError: data without a split has ids that are no integers.
+    """
+    if not (source / "test.txt").is_file():
+        parts = random_ratio(read_interactions(source), 0.2, seed=0)
+        source = out / "data"
+        write_lightgcn(source, *parts)
+    return read_interactions(source), read_interactions(source, part="test"), source
 
 
 def _run(

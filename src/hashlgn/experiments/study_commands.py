@@ -75,7 +75,10 @@ def tune(
 @experiment_app.command("ablation")
 def ablation(
     data: Annotated[
-        Path, typer.Option(help="Folder with train.txt and test.txt; other data is split 80/20 a user.", exists=True)
+        Path,
+        typer.Option(
+            help="Folder with train.txt and test.txt; other data is split 80/20 a user into OUT/data.", exists=True
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for cells, starts and the table.")] = Path("hashlgn-ablation"),
     seeds: Annotated[int, typer.Option(help="How many, from 0 on.")] = 3,
@@ -95,7 +98,7 @@ def ablation(
     from hashlgn.experiments.ablation import ROWS, read_parts
     from hashlgn.experiments.ablation import ablation as run
 
-    train, test = read_parts(data)
+    train, test, folder = read_parts(data, out)
     result = run(
         train,
         test,
@@ -106,7 +109,7 @@ def ablation(
         changes=override_changes(set_),
         threads=threads,
         device=device,
-        data_name=str(data),
+        data_name=str(folder),
         quiet=quiet,
         say=lambda line: say(quiet, line),
     )
