@@ -47,6 +47,10 @@ def test_steps_of_every_side_are_timed(here) -> None:
     for row in rows.values():
         assert row["interactions"] == 6000 and row["epochs"] > 0 and row["peak MB"] >= 0
         assert row["s/epoch"] == pytest.approx(row["ms/step"] * row["steps/epoch"] / 1000, abs=0.001)
+    for name in SIDES:
+        assert 0 < rows[name]["propagation"] < 1 and 0 < rows[name]["sampling"] < 1
+        assert rows[name]["propagation"] + rows[name]["sampling"] < 1
+    assert rows["reference"]["propagation"] is None
     assert "lightgcn-bpr" in table(result["rows"])
 
 

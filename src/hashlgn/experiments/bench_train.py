@@ -12,7 +12,7 @@ import multiprocessing
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -71,12 +71,15 @@ class _Course:
     steps_per_epoch: int = 1
     epochs: int = 0
     moments: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)  # seconds in parts of our steps, since the first step's end
     recalls: list[tuple[float, float]] = field(default_factory=list)  # (seconds, Recall@20)
 
     def note(self, task: _Task, seconds: float, recall: float | None, *, stepped: bool = True) -> None:
         """Keep a report, and end the training once it has shown enough."""
         if stepped:
             self.moments.append(seconds)
+            if len(self.moments) == 1:
+                self.parts = dict.fromkeys(self.parts, 0.0)
         if recall is not None:
             self.recalls.append((seconds, recall))
         reached = recall is not None and task.target is not None and recall >= task.target
@@ -123,7 +126,8 @@ def bench_train(
     Returns:
         ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
         ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
-        an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the process
+        ``propagation`` and ``sampling`` are the shares of sparse products and of drawing batches in it, where the side
+        is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the process
         held before there was data. A process that dies for want of memory leaves a row that says so.
 
     Raises:
@@ -200,9 +204,53 @@ def _run_ours(task: _Task, data: Interactions, course: _Course) -> None:
         course.steps_per_epoch = max(1, step.steps // config.train.epochs)
         course.note(task, step.seconds, step.metric if final else None)
 
-    (LightGCN if config.model.kind == "lightgcn" else HashLGN)(config=config, threads=task.threads).fit(
-        data, report=report
-    )
+    estimator = (LightGCN if config.model.kind == "lightgcn" else HashLGN)(config=config, threads=task.threads)
+    with _watched(course):
+        estimator.fit(data, report=report)
+
+
+@contextlib.contextmanager
+def _watched(course: _Course) -> Iterator[None]:
+    """Count the seconds of sparse products (the backward ones too) and of drawing batches."""
+    from hashlgn import graph, losses
+
+    course.parts = {"propagation": 0.0, "sampling": 0.0}
+
+    @contextlib.contextmanager
+    def counted(part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            course.parts[part] += time.perf_counter() - began
+
+    def product(rows: Any, x: Any) -> Any:
+        with counted("propagation"):
+            return times(rows, x)
+
+    def drawn(batches: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        def draw(*arguments: Any) -> Iterator[Any]:
+            source = batches(*arguments)
+            while True:
+                with counted("sampling"):
+                    batch = next(source, None)
+                if batch is None:
+                    return
+                yield batch
+
+        return draw
+
+    rows_class: Any = graph._Rows
+    times, held = rows_class.times, {name: getattr(losses, name) for name in ("interaction_batches", "user_batches")}
+    try:
+        rows_class.times = product
+        for name, batches in held.items():
+            setattr(losses, name, drawn(batches))
+        yield
+    finally:
+        rows_class.times = times
+        for name, batches in held.items():
+            setattr(losses, name, batches)
 
 
 def _run_other(task: _Task, data: Interactions, course: _Course) -> None:
@@ -242,6 +290,8 @@ def _row(task: _Task, size: int, course: _Course, peak: int, seconds: float) -> 
             "start s": round(moments[0], 2),
             "ms/step": round(1000 * step, 2),
             "ns/edge/step": round(1e9 * step / size, 2),
+            "propagation": _share(course, "propagation"),
+            "sampling": _share(course, "sampling"),
             "steps/epoch": steps,
             "epochs": round((len(moments) - 1) / steps, 3),
             "s/epoch": round(step * steps, 3),
@@ -255,6 +305,13 @@ def _row(task: _Task, size: int, course: _Course, peak: int, seconds: float) -> 
             "s": round(seconds, 1),
         }
     return row | {"peak MB": round(peak / 1e6), "bytes/edge": round(peak / size), "note": ""}
+
+
+def _share(course: _Course, part: str) -> float | None:
+    """Of the time of the steps after the first, that of a part; None where it is not known."""
+    if part not in course.parts:
+        return None
+    return round(course.parts[part] / (course.moments[-1] - course.moments[0]), 3)
 
 
 def _memory(name: str) -> int:
