@@ -8,6 +8,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # https://download.pytorch.org/whl/cpu TORCH=torch==2.13.0+cpu demo. With an NVIDIA GPU: make TORCH='torch>=2.4,<3' demo
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+# What the compiled search kernel is built from.
+KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_scan/*.?pp)
 
 .PHONY: demo test check format clean
 
@@ -28,7 +30,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv hashlgn-demo dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv hashlgn-demo dist build .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.torch: Makefile
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -38,10 +40,10 @@ clean:
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
 	touch $@
 
-.venv/.demo: .venv/.torch pyproject.toml
+.venv/.demo: .venv/.torch pyproject.toml $(KERNEL)
 	$(BIN)/python -m pip install --quiet --editable '.[train,report]'
 	touch $@
 
-.venv/.dev: .venv/.torch pyproject.toml
+.venv/.dev: .venv/.torch pyproject.toml $(KERNEL)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ .venv/.demo

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hashlgn.errors import ArgumentError
 from hashlgn.filters import Exclusion
 from hashlgn.scoring import CodebookDecoder, CodedItems, FloatItems, Items, ReweightDecoder
-from hashlgn.search import SEARCHERS, Exact, FastScan, Flat, Hits, build_searcher, overfetch
+from hashlgn.search import SEARCHERS, FastScan, Flat, Hits, Kernel, build_searcher, overfetch
 from hashlgn.search.fastscan import MOST_BITS
 from hashlgn.search.flat import rescore
 
@@ -161,7 +161,7 @@ def test_worked_by_hand() -> None:
     # Two bits matter, weights 1 and 2: the codes score +3, +1, −1, −3 for the query of ones.
     alpha = np.array([1, 2, 0, 0, 0, 0, 0, 0], np.float32)
     packed = np.array([[0b01], [0b11], [0b00], [0b10]], np.uint8)
-    for name in ("exact", "decoded", "fastscan"):
+    for name in ("exact", "kernel", "decoded", "fastscan"):
         searcher = build_searcher(CodedItems(packed, ReweightDecoder(alpha, alpha)), name)
         hits = searcher.search(np.ones((1, 8), np.float32), 3)
         assert (hits.items.tolist(), hits.scores.tolist()) == ([1, 3, 0], [3, 1, -1])
@@ -216,7 +216,7 @@ def test_products_that_float32_rounds_to_nothing() -> None:
     items, queries = CodedItems(packed, ReweightDecoder(weights, weights)), np.full((2, 64), 6e-21, np.float32)
     want = build_searcher(items, "exact").search(queries, 10)
     assert want.scores.max() > 0
-    for name in ("decoded", "fastscan"):
+    for name in ("kernel", "decoded", "fastscan"):
         got = build_searcher(items, name).search(queries, 10)
         np.testing.assert_array_equal(got.items, want.items)
         np.testing.assert_array_equal(got.scores, want.scores)
@@ -239,13 +239,13 @@ def test_scores_that_float32_cannot_hold_are_refused(kind: str, name: str) -> No
 def test_items_that_are_not_finite_are_refused(broken: float) -> None:
     floats = FloatItems(np.full((2, 3), broken, np.float32))
     codes = CodedItems(np.zeros((2, 1), np.uint8), CodebookDecoder(np.full((2, 16, 3), broken, np.float32)))
-    for items, names in ((floats, ("exact", "flat")), (codes, ("exact", "decoded", "fastscan"))):
+    for items, names in ((floats, ("exact", "flat")), (codes, ("exact", "kernel", "decoded", "fastscan"))):
         for name in names:
             with pytest.raises(ArgumentError, match="items must be finite and give scores under"):
                 build_searcher(items, name)
 
 
-@pytest.mark.parametrize("name", ["exact", "decoded", "fastscan"])
+@pytest.mark.parametrize("name", ["exact", "kernel", "decoded", "fastscan"])
 @pytest.mark.parametrize("n", [2, 900])
 def test_thresholds_are_not_rounded_to_float32(name: str, n: int) -> None:
     # The score of a set bit is float32(0.1) = 0.10000000149, which is greater than 0.1.
@@ -283,7 +283,7 @@ def test_the_longest_codes_of_fastscan(kind: str) -> None:
     np.testing.assert_array_equal(got.items, want.items)
     with pytest.raises(ArgumentError, match=r"at most 1016 bits .got 1024"):
         build_searcher(items(MOST_BITS + 8), "fastscan")
-    assert isinstance(build_searcher(items(MOST_BITS + 8)), Exact)
+    assert isinstance(build_searcher(items(MOST_BITS + 8)), Kernel)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -293,7 +293,7 @@ def test_what_is_fetched_at_a_time_is_bounded(kind: str, monkeypatch: pytest.Mon
     queries = rng.integers(-2, 3, (30, width)).astype(np.float32)
     scores = scores_of(items, queries)
     threshold = float(np.quantile(scores, 0.8))
-    searcher = build_searcher(items, threads=1)
+    searcher = build_searcher(items, "flat" if kind == "float" else "fastscan", threads=1)
     sizes: list[int] = []
     fetch = searcher.fetch
 
@@ -312,7 +312,7 @@ def test_what_is_fetched_at_a_time_is_bounded(kind: str, monkeypatch: pytest.Mon
 def test_threads_of_faiss_are_as_they_were() -> None:
     items, width = catalogue("codebook", 900, 32, np.random.default_rng(0), whole=True)
     before = faiss.omp_get_max_threads()
-    build_searcher(items, threads=before + 1).search(np.ones((2, width), np.float32), 3)
+    build_searcher(items, "fastscan", threads=before + 1).search(np.ones((2, width), np.float32), 3)
     assert faiss.omp_get_max_threads() == before
 
 
@@ -353,7 +353,7 @@ def test_engines_say_what_they_take() -> None:
             build_searcher(items, name)
     with pytest.raises(ArgumentError, match="engine must be one of 'auto', 'exact'"):
         build_searcher(codes, "hnsw")
-    assert isinstance(build_searcher(floats), Flat) and isinstance(build_searcher(codes), FastScan)
+    assert isinstance(build_searcher(floats), Flat) and isinstance(build_searcher(codes), Kernel)
     with pytest.raises(ArgumentError, match="threads must be a positive integer"):
         build_searcher(codes, threads=0)
 

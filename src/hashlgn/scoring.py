@@ -84,8 +84,8 @@ class ReweightDecoder:
         """The sixteen partial sums of ``f ⊙ g`` over each word's four bits: ``(q, bits)`` → ``(q, bits / 4, 16)``."""
         set_bits = (np.arange(16)[:, None] >> np.arange(4)) & 1  # (16, 4)
         wide = queries.astype(np.float64)
-        plus = (wide * self.alpha).reshape(len(queries), -1, 4)
-        minus = (wide * -self.beta).reshape(len(queries), -1, 4)
+        plus = (wide * self.alpha).reshape(len(queries), self.bits // 4, 4)
+        minus = (wide * -self.beta).reshape(len(queries), self.bits // 4, 4)
         return np.ascontiguousarray(plus @ set_bits.T + minus @ (1 - set_bits.T), np.float32)
 
     def decode(self, packed: Bytes) -> Floats:

@@ -1,0 +1,45 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+def instruction_sets() -> list[str]:
+    """What this machine has, best first."""
+
+class Part:
+    """Items in blocks; the arrays are kept alive, and must not be written to."""
+
+    def __init__(
+        self,
+        rows: npt.NDArray[np.uint8],
+        starts: npt.NDArray[np.uint32],
+        counts: npt.NDArray[np.uint32],
+        first: int,
+        order: npt.NDArray[np.uint32] | None = None,
+        scale: npt.NDArray[np.floating[Any]] | None = None,
+        largest: npt.NDArray[np.float32] | None = None,
+        smallest: npt.NDArray[np.float32] | None = None,
+    ) -> None: ...
+
+def search(
+    parts: list[Part],
+    tables: npt.NDArray[np.float32],
+    items: int,
+    k: int,
+    threshold: float,
+    indptr: npt.NDArray[np.int64] | None = None,
+    seen: npt.NDArray[np.int64] | None = None,
+    banned: npt.NDArray[np.bool_] | None = None,
+    probes: npt.NDArray[np.int32] | None = None,
+    chosen: list[npt.NDArray[np.uint32]] | None = None,
+    threads: int = 1,
+    isa: str = "auto",
+    timed: bool = False,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32], dict[str, Any]]:
+    """Row bounds, items, scores and a profile; k = 0 asks for every item over the threshold."""
+
+def pack(codes: npt.NDArray[np.uint8], order: npt.NDArray[np.uint32] | None, rows: npt.NDArray[np.uint8]) -> None:
+    """Write codes ``(n, bits / 8)``, in the given order, into zeroed blocks ``(blocks, words, 64)``."""
+
+def unpack(rows: npt.NDArray[np.uint8], first: int, codes: npt.NDArray[np.uint8]) -> None:
+    """Read the codes of the places ``first …`` back."""

@@ -1,0 +1,280 @@
+// The scan of blocks of codes, written once for every instruction set.
+//
+// A block is 128 items, word after word: row m is 64 bytes, and byte j of it holds word m of item j in its low half and
+// of item j + 64 in its high half. A query is a table of 16 bytes a word. A value is the sum of an item's entries: words
+// are added eight at a time in bytes, and these sums are averaged in pairs, rounded upwards, so that
+//
+//     value_i ≥ Σ_m table[m, word_im] / 2^levels,    levels = ceil(log2(ceil(words / 8))),
+//
+// whatever the words: a value never hides an item. The caller sees to it that eight words add up to at most 255.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+namespace hashlgn {
+
+constexpr int kBlock = 128;  // items in a block
+constexpr int kRow = 64;     // bytes of one word of a block
+constexpr int kGroup = 8;    // words added before the first average
+constexpr int kTile = 8;     // queries scanned at a time, at most
+constexpr int kFour = 4;     // items scored exactly at a time
+constexpr int kMostWords = 1024;
+
+// What one instruction set does. Tables are repeated to `width` bytes a word, a full register.
+struct Lanes {
+  const char* name;
+  int width;
+  int tile;  // queries that the registers hold well: 1, 2, 4 or 8
+  // Values of `blocks` blocks for `queries` queries (1, 2, 4 or 8): out[q][128 * block + item]. With `plain`, all words are
+  // added in one byte that stops at 255, and nothing is averaged.
+  void (*values)(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
+                 uint8_t* const* out);
+  // The same, but only the places (plus `first`) of values that reach bars[q] are kept: places[q][counts[q]++].
+  void (*passing)(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
+                  const uint8_t* bars, size_t first, uint16_t* const* places, size_t* counts);
+  // The places of values in [least, below), ascending; `count` is a multiple of 64.
+  size_t (*select)(const uint8_t* values, size_t count, int least, int below, uint16_t* places);
+  // How many values are at least `least`, of every `stride`-th 64.
+  size_t (*count)(const uint8_t* values, size_t count, size_t stride, int least);
+  // Exact sums of four items: byte rows[i][64 m] holds word m of item i, shifts[i] bits up.
+  void (*sums)(const uint8_t* const* rows, const int* shifts, const double* table, int words, double* out);
+  // Brings the `k` greatest of `count` different keys to the front, in any order; `spare` holds `count` keys.
+  void (*best)(uint64_t* keys, size_t count, size_t k, uint64_t* spare);
+  // Sorts different keys, greatest first.
+  void (*sort)(uint64_t* keys, size_t count, uint64_t* spare);
+};
+
+#define HASHLGN_INLINE inline __attribute__((always_inline))
+
+// Keeps all values.
+template <class V>
+struct Store {
+  uint8_t* const* out;
+  HASHLGN_INLINE void operator()(int q, size_t place, typename V::Reg low, typename V::Reg high) const {
+    V::store(out[q] + place, low);
+    V::store(out[q] + place + kRow, high);
+  }
+};
+
+// Keeps the places of those that reach the bar.
+template <class V>
+struct Pass {
+  const uint8_t* bars;
+  size_t first;
+  uint16_t* const* places;
+  size_t* counts;
+  HASHLGN_INLINE void operator()(int q, size_t place, typename V::Reg low, typename V::Reg high) const {
+    if (__builtin_expect(!V::any(low, high, bars[q]), 1)) return;
+    keep(q, place, V::at_least(low, bars[q]));
+    keep(q, place + kRow, V::at_least(high, bars[q]));
+  }
+  inline void keep(int q, size_t place, uint64_t mask) const {
+    uint16_t* out = places[q] + counts[q];
+    counts[q] += static_cast<size_t>(__builtin_popcountll(mask));
+    for (; mask; mask &= mask - 1) *out++ = static_cast<uint16_t>(first + place + static_cast<size_t>(__builtin_ctzll(mask)));
+  }
+};
+
+// V is a trait: the registers of one instruction set, `V::width` bytes each. Q queries share what is read of the codes.
+template <class V, int Q, class Sink>
+struct Tile {
+  using Reg = typename V::Reg;
+  struct Sums {
+    Reg low[Q], high[Q];  // items of the low and of the high halves
+  };
+
+  template <bool Stop>
+  static HASHLGN_INLINE Sums leaf(const uint8_t* rows, int first, int last, const uint8_t* const* tables) {
+    Sums sums;
+    for (int q = 0; q < Q; ++q) sums.low[q] = sums.high[q] = V::zero();
+#pragma GCC unroll 2  // more, and sums leave the registers
+    for (int m = first; m < last; ++m) {
+      const Reg row = V::load(rows + static_cast<size_t>(m) * kRow);
+      const Reg low = V::low(row), high = V::high(row);
+      for (int q = 0; q < Q; ++q) {
+        const Reg table = V::load(tables[q] + m * V::width);
+        const Reg a = V::lookup(table, low), b = V::lookup(table, high);
+        sums.low[q] = Stop ? V::add_and_stop(sums.low[q], a) : V::add(sums.low[q], a);
+        sums.high[q] = Stop ? V::add_and_stop(sums.high[q], b) : V::add(sums.high[q], b);
+      }
+    }
+    return sums;
+  }
+
+  // Words first … first + 8 · 2^L; what lies beyond the last one counts as 0.
+  template <int L>
+  static HASHLGN_INLINE Sums tree(const uint8_t* rows, int first, int words, const uint8_t* const* tables) {
+    if constexpr (L == 0) {
+      return leaf<false>(rows, first, std::min(first + kGroup, words), tables);
+    } else {
+      const Sums a = tree<L - 1>(rows, first, words, tables);
+      return average(a, tree<L - 1>(rows, first + (kGroup << (L - 1)), words, tables));
+    }
+  }
+
+  // The same for long codes, without writing all of it out.
+  template <int L>
+  static __attribute__((noinline)) void deep(const uint8_t* rows, int first, int words, const uint8_t* const* tables,
+                                             Sums& out) {
+    if constexpr (L <= 3) {
+      out = tree<L>(rows, first, words, tables);
+    } else {
+      Sums a, b;
+      deep<L - 1>(rows, first, words, tables, a);
+      deep<L - 1>(rows, first + (kGroup << (L - 1)), words, tables, b);
+      out = average(a, b);
+    }
+  }
+
+  static HASHLGN_INLINE Sums average(const Sums& a, const Sums& b) {
+    Sums both;
+    for (int q = 0; q < Q; ++q) {
+      both.low[q] = V::average(a.low[q], b.low[q]);
+      both.high[q] = V::average(a.high[q], b.high[q]);
+    }
+    return both;
+  }
+
+  template <int L>  // -1: plain
+  static void scan(const uint8_t* rows, size_t blocks, int words, const uint8_t* const* tables, const Sink& sink) {
+    for (size_t block = 0; block < blocks; ++block, rows += static_cast<size_t>(words) * kRow) {
+      for (int part = 0; part < kRow; part += V::width) {
+        Sums sums;
+        if constexpr (L < 0) sums = leaf<true>(rows + part, 0, words, tables);
+        else if constexpr (L <= 3) sums = tree<L>(rows + part, 0, words, tables);
+        else deep<L>(rows + part, 0, words, tables, sums);
+#pragma GCC unroll 8
+        for (int q = 0; q < Q; ++q) sink(q, block * kBlock + static_cast<size_t>(part), sums.low[q], sums.high[q]);
+      }
+    }
+  }
+
+  static void run(const uint8_t* rows, size_t blocks, int words, bool plain, const uint8_t* const* tables, const Sink& sink) {
+    int levels = 0;
+    while ((kGroup << levels) < words) ++levels;
+    switch (plain ? -1 : levels) {
+      case -1: return scan<-1>(rows, blocks, words, tables, sink);
+      case 0: return scan<0>(rows, blocks, words, tables, sink);
+      case 1: return scan<1>(rows, blocks, words, tables, sink);
+      case 2: return scan<2>(rows, blocks, words, tables, sink);
+      case 3: return scan<3>(rows, blocks, words, tables, sink);
+      case 4: return scan<4>(rows, blocks, words, tables, sink);
+      case 5: return scan<5>(rows, blocks, words, tables, sink);
+      case 6: return scan<6>(rows, blocks, words, tables, sink);
+      default: return scan<7>(rows, blocks, words, tables, sink);
+    }
+  }
+};
+
+template <class V, class Sink>
+void scan_tile(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
+               const Sink& sink) {
+  switch (queries) {
+    case 1: return Tile<V, 1, Sink>::run(rows, blocks, words, plain, tables, sink);
+    case 2: return Tile<V, 2, Sink>::run(rows, blocks, words, plain, tables, sink);
+    case 4: return Tile<V, 4, Sink>::run(rows, blocks, words, plain, tables, sink);
+    default: return Tile<V, 8, Sink>::run(rows, blocks, words, plain, tables, sink);
+  }
+}
+
+template <class V>
+struct Scans {
+  static void values(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
+                     uint8_t* const* out) {
+    scan_tile<V>(rows, blocks, words, plain, queries, tables, Store<V>{out});
+  }
+
+  static void passing(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
+                      const uint8_t* bars, size_t first, uint16_t* const* places, size_t* counts) {
+    scan_tile<V>(rows, blocks, words, plain, queries, tables, Pass<V>{bars, first, places, counts});
+  }
+
+  static HASHLGN_INLINE uint64_t at_least(const uint8_t* values, int least) {
+    uint64_t mask = 0;
+    for (int part = 0; part < 64; part += V::width) {
+      mask |= V::at_least(V::load(values + part), static_cast<uint8_t>(least)) << part;
+    }
+    return mask;
+  }
+
+  static size_t select(const uint8_t* values, size_t count, int least, int below, uint16_t* places) {
+    size_t found = 0;
+    for (size_t start = 0; start < count; start += 64) {
+      uint64_t mask = at_least(values + start, least);
+      if (below <= 255) mask &= ~at_least(values + start, below);
+      for (; mask; mask &= mask - 1) {
+        places[found++] = static_cast<uint16_t>(start + static_cast<size_t>(__builtin_ctzll(mask)));
+      }
+    }
+    return found;
+  }
+
+  static size_t count(const uint8_t* values, size_t count, size_t stride, int least) {
+    size_t found = 0;
+    for (size_t start = 0; start < count; start += 64 * stride) {
+      found += static_cast<size_t>(__builtin_popcountll(at_least(values + start, least)));
+    }
+    return found;
+  }
+
+  // In the order of the words, in float64: the score as it is defined, bit for bit.
+  static void sums(const uint8_t* const* rows, const int* shifts, const double* table, int words, double* out) {
+    const uint8_t *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3];
+    const int sa = shifts[0], sb = shifts[1], sc = shifts[2], sd = shifts[3];
+    double wa = 0, wb = 0, wc = 0, wd = 0;
+    for (int m = 0; m < words; ++m, table += 16, a += kRow, b += kRow, c += kRow, d += kRow) {
+      wa += table[static_cast<uint32_t>(*a) >> sa & 15];
+      wb += table[static_cast<uint32_t>(*b) >> sb & 15];
+      wc += table[static_cast<uint32_t>(*c) >> sc & 15];
+      wd += table[static_cast<uint32_t>(*d) >> sd & 15];
+    }
+    out[0] = wa, out[1] = wb, out[2] = wc, out[3] = wd;
+  }
+
+  // Keys from the pivot on to the front, the others behind them. Without branches: their order is anything.
+  static size_t split(uint64_t* keys, size_t count, uint64_t* spare) {
+    const uint64_t a = keys[0], b = keys[count / 2], c = keys[count - 1];
+    const uint64_t pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));  // not the smallest: both sides get some
+    size_t front = 0, back = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t key = keys[i];
+      keys[front] = spare[back] = key;
+      front += key >= pivot, back += key < pivot;
+    }
+    std::copy(spare, spare + back, keys + front);
+    return front;
+  }
+
+  static void best(uint64_t* keys, size_t count, size_t k, uint64_t* spare) {
+    while (count > k && k > 0) {
+      if (count <= 16) return sort(keys, count, spare);
+      const size_t front = split(keys, count, spare);
+      if (front <= k) keys += front, count -= front, k -= front;
+      else count = front;
+    }
+  }
+
+  static void sort(uint64_t* keys, size_t count, uint64_t* spare) {
+    while (count > 48) {
+      const size_t front = split(keys, count, spare);
+      sort(keys, front, spare);
+      keys += front, count -= front;
+    }
+    // Few keys: each is put where the number of greater ones says.
+    std::copy(keys, keys + count, spare);
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t key = spare[i];
+      size_t greater = 0;
+      for (size_t j = 0; j < count; ++j) greater += spare[j] > key;
+      keys[greater] = key;
+    }
+  }
+
+  static constexpr Lanes lanes(const char* name, int tile) {
+    return {name, V::width, tile, values, passing, select, count, sums, best, sort};
+  }
+};
+
+}  // namespace hashlgn

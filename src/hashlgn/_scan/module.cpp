@@ -1,0 +1,215 @@
+// The binding: arrays are checked here, once, and everything after works on plain memory without the interpreter lock.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+
+#include "search.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace hashlgn {
+
+#if defined(__x86_64__)
+extern const Lanes avx512, avx2;
+#elif defined(__aarch64__)
+extern const Lanes neon;
+#endif
+extern const Lanes portable;
+
+namespace {
+
+template <class T, size_t N>
+using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+using Scale = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+void require(bool holds, const char* rule) {
+  if (!holds) throw nb::value_error(rule);
+}
+
+// The instruction sets of this machine, best first.
+std::vector<const Lanes*> available() {
+  std::vector<const Lanes*> all;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) all.push_back(&avx512);
+  if (__builtin_cpu_supports("avx2")) all.push_back(&avx2);
+#elif defined(__aarch64__)
+  all.push_back(&neon);
+#endif
+  all.push_back(&portable);
+  return all;
+}
+
+const Lanes* lanes_named(const std::string& name) {
+  for (const Lanes* lanes : available()) {
+    if (name == "auto" || name == lanes->name) return lanes;
+  }
+  throw nb::value_error(("isa must be one that this machine has (got '" + name + "')").c_str());
+}
+
+// A part of a catalogue and the arrays it points into.
+class HeldPart {
+ public:
+  HeldPart(In<uint8_t, 3> rows, In<uint32_t, 1> starts, In<uint32_t, 1> counts, uint32_t first,
+           std::optional<In<uint32_t, 1>> order, std::optional<Scale> scale, std::optional<In<float, 1>> largest,
+           std::optional<In<float, 1>> smallest)
+      : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest) {
+    const size_t blocks = rows.shape(0), places = blocks * kBlock;
+    require(rows.shape(2) == kRow, "rows must have shape (blocks, words, 64)");
+    require(rows.shape(1) >= 2 && rows.shape(1) % 2 == 0 && rows.shape(1) <= kMostWords,
+            "rows must have an even number of words, at most 1024");
+    require(starts.shape(0) == counts.shape(0), "starts and counts must be of one length");
+    for (size_t list = 0; list < starts.shape(0); ++list) {
+      const size_t need = (size_t{counts.data()[list]} + kBlock - 1) / kBlock;
+      require(starts.data()[list] <= blocks && need <= blocks - starts.data()[list], "lists must lie inside the blocks");
+    }
+    require(!order || order->shape(0) == places, "order must have one number a place");
+    require(!scale == !largest && !scale == !smallest, "scale, largest and smallest must come together");
+    part = {rows.data(), blocks, nullptr, first, nullptr, 0, nullptr, nullptr, starts.data(), counts.data(), starts.shape(0),
+            nullptr, 0};
+    if (order) part.order = order->data();
+    if (scale) {
+      require(scale->dtype().code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float), "scale must be floats");
+      require(scale->shape(0) == places, "scale must have one number a place");
+      require(largest->shape(0) == blocks && smallest->shape(0) == blocks, "bounds of scales must be one a block");
+      part.scale = scale->data();
+      part.scale_bytes = scale->dtype().bits / 8;
+      part.largest = largest->data();
+      part.smallest = smallest->data();
+    }
+  }
+
+  size_t words() const { return rows_.shape(1); }
+  Part part;
+
+ private:
+  In<uint8_t, 3> rows_;
+  In<uint32_t, 1> starts_, counts_;
+  std::optional<In<uint32_t, 1>> order_;
+  std::optional<Scale> scale_;
+  std::optional<In<float, 1>> largest_, smallest_;
+};
+
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> array(size_t size, T*& data) {
+  data = new T[size];
+  return nb::ndarray<nb::numpy, T, nb::ndim<1>>(data, {size}, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); }));
+}
+
+nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, size_t items, size_t k, double threshold,
+              std::optional<In<int64_t, 1>> indptr, std::optional<In<int64_t, 1>> seen, std::optional<In<bool, 1>> banned,
+              std::optional<In<int32_t, 2>> probes, std::optional<std::vector<In<uint32_t, 1>>> chosen, int threads,
+              const std::string& isa, bool timed) {
+  const size_t queries = tables.shape(0);
+  require(tables.shape(2) == 16, "tables must have shape (queries, words, 16)");
+  require(threads >= 1, "threads must be positive");
+  require(threshold == threshold, "threshold must be a number");
+  require(items <= 0xffffffffu, "a catalogue holds less than 2^32 items");
+  require(!indptr == !seen, "indptr and seen must come together");
+  if (indptr) {
+    require(indptr->shape(0) == queries + 1, "indptr must have one row a query");
+    for (size_t i = 0; i <= queries; ++i) {
+      require(indptr->data()[i] >= (i ? indptr->data()[i - 1] : 0), "indptr must ascend");
+    }
+    require(static_cast<size_t>(indptr->data()[queries]) <= seen->shape(0), "indptr must stay inside seen");
+  }
+  require(!banned || banned->shape(0) == items, "banned must have one value an item");
+  require(!probes || probes->shape(0) == queries, "probes must have one row a query");
+  require(!chosen || chosen->size() == held.size(), "chosen must have one array a part");
+  std::vector<Part> parts;
+  for (size_t i = 0; i < held.size(); ++i) {
+    require(held[i]->words() == tables.shape(1), "tables must have the words of the codes");
+    parts.push_back(held[i]->part);
+    if (chosen) {
+      const In<uint32_t, 1>& places = (*chosen)[i];
+      for (size_t j = 0; j < places.shape(0); ++j) {
+        require(places.data()[j] < parts[i].blocks * kBlock, "chosen must hold places of the part");
+      }
+      parts[i].chosen = places.data();
+      parts[i].n_chosen = places.shape(0);
+      if (!parts[i].chosen) parts[i].chosen = reinterpret_cast<const uint32_t*>(parts[i].rows);  // of an empty array
+    }
+  }
+  const Request request{tables.data(),
+                        queries,
+                        static_cast<int>(tables.shape(1)),
+                        k,
+                        threshold,
+                        indptr ? indptr->data() : nullptr,
+                        seen ? seen->data() : nullptr,
+                        banned ? reinterpret_cast<const uint8_t*>(banned->data()) : nullptr,
+                        items,
+                        probes ? probes->data() : nullptr,
+                        probes ? probes->shape(1) : 0,
+                        threads,
+                        lanes_named(isa)};
+  Answer answer;
+  int64_t *bounds, *numbers;
+  float* scores;
+  auto out_bounds = array<int64_t>(queries + 1, bounds);
+  {
+    const nb::gil_scoped_release released;
+    answer = search(parts, request, timed);
+    bounds[0] = 0;
+    for (size_t i = 0; i < queries; ++i) bounds[i + 1] = bounds[i] + static_cast<int64_t>(answer.keys[i].size());
+  }
+  if (!answer.error.empty()) throw nb::value_error(answer.error.c_str());
+  auto out_items = array<int64_t>(static_cast<size_t>(bounds[queries]), numbers);
+  auto out_scores = array<float>(static_cast<size_t>(bounds[queries]), scores);
+  {
+    const nb::gil_scoped_release released;
+    for (const auto& keys : answer.keys) {
+      for (const uint64_t key : keys) *numbers++ = item_of(key), *scores++ = score_of(key);
+    }
+  }
+  nb::dict profile;
+  const Profile& p = answer.profile;
+  profile["scanned"] = p.scanned, profile["rescored"] = p.rescored, profile["kept"] = p.kept;
+  profile["quantise"] = p.quantise, profile["scan"] = p.scan, profile["harvest"] = p.harvest, profile["order"] = p.order;
+  return nb::make_tuple(out_bounds, out_items, out_scores, profile);
+}
+
+void pack(In<uint8_t, 2> codes, std::optional<In<uint32_t, 1>> order,
+          nb::ndarray<uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu> rows) {
+  const size_t count = order ? order->shape(0) : codes.shape(0), bytes = codes.shape(1);
+  require(rows.shape(1) == 2 * bytes && rows.shape(2) == kRow && rows.shape(0) * kBlock >= count, "rows must fit the codes");
+  for (size_t i = 0; order && i < count; ++i) require(order->data()[i] < codes.shape(0), "order must hold rows of codes");
+  const nb::gil_scoped_release released;
+  pack_blocks(codes.data(), bytes, order ? order->data() : nullptr, count, rows.data());
+}
+
+void unpack(In<uint8_t, 3> rows, size_t first, nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu> codes) {
+  require(rows.shape(1) == 2 * codes.shape(1) && rows.shape(2) == kRow, "rows must fit the codes");
+  require(first <= rows.shape(0) * kBlock && codes.shape(0) <= rows.shape(0) * kBlock - first, "codes must lie inside the blocks");
+  const nb::gil_scoped_release released;
+  unpack_blocks(rows.data(), codes.shape(1), first, codes.shape(0), codes.data());
+}
+
+}  // namespace
+
+NB_MODULE(kernel, m) {
+  m.def("instruction_sets", [] {
+    std::vector<std::string> names;
+    for (const Lanes* lanes : available()) names.emplace_back(lanes->name);
+    return names;
+  });
+  nb::class_<HeldPart>(m, "Part")
+      .def(nb::init<In<uint8_t, 3>, In<uint32_t, 1>, In<uint32_t, 1>, uint32_t, std::optional<In<uint32_t, 1>>,
+                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>>(),
+           "rows"_a.noconvert(), "starts"_a.noconvert(), "counts"_a.noconvert(), "first"_a,
+           "order"_a.noconvert() = nb::none(), "scale"_a.noconvert() = nb::none(), "largest"_a.noconvert() = nb::none(),
+           "smallest"_a.noconvert() = nb::none());
+  m.def("search", &run, "parts"_a, "tables"_a.noconvert(), "items"_a, "k"_a, "threshold"_a, "indptr"_a.noconvert() = nb::none(),
+        "seen"_a.noconvert() = nb::none(), "banned"_a.noconvert() = nb::none(), "probes"_a.noconvert() = nb::none(),
+        "chosen"_a.noconvert() = nb::none(), "threads"_a = 1, "isa"_a = "auto", "timed"_a = false);
+  m.def("pack", &pack, "codes"_a.noconvert(), "order"_a.noconvert(), "rows"_a.noconvert());
+  m.def("unpack", &unpack, "rows"_a.noconvert(), "first"_a, "codes"_a.noconvert());
+}
+
+}  // namespace hashlgn

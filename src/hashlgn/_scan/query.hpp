@@ -1,0 +1,236 @@
+// One query on its way through the catalogue: its table in bytes, the bar to pass, the hits so far.
+#pragma once
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "search.hpp"
+
+namespace hashlgn {
+
+// A positive half: its bits lie in a float's, 112 powers of two too low.
+inline double half_to_double(uint16_t half) {
+  const uint32_t bits = static_cast<uint32_t>(half) << 13;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return static_cast<double>(value) * 0x1p112;
+}
+
+inline double scale_at(const Part& part, size_t place) {
+  switch (part.scale_bytes) {
+    case 2: return half_to_double(static_cast<const uint16_t*>(part.scale)[place]);
+    case 4: return static_cast<const float*>(part.scale)[place];
+    default: return static_cast<const double*>(part.scale)[place];
+  }
+}
+
+// Items that a query has seen: a few bits say at once that most are not among them.
+class Seen {
+ public:
+  void set(const int64_t* begin, const int64_t* end) {
+    begin_ = begin, end_ = end;
+    if (begin == end) return;
+    shift_ = 64 - 9;
+    while (shift_ > 64 - 20 && (size_t{1} << (64 - shift_)) < 16 * static_cast<size_t>(end - begin)) --shift_;
+    bits_.assign((size_t{1} << (64 - shift_)) / 64, 0);
+    for (const int64_t* item = begin; item < end; ++item) {
+      const uint64_t place = place_of(static_cast<uint64_t>(*item));
+      bits_[place / 64] |= uint64_t{1} << place % 64;
+    }
+  }
+
+  bool has(uint32_t item) const {
+    if (begin_ == end_) return false;
+    const uint64_t place = place_of(item);
+    return (bits_[place / 64] >> place % 64 & 1) && std::binary_search(begin_, end_, static_cast<int64_t>(item));
+  }
+
+  size_t size() const { return static_cast<size_t>(end_ - begin_); }
+
+ private:
+  uint64_t place_of(uint64_t item) const { return item * 0x9E3779B97F4A7C15ull >> shift_; }
+
+  const int64_t *begin_ = nullptr, *end_ = nullptr;
+  std::vector<uint64_t> bits_;
+  int shift_ = 0;
+};
+
+class Query {
+ public:
+  struct alignas(64) Line {
+    uint8_t byte[64];
+  };
+  std::vector<Line> lines;     // the table rounded upwards: (words, width) bytes
+  std::vector<double> table;   // (words, 16)
+  std::vector<uint64_t> hits;  // keys, in no order
+  double unit = 0;             // the step of which all entries are whole multiples, or 0
+  Seen seen;
+
+  // Reads the table; false where it is not finite.
+  bool set(const Request& request, size_t row) {
+    words_ = request.words, k_ = request.k, lanes_ = request.lanes;
+    const float* entry = request.tables + row * 16 * static_cast<size_t>(words_);
+    table.assign(entry, entry + 16 * words_);
+    if (request.indptr) seen.set(request.seen + request.indptr[row], request.seen + request.indptr[row + 1]);
+    most_.resize(static_cast<size_t>(words_));
+    sum_ = sizes_ = group_ = all_ = 0;
+    double group = 0;
+    bool finite = true;
+    for (int m = 0; m < words_; ++m, entry += 16) {
+      float least = entry[0], most = entry[0], check = 0;
+      for (int i = 0; i < 16; ++i) {
+        least = std::min(least, entry[i]), most = std::max(most, entry[i]);
+        check += entry[i] * 0;  // NaN if it is NaN or infinite
+      }
+      finite &= check == 0;
+      most_[static_cast<size_t>(m)] = most;
+      const double span = static_cast<double>(most) - least;
+      if (m % kGroup == 0) group = 0;
+      group += span, all_ += span, sum_ += most;
+      group_ = std::max(group_, group);
+      sizes_ += std::max(std::fabs(least), std::fabs(most));
+    }
+    if (!finite) return false;
+    unit = common_step();
+    hits.clear();
+    hits.reserve(k_ ? k_ + slack() : 0);
+    worst_ = 0, threshold_ = request.threshold;
+    if (k_ == 0) raise_to(least_above(threshold_));
+    else least_score_ = -std::numeric_limits<double>::infinity();
+    return true;
+  }
+
+  // Whether all words can be added in one byte without rounding; what passes 255 is only seen as 255.
+  bool fits() const { return unit > 0 && all_ / unit <= 300; }
+
+  // Entries as whole steps below the greatest of their word, rounded towards it, and these counted from the least: the
+  // greatest entries, of which the best items have most, are exact.
+  void quantise(bool plain, int width) {
+    int levels = 0;
+    if (!plain) while ((kGroup << levels) < words_) ++levels;
+    const double step = plain || (unit > 0 && group_ / unit <= 255) ? unit : group_ / 255;
+    const double inverse = step > 0 ? 1 / step : 0;
+    lines.resize((static_cast<size_t>(words_) * static_cast<size_t>(width) + 63) / 64);
+    uint8_t* out = lines.data()->byte;
+    int64_t all = 0;
+    for (int m = 0; m < words_; ++m, out += width) {
+      const double* entry = &table[static_cast<size_t>(16 * m)];
+      const double most = most_[static_cast<size_t>(m)];
+      int below[16], top = 0;
+      for (int i = 0; i < 16; ++i) {
+        below[i] = static_cast<int>((most - entry[i]) * inverse + kHair);
+        top = std::max(top, below[i]);
+      }
+      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(top - below[i], 255));
+      for (int i = 16; i < width; i += 16) std::memcpy(out + i, out, 16);
+      all += top;
+    }
+    steps_ = std::ldexp(inverse, -levels);
+    hair_ = std::ldexp(words_ * 2 * kHair, -levels) + 1e-6;
+    // sum ≤ offset + step · value; the last term is what a float64 sum of the entries may be off.
+    offset_ = sum_ - step * static_cast<double>(all) + (words_ + 4) * 0x1p-52 * sizes_;
+    stops_ = plain && all > 254;
+  }
+
+  // The least value that an item with a scale in [smallest, largest] must have to be a hit; over 255: none can be.
+  int bar(double smallest, double largest) const {
+    const double sum = (least_score_ > 0 ? least_score_ / largest : least_score_ / smallest) - offset_;
+    if (!(sum > 0)) return 0;
+    if (steps_ == 0) return 256;
+    const double steps = std::min(sum * steps_ - hair_, 256.0);
+    const int least = static_cast<int>(steps) + (steps > static_cast<int>(steps));
+    // A sum that was stopped at 255 may be anything above.
+    return stops_ ? std::clamp(least, 0, sum <= all_ * (1 + 1e-9) + sizes_ * 1e-12 ? 255 : 256) : std::max(least, 0);
+  }
+
+  bool full() const { return k_ != 0 && hits.size() >= k_; }
+  bool bounded() const { return k_ == 0 || worst_ != 0; }
+  bool positive() const { return least_score_ > 0; }
+  size_t k() const { return k_; }
+
+  // A scored item that passed the filters.
+  bool offer(float score, uint32_t item) {
+    if (k_ == 0) {
+      if (!(score > threshold_)) return false;
+      hits.push_back(key_of(score, item));
+      return true;
+    }
+    const uint64_t key = key_of(score, item);
+    if (key <= worst_) return false;
+    hits.push_back(key);
+    if (hits.size() >= k_ + slack()) settle();
+    return true;
+  }
+
+  // Keep the k best, and raise the bar to the worst of them.
+  void settle() {
+    if (k_ == 0 || hits.size() < k_) return;
+    spare_.resize(hits.size());
+    lanes_->best(hits.data(), hits.size(), k_, spare_.data());
+    hits.resize(k_);
+    worst_ = *std::min_element(hits.begin(), hits.end());
+    raise_to(score_of(worst_));
+  }
+
+  // From here on items come with greater numbers than all before: they lose every tie.
+  void later() {
+    if (worst_) raise_to(std::nextafter(score_of(worst_), std::numeric_limits<float>::infinity()));
+  }
+
+  void sort() {
+    if (k_ != 0 && hits.size() > k_) settle();
+    spare_.resize(hits.size());
+    lanes_->sort(hits.data(), hits.size(), spare_.data());
+  }
+
+ private:
+  // So many hits more than k, and the bar is raised: seldom enough for its cost, often enough for its worth.
+  size_t slack() const { return 16 + k_ / 4; }
+
+  static constexpr double kHair = 1e-7;
+
+  // The smallest float32 score over a threshold.
+  static float least_above(double threshold) {
+    const float near = static_cast<float>(std::clamp(threshold, -static_cast<double>(FLT_MAX), static_cast<double>(FLT_MAX)));
+    const float up = std::numeric_limits<float>::infinity();
+    return near > threshold ? near : std::nextafter(near, up);
+  }
+
+  // The least sum in float64 that is rounded to `score` or more.
+  void raise_to(float score) {
+    const double wanted = score;
+    least_score_ = std::isinf(score) ? wanted : wanted - std::fabs(wanted) * 0x1.0001p-24 - 0x1p-149;
+  }
+
+  // The smallest difference of entries of the first word that differ, if all entries are whole multiples of it.
+  double common_step() const {
+    double step = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < 16; ++i) {
+      const double below = most_[0] - table[static_cast<size_t>(i)];
+      if (below > 0) step = std::min(step, below);
+    }
+    if (std::isinf(step)) return 0;
+    for (size_t i = 0; i < table.size(); ++i) {
+      const double steps = (most_[i / 16] - table[i]) / step;
+      if (!(std::fabs(steps - std::nearbyint(steps)) <= kHair / 2)) return 0;
+    }
+    return step;
+  }
+
+  const Lanes* lanes_ = nullptr;
+  int words_ = 0;
+  size_t k_ = 0;
+  std::vector<uint64_t> spare_;
+  std::vector<float> most_;                            // greatest entry of each word
+  double sum_ = 0, sizes_ = 0, group_ = 0, all_ = 0;  // sums: of these, of sizes, of spans by group and of all
+  double steps_ = 0, hair_ = 0, offset_ = 0;           // value of a sum: (sum - offset) * steps - hair, at least
+  bool stops_ = false;
+  double threshold_ = 0, least_score_ = 0;             // a score that may be a hit
+  uint64_t worst_ = 0;                                 // key of the k-th hit, 0 while there are fewer
+};
+
+}  // namespace hashlgn

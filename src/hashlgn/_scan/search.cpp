@@ -1,0 +1,353 @@
+#include "search.hpp"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+#include "query.hpp"
+
+namespace hashlgn {
+namespace {
+
+constexpr size_t kPilot = 512;    // blocks of a first look, all of whose values are kept: its best set the bar
+constexpr size_t kChunk = 64;     // blocks scanned before survivors are looked at: codes stay in cache
+constexpr size_t kZone = 16;      // blocks that share a bar
+constexpr size_t kTogether = 64;  // queries that walk through the catalogue together
+constexpr size_t kAtOnce = 2 * kFour;
+
+class Clock {
+ public:
+  explicit Clock(bool on) : on_(on) { lap(); }
+  double lap() {
+    if (!on_) return 0;
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+    return seconds;
+  }
+
+ private:
+  bool on_;
+  std::chrono::steady_clock::time_point last_{};
+};
+
+struct Chunk {
+  const Part* part;
+  size_t block;   // its first
+  size_t blocks;
+  size_t items;   // the last block may be short
+};
+
+// One thread's walk through the catalogue with a few queries.
+class Walk {
+ public:
+  Walk(const std::vector<Part>& parts, const Request& request, bool timed)
+      : parts_(parts), request_(request), lanes_(*request.lanes), clock_(timed) {
+    size_t most = 1;
+    rising_ = request.probes == nullptr;
+    for (const Part& part : parts) {
+      most = std::max(most, std::min(part.blocks, kPilot));
+      rising_ &= part.order == nullptr;
+    }
+    tile_ = std::min<size_t>(static_cast<size_t>(lanes_.tile), request.queries);
+    if (request.k) values_.reset(new uint8_t[tile_ * kPilot * kBlock]);
+    places_.reset(new uint16_t[std::max(tile_ * kChunk, most) * kBlock]);
+    size_t allowed = request.items;
+    if (request.banned) allowed -= static_cast<size_t>(std::count(request.banned, request.banned + request.items, 1));
+    share_ = static_cast<double>(std::max<size_t>(allowed, 1)) / static_cast<double>(std::max<size_t>(request.items, 1));
+  }
+
+  Profile profile;
+
+  bool run(size_t begin, size_t end, std::vector<std::vector<uint64_t>>& keys) {
+    clock_.lap();
+    std::vector<Query> queries(end - begin);
+    plain_ = true;
+    for (size_t i = 0; i < queries.size(); ++i) {
+      if (!queries[i].set(request_, begin + i)) return false;
+      plain_ &= queries[i].fits();
+    }
+    for (Query& query : queries) query.quantise(plain_, lanes_.width);
+    profile.quantise += clock_.lap();
+    std::vector<Query*> all;
+    for (Query& query : queries) all.push_back(&query);
+    for (const Part& part : parts_) {
+      if (part.chosen) {
+        for (Query* query : all) gather(part, *query);
+      } else if (request_.probes) {
+        for (size_t i = 0; i < all.size(); ++i) {
+          for (size_t p = 0; p < request_.n_probes; ++p) {
+            const int32_t list = request_.probes[(begin + i) * request_.n_probes + p];
+            if (list >= 0 && static_cast<size_t>(list) < part.lists) walk(part, static_cast<size_t>(list), {all[i]});
+          }
+        }
+      } else {
+        for (size_t list = 0; list < part.lists; ++list) walk(part, list, all);
+      }
+    }
+    profile.harvest += clock_.lap();
+    for (size_t i = 0; i < queries.size(); ++i) {
+      queries[i].sort();
+      keys[begin + i] = std::move(queries[i].hits);
+    }
+    profile.order += clock_.lap();
+    return true;
+  }
+
+ private:
+  void walk(const Part& part, size_t list, std::vector<Query*> alive) {
+    for (size_t done = 0; done < part.counts[list];) {
+      const size_t block = part.starts[list] + done / kBlock;
+      if (part.largest) {
+        // Scales only fall: where the first block of a chunk cannot reach the bar, nothing after it can.
+        std::erase_if(alive, [&](const Query* query) {
+          return query->positive() && query->bar(part.smallest[block], part.largest[block]) > 255;
+        });
+      }
+      if (alive.empty()) return;
+      const bool pilot = std::any_of(alive.begin(), alive.end(), [](const Query* query) { return !query->bounded(); });
+      Chunk chunk{&part, block, 0, std::min(part.counts[list] - done, (pilot ? kPilot : kChunk) * kBlock)};
+      chunk.blocks = (chunk.items + kBlock - 1) / kBlock;
+      for (size_t first = 0; first < alive.size();) {
+        size_t size = static_cast<size_t>(lanes_.tile);
+        while (size > alive.size() - first) size /= 2;
+        if (pilot) look(chunk, &alive[first], size);
+        else sweep(chunk, &alive[first], size);
+        first += size;
+      }
+      done += chunk.items;
+    }
+  }
+
+  static int zone_bar(const Chunk& chunk, size_t zone, const Query& query) {
+    const Part& part = *chunk.part;
+    if (!part.largest) return query.bar(1, 1);
+    const size_t last = std::min(zone + kZone, chunk.blocks) - 1;
+    return query.bar(part.smallest[chunk.block + last], part.largest[chunk.block + zone]);
+  }
+
+  const uint8_t* rows_at(const Chunk& chunk, size_t block) const {
+    return chunk.part->rows + (chunk.block + block) * static_cast<size_t>(request_.words) * kRow;
+  }
+
+  // Scan a chunk with a bar, zone by zone, and score what passes.
+  void sweep(const Chunk& chunk, Query* const* tile, size_t size) {
+    std::array<const uint8_t*, kTile> tables{};
+    std::array<uint16_t*, kTile> places{};
+    std::array<size_t, kTile> counts{};
+    std::array<uint8_t, kTile> bars{};
+    for (size_t i = 0; i < size; ++i) {
+      tables[i] = tile[i]->lines.data()->byte;
+      places[i] = &places_[i * kChunk * kBlock];
+    }
+    const size_t step = chunk.part->largest ? kZone : chunk.blocks;
+    for (size_t zone = 0; zone < chunk.blocks; zone += step) {
+      bool reached = false, falling = true;
+      for (size_t i = 0; i < size; ++i) {
+        const int bar = zone_bar(chunk, zone, *tile[i]);
+        reached |= bar <= 255, falling &= tile[i]->positive();
+        bars[i] = static_cast<uint8_t>(std::min(bar, 255));
+      }
+      if (!reached && falling) break;
+      const size_t blocks = std::min(step, chunk.blocks - zone);
+      lanes_.passing(rows_at(chunk, zone), blocks, request_.words, plain_, static_cast<int>(size), tables.data(), bars.data(),
+                     zone * kBlock, places.data(), counts.data());
+      profile.scanned += std::min(blocks * kBlock, chunk.items - zone * kBlock) * size;
+    }
+    profile.scan += clock_.lap();
+    for (size_t i = 0; i < size; ++i) {
+      consider(chunk, *tile[i], places[i], counts[i], 0);
+      if (rising_) tile[i]->later();
+    }
+    profile.harvest += clock_.lap();
+  }
+
+  // Scan a chunk where some queries have no bar yet: the greatest values first, until there are k hits, and these set one.
+  void look(const Chunk& chunk, Query* const* tile, size_t size) {
+    std::array<const uint8_t*, kTile> tables{};
+    std::array<uint8_t*, kTile> values{};
+    for (size_t i = 0; i < size; ++i) {
+      tables[i] = tile[i]->lines.data()->byte;
+      values[i] = &values_[i * kPilot * kBlock];
+    }
+    lanes_.values(rows_at(chunk, 0), chunk.blocks, request_.words, plain_, static_cast<int>(size), tables.data(), values.data());
+    profile.scanned += chunk.items * size;
+    profile.scan += clock_.lap();
+    for (size_t i = 0; i < size; ++i) {
+      const int below = tile[i]->bounded() ? 256 : greatest(chunk, *tile[i], values[i]);
+      for (size_t zone = 0; zone < chunk.blocks && below > 0; zone += kZone) {
+        const int least = zone_bar(chunk, zone, *tile[i]);
+        if (least >= below) continue;
+        const size_t blocks = std::min(kZone, chunk.blocks - zone);
+        const size_t found = lanes_.select(values[i] + zone * kBlock, blocks * kBlock, least, below, places_.get());
+        consider(chunk, *tile[i], places_.get(), found, zone * kBlock);
+      }
+      if (rising_) tile[i]->later();
+    }
+    profile.harvest += clock_.lap();
+  }
+
+  // Score the greatest values of a chunk until there are k hits; all values from the answer on have been scored.
+  int greatest(const Chunk& chunk, Query& query, const uint8_t* values) {
+    const size_t count = chunk.blocks * kBlock, stride = std::max<size_t>(1, count / 64 / 256);
+    const double part = static_cast<double>(chunk.items) / static_cast<double>(request_.items);
+    const double seen = static_cast<double>(std::min(query.seen.size(), request_.items)) * part;
+    double taken = 0;
+    int below = 256;
+    while (!query.full() && below > 0) {
+      const double wanted = taken + (static_cast<double>(query.k() - query.hits.size()) + seen) / share_;
+      int least = 0;
+      for (int step = 128; step; step /= 2) {
+        if (least + step >= below) continue;
+        const size_t over = lanes_.count(values, count, stride, least + step) * stride;
+        if (static_cast<double>(over) >= wanted) least += step;
+      }
+      const size_t found = lanes_.select(values, count, least, below, places_.get());
+      consider(chunk, query, places_.get(), found, 0);
+      taken += static_cast<double>(found), below = least;
+    }
+    query.settle();
+    return below;
+  }
+
+  // Filter and score the items at some places of a chunk, `shift` further on.
+  void consider(const Chunk& chunk, Query& query, const uint16_t* places, size_t count, size_t shift) {
+    std::array<size_t, kAtOnce> batch;
+    size_t size = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const size_t offset = places[i] + shift;
+      if (offset >= chunk.items) continue;  // the last block is not full
+      const size_t place = chunk.block * kBlock + offset;
+      if (!passes(*chunk.part, query, place)) continue;
+      batch[size++] = place;
+      if (size == kAtOnce) score(*chunk.part, query, batch, size), size = 0;
+    }
+    score(*chunk.part, query, batch, size);
+  }
+
+  bool passes(const Part& part, const Query& query, size_t place) {
+    const size_t item = item_at(part, place);
+    if (item >= request_.items) return damaged_ = true, false;
+    return !(request_.banned && request_.banned[item]) && !query.seen.has(static_cast<uint32_t>(item));
+  }
+
+  static size_t item_at(const Part& part, size_t place) { return part.order ? part.order[place] : part.first + place; }
+
+  void score(const Part& part, Query& query, const std::array<size_t, kAtOnce>& places, size_t size) {
+    if (size == 0) return;
+    profile.rescored += size;
+    std::array<const uint8_t*, kAtOnce> rows;
+    std::array<int, kAtOnce> shifts;
+    std::array<double, kAtOnce> sums;
+    const size_t words = static_cast<size_t>(request_.words);
+    for (size_t i = 0; i < kAtOnce; ++i) {
+      const size_t place = places[i < size ? i : 0];  // the first again, to the full number
+      rows[i] = part.rows + place / kBlock * words * kRow + place % kRow;
+      shifts[i] = place % kBlock < kRow ? 0 : 4;
+    }
+    for (size_t i = 0; i < size; i += kFour) {
+      lanes_.sums(&rows[i], &shifts[i], query.table.data(), request_.words, &sums[i]);
+    }
+    for (size_t i = 0; i < size; ++i) {
+      const double total = part.scale ? sums[i] * scale_at(part, places[i]) : sums[i];
+      profile.kept += query.offer(static_cast<float>(total), static_cast<uint32_t>(item_at(part, places[i])));
+    }
+  }
+
+  void gather(const Part& part, Query& query) {
+    std::array<size_t, kAtOnce> batch;
+    size_t size = 0;
+    for (size_t i = 0; i < part.n_chosen; ++i) {
+      if (!passes(part, query, part.chosen[i])) continue;
+      batch[size++] = part.chosen[i];
+      if (size == kAtOnce) score(part, query, batch, size), size = 0;
+    }
+    score(part, query, batch, size);
+  }
+
+  const std::vector<Part>& parts_;
+  const Request& request_;
+  const Lanes& lanes_;
+  Clock clock_;
+  size_t tile_ = 1;
+  std::unique_ptr<uint8_t[]> values_;   // (tile, items of a pilot)
+  std::unique_ptr<uint16_t[]> places_;
+  double share_ = 1;                    // of the catalogue that is not banned
+  bool plain_ = false, rising_ = false;
+
+ public:
+  bool damaged_ = false;
+};
+
+}  // namespace
+
+Answer search(const std::vector<Part>& parts, const Request& request, bool timed) {
+  Answer answer;
+  answer.keys.resize(request.queries);
+  std::atomic<size_t> next{0};
+  std::mutex lock;
+  // Few queries a thread rather than idle threads.
+  const size_t threads = std::clamp<size_t>(request.queries, 1, static_cast<size_t>(request.threads));
+  const size_t together = std::clamp<size_t>((request.queries + threads - 1) / threads, 1, kTogether);
+  const auto work = [&] {
+    std::string error;
+    Profile profile;
+    try {
+      Walk walk(parts, request, timed);
+      for (size_t begin; (begin = next.fetch_add(together)) < request.queries;) {
+        if (!walk.run(begin, std::min(begin + together, request.queries), answer.keys)) error = "tables must be finite";
+        if (walk.damaged_) error = "order must hold item numbers of the catalogue: the index is damaged";
+        if (!error.empty()) break;
+      }
+      profile = walk.profile;
+    } catch (const std::exception& caught) {
+      error = caught.what();
+    }
+    const std::lock_guard guard(lock);
+    if (!error.empty()) answer.error = error;
+    answer.profile.scanned += profile.scanned;
+    answer.profile.rescored += profile.rescored;
+    answer.profile.kept += profile.kept;
+    answer.profile.quantise += profile.quantise;
+    answer.profile.scan += profile.scan;
+    answer.profile.harvest += profile.harvest;
+    answer.profile.order += profile.order;
+  };
+  std::vector<std::thread> others;
+  try {
+    for (size_t i = 1; i < threads; ++i) others.emplace_back(work);
+  } catch (const std::system_error&) {
+    // The system gives no more threads: those there are do the work.
+  }
+  work();
+  for (std::thread& other : others) other.join();
+  return answer;
+}
+
+void pack_blocks(const uint8_t* codes, size_t bytes, const uint32_t* order, size_t count, uint8_t* rows) {
+  for (size_t place = 0; place < count; ++place) {
+    const uint8_t* code = codes + (order ? order[place] : place) * bytes;
+    uint8_t* row = rows + place / kBlock * 2 * bytes * kRow + place % kRow;
+    const int half = place % kBlock < kRow ? 0 : 4;
+    for (size_t i = 0; i < bytes; ++i, row += 2 * kRow) {
+      row[0] |= static_cast<uint8_t>((code[i] & 15) << half);
+      row[kRow] |= static_cast<uint8_t>((code[i] >> 4) << half);
+    }
+  }
+}
+
+void unpack_blocks(const uint8_t* rows, size_t bytes, size_t first, size_t count, uint8_t* codes) {
+  for (size_t place = first; place < first + count; ++place, codes += bytes) {
+    const uint8_t* row = rows + place / kBlock * 2 * bytes * kRow + place % kRow;
+    const int half = place % kBlock < kRow ? 0 : 4;
+    for (size_t i = 0; i < bytes; ++i, row += 2 * kRow) {
+      codes[i] = static_cast<uint8_t>((row[0] >> half & 15) | (row[kRow] >> half & 15) << 4);
+    }
+  }
+}
+
+}  // namespace hashlgn

@@ -1,0 +1,88 @@
+// Exact search over packed codes, without Python.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lanes.hpp"
+
+namespace hashlgn {
+
+// Some items of a catalogue: codes in blocks, cut into lists. In each list items stand by falling scale, and a list
+// begins with a block of its own.
+struct Part {
+  const uint8_t* rows;       // (blocks, words, 64)
+  size_t blocks;
+  const uint32_t* order;     // item of each place, or null: first + place
+  uint32_t first;
+  const void* scale;         // of each place, or null: 1
+  int scale_bytes;           // 2, 4 or 8: half, float, double
+  const float* largest;      // largest scale of each block, or null
+  const float* smallest;
+  const uint32_t* starts;    // first block of each list
+  const uint32_t* counts;    // items of each list
+  size_t lists;
+  const uint32_t* chosen;    // the only places that matter, ascending, or null
+  size_t n_chosen;
+};
+
+struct Request {
+  const float* tables;       // (queries, words, 16)
+  size_t queries;
+  int words;
+  size_t k;                  // 0: every item over the threshold
+  double threshold;
+  const int64_t* indptr;     // seen items of each query, sorted, or null
+  const int64_t* seen;
+  const uint8_t* banned;     // (items), or null
+  size_t items;              // of the whole catalogue
+  const int32_t* probes;     // (queries, n_probes): lists to look at, -1 for none; null for all
+  size_t n_probes;
+  int threads;
+  const Lanes* lanes;
+};
+
+// What each stage did, over all queries.
+struct Profile {
+  uint64_t scanned = 0;   // items times queries
+  uint64_t rescored = 0;  // exact scores
+  uint64_t kept = 0;      // scores that reached the bar of their time
+  double quantise = 0, scan = 0, harvest = 0, order = 0;  // seconds
+};
+
+struct Answer {
+  std::vector<std::vector<uint64_t>> keys;  // a query's hits, best first
+  Profile profile;
+  std::string error;
+};
+
+Answer search(const std::vector<Part>& parts, const Request& request, bool timed);
+
+// A hit as one number that sorts as hits do: by score, then by falling item.
+inline uint64_t key_of(float score, uint32_t item);
+inline float score_of(uint64_t key);
+inline uint32_t item_of(uint64_t key) { return ~static_cast<uint32_t>(key); }
+
+inline uint64_t key_of(float score, uint32_t item) {
+  score += 0.0f;  // -0 is 0
+  uint32_t bits;
+  __builtin_memcpy(&bits, &score, 4);
+  bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~item);
+}
+
+inline float score_of(uint64_t key) {
+  uint32_t bits = static_cast<uint32_t>(key >> 32);
+  bits = bits & 0x80000000u ? bits & 0x7fffffffu : ~bits;
+  float score;
+  __builtin_memcpy(&score, &bits, 4);
+  return score;
+}
+
+// Codes (items, words / 2) in the given order to blocks, and back.
+void pack_blocks(const uint8_t* codes, size_t bytes, const uint32_t* order, size_t count, uint8_t* rows);
+void unpack_blocks(const uint8_t* rows, size_t bytes, size_t first, size_t count, uint8_t* codes);
+
+}  // namespace hashlgn
