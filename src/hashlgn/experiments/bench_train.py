@@ -127,8 +127,8 @@ def bench_train(
         ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
         ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
         ``propagation`` and ``sampling`` are the shares of sparse products and of drawing batches in it, where the side
-        is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the process
-        held before there was data. A process that dies for want of memory leaves a row that says so.
+        is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the
+        process held before there was data. A process that dies for want of memory leaves a row that says so.
 
     Raises:
         ArgumentError: an argument breaks its rule.
