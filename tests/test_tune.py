@@ -70,14 +70,15 @@ def test_what_is_written(searched) -> None:
     assert held["setting"]["data"] == clusters().fingerprint()
 
 
-def test_a_search_that_was_killed_ends_as_one_that_was_not(searched, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("last", [1, 3])
+def test_a_search_that_was_killed_ends_as_one_that_was_not(last: int, searched, tmp_path: Path, monkeypatch) -> None:
     real, calls = LightGCN.fit, 0
 
     def killed(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         fitted = real(self, *arguments, **options)
-        if calls == 3:
+        if calls == last:
             raise KeyboardInterrupt
         return fitted
 
@@ -85,11 +86,21 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(searched, tmp_path: P
         patch.setattr(LightGCN, "fit", killed)
         with pytest.raises(KeyboardInterrupt):
             tune(clusters(), tmp_path, SMALL, fixed=FIXED, trials=4)
-    assert len(json.loads((tmp_path / "trials.json").read_text())["rows"]) == 2
+    if last > 1:
+        assert len(json.loads((tmp_path / "trials.json").read_text())["rows"]) == last - 1
     result = tune(clusters(), tmp_path, SMALL, fixed=FIXED, trials=4)
     assert values(result) == values(searched[1])
     again = tune(clusters(), tmp_path, SMALL, fixed=FIXED, trials=4)  # nothing left to do
     assert again["rows"] == result["rows"]
+
+
+def test_a_search_killed_before_its_first_trial_begins_with_it(searched, tmp_path: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.study.Study, "ask", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tune(clusters(), tmp_path, SMALL, fixed=FIXED, trials=4)
+    result = tune(clusters(), tmp_path, SMALL, fixed=FIXED, trials=2)
+    assert values(result) == values(searched[1])[:2]
 
 
 def test_a_trial_below_the_median_is_given_up(tmp_path: Path, monkeypatch) -> None:

@@ -159,7 +159,7 @@ def tune(
 
 
 def _study(optuna: Any, out: Path, setting: dict[str, Any], start: dict[str, Any]) -> Any:
-    """The study of a folder, its first trial or the one that a killed process was at next in the queue."""
+    """The study of a folder, rid of what a killed process left; where no trial is done the start is next."""
     place = out.resolve() / "study.db"
     if "?" in str(place):  # all that follows would be options of the connection
         raise ArgumentError(f"out must be a folder without '?' in its path (got {str(out)!r})")
@@ -171,18 +171,21 @@ def _study(optuna: Any, out: Path, setting: dict[str, Any], start: dict[str, Any
         storage=f"sqlite:///{place}", study_name="hashlgn", direction="maximize", load_if_exists=True
     )
     held = study.user_attrs.get("setting")
+    wanted = json.loads(json.dumps(setting))
     if held is None:
-        study.set_user_attr("setting", json.loads(json.dumps(setting)))
-        study.enqueue_trial(start)
-    elif held != json.loads(json.dumps(setting)):
-        differ = ", ".join(key for key in setting if held.get(key) != json.loads(json.dumps(setting[key])))
+        study.set_user_attr("setting", wanted)
+    elif held != wanted:
+        differ = ", ".join(key for key in wanted if held.get(key) != wanted[key])
         raise ArgumentError(
             f"out must be a new folder or hold a search over the same data and settings (got {str(out)!r}, which "
             f"differs in {differ})"
         )
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params if trial.params else start)
+    # A trial without an end is drawn again as it was: the draw depends on the trials that have one.
+    state = optuna.trial.TrialState
+    for trial in study.get_trials(states=(state.RUNNING,)):
+        study.tell(trial.number, state=state.FAIL)
+    if not _rows(study) and not study.get_trials(states=(state.WAITING,)):
+        study.enqueue_trial(start)
     return study
 
 
