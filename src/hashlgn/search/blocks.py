@@ -56,13 +56,14 @@ class Blocks:
         packed: Bytes,
         scale: npt.NDArray[np.floating[Any]] | None,
         first: int = 0,
-        lists: npt.NDArray[np.integer[Any]] | None = None,
+        lists: npt.NDArray[np.int64] | None = None,
+        n_lists: int = 1,
     ) -> Blocks:
-        """Arrange codes ``(n, bits / 8)``; ``lists`` names the list of each item, one list where None."""
+        """Arrange codes ``(n, bits / 8)``; ``lists`` names the list of each item."""
         n = len(packed)
         packed = np.ascontiguousarray(packed)
         belongs = np.zeros(n, np.int64) if lists is None else lists
-        counts = np.bincount(belongs, minlength=1)
+        counts = np.bincount(belongs, minlength=n_lists)
         ends = np.cumsum(-(-counts // BLOCK))
         starts = ends - -(-counts // BLOCK)
         rows = _aligned((max(1, int(ends[-1])), 2 * packed.shape[1], _ROW))
@@ -129,7 +130,9 @@ class Blocks:
 
 def _places(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The places of lists, one after the other, without those that hold nothing."""
-    return np.arange(int(counts.sum())) + np.repeat(BLOCK * starts - (np.cumsum(counts) - counts), counts)
+    before = np.cumsum(counts) - counts
+    places: npt.NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(BLOCK * starts - before, counts)
+    return places
 
 
 def _aligned(shape: tuple[int, ...]) -> Bytes:

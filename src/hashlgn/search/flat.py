@@ -12,7 +12,7 @@ from hashlgn.errors import ArgumentError
 from hashlgn.scoring import CodedItems, FloatItems, Floats, Items
 from hashlgn.search.overfetch import TINY, Ints, Levels, OverFetch
 
-__all__ = ["Decoded", "Flat", "rescore"]
+__all__ = ["Decoded", "Flat", "flat_index", "rescore"]
 
 
 class Flat(OverFetch):
@@ -24,7 +24,7 @@ class Flat(OverFetch):
                 "engine 'flat' is for float items (got codes: 'decoded' searches their decoded vectors)"
             )
         super().__init__(items, threads)
-        self._index = _flat(items.vectors)
+        self._index = flat_index(items.vectors)
 
     def prepare(self, queries: Floats) -> Any:
         """The queries."""
@@ -54,7 +54,7 @@ class Decoded(OverFetch):
         if not isinstance(items, CodedItems):
             raise ArgumentError("engine 'decoded' is for codes (got float items: use 'flat')")
         super().__init__(items, threads)
-        self._coded, self._index = items, _flat(items.decode())
+        self._coded, self._index = items, flat_index(items.decode())
         # Rounding: a sum of t terms is off by at most t · 2^-24 times the sum of their sizes, here for the table
         # (width terms), the words' sum (M), the decoding (M) and Faiss's product (width); doubled for safety.
         scale = 1.0 if items.scale is None else float(items.scale.max(initial=0))
@@ -92,7 +92,8 @@ def rescore(tables: Floats, words: npt.NDArray[np.uint8] | None, items: CodedIte
     return total.astype(np.float32)
 
 
-def _flat(vectors: Floats) -> Any:
+def flat_index(vectors: Floats) -> Any:
+    """``IndexFlatIP`` over vectors ``(n, width)``."""
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors, np.float32))
     return index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from hashlgn.filters import Exclusion
 from hashlgn.scoring import CodedItems, Decoder, Floats, Items, reach
 from hashlgn.search.base import Hits, check_exclusion, check_queries, check_reach
 from hashlgn.search.blocks import Blocks, Places, kernel
+from hashlgn.search.index_file import read_index, write_index
 
 __all__ = ["LONGEST_CODE", "Kernel"]
 
@@ -126,6 +128,38 @@ class Kernel:
             removed = banned if state.removed is None or banned is None else state.removed | banned
             self._state = state._replace(removed=removed)
 
+    def save(self, folder: str | Path) -> Path:
+        """Write the catalogue to a folder that ``open`` maps into memory; an index that is there is replaced.
+
+        Raises:
+            ArgumentError: the folder holds something else than an index.
+            ArtifactError: it cannot be written; what was there before is untouched.
+        """
+        state = self._state
+        write_index(Path(folder), self.decoder, state.parts, state.n, state.removed)
+        return Path(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path, threads: int | None = None, *, isa: str = "auto", verify: bool = True) -> Kernel:
+        """Map a saved catalogue into memory: nothing is copied, and processes that open it share it.
+
+        Args:
+            folder: what ``save`` wrote.
+            threads: processor threads for a batch; all where None.
+            isa: instruction set.
+            verify: whether checksums are compared, which reads all of it once; sizes always are.
+
+        Raises:
+            ArtifactError: the index is missing, damaged, altered or of a newer format.
+            ArgumentError: an unknown instruction set, or the kernel could not be compiled.
+        """
+        scan = Kernel.__new__(Kernel)
+        _need()
+        decoder, parts, n, removed = read_index(Path(folder), verify=verify)
+        scan._set_up(decoder, any(part.scale is not None for part in parts), threads, isa)
+        scan._state = scan._joined(parts, removed, n)
+        return scan
+
     def _set_up(self, decoder: Decoder, scaled: bool, threads: int | None, isa: str) -> None:
         if kernel is None:
             raise ArgumentError(
@@ -142,9 +176,9 @@ class Kernel:
         return Blocks.build(items.packed, items.scale, first)
 
     def _merged(self, a: Blocks, b: Blocks) -> Blocks:
-        packed, scales = zip(a.packed(), b.packed(), strict=True)
-        scale = None if scales[0] is None or scales[1] is None else np.concatenate(scales)
-        return Blocks.build(np.concatenate(packed), scale, a.first)
+        (codes, scale), (more, scales) = a.packed(), b.packed()
+        joined = None if scale is None or scales is None else np.concatenate((scale, scales))
+        return self._arranged(CodedItems(np.concatenate((codes, more)), self.decoder, joined), a.first)
 
     def _joined(self, parts: tuple[Blocks, ...], removed: npt.NDArray[np.bool_] | None, n: int) -> _State:
         largest = max((float(part.largest.max()) for part in parts if part.largest is not None), default=1.0)
@@ -179,6 +213,11 @@ class Kernel:
     def _probes(self, queries: Floats) -> npt.NDArray[np.int32] | None:
         """The lists that each query looks at; all where None."""
         return None
+
+
+def _need() -> None:
+    if kernel is None:
+        raise ArgumentError("engine 'kernel' needs the compiled module, which this installation lacks: use 'fastscan'")
 
 
 def _chosen(state: _State, banned: npt.NDArray[np.bool_]) -> list[Places] | None:

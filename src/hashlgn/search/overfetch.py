@@ -22,7 +22,7 @@ from hashlgn.scoring import Floats, Items
 from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, order_hits
 from hashlgn.search.exact import Exact
 
-__all__ = ["TINY", "Ints", "Levels", "OverFetch"]
+__all__ = ["TINY", "Ints", "Levels", "OverFetch", "faiss_threads"]
 
 Ints = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.float64]
@@ -92,7 +92,7 @@ class OverFetch(ABC):
         needed = exclude.counts(len(queries)) + banned + (_FIRST if k is None else k) + _MARGIN
         order = np.argsort(needed, kind="stable")
         found: list[Found] = []
-        with _faiss_threads(self.threads):
+        with faiss_threads(self.threads):
             for start in range(0, len(order), _BLOCK):
                 rows = order[start : start + _BLOCK]
                 found += self._certified(queries[rows], rows, int(needed[rows[-1]]), k, threshold, exclude)
@@ -172,7 +172,7 @@ class OverFetch(ABC):
 
 
 @contextlib.contextmanager
-def _faiss_threads(count: int | None) -> Iterator[None]:
+def faiss_threads(count: int | None) -> Iterator[None]:
     """Let Faiss use ``count`` threads in this block; as it is where None."""
     before = faiss.omp_get_max_threads()
     if count is not None:
