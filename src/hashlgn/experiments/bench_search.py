@@ -1,90 +1,112 @@
-"""Search time of every searcher on one random catalogue: codes against float vectors, side by side in one run."""
+"""Search measured: every searcher of ours beside every index that a user would pick instead, in one run.
+
+What is measured and how each peer is set up is told in ``docs/benchmarks.md``.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
+import importlib.metadata
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hashlgn.codes import check_bits
-from hashlgn.errors import positive_int
-from hashlgn.filters import Exclusion
+from hashlgn.errors import choose, positive_int
+from hashlgn.experiments.bench_search_data import random_catalogue, saved_catalogue
+from hashlgn.experiments.bench_search_methods import Setting
+from hashlgn.experiments.bench_search_run import measure
+from hashlgn.experiments.peers import PEERS
 from hashlgn.provenance import provenance
-from hashlgn.scoring import CodebookDecoder, CodedItems, FloatItems, Items, ReweightDecoder
-from hashlgn.search import build_searcher
+from hashlgn.search import SEARCHERS
 
 __all__ = ["bench_search"]
 
-_SEEN = 50  # items left out for each query
+_PACKAGES = ("faiss-cpu", "hnswlib", "usearch", "scann")
 
 
 def bench_search(
-    *, items: int, queries: int, bits: int, dim: int, k: int, repeats: int, threads: int, seed: int = 0
+    *,
+    items: Sequence[int] = (20_000,),
+    bits: Sequence[int] = (64, 128),
+    dims: Sequence[int] = (64,),
+    ks: Sequence[int] = (10, 100),
+    batch: int | None = None,
+    singles: int = 50,
+    repeats: int = 5,
+    threads: int = 1,
+    searchers: Sequence[str] | None = None,
+    peers: Sequence[str] | None = None,
+    models: Sequence[Path] = (),
+    test: Any = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Time a batch of queries, top-k and threshold, with 50 items left out for each.
+    """Time and judge every method over every catalogue.
 
-    The float baseline is Faiss's flat inner product over ``dim`` floats. Codes, codewords and queries are random, with
-    clusters, so that scores spread as those of a trained model do. The threshold is the median score of the k-th item.
+    Args:
+        items: sizes of the catalogues.
+        bits: lengths of code.
+        dims: widths of floats; times are told as ratios to the narrowest.
+        ks: numbers of items asked for.
+        batch: queries a batch; 256 where None, and all users of saved models.
+        singles: queries asked one a call.
+        repeats: rounds, of which the median counts.
+        threads: processor threads, of ours and of every peer.
+        searchers: keys of ``SEARCHERS``; all but the oracle where None.
+        peers: keys of ``PEERS``; all that are installed where None.
+        models: folders of saved models over the same data: searched instead of made catalogues.
+        test: held-out interactions for the saved models.
+        seed: fixes every draw.
+        say: called with a line of progress.
 
     Returns:
-        ``rows``, one a searcher: bytes an item, microseconds a query (median over ``repeats``, runs interleaved), and
-        the ratio to the float baseline; and the provenance.
+        ``rows``, one a catalogue, method and k; the setting, and the provenance.
+
+    Raises:
+        ArgumentError: an argument breaks its rule.
     """
-    rng = np.random.default_rng(seed)
-    words = check_bits(bits) // 4
-    positive_int("items", items)
-    centres = rng.standard_normal((256, dim)).astype(np.float32)
-    vectors = _unit(centres[rng.integers(0, 256, items)] + rng.standard_normal((items, dim)).astype(np.float32))
-    users = _unit(centres[rng.integers(0, 256, queries)] + rng.standard_normal((queries, dim)).astype(np.float32))
-    packed = rng.integers(0, 256, (items, bits // 8), np.uint8)
-    codebook = CodebookDecoder(
-        rng.standard_normal((words, 16, dim)).astype(np.float32) / np.sqrt(np.float32(words * dim))
-    )
-    scale = rng.uniform(0.9, 1.1, items).astype(np.float16)
-    paper = ReweightDecoder(*rng.uniform(0, 1, (2, bits)).astype(np.float32))
-    wide = _unit(rng.standard_normal((queries, bits)).astype(np.float32))
-    sides: list[tuple[str, Items, str, Any]] = [
-        (f"float {dim}, flat", FloatItems(vectors), "flat", users),
-        (f"reweight {bits} bits, fastscan", CodedItems(packed, paper), "fastscan", wide),
-        (f"codebook {bits} bits, fastscan", CodedItems(packed, codebook), "fastscan", users),
-        (f"codebook {bits} bits + scale, fastscan", CodedItems(packed, codebook, scale), "fastscan", users),
-        (f"codebook {bits} bits + scale, decoded", CodedItems(packed, codebook, scale), "decoded", users),
-    ]
-    seen = np.sort(rng.integers(0, items, (queries, min(_SEEN, items))), axis=1)
-    exclude = Exclusion.build(items, seen=(np.arange(queries + 1) * seen.shape[1], seen.ravel()))
-    built = [(name, held, build_searcher(held, engine, threads), asked) for name, held, engine, asked in sides]
-    levels = []
-    for _, _, searcher, asked in built:  # also warms every searcher up
-        hits = searcher.search(asked, k, exclude)
-        last = hits.indptr[1:][np.diff(hits.indptr) > 0] - 1
-        levels.append(float(np.median(hits.scores[last])) if len(last) else 0.0)
-    top: list[list[float]] = [[] for _ in built]
-    above: list[list[float]] = [[] for _ in built]
-    for _ in range(positive_int("repeats", repeats)):
-        for place, (_, _, searcher, asked) in enumerate(built):
-            began = time.perf_counter()
-            searcher.search(asked, k, exclude)
-            top[place].append(time.perf_counter() - began)
-            began = time.perf_counter()
-            searcher.search_above(asked, levels[place], exclude)
-            above[place].append(time.perf_counter() - began)
-    base_top, base_above = statistics.median(top[0]), statistics.median(above[0])
-    rows = [
-        {
-            "searcher": name,
-            "bytes/item": held.bytes_per_item,
-            f"top-{k} us/query": round(1e6 * statistics.median(top[place]) / queries, 1),
-            "ratio": f"{base_top / statistics.median(top[place]):.2f}x",
-            "threshold us/query": round(1e6 * statistics.median(above[place]) / queries, 1),
-            "ratio ": f"{base_above / statistics.median(above[place]):.2f}x",
-        }
-        for place, (name, held, _, _) in enumerate(built)
-    ]
-    setting = {"items": items, "queries": queries, "bits": bits, "dim": dim, "k": k, "seen": seen.shape[1]}
-    return {"rows": rows, "setting": setting | {"repeats": repeats}, **provenance(seed=seed, threads=threads)}
+    chosen = [name for name in SEARCHERS if name != "exact"] if searchers is None else list(searchers)
+    others = list(PEERS) if peers is None else list(peers)
+    for name, values, table in (("searchers", chosen, SEARCHERS), ("peers", others, PEERS)):
+        for value in values:
+            choose(name, value, table)
+    for name, numbers in (("items", items), ("bits", bits), ("dims", dims), ("k", ks)):
+        for number in numbers:
+            check_bits(number) if name == "bits" else positive_int(name, number)
+    positive_int("repeats", repeats), positive_int("singles", singles), positive_int("threads", threads)
+    dims, ks = sorted(dims), sorted(ks)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        if os.environ.get(name) != str(threads):
+            say(f"set {name}={threads}, or NumPy's own products may use other than {threads} threads")
+    rows = []
+    for catalogue in _catalogues(items, bits, dims, batch or 256, models, test, seed):
+        size = len(catalogue.seen[0]) - 1 if batch is None and models else batch or 256
+        setting = Setting(ks, size, singles, repeats, threads)
+        rows += measure(catalogue, setting, searchers=chosen, peers=others, bits=bits, say=say)
+    packages = {name: _version(name) for name in _PACKAGES}
+    asked = {"batch": batch, "singles": singles, "repeats": repeats, "dims": dims, "peers": packages}
+    return {"rows": rows, "setting": asked, **provenance(seed=seed, threads=threads)}
 
 
-def _unit(vectors: Any) -> Any:
-    return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+def _catalogues(
+    items: Sequence[int],
+    bits: Sequence[int],
+    dims: Sequence[int],
+    users: int,
+    models: Sequence[Path],
+    test: Any,
+    seed: int,
+) -> Any:
+    if models:
+        yield saved_catalogue(models, test)
+        return
+    for n in items:
+        yield random_catalogue(n, bits, dims, users, seed)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

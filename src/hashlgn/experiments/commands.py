@@ -64,19 +64,61 @@ def bench_train(
 
 @bench_app.command("search")
 def bench_search(
-    items: Annotated[int, typer.Option(min=16, help="Size of the catalogue.")] = 100_000,
-    queries: Annotated[int, typer.Option(min=1, help="Queries a batch.")] = 1000,
-    bits: Annotated[int, typer.Option(help="Length of a code.")] = 128,
-    dim: Annotated[int, typer.Option(min=1, help="Length of a float vector.")] = 64,
-    k: Annotated[int, typer.Option(min=1, help="Number of items a query.")] = 100,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs, of which the median counts.")] = 5,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    items: Annotated[str, typer.Option(help="Sizes of the catalogues, separated by commas.")] = "20000",
+    bits: Annotated[str, typer.Option(help="Lengths of code, separated by commas.")] = "64,128",
+    dims: Annotated[str, typer.Option(help="Lengths of float vectors; ratios are to the shortest.")] = "64",
+    k: Annotated[str, typer.Option(help="Numbers of items a query, separated by commas.")] = "10,100",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Queries a batch.  [default: 256; all users of saved models]")
+    ] = None,
+    singles: Annotated[int, typer.Option(min=1, help="Queries asked one a call.")] = 50,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds, of which the median counts.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads, of everything that is measured.")] = 1,
+    searchers: Annotated[str, typer.Option(help="Our searchers, separated by commas.  [default: all but exact]")] = "",
+    peers: Annotated[
+        str, typer.Option(help="Others' indexes, separated by commas, or none.  [default: all installed]")
+    ] = "",
+    model: Annotated[
+        list[Path], typer.Option(help="Folder of a saved model, searched instead; may be repeated.", exists=True)
+    ] = [],  # noqa: B006
+    data: Annotated[Path | None, typer.Option(help="Held-out interactions for the saved models.", exists=True)] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
     json_: Json = None,
+    md: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw agreement or quality against speed: .png or .svg.")] = None,
 ) -> None:
-    """Time a query of every searcher, codes against float vectors, exclusion included."""
+    """Time and judge our searchers and others' indexes, over codes and floats, in one run."""
+    from hashlgn.evaluation import read_test
     from hashlgn.experiments.bench_search import bench_search
+    from hashlgn.experiments.bench_search_report import draw, tables, write_markdown
 
-    _show(bench_search(items=items, queries=queries, bits=bits, dim=dim, k=k, repeats=repeats, threads=threads), json_)
+    result = bench_search(
+        items=numbers("items", items, int),
+        bits=numbers("bits", bits, int),
+        dims=numbers("dims", dims, int),
+        ks=numbers("k", k, int),
+        batch=batch,
+        singles=singles,
+        repeats=repeats,
+        threads=threads,
+        searchers=_names(searchers),
+        peers=[] if peers.strip() == "none" else _names(peers),
+        models=model,
+        test=None if data is None else read_test(data),
+        seed=seed,
+        say=lambda line: say(False, line),
+    )
+    typer.echo(tables(result["rows"]))
+    if json_ is not None:
+        write_json(json_, result)
+    if md is not None:
+        write_markdown(md, result)
+    if plot is not None:
+        draw(plot, result["rows"])
+
+
+def _names(text: str) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] or None
 
 
 def _show(result: dict[str, Any], json_: Path | None) -> None:
