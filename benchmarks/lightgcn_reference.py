@@ -32,18 +32,21 @@ class Reference(nn.Module):
     Args:
         data: what to learn from.
         seed: fixes the start and the draws.
+        device: where it is trained.
     """
 
-    def __init__(self, data: Interactions, seed: int = 0) -> None:
+    def __init__(self, data: Interactions, seed: int = 0, device: torch.device | str = "cpu") -> None:
         super().__init__()
         torch.manual_seed(seed)
-        self.data, self.seed, self.done = data, seed, 0
+        self.data, self.seed, self.device, self.done = data, seed, device, 0
         self.nodes = data.n_users + data.n_items
         self.steps_per_epoch = -(-len(data) // BATCH)
         users = torch.from_numpy(data.rows.astype(np.int64))
         items = torch.from_numpy(data.indices.astype(np.int64)) + data.n_users
         edges = torch.cat((torch.stack((users, items)), torch.stack((items, users))), dim=1)
         self.build(edges)
+        self.adjacency = self.adjacency.to(device)
+        self.to(device)
         self.optimizer = torch.optim.Adam(self.parameters(), lr=RATE)
 
     def build(self, edges: Tensor) -> None:
@@ -67,9 +70,8 @@ class Reference(nn.Module):
         rng = np.random.default_rng([self.seed, self.done])
         self.done += 1
         for users, positives, negatives in interaction_batches(self.data, BATCH, rng):
-            u, i, j = (
-                torch.from_numpy(x) for x in (users, positives + self.data.n_users, negatives + self.data.n_users)
-            )
+            items = positives + self.data.n_users, negatives + self.data.n_users
+            u, i, j = (torch.from_numpy(rows).to(self.device) for rows in (users, *items))
             embedding = self.propagate()
             difference = (embedding[u] * (embedding[j] - embedding[i])).sum(dim=1)
             squares = sum(self.start[rows].square().sum() for rows in (u, i, j))

@@ -9,7 +9,7 @@ import typer
 
 from hashlgn.console import say, write_json
 from hashlgn.experiments import table
-from hashlgn.options import Json, Set, Threads, numbers
+from hashlgn.options import Device, Json, Set, Threads, numbers
 
 __all__ = ["bench_app"]
 
@@ -42,6 +42,7 @@ def bench_train(
     set_: Set = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
     threads: Threads = None,
+    device: Device = "auto",
     json_: Json = None,
 ) -> None:
     """Time and memory of training by size, or time to a quality; each measurement in a process of its own."""
@@ -55,6 +56,7 @@ def bench_train(
         seconds=seconds,
         target=target,
         threads=threads,
+        device=device,
         seed=seed,
         changes=override_changes(set_),
         say=lambda line: say(False, line),
