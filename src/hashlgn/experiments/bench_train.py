@@ -124,7 +124,7 @@ def bench_train(
         device: ``auto``, ``cpu`` or ``cuda``; memory is the processor's in any case.
         seed: fixes every draw.
         changes: of the configuration of our sides.
-        say: called with a line before every measurement.
+        say: called with a line after every measurement.
 
     Returns:
         ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
@@ -161,9 +161,9 @@ def bench_train(
             need("torch_geometric", "bench", "the side 'pyg'")
     rows = []
     for task in tasks:
-        if say:
-            say(f"{task.side}, {task.source if isinstance(task.source, Path) else format(task.source, ',')}")
         rows.append(_alone(task))
+        if say:
+            say("  ".join(f"{name} {value}" for name, value in rows[-1].items() if value not in (None, "")))
     setting = {"data": None if data is None else str(data), "seconds": seconds, "target": target}
     return {
         "rows": rows,
