@@ -14,6 +14,7 @@ over codes returns exactly these numbers, ordered by (score descending, item asc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +31,8 @@ __all__ = [
     "FoldIn",
     "Items",
     "ReweightDecoder",
+    "binary_items",
+    "binary_queries",
     "reach",
     "word_scores",
 ]
@@ -116,9 +119,12 @@ class CodebookDecoder:
 
     def tables(self, queries: Floats) -> Floats:
         """Inner products of queries and codewords: ``(q, width)`` → ``(q, M, 16)``."""
-        words, values, width = self.codewords.shape
-        flat = self.codewords.reshape(-1, width).astype(np.float64)
-        return (queries.astype(np.float64) @ flat.T).astype(np.float32).reshape(len(queries), words, values)
+        words, values, _ = self.codewords.shape
+        return (queries.astype(np.float64) @ self._wide).astype(np.float32).reshape(len(queries), words, values)
+
+    @cached_property
+    def _wide(self) -> npt.NDArray[np.float64]:
+        return self.codewords.reshape(-1, self.width).T.astype(np.float64)
 
     def decode(self, packed: Bytes) -> Floats:
         """Decoded vectors, ``(n, width)``."""
@@ -203,6 +209,21 @@ class CodedItems:
 
 
 Items = FloatItems | CodedItems
+
+
+def binary_items(packed: Bytes) -> CodedItems:
+    """Items of a model that is binary on both sides: a query of ±1 scores ``bits − 2 · Hamming distance``.
+
+    Args:
+        packed: codes, ``(n, bits / 8)``; queries are ``binary_queries`` of the users' codes.
+    """
+    ones = np.ones(8 * packed.shape[1], np.float32)
+    return CodedItems(packed, ReweightDecoder(ones, ones))
+
+
+def binary_queries(packed: Bytes) -> Floats:
+    """Codes of users, ``(q, bits / 8)``, as queries of ±1, ``(q, bits)``, for ``binary_items``."""
+    return unpack_signs(packed).astype(np.float32)
 
 
 def reach(items: Items) -> float:

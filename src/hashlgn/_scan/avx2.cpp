@@ -9,6 +9,7 @@ namespace {
 struct Avx2 {
   using Reg = __m256i;
   static constexpr int width = 32;
+  static constexpr int tile = 4;
   static HASHLGN_INLINE Reg zero() { return _mm256_setzero_si256(); }
   static HASHLGN_INLINE Reg load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   static HASHLGN_INLINE void store(uint8_t* p, Reg r) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), r); }
@@ -28,6 +29,6 @@ struct Avx2 {
 }  // namespace
 
 extern const Lanes avx2;
-const Lanes avx2 = Scans<Avx2>::lanes("avx2", 4);
+const Lanes avx2 = Scans<Avx2>::lanes("avx2");
 
 }  // namespace hashlgn

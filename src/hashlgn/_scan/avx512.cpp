@@ -9,6 +9,7 @@ namespace {
 struct Avx512 {
   using Reg = __m512i;
   static constexpr int width = 64;
+  static constexpr int tile = 8;
   static HASHLGN_INLINE Reg zero() { return _mm512_setzero_si512(); }
   static HASHLGN_INLINE Reg load(const uint8_t* p) { return _mm512_loadu_si512(p); }
   static HASHLGN_INLINE void store(uint8_t* p, Reg r) { _mm512_storeu_si512(p, r); }
@@ -29,6 +30,6 @@ struct Avx512 {
 }  // namespace
 
 extern const Lanes avx512;
-const Lanes avx512 = Scans<Avx512>::lanes("avx512", 8);
+const Lanes avx512 = Scans<Avx512>::lanes("avx512");
 
 }  // namespace hashlgn

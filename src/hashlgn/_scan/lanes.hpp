@@ -27,7 +27,7 @@ struct Lanes {
   const char* name;
   int width;
   int tile;  // queries that the registers hold well: 1, 2, 4 or 8
-  // Values of `blocks` blocks for `queries` queries (1, 2, 4 or 8): out[q][128 * block + item]. With `plain`, all words are
+  // Values of `blocks` blocks for `queries` queries (1, 2, 4 … `tile`): out[q][128 * block + item]. With `plain`, all words are
   // added in one byte that stops at 255, and nothing is averaged.
   void (*values)(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
                  uint8_t* const* out);
@@ -171,12 +171,16 @@ struct Tile {
 template <class V, class Sink>
 void scan_tile(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
                const Sink& sink) {
-  switch (queries) {
-    case 1: return Tile<V, 1, Sink>::run(rows, blocks, words, plain, tables, sink);
-    case 2: return Tile<V, 2, Sink>::run(rows, blocks, words, plain, tables, sink);
-    case 4: return Tile<V, 4, Sink>::run(rows, blocks, words, plain, tables, sink);
-    default: return Tile<V, 8, Sink>::run(rows, blocks, words, plain, tables, sink);
+  if constexpr (V::tile >= 8) {
+    if (queries == 8) return Tile<V, 8, Sink>::run(rows, blocks, words, plain, tables, sink);
   }
+  if constexpr (V::tile >= 4) {
+    if (queries == 4) return Tile<V, 4, Sink>::run(rows, blocks, words, plain, tables, sink);
+  }
+  if constexpr (V::tile >= 2) {
+    if (queries == 2) return Tile<V, 2, Sink>::run(rows, blocks, words, plain, tables, sink);
+  }
+  return Tile<V, 1, Sink>::run(rows, blocks, words, plain, tables, sink);
 }
 
 template <class V>
@@ -272,8 +276,8 @@ struct Scans {
     }
   }
 
-  static constexpr Lanes lanes(const char* name, int tile) {
-    return {name, V::width, tile, values, passing, select, count, sums, best, sort};
+  static constexpr Lanes lanes(const char* name) {
+    return {name, V::width, V::tile, values, passing, select, count, sums, best, sort};
   }
 };
 

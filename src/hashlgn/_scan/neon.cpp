@@ -9,6 +9,7 @@ namespace {
 struct Neon {
   using Reg = uint8x16_t;
   static constexpr int width = 16;
+  static constexpr int tile = 4;
   static HASHLGN_INLINE Reg zero() { return vdupq_n_u8(0); }
   static HASHLGN_INLINE Reg load(const uint8_t* p) { return vld1q_u8(p); }
   static HASHLGN_INLINE void store(uint8_t* p, Reg r) { vst1q_u8(p, r); }
@@ -30,6 +31,6 @@ struct Neon {
 }  // namespace
 
 extern const Lanes neon;
-const Lanes neon = Scans<Neon>::lanes("neon", 4);
+const Lanes neon = Scans<Neon>::lanes("neon");
 
 }  // namespace hashlgn

@@ -9,6 +9,7 @@ struct Portable {
     uint8_t byte[16];
   };
   static constexpr int width = 16;
+  static constexpr int tile = 1;
   template <class F>
   static HASHLGN_INLINE Reg each(F f) {
     Reg out;
@@ -53,6 +54,6 @@ struct Portable {
 }  // namespace
 
 extern const Lanes portable;
-const Lanes portable = Scans<Portable>::lanes("portable", 1);
+const Lanes portable = Scans<Portable>::lanes("portable");
 
 }  // namespace hashlgn
