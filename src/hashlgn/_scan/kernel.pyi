@@ -19,6 +19,7 @@ class Part:
         scale: npt.NDArray[np.floating[Any]] | None = None,
         largest: npt.NDArray[np.float32] | None = None,
         smallest: npt.NDArray[np.float32] | None = None,
+        places: npt.NDArray[np.uint32] | None = None,
     ) -> None: ...
 
 def search(

@@ -58,21 +58,27 @@ class HeldPart {
  public:
   HeldPart(In<uint8_t, 3> rows, In<uint32_t, 1> starts, In<uint32_t, 1> counts, uint32_t first,
            std::optional<In<uint32_t, 1>> order, std::optional<Scale> scale, std::optional<In<float, 1>> largest,
-           std::optional<In<float, 1>> smallest)
-      : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest) {
+           std::optional<In<float, 1>> smallest, std::optional<In<uint32_t, 1>> item_places)
+      : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest),
+        places_(item_places) {
     const size_t blocks = rows.shape(0), places = blocks * kBlock;
     require(rows.shape(2) == kRow, "rows must have shape (blocks, words, 64)");
     require(rows.shape(1) >= 2 && rows.shape(1) % 2 == 0 && rows.shape(1) <= kMostWords,
             "rows must have an even number of words, at most 1024");
     require(starts.shape(0) == counts.shape(0), "starts and counts must be of one length");
+    size_t items = 0;
     for (size_t list = 0; list < starts.shape(0); ++list) {
+      items += counts.data()[list];
       const size_t need = (size_t{counts.data()[list]} + kBlock - 1) / kBlock;
       require(starts.data()[list] <= blocks && need <= blocks - starts.data()[list], "lists must lie inside the blocks");
     }
     require(!order || order->shape(0) == places, "order must have one number a place");
     require(!scale == !largest && !scale == !smallest, "scale, largest and smallest must come together");
-    part = {rows.data(), blocks, nullptr, first, nullptr, 0, nullptr, nullptr, starts.data(), counts.data(), starts.shape(0),
-            nullptr, 0};
+    require(!item_places || item_places->shape(0) == items, "places must have one number an item");
+    part = {};
+    part.rows = rows.data(), part.blocks = blocks, part.items = items, part.first = first;
+    part.starts = starts.data(), part.counts = counts.data(), part.lists = starts.shape(0);
+    if (item_places) part.places = item_places->data();
     if (order) part.order = order->data();
     if (scale) {
       require(scale->dtype().code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float), "scale must be floats");
@@ -94,6 +100,7 @@ class HeldPart {
   std::optional<In<uint32_t, 1>> order_;
   std::optional<Scale> scale_;
   std::optional<In<float, 1>> largest_, smallest_;
+  std::optional<In<uint32_t, 1>> places_;
 };
 
 template <class T>
@@ -201,10 +208,11 @@ NB_MODULE(kernel, m) {
   });
   nb::class_<HeldPart>(m, "Part")
       .def(nb::init<In<uint8_t, 3>, In<uint32_t, 1>, In<uint32_t, 1>, uint32_t, std::optional<In<uint32_t, 1>>,
-                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>>(),
+                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>,
+                    std::optional<In<uint32_t, 1>>>(),
            "rows"_a.noconvert(), "starts"_a.noconvert(), "counts"_a.noconvert(), "first"_a,
            "order"_a.noconvert() = nb::none(), "scale"_a.noconvert() = nb::none(), "largest"_a.noconvert() = nb::none(),
-           "smallest"_a.noconvert() = nb::none());
+           "smallest"_a.noconvert() = nb::none(), "places"_a.noconvert() = nb::none());
   m.def("search", &run, "parts"_a, "tables"_a.noconvert(), "items"_a, "k"_a, "threshold"_a, "indptr"_a.noconvert() = nb::none(),
         "seen"_a.noconvert() = nb::none(), "banned"_a.noconvert() = nb::none(), "probes"_a.noconvert() = nb::none(),
         "chosen"_a.noconvert() = nb::none(), "threads"_a = 1, "isa"_a = "auto", "timed"_a = false);

@@ -28,34 +28,42 @@ inline double scale_at(const Part& part, size_t place) {
   }
 }
 
-// Items that a query has seen: a few bits say at once that most are not among them.
+// Items that a query has seen; asked about an item, as a hash table of their numbers.
 class Seen {
  public:
-  void set(const int64_t* begin, const int64_t* end) {
-    begin_ = begin, end_ = end;
-    if (begin == end) return;
-    shift_ = 64 - 9;
-    while (shift_ > 64 - 20 && (size_t{1} << (64 - shift_)) < 16 * static_cast<size_t>(end - begin)) --shift_;
-    bits_.assign((size_t{1} << (64 - shift_)) / 64, 0);
-    for (const int64_t* item = begin; item < end; ++item) {
-      const uint64_t place = place_of(static_cast<uint64_t>(*item));
-      bits_[place / 64] |= uint64_t{1} << place % 64;
+  void set(const int64_t* begin, const int64_t* end) { begin_ = begin, end_ = end; }
+
+  // To be called before `has`: some searches never ask.
+  void prepare() {
+    if (begin_ == end_ || !table_.empty()) return;
+    shift_ = 64 - 3;
+    while ((size_t{1} << (64 - shift_)) < 2 * size()) --shift_;
+    table_.assign(size_t{1} << (64 - shift_), kEmpty);
+    for (const int64_t* item = begin_; item < end_; ++item) {
+      size_t place = place_of(static_cast<uint32_t>(*item));
+      while (table_[place] != kEmpty) place = (place + 1) & (table_.size() - 1);
+      table_[place] = static_cast<uint32_t>(*item);
     }
   }
 
   bool has(uint32_t item) const {
-    if (begin_ == end_) return false;
-    const uint64_t place = place_of(item);
-    return (bits_[place / 64] >> place % 64 & 1) && std::binary_search(begin_, end_, static_cast<int64_t>(item));
+    if (table_.empty()) return false;
+    size_t place = place_of(item);
+    while (table_[place] != item && table_[place] != kEmpty) place = (place + 1) & (table_.size() - 1);
+    return table_[place] == item;
   }
 
+  const int64_t* begin() const { return begin_; }
+  const int64_t* end() const { return end_; }
   size_t size() const { return static_cast<size_t>(end_ - begin_); }
 
  private:
-  uint64_t place_of(uint64_t item) const { return item * 0x9E3779B97F4A7C15ull >> shift_; }
+  static constexpr uint32_t kEmpty = 0xffffffffu;  // no catalogue has so many items
+
+  size_t place_of(uint32_t item) const { return item * 0x9E3779B97F4A7C15ull >> shift_; }
 
   const int64_t *begin_ = nullptr, *end_ = nullptr;
-  std::vector<uint64_t> bits_;
+  std::vector<uint32_t> table_;
   int shift_ = 0;
 };
 
@@ -79,14 +87,22 @@ class Query {
     most_.resize(static_cast<size_t>(words_));
     sum_ = sizes_ = group_ = all_ = 0;
     double group = 0;
-    bool finite = true;
+    bool broken = false;
     for (int m = 0; m < words_; ++m, entry += 16) {
-      float least = entry[0], most = entry[0], check = 0;
-      for (int i = 0; i < 16; ++i) {
-        least = std::min(least, entry[i]), most = std::max(most, entry[i]);
-        check += entry[i] * 0;  // NaN if it is NaN or infinite
+      // Four at a time, so that no step waits for the one before it.
+      float low[4], high[4];
+      for (int i = 0; i < 4; ++i) low[i] = high[i] = entry[i];
+      for (int i = 4; i < 16; ++i) {
+        low[i % 4] = entry[i] < low[i % 4] ? entry[i] : low[i % 4];
+        high[i % 4] = entry[i] > high[i % 4] ? entry[i] : high[i % 4];
       }
-      finite &= check == 0;
+      for (int i = 0; i < 16; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, entry + i, 4);
+        broken |= (bits & 0x7fffffffu) >= 0x7f800000u;  // NaN or infinite
+      }
+      const float least = std::min(std::min(low[0], low[1]), std::min(low[2], low[3]));
+      const float most = std::max(std::max(high[0], high[1]), std::max(high[2], high[3]));
       most_[static_cast<size_t>(m)] = most;
       const double span = static_cast<double>(most) - least;
       if (m % kGroup == 0) group = 0;
@@ -94,7 +110,7 @@ class Query {
       group_ = std::max(group_, group);
       sizes_ += std::max(std::fabs(least), std::fabs(most));
     }
-    if (!finite) return false;
+    if (broken) return false;
     unit = common_step();
     hits.clear();
     hits.reserve(k_ ? k_ + slack() : 0);

@@ -17,7 +17,6 @@ constexpr size_t kPilot = 512;    // blocks of a first look, all of whose values
 constexpr size_t kChunk = 64;     // blocks scanned before survivors are looked at: codes stay in cache
 constexpr size_t kZone = 16;      // blocks that share a bar
 constexpr size_t kTogether = 64;  // queries that walk through the catalogue together
-constexpr size_t kAtOnce = 2 * kFour;
 
 class Clock {
  public:
@@ -56,6 +55,7 @@ class Walk {
     tile_ = std::min<size_t>(static_cast<size_t>(lanes_.tile), request.queries);
     if (request.k) values_.reset(new uint8_t[tile_ * kPilot * kBlock]);
     places_.reset(new uint16_t[std::max(tile_ * kChunk, most) * kBlock]);
+    kept_.reset(new uint32_t[std::max(kChunk, most) * kBlock]);
     size_t allowed = request.items;
     if (request.banned) allowed -= static_cast<size_t>(std::count(request.banned, request.banned + request.items, 1));
     share_ = static_cast<double>(std::max<size_t>(allowed, 1)) / static_cast<double>(std::max<size_t>(request.items, 1));
@@ -123,10 +123,11 @@ class Walk {
     }
   }
 
-  static int zone_bar(const Chunk& chunk, size_t zone, const Query& query) {
+  // The bar for some blocks of a chunk, from `zone` on.
+  static int zone_bar(const Chunk& chunk, size_t zone, size_t blocks, const Query& query) {
     const Part& part = *chunk.part;
     if (!part.largest) return query.bar(1, 1);
-    const size_t last = std::min(zone + kZone, chunk.blocks) - 1;
+    const size_t last = std::min(zone + blocks, chunk.blocks) - 1;
     return query.bar(part.smallest[chunk.block + last], part.largest[chunk.block + zone]);
   }
 
@@ -148,7 +149,7 @@ class Walk {
     for (size_t zone = 0; zone < chunk.blocks; zone += step) {
       bool reached = false, falling = true;
       for (size_t i = 0; i < size; ++i) {
-        const int bar = zone_bar(chunk, zone, *tile[i]);
+        const int bar = zone_bar(chunk, zone, step, *tile[i]);
         reached |= bar <= 255, falling &= tile[i]->positive();
         bars[i] = static_cast<uint8_t>(std::min(bar, 255));
       }
@@ -160,7 +161,7 @@ class Walk {
     }
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
-      consider(chunk, *tile[i], places[i], counts[i], 0);
+      consider(chunk, *tile[i], places[i], counts[i], 0, true);
       if (rising_) tile[i]->later();
     }
     profile.harvest += clock_.lap();
@@ -178,13 +179,15 @@ class Walk {
     profile.scanned += chunk.items * size;
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
-      const int below = tile[i]->bounded() ? 256 : greatest(chunk, *tile[i], values[i]);
-      for (size_t zone = 0; zone < chunk.blocks && below > 0; zone += kZone) {
-        const int least = zone_bar(chunk, zone, *tile[i]);
+      const bool forgot = forget(chunk, *tile[i], values[i]);
+      const int below = tile[i]->bounded() ? 256 : greatest(chunk, *tile[i], values[i], forgot);
+      const size_t step = std::clamp<size_t>(chunk.blocks / 32, 1, kZone);
+      for (size_t zone = 0; zone < chunk.blocks && below > 0; zone += step) {
+        const int least = zone_bar(chunk, zone, step, *tile[i]);
         if (least >= below) continue;
-        const size_t blocks = std::min(kZone, chunk.blocks - zone);
+        const size_t blocks = std::min(step, chunk.blocks - zone);
         const size_t found = lanes_.select(values[i] + zone * kBlock, blocks * kBlock, least, below, places_.get());
-        consider(chunk, *tile[i], places_.get(), found, zone * kBlock);
+        consider(chunk, *tile[i], places_.get(), found, zone * kBlock, !forgot || least == 0);
       }
       if (rising_) tile[i]->later();
     }
@@ -192,14 +195,15 @@ class Walk {
   }
 
   // Score the greatest values of a chunk until there are k hits; all values from the answer on have been scored.
-  int greatest(const Chunk& chunk, Query& query, const uint8_t* values) {
+  int greatest(const Chunk& chunk, Query& query, const uint8_t* values, bool forgot) {
     const size_t count = chunk.blocks * kBlock, stride = std::max<size_t>(1, count / 64 / 256);
-    const double part = static_cast<double>(chunk.items) / static_cast<double>(request_.items);
-    const double seen = static_cast<double>(std::min(query.seen.size(), request_.items)) * part;
-    double taken = 0;
+    double taken = 0;  // so many of the greatest are no hits: the seen ones to expect, then those that were considered
+    if (!forgot) {
+      taken = static_cast<double>(query.seen.size()) * static_cast<double>(chunk.items) / static_cast<double>(request_.items);
+    }
     int below = 256;
     while (!query.full() && below > 0) {
-      const double wanted = taken + (static_cast<double>(query.k() - query.hits.size()) + seen) / share_;
+      const double wanted = taken + static_cast<double>(query.k() - query.hits.size()) / share_;
       int least = 0;
       for (int step = 128; step; step /= 2) {
         if (least + step >= below) continue;
@@ -207,66 +211,79 @@ class Walk {
         if (static_cast<double>(over) >= wanted) least += step;
       }
       const size_t found = lanes_.select(values, count, least, below, places_.get());
-      consider(chunk, query, places_.get(), found, 0);
+      consider(chunk, query, places_.get(), found, 0, !forgot || least == 0);
       taken += static_cast<double>(found), below = least;
     }
     query.settle();
     return below;
   }
 
-  // Filter and score the items at some places of a chunk, `shift` further on.
-  void consider(const Chunk& chunk, Query& query, const uint16_t* places, size_t count, size_t shift) {
-    std::array<size_t, kAtOnce> batch;
-    size_t size = 0;
-    for (size_t i = 0; i < count; ++i) {
-      const size_t offset = places[i] + shift;
-      if (offset >= chunk.items) continue;  // the last block is not full
-      const size_t place = chunk.block * kBlock + offset;
-      if (!passes(*chunk.part, query, place)) continue;
-      batch[size++] = place;
-      if (size == kAtOnce) score(*chunk.part, query, batch, size), size = 0;
+  // Make the values of items that were seen 0, so that they neither count among the greatest nor need to be looked up.
+  // False where their places are not known.
+  bool forget(const Chunk& chunk, const Query& query, uint8_t* values) const {
+    const Part& part = *chunk.part;
+    if (part.order && !part.places) return false;
+    const size_t start = chunk.block * kBlock;
+    for (const int64_t item : query.seen) {
+      const size_t number = static_cast<size_t>(item) - part.first;  // of an item before the part: beyond its end
+      if (number >= part.items) continue;
+      const size_t place = part.places ? part.places[number] : number;
+      if (place - start < chunk.items) values[place - start] = 0;
     }
-    score(*chunk.part, query, batch, size);
+    return true;
   }
 
-  bool passes(const Part& part, const Query& query, size_t place) {
+  // Filter and score the items at some places of a chunk, `shift` further on.
+  void consider(const Chunk& chunk, Query& query, const uint16_t* places, size_t count, size_t shift, bool check_seen) {
+    if (check_seen) query.seen.prepare();
+    size_t kept = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const size_t offset = places[i] + shift, place = chunk.block * kBlock + offset;
+      kept_[kept] = static_cast<uint32_t>(place);
+      kept += offset < chunk.items && passes(*chunk.part, query, place, check_seen);  // the last block may not be full
+    }
+    score(*chunk.part, query, kept_.get(), kept);
+  }
+
+  bool passes(const Part& part, const Query& query, size_t place, bool check_seen) {
     const size_t item = item_at(part, place);
     if (item >= request_.items) return damaged_ = true, false;
-    return !(request_.banned && request_.banned[item]) && !query.seen.has(static_cast<uint32_t>(item));
+    return !(request_.banned && request_.banned[item]) && !(check_seen && query.seen.has(static_cast<uint32_t>(item)));
   }
 
   static size_t item_at(const Part& part, size_t place) { return part.order ? part.order[place] : part.first + place; }
 
-  void score(const Part& part, Query& query, const std::array<size_t, kAtOnce>& places, size_t size) {
-    if (size == 0) return;
-    profile.rescored += size;
-    std::array<const uint8_t*, kAtOnce> rows;
-    std::array<int, kAtOnce> shifts;
-    std::array<double, kAtOnce> sums;
+  void score(const Part& part, Query& query, const uint32_t* places, size_t count) {
+    profile.rescored += count;
+    std::array<const uint8_t*, kFour> rows;
+    std::array<int, kFour> shifts;
+    std::array<double, kFour> sums;
     const size_t words = static_cast<size_t>(request_.words);
-    for (size_t i = 0; i < kAtOnce; ++i) {
-      const size_t place = places[i < size ? i : 0];  // the first again, to the full number
-      rows[i] = part.rows + place / kBlock * words * kRow + place % kRow;
-      shifts[i] = place % kBlock < kRow ? 0 : 4;
-    }
-    for (size_t i = 0; i < size; i += kFour) {
-      lanes_.sums(&rows[i], &shifts[i], query.table.data(), request_.words, &sums[i]);
-    }
-    for (size_t i = 0; i < size; ++i) {
-      const double total = part.scale ? sums[i] * scale_at(part, places[i]) : sums[i];
-      profile.kept += query.offer(static_cast<float>(total), static_cast<uint32_t>(item_at(part, places[i])));
+    for (size_t start = 0; start < count; start += kFour) {
+      for (size_t i = 0; i < kFour; ++i) {
+        const size_t place = places[std::min(start + i, count - 1)];  // the last again, to the full number
+        rows[i] = part.rows + place / kBlock * words * kRow + place % kRow;
+        shifts[i] = place % kBlock < kRow ? 0 : 4;
+      }
+      lanes_.sums(rows.data(), shifts.data(), query.table.data(), request_.words, sums.data());
+      for (size_t i = 0; i < kFour && start + i < count; ++i) {
+        const size_t place = places[start + i];
+        const double total = part.scale ? sums[i] * scale_at(part, place) : sums[i];
+        profile.kept += query.offer(static_cast<float>(total), static_cast<uint32_t>(item_at(part, place)));
+      }
     }
   }
 
   void gather(const Part& part, Query& query) {
-    std::array<size_t, kAtOnce> batch;
-    size_t size = 0;
-    for (size_t i = 0; i < part.n_chosen; ++i) {
-      if (!passes(part, query, part.chosen[i])) continue;
-      batch[size++] = part.chosen[i];
-      if (size == kAtOnce) score(part, query, batch, size), size = 0;
+    query.seen.prepare();
+    for (size_t start = 0; start < part.n_chosen; start += kChunk * kBlock) {
+      size_t kept = 0;
+      for (size_t i = start; i < std::min(part.n_chosen, start + kChunk * kBlock); ++i) {
+        kept_[kept] = part.chosen[i];
+        kept += passes(part, query, part.chosen[i], true);
+      }
+      score(part, query, kept_.get(), kept);
     }
-    score(part, query, batch, size);
   }
 
   const std::vector<Part>& parts_;
@@ -276,6 +293,7 @@ class Walk {
   size_t tile_ = 1;
   std::unique_ptr<uint8_t[]> values_;   // (tile, items of a pilot)
   std::unique_ptr<uint16_t[]> places_;
+  std::unique_ptr<uint32_t[]> kept_;
   double share_ = 1;                    // of the catalogue that is not banned
   bool plain_ = false, rising_ = false;
 

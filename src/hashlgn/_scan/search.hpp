@@ -15,8 +15,10 @@ namespace hashlgn {
 struct Part {
   const uint8_t* rows;       // (blocks, words, 64)
   size_t blocks;
+  size_t items;
   const uint32_t* order;     // item of each place, or null: first + place
   uint32_t first;
+  const uint32_t* places;    // place of each item, or null: not known if there is an order, else item - first
   const void* scale;         // of each place, or null: 1
   int scale_bytes;           // 2, 4 or 8: half, float, double
   const float* largest;      // largest scale of each block, or null
@@ -69,7 +71,7 @@ inline uint64_t key_of(float score, uint32_t item) {
   score += 0.0f;  // -0 is 0
   uint32_t bits;
   __builtin_memcpy(&bits, &score, 4);
-  bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  bits ^= static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u;
   return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~item);
 }
 

@@ -21,6 +21,7 @@ __all__ = ["BLOCK", "Blocks", "Places", "kernel"]
 
 BLOCK = 128
 _ROW = 64
+_FEW = 1 << 18  # in a catalogue so small, every item's place is kept: seen items are left out from the start
 Places = npt.NDArray[np.uint32]
 
 
@@ -108,6 +109,7 @@ class Blocks:
             self.scale,
             self.largest,
             self.smallest,
+            self.places if self.order is not None and len(self) <= _FEW else None,
         )
 
     def packed(self) -> tuple[Bytes, npt.NDArray[np.floating[Any]] | None]:
