@@ -30,7 +30,8 @@ class Recommender:
 
     Args:
         model: what was trained, as arrays.
-        engine: searcher by name (``hashlgn.search.SEARCHERS``); ``auto`` takes the fastest exact one.
+        engine: searcher by name (``hashlgn.search.SEARCHERS``); ``auto`` takes the fastest exact
+            one, an approximate one with a warning from tens of millions of items on.
         threads: processor threads of the search; all where None.
     """
 
