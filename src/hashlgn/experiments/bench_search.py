@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hashlgn.codes import check_bits
 from hashlgn.errors import choose, positive_int
-from hashlgn.experiments.bench_search_data import random_catalogue, saved_catalogue
+from hashlgn.experiments.bench_search_data import Catalogue, random_catalogue, saved_catalogue
 from hashlgn.experiments.bench_search_methods import Setting
 from hashlgn.experiments.bench_search_run import measure
+from hashlgn.experiments.bench_search_trained import trained_catalogue
 from hashlgn.experiments.peers import PEERS
 from hashlgn.provenance import provenance
 from hashlgn.search import SEARCHERS
@@ -37,6 +38,8 @@ def bench_search(
     threads: int = 1,
     searchers: Sequence[str] | None = None,
     peers: Sequence[str] | None = None,
+    trained: bool = False,
+    cache: Path | None = None,
     models: Sequence[Path] = (),
     test: Any = None,
     seed: int = 0,
@@ -55,6 +58,8 @@ def bench_search(
         threads: processor threads, of ours and of every peer.
         searchers: keys of ``SEARCHERS``; all but the oracle where None.
         peers: keys of ``PEERS``; all that are installed where None.
+        trained: search catalogues trained on made-up interactions instead of random ones.
+        cache: folder where these are kept.
         models: folders of saved models over the same data: searched instead of made catalogues.
         test: held-out interactions for the saved models.
         seed: fixes every draw.
@@ -80,29 +85,20 @@ def bench_search(
         if os.environ.get(name) != str(threads):
             say(f"set {name}={threads}, or NumPy's own products may use other than {threads} threads")
     rows = []
-    for catalogue in _catalogues(items, bits, dims, batch or 256, models, test, seed):
-        size = len(catalogue.seen[0]) - 1 if batch is None and models else batch or 256
+    catalogues: Iterator[Catalogue]
+    if models:
+        catalogues = iter([saved_catalogue(models, test)])
+    elif trained:
+        catalogues = (trained_catalogue(n, bits, dims, seed, cache, say) for n in items)
+    else:
+        catalogues = (random_catalogue(n, bits, dims, batch or 256, seed) for n in items)
+    for catalogue in catalogues:
+        size = min(len(catalogue.seen[0]) - 1, batch or (len(catalogue.seen[0]) if models else 256))
         setting = Setting(ks, size, singles, repeats, threads)
         rows += measure(catalogue, setting, searchers=chosen, peers=others, bits=bits, say=say)
     packages = {name: _version(name) for name in _PACKAGES}
     asked = {"batch": batch, "singles": singles, "repeats": repeats, "dims": dims, "peers": packages}
     return {"rows": rows, "setting": asked, **provenance(seed=seed, threads=threads)}
-
-
-def _catalogues(
-    items: Sequence[int],
-    bits: Sequence[int],
-    dims: Sequence[int],
-    users: int,
-    models: Sequence[Path],
-    test: Any,
-    seed: int,
-) -> Any:
-    if models:
-        yield saved_catalogue(models, test)
-        return
-    for n in items:
-        yield random_catalogue(n, bits, dims, users, seed)
 
 
 def _version(name: str) -> str | None:

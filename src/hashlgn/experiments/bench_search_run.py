@@ -125,8 +125,7 @@ def _clock(
     methods: Sequence[Method], catalogue: Catalogue, setting: Setting, truths: dict[int | str, Truth], say: Say
 ) -> None:
     """Run every task of every method once to warm up, then ``repeats`` times in turns."""
-    users = len(catalogue.seen[0]) - 1
-    rows = np.arange(min(setting.batch, users))
+    rows = np.arange(setting.batch)
     every, each = catalogue.exclusion(rows), [catalogue.exclusion(rows[r : r + 1]) for r in rows[: setting.singles]]
     tasks = []
     for method in methods:
@@ -202,7 +201,7 @@ def _padded(answer: Any, k: int) -> Ints:
 
 
 def _row(method: Method, methods: Sequence[Method], catalogue: Catalogue, setting: Setting, k: int) -> dict[str, Any]:
-    queries = min(setting.batch, len(catalogue.seen[0]) - 1)
+    queries = setting.batch
 
     def us(of: Method, task: str) -> float | None:
         count = 1 if task.startswith("single") else queries

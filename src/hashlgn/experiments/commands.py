@@ -80,6 +80,10 @@ def bench_search(
     peers: Annotated[
         str, typer.Option(help="Others' indexes, separated by commas, or none.  [default: all installed]")
     ] = "",
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Search catalogues trained on made-up interactions, not random ones.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder where trained catalogues are kept.")] = None,
     model: Annotated[
         list[Path], typer.Option(help="Folder of a saved model, searched instead; may be repeated.", exists=True)
     ] = [],  # noqa: B006
@@ -105,6 +109,8 @@ def bench_search(
         threads=threads,
         searchers=_names(searchers),
         peers=[] if peers.strip() == "none" else _names(peers),
+        trained=trained,
+        cache=cache,
         models=model,
         test=None if data is None else read_test(data),
         seed=seed,
