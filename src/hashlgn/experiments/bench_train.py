@@ -181,9 +181,9 @@ def _alone(task: _Task) -> dict[str, Any]:
     except (BrokenProcessPool, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not isinstance(error, BrokenProcessPool) and "memory" not in str(error):
             raise
-        row = _row(task, 1, _Course(moments=[0.0, 1.0]), 0, 0.0)
+        names = _row(task, 1, _Course(), 0, 0.0)
         known = {"side": task.side, "interactions": task.source if isinstance(task.source, int) else None}
-        return dict.fromkeys(row) | known | {"note": "died for want of memory"}
+        return dict.fromkeys(names) | known | {"note": "died, most likely for want of memory"}
 
 
 def _measure(task: _Task) -> dict[str, Any]:
@@ -296,36 +296,47 @@ def _run_other(task: _Task, data: Interactions, course: _Course) -> None:
 
 def _row(task: _Task, size: int, course: _Course, peak: int, seconds: float) -> dict[str, Any]:
     """What is shown of a measurement."""
-    row: dict[str, Any] = {"side": task.side, "interactions": size}
     if task.target is None:
-        moments, steps = course.moments, course.steps_per_epoch
-        step = (moments[-1] - moments[0]) / (len(moments) - 1)
-        row |= {
-            "start s": round(moments[0], 2),
-            "ms/step": round(1000 * step, 2),
-            "ns/edge/step": round(1e9 * step / size, 2),
-            "propagation": _share(course, "propagation"),
-            "sampling": _share(course, "sampling"),
-            "steps/epoch": steps,
-            "epochs": round((len(moments) - 1) / steps, 3),
-            "s/epoch": round(step * steps, 3),
-            "edges/s": round(size / (step * steps)),
-        }
+        shown, note = _timed(course, size), "" if len(course.moments) > 1 else "no steps"
     else:
-        row |= {
-            "best recall@20": round(max(recall for _, recall in course.recalls), 4) if course.recalls else None,
-            "s to target": next((round(at, 1) for at, recall in course.recalls if recall >= task.target), None),
-            "epochs": course.epochs,
-            "s": round(seconds, 1),
-        }
-    return row | {"peak MB": round(peak / 1e6), "bytes/edge": round(peak / size), "note": ""}
+        recalls, target = course.recalls, task.target
+        shown, note = (
+            {
+                "best recall@20": round(max(recall for _, recall in recalls), 4) if recalls else None,
+                "s to target": next((round(at, 1) for at, recall in recalls if recall >= target), None),
+                "epochs": course.epochs,
+                "s": round(seconds, 1),
+            },
+            "",
+        )
+    memory = {"peak MB": round(peak / 1e6), "bytes/edge": round(peak / size)}
+    return {"side": task.side, "interactions": size} | shown | memory | {"note": note}
+
+
+def _timed(course: _Course, size: int) -> dict[str, Any]:
+    """Times of steps; None where there were fewer than two."""
+    moments, steps = course.moments, course.steps_per_epoch
+    many = len(moments) > 1
+    step = (moments[-1] - moments[0]) / (len(moments) - 1) if many else math.nan
+    shown = {
+        "start s": moments[0] if moments else None,
+        "ms/step": 1000 * step,
+        "ns/edge/step": 1e9 * step / size,
+        "propagation": _share(course, "propagation"),
+        "sampling": _share(course, "sampling"),
+        "steps/epoch": steps,
+        "epochs": max(len(moments) - 1, 0) / steps,
+        "s/epoch": step * steps,
+        "edges/s": size / (step * steps),
+    }
+    return {name: None if value is None or math.isnan(value) else round(value, 3) for name, value in shown.items()}
 
 
 def _share(course: _Course, part: str) -> float | None:
     """Of the time of the steps after the first, that of a part; None where it is not known."""
-    if part not in course.parts:
+    if part not in course.parts or len(course.moments) < 2:
         return None
-    return round(course.parts[part] / (course.moments[-1] - course.moments[0]), 3)
+    return course.parts[part] / (course.moments[-1] - course.moments[0])
 
 
 def _memory(name: str) -> int:
