@@ -390,7 +390,7 @@ def test_the_learning_rate_follows_its_schedule(schedule: str, shares: list[floa
 
     def noted(self: torch.optim.Adam, *arguments: object) -> object:
         rates.append([group["lr"] for group in self.param_groups])
-        return step(self, *arguments)  # type: ignore[arg-type]
+        return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.Adam, "step", noted)
     settings = config(train__schedule=schedule, train__epochs=3, train__warmup=0.0, train__joint_lr=0.2)

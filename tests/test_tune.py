@@ -169,7 +169,7 @@ def test_bad_arguments_and_folders_of_something_else(searched, tmp_path: Path) -
         ({"out": tmp_path / "what?"}, "without '\\?' in its path"),
     ):
         with pytest.raises(ArgumentError, match=message):
-            tune(**({"data": clusters(), "out": tmp_path / "new", "base": SMALL} | options))  # type: ignore[arg-type]
+            tune(**({"data": clusters(), "out": tmp_path / "new", "base": SMALL} | options))
     assert not (tmp_path / "new").exists()
     (tmp_path / "study.db").write_text("nothing of the kind")
     with pytest.raises(ArgumentError, match="damaged"):
