@@ -139,7 +139,7 @@ def evaluate(
     format: Format = None,
     columns: Columns = None,
     min_rating: MinRating = None,
-    engine: Annotated[str, typer.Option(help="Searcher: auto, kernel, ivf, fastscan, decoded, flat or exact.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, kernel, ivf, fastscan, decoded, flat or exact.")] = "auto",
     threads: Threads = None,
 ) -> None:
     """Rank the whole catalogue for every test user, what they have in training masked, and judge the answers."""
