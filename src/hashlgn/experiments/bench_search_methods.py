@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,12 @@ from hashlgn.experiments.bench_search_data import Catalogue, Coded
 from hashlgn.experiments.peers import CODED, PEERS, Peer, binary_flat, loop_over_seen, matmul, without_seen
 from hashlgn.filters import Exclusion
 from hashlgn.scoring import FloatItems
-from hashlgn.search import SEARCHERS, Searcher
+from hashlgn.search import SEARCHERS, Hits, InvertedFile, Kernel, Searcher
 
 __all__ = ["VECTORISED", "Method", "Setting", "build_methods"]
 
 _SMALL = 20_000  # the paper's loop and the product with all items are run on catalogues up to this
+_SHARES = (1 / 128, 1 / 32, 1 / 8)  # of our inverted file's lists, looked at
 VECTORISED = ("faiss-flat", "flat", "numpy product")  # float searches that leave seen items out without a loop
 
 
@@ -157,21 +158,34 @@ def _over_codes(
                 continue
             build = time.perf_counter() - began
             say(f"{catalogue.name}: built {name} over {coded.name} in {build:.1f} s")
-            size = 4.0 * coded.items.width if name == "decoded" else coded.items.bytes_per_item
-            yield Method(
+            size = searcher.nbytes / len(coded.items) if isinstance(searcher, Kernel) else coded.items.bytes_per_item
+            method = Method(
                 name,
                 coded.name,
                 coded.dim,
                 coded.name,
                 coded.queries,
                 build,
-                size,
+                4.0 * coded.items.width if name == "decoded" else size,
                 searcher.search,
                 searcher.search,
                 searcher.search_above,
             )
+            if isinstance(searcher, InvertedFile) and searcher.lists > 1:
+                for probes in sorted({max(1, round(share * searcher.lists)) for share in _SHARES}):
+                    search = partial(_probed, searcher, probes)
+                    yield replace(
+                        method, name=f"{name}, probes {probes}", search=search, filtered=search, above=None, times={}
+                    )
+            else:
+                yield method
         if coded.binary:
             yield _binary(coded)
+
+
+def _probed(searcher: InvertedFile, probes: int, queries: Any, k: int, exclude: Exclusion | None = None) -> Hits:
+    searcher.probes = probes
+    return searcher.search(queries, k, exclude)
 
 
 def _binary(coded: Coded) -> Method:
