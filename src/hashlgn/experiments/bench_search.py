@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.codes import check_bits
-from hashlgn.errors import choose, positive_int
+from hashlgn.errors import ArgumentError, choose, positive_int
 from hashlgn.experiments.bench_search_data import Catalogue, random_catalogue, saved_catalogue
 from hashlgn.experiments.bench_search_methods import Setting
 from hashlgn.experiments.bench_search_run import measure
@@ -77,13 +77,18 @@ def bench_search(
         for value in values:
             choose(name, value, table)
     for name, numbers in (("items", items), ("bits", bits), ("dims", dims), ("k", ks)):
+        if not numbers:
+            raise ArgumentError(f"{name} must hold at least one number (got none)")
         for number in numbers:
             check_bits(number) if name == "bits" else positive_int(name, number)
-    positive_int("repeats", repeats), positive_int("singles", singles), positive_int("threads", threads)
+    for name, given in (("repeats", repeats), ("singles", singles), ("threads", threads)):
+        positive_int(name, given)
     dims, ks = sorted(dims), sorted(ks)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if os.environ.get(name) != str(threads):
             say(f"set {name}={threads}, or NumPy's own products may use other than {threads} threads")
+    if not models and max(ks) > min(items):
+        raise ArgumentError(f"k must be at most the number of items, {min(items)} (got {max(ks)})")
     rows = []
     catalogues: Iterator[Catalogue]
     if models:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import HashLGNError, MissingExtraError
+from hashlgn.errors import HashLGNError
 from hashlgn.experiments.bench_search_data import Catalogue, Coded
 from hashlgn.experiments.peers import CODED, PEERS, Peer, binary_flat, loop_over_seen, matmul, without_seen
 from hashlgn.filters import Exclusion
@@ -99,8 +99,8 @@ def _over_floats(
                 began = time.perf_counter()
                 try:
                     peer = PEERS[name](vectors, length, setting.threads)
-                except MissingExtraError as error:
-                    say(f"left out: {error}")
+                except HashLGNError as error:
+                    say(f"left out: {name} over {over} ({error})")
                     break
                 build = time.perf_counter() - began
                 say(f"{catalogue.name}: built {name} over {over} in {build:.1f} s")

@@ -10,7 +10,7 @@ from hashlgn.errors import ArgumentError, need
 from hashlgn.experiments import table
 from hashlgn.storage import reason, replaced_file
 
-__all__ = ["draw", "tables", "write_markdown"]
+__all__ = ["check_plot", "draw", "tables", "write_markdown"]
 
 Rows = Sequence[dict[str, Any]]
 _GROUP = ("data", "items", "k")
@@ -40,6 +40,18 @@ def write_markdown(path: Path, result: dict[str, Any]) -> None:
     _write(path, "md", lambda temporary: temporary.write_text("\n".join(lines) + "\n", "utf-8"))
 
 
+def check_plot(path: Path) -> None:
+    """Check that a plot can be drawn there, before the run that it is to show.
+
+    Raises:
+        ArgumentError: the name does not end in .png or .svg.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if path.suffix not in (".png", ".svg"):
+        raise ArgumentError(f"plot must end in .png or .svg (got {str(path)!r})")
+    need("matplotlib", "bench", "the plot of search")
+
+
 def draw(path: Path, rows: Rows) -> None:
     """Draw quality, where there is one, else agreement with the exact answer, against queries a second on a log scale.
 
@@ -49,9 +61,7 @@ def draw(path: Path, rows: Rows) -> None:
         ArgumentError: the name does not end in .png or .svg, or the file cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    if path.suffix not in (".png", ".svg"):
-        raise ArgumentError(f"plot must end in .png or .svg (got {str(path)!r})")
-    need("matplotlib", "report", "the plot of search")
+    check_plot(path)
     from matplotlib.figure import Figure
 
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

@@ -96,8 +96,10 @@ def bench_search(
     """Time and judge our searchers and others' indexes, over codes and floats, in one run."""
     from hashlgn.evaluation import read_test
     from hashlgn.experiments.bench_search import bench_search
-    from hashlgn.experiments.bench_search_report import draw, tables, write_markdown
+    from hashlgn.experiments.bench_search_report import check_plot, draw, tables, write_markdown
 
+    if plot is not None:
+        check_plot(plot)
     result = bench_search(
         items=numbers("items", items, int),
         bits=numbers("bits", bits, int),

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.codes import Bytes
-from hashlgn.errors import need
+from hashlgn.errors import ArgumentError, need
 from hashlgn.filters import Exclusion
 from hashlgn.scoring import Floats
 
@@ -91,12 +91,12 @@ def _ivf_rabitq(vectors: Floats, bits: int, threads: int) -> Peer:
     return _refined(coarse, index, vectors, _rotated(index))
 
 
-def _hnsw(vectors: Floats, bits: int, threads: int) -> Peer:
-    lengthened, squared, ask = _as_neighbours(vectors)
+def _hnsw(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Peer:
+    held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
     metric = faiss.METRIC_L2 if squared else faiss.METRIC_INNER_PRODUCT
-    index = faiss.IndexHNSWFlat(lengthened.shape[1], _LINKS, metric)
+    index = faiss.IndexHNSWFlat(held.shape[1], _LINKS, metric)
     index.hnsw.efConstruction = _WIDTH
-    index.add(lengthened)
+    index.add(held)
 
     def search(breadth: int, queries: Floats, k: int) -> Ints:
         parameters = faiss.SearchParametersHNSW(efSearch=max(breadth, k))
@@ -105,13 +105,13 @@ def _hnsw(vectors: Floats, bits: int, threads: int) -> Peer:
     return Peer({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, _size(index) / len(vectors))
 
 
-def _hnswlib(vectors: Floats, bits: int, threads: int) -> Peer:
+def _hnswlib(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Peer:
     hnswlib = need("hnswlib", "bench", "the peer 'hnswlib'")
-    lengthened, squared, ask = _as_neighbours(vectors)
-    index = hnswlib.Index(space="l2" if squared else "ip", dim=lengthened.shape[1])
+    held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
+    index = hnswlib.Index(space="l2" if squared else "ip", dim=held.shape[1])
     index.init_index(max_elements=len(vectors), M=_LINKS, ef_construction=_WIDTH, random_seed=0)
     index.set_num_threads(threads)
-    index.add_items(lengthened, num_threads=threads)
+    index.add_items(held, num_threads=threads)
 
     def search(breadth: int, queries: Floats, k: int) -> Ints:
         index.set_ef(max(breadth, k))
@@ -120,17 +120,17 @@ def _hnswlib(vectors: Floats, bits: int, threads: int) -> Peer:
     return Peer({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, index.index_file_size() / len(vectors))
 
 
-def _usearch(vectors: Floats, bits: int, threads: int) -> Peer:
+def _usearch(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Peer:
     usearch = need("usearch.index", "bench", "the peer 'usearch'")
-    lengthened, squared, ask = _as_neighbours(vectors)
+    held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
     index = usearch.Index(
-        ndim=lengthened.shape[1],
+        ndim=held.shape[1],
         metric="l2sq" if squared else "ip",
         dtype="f32",
         connectivity=_LINKS,
         expansion_add=_WIDTH,
     )
-    index.add(np.arange(len(vectors)), lengthened, threads=threads)
+    index.add(np.arange(len(vectors)), held, threads=threads)
 
     def search(breadth: int, queries: Floats, k: int) -> Ints:
         index.expansion_search = max(breadth, k)
@@ -180,8 +180,11 @@ PEERS: dict[str, Builder] = {
     "faiss-ivf-pq": _ivf_pq,
     "faiss-ivf-rabitq": _ivf_rabitq,
     "faiss-hnsw": _hnsw,
+    "faiss-hnsw-l2": partial(_hnsw, squared=True),
     "hnswlib": _hnswlib,
+    "hnswlib-l2": partial(_hnswlib, squared=True),
     "usearch": _usearch,
+    "usearch-l2": partial(_usearch, squared=True),
     "scann": _scann,
 }
 CODED = frozenset({"faiss-pq", "faiss-rq", "faiss-ivf-pq"})  # use ``bits``
@@ -293,23 +296,27 @@ def _refined(coarse: Any, index: Any, vectors: Floats, outer: Any = None) -> Pee
     )
 
 
-def _as_neighbours(vectors: Floats) -> tuple[Floats, bool, Callable[[Floats], Floats]]:
-    """Vectors for a graph, whether it is to use Euclidean distances, and what turns queries into such vectors.
+def _as_neighbours(vectors: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
+    """Vectors whose smallest Euclidean distance is the largest product, and what turns queries into such vectors.
 
-    Under inner products a graph falls apart where norms differ, and misses most answers. One more component,
-    ``sqrt(max ‖o‖² − ‖o‖²)``, 0 for queries, makes all norms equal and the largest product the smallest distance
-    (Bachrach et al., *Speeding up the Xbox recommender system*, RecSys 2014).
+    One more component, ``sqrt(max ‖o‖² − ‖o‖²)``, 0 for queries, makes all norms equal (Bachrach et al., *Speeding up
+    the Xbox recommender system*, RecSys 2014). Whether a graph is better off so depends on the data: where long items
+    lie in clusters, a graph of inner products falls apart and misses most answers; where they lie anywhere, it is the
+    distances that fail.
     """
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     largest = squares.max()
     if squares.min() > 0.98 * largest:
-        return vectors, False, lambda queries: queries
+        raise ArgumentError("items of about one length rank by distance as they rank by product: '-l2' adds nothing")
     more = np.sqrt(largest - squares).astype(np.float32)
     return (
         np.concatenate((vectors, more[:, None]), axis=1),
-        True,
         lambda queries: np.concatenate((queries, np.zeros((len(queries), 1), np.float32)), axis=1),
     )
+
+
+def _same(queries: Floats) -> Floats:
+    return queries
 
 
 def _size(index: Any) -> int:
