@@ -114,7 +114,7 @@ class Query {
     unit = common_step();
     hits.clear();
     hits.reserve(k_ ? k_ + slack() : 0);
-    worst_ = 0, threshold_ = request.threshold;
+    worst_ = 0, worst_score_ = -std::numeric_limits<float>::infinity(), threshold_ = request.threshold;
     if (k_ == 0) raise_to(least_above(threshold_));
     else least_score_ = -std::numeric_limits<double>::infinity();
     return true;
@@ -168,18 +168,16 @@ class Query {
   bool positive() const { return least_score_ > 0; }
   size_t k() const { return k_; }
 
-  // A scored item that passed the filters.
-  bool offer(float score, uint32_t item) {
-    if (k_ == 0) {
-      if (!(score > threshold_)) return false;
-      hits.push_back(key_of(score, item));
-      return true;
-    }
+  // A score may be a hit from here on, and if this says so.
+  double least() const { return least_score_; }
+  bool wants(float score) const { return k_ == 0 ? score > threshold_ : score >= worst_score_; }
+
+  // A scored item that passed the filters; the k-th best score may be tied, and lost by its number.
+  void offer(float score, uint32_t item) {
     const uint64_t key = key_of(score, item);
-    if (key <= worst_) return false;
+    if (k_ != 0 && key <= worst_) return;
     hits.push_back(key);
-    if (hits.size() >= k_ + slack()) settle();
-    return true;
+    if (k_ != 0 && hits.size() >= k_ + slack()) settle();
   }
 
   // Keep the k best, and raise the bar to the worst of them.
@@ -189,12 +187,13 @@ class Query {
     lanes_->best(hits.data(), hits.size(), k_, spare_.data());
     hits.resize(k_);
     worst_ = *std::min_element(hits.begin(), hits.end());
-    raise_to(score_of(worst_));
+    worst_score_ = score_of(worst_);
+    raise_to(worst_score_);
   }
 
   // From here on items come with greater numbers than all before: they lose every tie.
   void later() {
-    if (worst_) raise_to(std::nextafter(score_of(worst_), std::numeric_limits<float>::infinity()));
+    if (worst_) raise_to(std::nextafter(worst_score_, std::numeric_limits<float>::infinity()));
   }
 
   void sort() {
@@ -247,6 +246,7 @@ class Query {
   bool stops_ = false;
   double threshold_ = 0, least_score_ = 0;             // a score that may be a hit
   uint64_t worst_ = 0;                                 // key of the k-th hit, 0 while there are fewer
+  float worst_score_ = 0;                              // its score
 };
 
 }  // namespace hashlgn

@@ -233,27 +233,40 @@ class Walk {
     return true;
   }
 
-  // Filter and score the items at some places of a chunk, `shift` further on.
+  // Score the items at some places of a chunk, `shift` further on, that are not banned.
   void consider(const Chunk& chunk, Query& query, const uint16_t* places, size_t count, size_t shift, bool check_seen) {
-    if (check_seen) query.seen.prepare();
     size_t kept = 0;
     for (size_t i = 0; i < count; ++i) {
       const size_t offset = places[i] + shift, place = chunk.block * kBlock + offset;
       kept_[kept] = static_cast<uint32_t>(place);
-      kept += offset < chunk.items && passes(*chunk.part, query, place, check_seen);  // the last block may not be full
+      kept += offset < chunk.items && !banned(*chunk.part, place);  // the last block may not be full
     }
-    score(*chunk.part, query, kept_.get(), kept);
+    score(*chunk.part, query, kept_.get(), kept, check_seen);
   }
 
-  bool passes(const Part& part, const Query& query, size_t place, bool check_seen) {
+  void gather(const Part& part, Query& query) {
+    for (size_t start = 0; start < part.n_chosen; start += kChunk * kBlock) {
+      size_t kept = 0;
+      for (size_t i = start; i < std::min(part.n_chosen, start + kChunk * kBlock); ++i) {
+        kept_[kept] = part.chosen[i];
+        kept += !banned(part, part.chosen[i]);
+      }
+      score(part, query, kept_.get(), kept, true);
+    }
+  }
+
+  bool banned(const Part& part, size_t place) {
+    if (!request_.banned) return false;
     const size_t item = item_at(part, place);
-    if (item >= request_.items) return damaged_ = true, false;
-    return !(request_.banned && request_.banned[item]) && !(check_seen && query.seen.has(static_cast<uint32_t>(item)));
+    if (item >= request_.items) return damaged_ = true;
+    return request_.banned[item] != 0;
   }
 
   static size_t item_at(const Part& part, size_t place) { return part.order ? part.order[place] : part.first + place; }
 
-  void score(const Part& part, Query& query, const uint32_t* places, size_t count) {
+  // Score items; offer those that were not seen. What a score hangs on is read step by step, since few get to its end.
+  void score(const Part& part, Query& query, const uint32_t* places, size_t count, bool check_seen) {
+    if (check_seen) query.seen.prepare();
     profile.rescored += count;
     std::array<const uint8_t*, kFour> rows;
     std::array<int, kFour> shifts;
@@ -268,21 +281,21 @@ class Walk {
       lanes_.sums(rows.data(), shifts.data(), query.table.data(), request_.words, sums.data());
       for (size_t i = 0; i < kFour && start + i < count; ++i) {
         const size_t place = places[start + i];
-        const double total = part.scale ? sums[i] * scale_at(part, place) : sums[i];
-        profile.kept += query.offer(static_cast<float>(total), static_cast<uint32_t>(item_at(part, place)));
+        double total = sums[i];
+        if (part.scale) {
+          const float* bounds = total > 0 ? part.largest : part.smallest;
+          if (total * bounds[place / kBlock] < query.least()) continue;
+          total *= scale_at(part, place);
+        }
+        const float score = static_cast<float>(total);
+        if (!query.wants(score)) continue;
+        const size_t item = item_at(part, place);
+        if (item >= request_.items) damaged_ = true;
+        else if (!check_seen || !query.seen.has(static_cast<uint32_t>(item))) {
+          query.offer(score, static_cast<uint32_t>(item));
+          ++profile.kept;
+        }
       }
-    }
-  }
-
-  void gather(const Part& part, Query& query) {
-    query.seen.prepare();
-    for (size_t start = 0; start < part.n_chosen; start += kChunk * kBlock) {
-      size_t kept = 0;
-      for (size_t i = start; i < std::min(part.n_chosen, start + kChunk * kBlock); ++i) {
-        kept_[kept] = part.chosen[i];
-        kept += passes(part, query, part.chosen[i], true);
-      }
-      score(part, query, kept_.get(), kept);
     }
   }
 
