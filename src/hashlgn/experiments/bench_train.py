@@ -131,7 +131,7 @@ def bench_train(
         ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
         ``propagation`` and ``sampling`` are the shares of sparse products and of drawing batches in it, where the side
         is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the
-        process held before there was data. A process that dies for want of memory leaves a row that says so.
+        process held before there was data. With a target, ``s/epoch`` has the validations in it. A process that dies for want of memory leaves a row that says so.
 
     Raises:
         ArgumentError: an argument breaks its rule.
@@ -329,7 +329,10 @@ def _timed(course: _Course, size: int) -> dict[str, Any]:
         "s/epoch": step * steps,
         "edges/s": size / (step * steps),
     }
-    return {name: None if value is None or math.isnan(value) else round(value, 3) for name, value in shown.items()}
+    return {
+        name: None if value is None or math.isnan(value) else round(value, 0 if value >= 1000 else 3)
+        for name, value in shown.items()
+    }
 
 
 def _share(course: _Course, part: str) -> float | None:
