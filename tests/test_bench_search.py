@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hashlgn
+from conftest import clusters
 from hashlgn.console import exit_code
+from hashlgn.data import random_ratio
 from hashlgn.errors import ArgumentError, MissingExtraError
 from hashlgn.experiments.bench_search import bench_search
-from hashlgn.experiments.bench_search_data import SPREAD, random_catalogue
+from hashlgn.experiments.bench_search_data import SPREAD, random_catalogue, saved_catalogue
 from hashlgn.experiments.bench_search_run import Truth
 from hashlgn.experiments.bench_search_trained import trained_catalogue
 from hashlgn.experiments.peers import PEERS, binary_flat, loop_over_seen, matmul, without_seen
@@ -232,3 +235,25 @@ def test_the_command_writes_tables_and_a_plot(cache: Path, tmp_path: Path, capsy
     assert "| method |" in files["md"].read_text()
     assert files["svg"].read_text().startswith("<?xml")
     assert exit_code(app, [*line.split()[:-1], str(tmp_path / "plot.pdf")]) == 2
+
+
+def test_saved_models_are_judged_as_evaluate_judges_them(tmp_path: Path) -> None:
+    data = clusters()
+    train, test = random_ratio(data, seed=0)
+    settings = {"model.dim": 16, "train.epochs": 2, "train.validation_users": 20}
+    models = [hashlgn.LightGCN(config=settings).fit(train), hashlgn.HashLGN(bits=32, config=settings).fit(train)]
+    folders = [model.save(tmp_path / name) for model, name in zip(models, ("float", "codes"), strict=True)]
+    rows = bench_search(
+        models=folders, test=test, bits=[32], ks=[5], singles=1, repeats=1, peers=[], searchers=["decoded", "flat"]
+    )["rows"]
+    quality = {(row["method"], row["over"].split(",")[0]): row["recall"] for row in rows}
+    for place, key in (
+        (0, ("flat", "16 floats")),
+        (0, ("the paper's loop, one call", "16 floats")),
+        (1, ("decoded", "codes")),
+    ):
+        assert quality[key] == pytest.approx(hashlgn.evaluate(models[place], test, 5).at(5).mean("recall"), abs=1e-4)
+    with pytest.raises(ArgumentError, match="same users and items"):
+        saved_catalogue(
+            [folders[0], hashlgn.LightGCN(config=settings).fit(clusters(40)).save(tmp_path / "other")], None
+        )
