@@ -30,8 +30,9 @@ def write_markdown(path: Path, result: dict[str, Any]) -> None:
     machine, setting = result["machine"], result["setting"]
     packages = ", ".join(f"{name} {version}" for name, version in setting["peers"].items() if version)
     lines = [
-        f"{machine['processor']}, {result['threads']} thread(s), {result['created'][:10]}, hashlgn {result['version']}",
-        f"numpy {machine['packages'].get('numpy')}, {packages}; medians of {setting['repeats']} rounds.",
+        f"{machine['processor']}, {result['threads']} thread(s), {result['created'][:10]},",
+        f"hashlgn {result['version']}, numpy {machine['packages'].get('numpy')}, {packages};",
+        f"medians of {setting['repeats']} rounds.",
     ]
     for title, part in _grouped(result["rows"]):
         names = list(part[0])
