@@ -131,7 +131,8 @@ def bench_train(
         ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
         ``propagation`` and ``sampling`` are the shares of sparse products and of drawing batches in it, where the side
         is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the
-        process held before there was data. With a target, ``s/epoch`` has the validations in it. A process that dies for want of memory leaves a row that says so.
+        process held before there was data. With a target, ``s/epoch`` has preparation and validations in it. A process
+        that dies, as for want of memory, leaves a row that says so.
 
     Raises:
         ArgumentError: an argument breaks its rule.
