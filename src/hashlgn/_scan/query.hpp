@@ -73,6 +73,7 @@ class Query {
     uint8_t byte[64];
   };
   std::vector<Line> lines;     // the table rounded upwards: (words, width) bytes
+  bool plain = false;          // whether these are added in one byte that stops at 255, without averages
   std::vector<double> table;   // (words, 16)
   std::vector<uint64_t> hits;  // keys, in no order
   double unit = 0;             // the step of which all entries are whole multiples, or 0
@@ -80,12 +81,12 @@ class Query {
 
   // Reads the table; false where it is not finite.
   bool set(const Request& request, size_t row) {
-    words_ = request.words, k_ = request.k, lanes_ = request.lanes;
+    words_ = request.words, k_ = request.k, lanes_ = request.lanes, width_ = static_cast<size_t>(lanes_->width);
     const float* entry = request.tables + row * 16 * static_cast<size_t>(words_);
     table.assign(entry, entry + 16 * words_);
     if (request.indptr) seen.set(request.seen + request.indptr[row], request.seen + request.indptr[row + 1]);
     most_.resize(static_cast<size_t>(words_));
-    sum_ = sizes_ = group_ = all_ = 0;
+    least_ = sizes_ = group_ = all_ = 0;
     double group = 0;
     bool broken = false;
     for (int m = 0; m < words_; ++m, entry += 16) {
@@ -106,7 +107,7 @@ class Query {
       most_[static_cast<size_t>(m)] = most;
       const double span = static_cast<double>(most) - least;
       if (m % kGroup == 0) group = 0;
-      group += span, all_ += span, sum_ += most;
+      group += span, all_ += span, least_ += least;
       group_ = std::max(group_, group);
       sizes_ += std::max(std::fabs(least), std::fabs(most));
     }
@@ -120,41 +121,35 @@ class Query {
     return true;
   }
 
-  // Whether all words can be added in one byte without rounding; what passes 255 is only seen as 255.
-  bool fits() const { return unit > 0 && all_ / unit <= 300; }
+  // Write the table in bytes that tell all sums apart: without rounding where the entries are few whole steps.
+  void quantise() {
+    exact_ = unit > 0 && all_ / unit <= 300, focused_ = false;
+    if (exact_) lay_out(unit, 0);
+    else lay_out(unit > 0 && group_ / unit <= 255 ? unit : group_ / 255, levels());
+  }
 
-  // Entries as whole steps below the greatest of their word, rounded towards it, and these counted from the least: the
-  // greatest entries, of which the best items have most, are exact.
-  void quantise(bool plain, int width) {
-    int levels = 0;
-    if (!plain) while ((kGroup << levels) < words_) ++levels;
-    const double step = plain || (unit > 0 && group_ / unit <= 255) ? unit : group_ / 255;
-    const double inverse = step > 0 ? 1 / step : 0;
-    lines.resize((static_cast<size_t>(words_) * static_cast<size_t>(width) + 63) / 64);
-    uint8_t* out = lines.data()->byte;
-    int64_t all = 0;
-    for (int m = 0; m < words_; ++m, out += width) {
-      const double* entry = &table[static_cast<size_t>(16 * m)];
-      const double most = most_[static_cast<size_t>(m)];
-      int below[16], top = 0;
-      for (int i = 0; i < 16; ++i) {
-        below[i] = static_cast<int>((most - entry[i]) * inverse + kHair);
-        top = std::max(top, below[i]);
-      }
-      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(top - below[i], 255));
-      for (int i = 16; i < width; i += 16) std::memcpy(out + i, out, 16);
-      all += top;
-    }
-    steps_ = std::ldexp(inverse, -levels);
-    hair_ = std::ldexp(words_ * 2 * kHair, -levels) + 1e-6;
-    // sum ≤ offset + step · value; the last term is what a float64 sum of the entries may be off.
-    offset_ = sum_ - step * static_cast<double>(all) + (words_ + 4) * 0x1p-52 * sizes_;
-    stops_ = plain && all > 254;
+  // Write it anew where bytes that stop at 255 tell the sums about `needed` better apart: where a few items are far ahead
+  // of the k-th, as popular ones may be, most of a table's span is theirs. False where it is well as it is.
+  bool focus(double needed) {
+    const double span = needed - least_;
+    if (exact_ || !(span > 0)) return false;
+    // A sum is rounded up by half a step a word, and where averages are taken, by a quarter of a step each.
+    const bool better = span / kAimed < group_ / 255 * (1 + levels() / 16.0);
+    if (focused_ ? better && span * steps_ <= kLate : !better) return false;
+    if (better) lay_out(std::max(span / kAimed, all_ * 1e-8), 0);  // for more steps, a hair would be too narrow
+    else quantise();
+    focused_ = better;
+    return true;
+  }
+
+  // The sum that an item with a scale in [smallest, largest] must have to be a hit.
+  double needed(double smallest, double largest) const {
+    return least_score_ > 0 ? least_score_ / largest : least_score_ / smallest;
   }
 
   // The least value that an item with a scale in [smallest, largest] must have to be a hit; over 255: none can be.
   int bar(double smallest, double largest) const {
-    const double sum = (least_score_ > 0 ? least_score_ / largest : least_score_ / smallest) - offset_;
+    const double sum = needed(smallest, largest) - offset_;
     if (!(sum > 0)) return 0;
     if (steps_ == 0) return 256;
     const double steps = std::min(sum * steps_ - hair_, 256.0);
@@ -191,6 +186,12 @@ class Query {
     raise_to(worst_score_);
   }
 
+  // Forget the hits, but not the bar that they set: they are to be met again.
+  void restart() {
+    --worst_;  // it is not beaten by itself
+    hits.clear();
+  }
+
   // From here on items come with greater numbers than all before: they lose every tie.
   void later() {
     if (worst_) raise_to(std::nextafter(worst_score_, std::numeric_limits<float>::infinity()));
@@ -203,10 +204,45 @@ class Query {
   }
 
  private:
+  int levels() const {
+    int levels = 0;
+    while ((kGroup << levels) < words_) ++levels;
+    return levels;
+  }
+
+  // Entries as steps below the greatest of their word, rounded towards it, and these counted from the least: the greatest
+  // entries, of which the best items have most, are exact. Averages are taken on some levels; on none, sums may pass 255.
+  void lay_out(double step, int levels) {
+    plain = levels == 0;
+    const double inverse = step > 0 ? 1 / step : 0;
+    lines.resize((static_cast<size_t>(words_) * width_ + 63) / 64);
+    uint8_t* out = lines.data()->byte;
+    int64_t all = 0;
+    double sum = 0;
+    for (int m = 0; m < words_; ++m, out += width_) {
+      const double* entry = &table[static_cast<size_t>(16 * m)];
+      const double most = most_[static_cast<size_t>(m)];
+      int below[16], top = 0;
+      for (int i = 0; i < 16; ++i) {
+        below[i] = static_cast<int>((most - entry[i]) * inverse + kHair);
+        top = std::max(top, below[i]);
+      }
+      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(top - below[i], 255));
+      for (size_t i = 16; i < width_; i += 16) std::memcpy(out + i, out, 16);
+      all += top, sum += most;
+    }
+    steps_ = std::ldexp(inverse, -levels);
+    hair_ = std::ldexp(words_ * 2 * kHair, -levels) + 1e-6;
+    // sum ≤ offset + step · value; the last term is what a float64 sum of the entries may be off.
+    offset_ = sum - step * static_cast<double>(all) + (words_ + 4) * 0x1p-52 * sizes_;
+    stops_ = plain && all > 254;
+  }
+
   // So many hits more than k, and the bar is raised: seldom enough for its cost, often enough for its worth.
   size_t slack() const { return 16 + k_ / 4; }
 
   static constexpr double kHair = 1e-7;
+  static constexpr double kAimed = 190, kLate = 250;  // the bar in bytes that stop at 255, when new and when to renew
 
   // The smallest float32 score over a threshold.
   static float least_above(double threshold) {
@@ -238,12 +274,12 @@ class Query {
 
   const Lanes* lanes_ = nullptr;
   int words_ = 0;
-  size_t k_ = 0;
+  size_t k_ = 0, width_ = 0;
   std::vector<uint64_t> spare_;
   std::vector<float> most_;                            // greatest entry of each word
-  double sum_ = 0, sizes_ = 0, group_ = 0, all_ = 0;  // sums: of these, of sizes, of spans by group and of all
+  double least_ = 0, sizes_ = 0, group_ = 0, all_ = 0;  // sums: of the least, of sizes, of spans by group and of all
   double steps_ = 0, hair_ = 0, offset_ = 0;           // value of a sum: (sum - offset) * steps - hair, at least
-  bool stops_ = false;
+  bool exact_ = false, focused_ = false, stops_ = false;  // bytes: without rounding; for sums about a bar; stop at 255
   double threshold_ = 0, least_score_ = 0;             // a score that may be a hit
   uint64_t worst_ = 0;                                 // key of the k-th hit, 0 while there are fewer
   float worst_score_ = 0;                              // its score

@@ -17,6 +17,7 @@ constexpr size_t kPilot = 512;    // blocks of a first look, all of whose values
 constexpr size_t kChunk = 64;     // blocks scanned before survivors are looked at: codes stay in cache
 constexpr size_t kZone = 16;      // blocks that share a bar
 constexpr size_t kTogether = 64;  // queries that walk through the catalogue together
+constexpr size_t kCrowd = 4096;   // survivors of a first look that are too many
 
 class Clock {
  public:
@@ -66,12 +67,10 @@ class Walk {
   bool run(size_t begin, size_t end, std::vector<std::vector<uint64_t>>& keys) {
     clock_.lap();
     std::vector<Query> queries(end - begin);
-    plain_ = true;
     for (size_t i = 0; i < queries.size(); ++i) {
       if (!queries[i].set(request_, begin + i)) return false;
-      plain_ &= queries[i].fits();
+      queries[i].quantise();
     }
-    for (Query& query : queries) query.quantise(plain_, lanes_.width);
     profile.quantise += clock_.lap();
     std::vector<Query*> all;
     for (Query& query : queries) all.push_back(&query);
@@ -105,30 +104,46 @@ class Walk {
       if (part.largest) {
         // Scales only fall: where the first block of a chunk cannot reach the bar, nothing after it can.
         std::erase_if(alive, [&](const Query* query) {
-          return query->positive() && query->bar(part.smallest[block], part.largest[block]) > 255;
+          return query->positive() && query->bar(smallest(part, block), largest(part, block)) > 255;
         });
       }
       if (alive.empty()) return;
       const bool pilot = std::any_of(alive.begin(), alive.end(), [](const Query* query) { return !query->bounded(); });
       Chunk chunk{&part, block, 0, std::min(part.counts[list] - done, (pilot ? kPilot : kChunk) * kBlock)};
       chunk.blocks = (chunk.items + kBlock - 1) / kBlock;
-      for (size_t first = 0; first < alive.size();) {
-        size_t size = static_cast<size_t>(lanes_.tile);
-        while (size > alive.size() - first) size /= 2;
-        if (pilot) look(chunk, &alive[first], size);
-        else sweep(chunk, &alive[first], size);
-        first += size;
+      visit(chunk, alive, pilot);
+      if (std::vector<Query*> again; std::swap(again, again_), !again.empty()) {
+        for (size_t first = 0; first < chunk.blocks; first += kChunk) {
+          const Chunk some{&part, block + first, std::min(kChunk, chunk.blocks - first),
+                           std::min(chunk.items - first * kBlock, kChunk * kBlock)};
+          visit(some, again, false);
+        }
       }
       done += chunk.items;
     }
   }
 
+  // All queries in a chunk, tile by tile. Those whose bytes are added in the same way share tiles.
+  void visit(const Chunk& chunk, std::vector<Query*>& alive, bool pilot) {
+    for (Query* query : alive) focus(chunk, *query);
+    const auto others = std::partition(alive.begin(), alive.end(), [](const Query* query) { return query->plain; });
+    const size_t plain = static_cast<size_t>(others - alive.begin());
+    for (size_t first = 0; first < alive.size();) {
+      size_t size = static_cast<size_t>(lanes_.tile);
+      while (size > (first < plain ? plain : alive.size()) - first) size /= 2;
+      if (pilot) look(chunk, &alive[first], size);
+      else sweep(chunk, &alive[first], size);
+      first += size;
+    }
+  }
+
+  static double largest(const Part& part, size_t block) { return part.largest ? part.largest[block] : 1; }
+  static double smallest(const Part& part, size_t block) { return part.smallest ? part.smallest[block] : 1; }
+
   // The bar for some blocks of a chunk, from `zone` on.
   static int zone_bar(const Chunk& chunk, size_t zone, size_t blocks, const Query& query) {
-    const Part& part = *chunk.part;
-    if (!part.largest) return query.bar(1, 1);
     const size_t last = std::min(zone + blocks, chunk.blocks) - 1;
-    return query.bar(part.smallest[chunk.block + last], part.largest[chunk.block + zone]);
+    return query.bar(smallest(*chunk.part, chunk.block + last), largest(*chunk.part, chunk.block + zone));
   }
 
   const uint8_t* rows_at(const Chunk& chunk, size_t block) const {
@@ -155,7 +170,7 @@ class Walk {
       }
       if (!reached && falling) break;
       const size_t blocks = std::min(step, chunk.blocks - zone);
-      lanes_.passing(rows_at(chunk, zone), blocks, request_.words, plain_, static_cast<int>(size), tables.data(), bars.data(),
+      lanes_.passing(rows_at(chunk, zone), blocks, request_.words, tile[0]->plain, static_cast<int>(size), tables.data(), bars.data(),
                      zone * kBlock, places.data(), counts.data());
       profile.scanned += std::min(blocks * kBlock, chunk.items - zone * kBlock) * size;
     }
@@ -175,12 +190,19 @@ class Walk {
       tables[i] = tile[i]->lines.data()->byte;
       values[i] = &values_[i * kPilot * kBlock];
     }
-    lanes_.values(rows_at(chunk, 0), chunk.blocks, request_.words, plain_, static_cast<int>(size), tables.data(), values.data());
+    lanes_.values(rows_at(chunk, 0), chunk.blocks, request_.words, tile[0]->plain, static_cast<int>(size), tables.data(), values.data());
     profile.scanned += chunk.items * size;
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
       const bool forgot = forget(chunk, *tile[i], values[i]);
-      const int below = tile[i]->bounded() ? 256 : greatest(chunk, *tile[i], values[i], forgot);
+      const bool first = !tile[i]->bounded();
+      const int below = first ? greatest(chunk, *tile[i], values[i], forgot) : 256;
+      if (first && crowded(chunk, *tile[i], values[i]) && focus(chunk, *tile[i])) {
+        // The bar is known now, and the chunk is better seen again, with bytes made for it.
+        tile[i]->restart();
+        again_.push_back(tile[i]);
+        continue;
+      }
       const size_t step = std::clamp<size_t>(chunk.blocks / 32, 1, kZone);
       for (size_t zone = 0; zone < chunk.blocks && below > 0; zone += step) {
         const int least = zone_bar(chunk, zone, step, *tile[i]);
@@ -192,6 +214,15 @@ class Walk {
       if (rising_) tile[i]->later();
     }
     profile.harvest += clock_.lap();
+  }
+
+  static bool focus(const Chunk& chunk, Query& query) {
+    return query.bounded() && query.focus(query.needed(smallest(*chunk.part, chunk.block), largest(*chunk.part, chunk.block)));
+  }
+
+  bool crowded(const Chunk& chunk, const Query& query, const uint8_t* values) const {
+    return query.bounded() &&
+           lanes_.count(values, chunk.blocks * kBlock, 1, zone_bar(chunk, 0, chunk.blocks, query)) > kCrowd + 8 * query.k();
   }
 
   // Score the greatest values of a chunk until there are k hits; all values from the answer on have been scored.
@@ -308,7 +339,8 @@ class Walk {
   std::unique_ptr<uint16_t[]> places_;
   std::unique_ptr<uint32_t[]> kept_;
   double share_ = 1;                    // of the catalogue that is not banned
-  bool plain_ = false, rising_ = false;
+  bool rising_ = false;
+  std::vector<Query*> again_;           // know their bar, but are to see the chunk again
 
  public:
   bool damaged_ = false;
