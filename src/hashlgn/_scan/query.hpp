@@ -31,7 +31,7 @@ inline double scale_at(const Part& part, size_t place) {
 // Items that a query has seen; asked about an item, as a hash table of their numbers.
 class Seen {
  public:
-  void set(const int64_t* begin, const int64_t* end) { begin_ = begin, end_ = end; }
+  void set(const int64_t* begin, const int64_t* end) { begin_ = begin, end_ = end, table_.clear(); }
 
   // To be called before `has`: some searches never ask.
   void prepare() {

@@ -66,14 +66,13 @@ class Walk {
 
   bool run(size_t begin, size_t end, std::vector<std::vector<uint64_t>>& keys) {
     clock_.lap();
-    std::vector<Query> queries(end - begin);
-    for (size_t i = 0; i < queries.size(); ++i) {
-      if (!queries[i].set(request_, begin + i)) return false;
-      queries[i].quantise();
+    std::vector<Query*> all;
+    for (size_t i = 0; i < end - begin; ++i) {
+      if (!queries_[i].set(request_, begin + i)) return false;
+      queries_[i].quantise();
+      all.push_back(&queries_[i]);
     }
     profile.quantise += clock_.lap();
-    std::vector<Query*> all;
-    for (Query& query : queries) all.push_back(&query);
     for (const Part& part : parts_) {
       if (part.chosen) {
         for (Query* query : all) gather(part, *query);
@@ -89,9 +88,9 @@ class Walk {
       }
     }
     profile.harvest += clock_.lap();
-    for (size_t i = 0; i < queries.size(); ++i) {
-      queries[i].sort();
-      keys[begin + i] = std::move(queries[i].hits);
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i]->sort();
+      keys[begin + i].assign(all[i]->hits.begin(), all[i]->hits.end());
     }
     profile.order += clock_.lap();
     return true;
@@ -335,6 +334,7 @@ class Walk {
   const Lanes& lanes_;
   Clock clock_;
   size_t tile_ = 1;
+  std::array<Query, kTogether> queries_;  // used again and again: their memory stays
   std::unique_ptr<uint8_t[]> values_;   // (tile, items of a pilot)
   std::unique_ptr<uint16_t[]> places_;
   std::unique_ptr<uint32_t[]> kept_;
