@@ -83,8 +83,7 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
         quiet,
         f"\nQuality: {len(best.quality.users):,} test users; the whole catalogue ranked, training items masked.\n"
         f"Search: top {CUTS[-1]} for all of them; scoring, exclusion and ordering included; {threads or 'all'} threads;"
-        " median of 3.\nOn a catalogue of a few thousand items a float scan is quick too; `hashlgn bench search` has\n"
-        "larger ones.",
+        " median of 3. `hashlgn bench search` has larger catalogues and other indexes.",
     )
     tips = _threshold_search(best, test)
     _say(
