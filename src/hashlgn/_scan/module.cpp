@@ -37,8 +37,9 @@ void require(bool holds, const char* rule) {
 std::vector<const Lanes*> available() {
   std::vector<const Lanes*> all;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) all.push_back(&avx512);
-  if (__builtin_cpu_supports("avx2")) all.push_back(&avx2);
+  const bool bits = __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+  if (bits && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi")) all.push_back(&avx512);
+  if (bits && __builtin_cpu_supports("avx2")) all.push_back(&avx2);
 #elif defined(__aarch64__)
   all.push_back(&neon);
 #endif
@@ -81,7 +82,10 @@ class HeldPart {
     if (item_places) part.places = item_places->data();
     if (order) part.order = order->data();
     if (scale) {
-      require(scale->dtype().code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float), "scale must be floats");
+      const nb::dlpack::dtype type = scale->dtype();
+      require(type.code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float) && type.lanes == 1 &&
+                  (type.bits == 16 || type.bits == 32 || type.bits == 64),
+              "scale must be floats of 16, 32 or 64 bits");
       require(scale->shape(0) == places, "scale must have one number a place");
       require(largest->shape(0) == blocks && smallest->shape(0) == blocks, "bounds of scales must be one a block");
       part.scale = scale->data();
@@ -117,7 +121,8 @@ nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, siz
   require(tables.shape(2) == 16, "tables must have shape (queries, words, 16)");
   require(threads >= 1, "threads must be positive");
   require(threshold == threshold, "threshold must be a number");
-  require(items <= 0xffffffffu, "a catalogue holds less than 2^32 items");
+  require(items < 0xffffffffu, "items must be less than 2^32 - 1");
+  require(k <= items, "k must be at most the number of items");
   require(!indptr == !seen, "indptr and seen must come together");
   if (indptr) {
     require(indptr->shape(0) == queries + 1, "indptr must have one row a query");
@@ -131,6 +136,7 @@ nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, siz
   require(!chosen || chosen->size() == held.size(), "chosen must have one array a part");
   std::vector<Part> parts;
   for (size_t i = 0; i < held.size(); ++i) {
+    require(held[i], "parts must not be None");
     require(held[i]->words() == tables.shape(1), "tables must have the words of the codes");
     parts.push_back(held[i]->part);
     if (chosen) {

@@ -17,7 +17,7 @@ constexpr size_t kPilot = 512;    // blocks of a first look, all of whose values
 constexpr size_t kChunk = 64;     // blocks scanned before survivors are looked at: codes stay in cache
 constexpr size_t kZone = 16;      // blocks that share a bar
 constexpr size_t kTogether = 64;  // queries that walk through the catalogue together
-constexpr size_t kCrowd = 4096;   // survivors of a first look that are too many
+constexpr size_t kCrowd = 4096;   // items scored before bytes that tell them apart are thought of
 
 class Clock {
  public:
@@ -194,14 +194,9 @@ class Walk {
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
       const bool forgot = forget(chunk, *tile[i], values[i]);
-      const bool first = !tile[i]->bounded();
-      const int below = first ? greatest(chunk, *tile[i], values[i], forgot) : 256;
-      if (first && crowded(chunk, *tile[i], values[i]) && focus(chunk, *tile[i])) {
-        // The bar is known now, and the chunk is better seen again, with bytes made for it.
-        tile[i]->restart();
-        again_.push_back(tile[i]);
-        continue;
-      }
+      const int below = tile[i]->bounded() ? 256 : greatest(chunk, *tile[i], values[i], forgot);
+      if (below < 0) again_.push_back(tile[i]);
+      if (below < 0) continue;
       const size_t step = std::clamp<size_t>(chunk.blocks / 32, 1, kZone);
       for (size_t zone = 0; zone < chunk.blocks && below > 0; zone += step) {
         const int least = zone_bar(chunk, zone, step, *tile[i]);
@@ -219,14 +214,18 @@ class Walk {
     return query.bounded() && query.focus(query.needed(smallest(*chunk.part, chunk.block), largest(*chunk.part, chunk.block)));
   }
 
-  bool crowded(const Chunk& chunk, const Query& query, const uint8_t* values) const {
-    return query.bounded() &&
-           lanes_.count(values, chunk.blocks * kBlock, 1, zone_bar(chunk, 0, chunk.blocks, query)) > kCrowd + 8 * query.k();
+  // Where a bar is known by now, and bytes made for it tell more items apart: from here on with these, from the start.
+  static bool restarted(const Chunk& chunk, Query& query) {
+    query.settle();
+    if (!focus(chunk, query)) return false;
+    query.restart();
+    return true;
   }
 
   // Score the greatest values of a chunk until there are k hits; all values from the answer on have been scored.
+  // Where bytes cannot tell too many items apart, some set a bar, and the answer is -1: the chunk is to be seen again.
   int greatest(const Chunk& chunk, Query& query, const uint8_t* values, bool forgot) {
-    const size_t count = chunk.blocks * kBlock, stride = std::max<size_t>(1, count / 64 / 256);
+    const size_t count = chunk.blocks * kBlock, stride = std::max<size_t>(1, count / 64 / 256), crowd = kCrowd + 8 * query.k();
     double taken = 0;  // so many of the greatest are no hits: the seen ones to expect, then those that were considered
     if (!forgot) {
       taken = static_cast<double>(query.seen.size()) * static_cast<double>(chunk.items) / static_cast<double>(request_.items);
@@ -241,11 +240,15 @@ class Walk {
         if (static_cast<double>(over) >= wanted) least += step;
       }
       const size_t found = lanes_.select(values, count, least, below, places_.get());
-      consider(chunk, query, places_.get(), found, 0, !forgot || least == 0);
+      for (size_t done = 0; done < found; done += crowd) {
+        if (done && restarted(chunk, query)) return -1;
+        consider(chunk, query, places_.get() + done, std::min(crowd, found - done), 0, !forgot || least == 0);
+      }
       taken += static_cast<double>(found), below = least;
     }
     query.settle();
-    return below;
+    const bool crowded = query.bounded() && lanes_.count(values, count, 1, zone_bar(chunk, 0, chunk.blocks, query)) > crowd;
+    return crowded && restarted(chunk, query) ? -1 : below;
   }
 
   // Make the values of items that were seen 0, so that they neither count among the greatest nor need to be looked up.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 from hashlgn.errors import choose
 from hashlgn.scoring import CodedItems, Items
@@ -61,7 +62,9 @@ def build_searcher(items: Items, name: str = "auto", threads: int | None = None)
 def _best(items: CodedItems) -> str:
     bits = items.decoder.bits
     if not Kernel.instruction_sets():
-        _warn("the search kernel was not compiled when HashLGN was installed: Faiss takes its place, exact but slower")
+        _warn_once(
+            "the search kernel was not compiled when HashLGN was installed: Faiss takes its place, exact but slower"
+        )
     elif len(items) * bits // 4 >= _LONG:
         _warn(f"{len(items):,} items: top-k answers are approximate (engine 'ivf'); 'kernel' gives exact ones, slower")
         return "ivf"
@@ -71,4 +74,9 @@ def _best(items: CodedItems) -> str:
 
 
 def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+@cache
+def _warn_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)

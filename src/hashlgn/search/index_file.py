@@ -10,7 +10,9 @@ A save is all or nothing (:mod:`hashlgn.storage`).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,10 @@ def write_index(
                 raise ArgumentError(f"folder must be new, empty or an index (got {str(folder)!r}, which is none)")
             files = {}
             for name, array in arrays.items():
-                np.save(new / f"{name}.npy", array, allow_pickle=False)
+                with (new / f"{name}.npy").open("xb") as file:
+                    np.save(file, array, allow_pickle=False)
+                    file.flush()
+                    os.fsync(file.fileno())
                 files[name] = _described(new / f"{name}.npy")
             manifest = {"format": _FORMAT, "format_version": _VERSION, "items": n, "first": [p.first for p in parts]}
             text = json.dumps(manifest | {"files": files}, indent=1).encode()
@@ -106,8 +111,9 @@ def _assembled(
         held: dict[str, Any] = {name: arrays.get(f"{number}.{name}") for name in _FIELDS}
         parts.append(Blocks(first=start, **held))  # the kernel checks that the arrays fit together
     removed = arrays.get("removed")
-    if n != sum(map(len, parts)) or any(p.part is None for p in parts) or (removed is not None and len(removed) != n):
-        raise ValueError(f"the parts must hold {n} items")
+    ends = list(itertools.accumulate(map(len, parts), initial=0))
+    if [*first, n] != ends or (removed is not None and len(removed) != n) or any(p.part is None for p in parts):
+        raise ValueError(f"the parts must hold {n} items, one after the other")
     if any(4 * p.rows.shape[1] != decoder.bits or len(p.rows) * BLOCK < len(p) for p in parts):
         raise ValueError("the codes must be as long as the decoder's")
     return decoder, tuple(parts), n, removed
