@@ -11,7 +11,7 @@ BIN := .venv/bin
 # What the compiled search kernel is built from.
 KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_scan/*.?pp)
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean native-test sanitize
 
 demo: .venv/.demo
 	$(BIN)/hashlgn demo
@@ -28,6 +28,42 @@ check: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# The search without Python, on every instruction set of this machine, and on NEON where it can be emulated.
+SCAN := src/hashlgn/_scan
+NATIVE := -std=c++20 -O2 -ffp-contract=off -Wall -Wextra -pthread tests/native/search_test.cpp $(SCAN)/search.cpp
+ARM := aarch64-linux-gnu-g++
+QEMU := qemu-aarch64-static
+
+native-test:
+	mkdir -p build/native
+ifeq ($(shell uname -m),x86_64)
+	$(CXX) -std=c++20 -O2 -ffp-contract=off -mavx2 -mbmi2 -mpopcnt -c $(SCAN)/avx2.cpp -o build/native/avx2.o
+	$(CXX) -std=c++20 -O2 -ffp-contract=off -mavx512f -mavx512bw -mavx512vbmi -mbmi2 -mpopcnt -Wno-maybe-uninitialized \
+		-c $(SCAN)/avx512.cpp -o build/native/avx512.o
+	$(CXX) $(NATIVE) $(SCAN)/portable.cpp build/native/avx2.o build/native/avx512.o -o build/native/search_test
+	build/native/search_test
+	if command -v $(ARM) >/dev/null && command -v $(QEMU) >/dev/null; then \
+		$(ARM) -static $(NATIVE) $(SCAN)/portable.cpp $(SCAN)/neon.cpp -o build/native/search_test_arm && \
+		$(QEMU) build/native/search_test_arm; \
+	else echo "NEON is not tested: $(ARM) and $(QEMU) are needed"; fi
+else
+	$(CXX) $(NATIVE) $(SCAN)/portable.cpp $(wildcard $(SCAN)/neon.cpp) -o build/native/search_test
+	build/native/search_test
+	@echo "AVX2 and AVX-512 are not tested: they need an x86-64 machine"
+endif
+
+# The tests of search over a kernel that watches every address and every undefined operation. Takes minutes.
+SANITIZED := build/sanitized
+sanitize: .venv/.dev
+	$(BIN)/python -m pip install --quiet cmake ninja nanobind
+	$(BIN)/cmake -S . -B $(SANITIZED) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+		-DPython_EXECUTABLE=$(abspath $(BIN))/python -DHASHLGN_SANITIZE=ON
+	$(BIN)/cmake --build $(SANITIZED)
+	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+		$(BIN)/python -c 'import sys, kernel, pytest; sys.modules["hashlgn._scan.kernel"] = kernel; sys.exit(pytest.main())' \
+		-p no:cacheprovider tests/test_kernel.py tests/test_kernel_input.py tests/test_search.py tests/test_search_binary.py
 
 clean:
 	rm -rf .venv hashlgn-demo dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,132 @@
+// The search without Python, on every instruction set of the machine, against scores computed one by one.
+// `make native-test` builds it for this machine, and for AArch64 where a cross-compiler and an emulator are at hand.
+#include <cstdio>
+#include <cstring>
+#include <random>
+
+#include "../../src/hashlgn/_scan/query.hpp"
+
+namespace hashlgn {
+#if defined(__x86_64__)
+extern const Lanes avx512, avx2;
+#elif defined(__aarch64__)
+extern const Lanes neon;
+#endif
+extern const Lanes portable;
+}  // namespace hashlgn
+
+using namespace hashlgn;
+
+namespace {
+
+std::mt19937_64 random_bits(1);
+double uniform() { return std::uniform_real_distribution<double>(0, 1)(random_bits); }
+size_t below(size_t n) { return random_bits() % n; }
+
+struct Case {
+  size_t items, words, queries, k;
+  bool scaled, whole, heavy, filtered;
+};
+
+// One catalogue and its answers by definition; returns how many instruction sets differ.
+int check(const Case& c, const std::vector<const Lanes*>& sets) {
+  const size_t bytes = c.words / 2, blocks = (c.items + kBlock - 1) / kBlock, places = blocks * kBlock;
+  std::vector<uint8_t> codes(c.items * bytes);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i / bytes % 2 && i >= bytes ? codes[i - bytes] : random_bits());
+  if (c.heavy) {
+    for (size_t i = 0; i < c.items; ++i) codes[i * bytes] = static_cast<uint8_t>(below(1000) ? codes[i * bytes] & 0xF7 : codes[i * bytes] | 0x0F);
+  }
+  std::vector<float> scale(c.items, 1.0f);
+  if (c.scaled) for (float& s : scale) s = static_cast<float>(c.whole ? 0.5 + 0.5 * static_cast<double>(below(3)) : std::exp(6 * uniform() - 3));
+  std::vector<uint32_t> order(places);
+  for (size_t i = 0; i < c.items; ++i) order[i] = static_cast<uint32_t>(i);
+  if (c.scaled) std::stable_sort(order.begin(), order.begin() + static_cast<long>(c.items), [&](uint32_t a, uint32_t b) { return scale[a] > scale[b]; });
+  std::fill(order.begin() + static_cast<long>(c.items), order.end(), order[c.items - 1]);
+  std::vector<uint8_t> rows(blocks * c.words * kRow + 64);
+  uint8_t* aligned = rows.data() + (64 - reinterpret_cast<uintptr_t>(rows.data()) % 64) % 64;
+  pack_blocks(codes.data(), bytes, order.data(), c.items, aligned);
+  std::vector<uint8_t> back(c.items * bytes);
+  unpack_blocks(aligned, bytes, 0, c.items, back.data());
+  for (size_t i = 0; i < c.items; ++i) {
+    if (std::memcmp(&back[i * bytes], &codes[order[i] * bytes], bytes) != 0) return std::printf("unpacked codes differ\n"), 1;
+  }
+  std::vector<float> held(places), largest(blocks), smallest(blocks, 1e30f);
+  for (size_t p = 0; p < places; ++p) {
+    held[p] = scale[order[p]];
+    largest[p / kBlock] = std::max(largest[p / kBlock], held[p]);
+    smallest[p / kBlock] = std::min(smallest[p / kBlock], held[p]);
+  }
+  std::vector<uint32_t> where(c.items);
+  for (size_t p = 0; p < c.items; ++p) where[order[p]] = static_cast<uint32_t>(p);
+  const uint32_t start = 0, count = static_cast<uint32_t>(c.items);
+  const bool places_known = below(2);
+  Part part{aligned, blocks, c.items, c.scaled ? order.data() : nullptr, 0,
+            c.scaled && places_known ? where.data() : nullptr, c.scaled ? held.data() : nullptr, 4,
+            c.scaled ? largest.data() : nullptr, c.scaled ? smallest.data() : nullptr, &start, &count, 1, nullptr, 0};
+
+  std::vector<float> tables(c.queries * c.words * 16);
+  std::normal_distribution<double> normal;
+  for (float& entry : tables) entry = static_cast<float>(c.whole ? std::nearbyint(2 * normal(random_bits)) : normal(random_bits));
+  if (c.heavy) for (size_t q = 0; q < c.queries; ++q) tables[q * c.words * 16 + 15] += 500;
+  std::vector<uint8_t> banned(c.items);
+  std::vector<int64_t> indptr(1), seen;
+  for (size_t q = 0; q < c.queries; ++q) {
+    for (size_t i = 0; c.filtered && i < c.items; ++i) if (below(4) == q % 4) seen.push_back(static_cast<int64_t>(i));
+    indptr.push_back(static_cast<int64_t>(seen.size()));
+  }
+  if (c.filtered) for (uint8_t& b : banned) b = below(3) == 0;
+
+  Request request{tables.data(), c.queries, static_cast<int>(c.words), c.k, 1.5, indptr.data(), seen.data(), c.filtered ? banned.data() : nullptr,
+                  c.items, nullptr, 0, 1, nullptr};
+  std::vector<std::vector<uint64_t>> wanted(c.queries);
+  for (size_t q = 0; q < c.queries; ++q) {
+    for (size_t i = 0; i < c.items; ++i) {
+      double sum = 0;
+      for (size_t m = 0; m < c.words; ++m) sum += tables[(q * c.words + m) * 16 + (codes[i * bytes + m / 2] >> (m % 2 * 4) & 15)];
+      const float score = static_cast<float>(c.scaled ? sum * static_cast<double>(scale[i]) : sum);
+      const bool out = banned[i] || std::binary_search(seen.begin() + indptr[q], seen.begin() + indptr[q + 1], static_cast<int64_t>(i));
+      if (!out && (c.k || score > request.threshold)) wanted[q].push_back(key_of(score, static_cast<uint32_t>(i)));
+    }
+    std::sort(wanted[q].begin(), wanted[q].end(), std::greater<>());
+    if (c.k && wanted[q].size() > c.k) wanted[q].resize(c.k);
+  }
+  int wrong = 0;
+  for (const Lanes* lanes : sets) {
+    request.lanes = lanes;
+    const Answer answer = search({part}, request, false);
+    if (answer.error.empty() && answer.keys == wanted) continue;
+    ++wrong;
+    std::printf("%s differs: %zu items, %zu words, %zu queries, k %zu, scaled %d, whole %d, heavy %d, filtered %d %s\n", lanes->name, c.items,
+                c.words, c.queries, c.k, c.scaled, c.whole, c.heavy, c.filtered, answer.error.c_str());
+  }
+  return wrong;
+}
+
+}  // namespace
+
+int main() {
+  std::vector<const Lanes*> sets{&portable};
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) sets.push_back(&avx2);
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi")) sets.push_back(&avx512);
+#elif defined(__aarch64__)
+  sets.push_back(&neon);
+#endif
+  int wrong = 0, cases = 0;
+  for (const size_t items : {1, 64, 127, 128, 129, 1000, 8191, 8193, 66000}) {
+    for (const size_t words : {2, 4, 10, 16, 18, 32, 66, 258}) {
+      if (items > 9000 && words > 18) continue;
+      for (int kind = 0; kind < 16; ++kind) {
+        const size_t queries = 1 + below(9);
+        const size_t k = below(3) ? 1 + below(std::min<size_t>(items, 120)) : 0;
+        if (items > 9000 && kind % 3) continue;
+        wrong += check({items, words, queries, k, bool(kind & 1), bool(kind & 2), bool(kind & 4), bool(kind & 8)}, sets);
+        ++cases;
+      }
+    }
+  }
+  std::printf("%d cases on", cases);
+  for (const Lanes* lanes : sets) std::printf(" %s", lanes->name);
+  std::printf(": %d wrong\n", wrong);
+  return wrong != 0;
+}
