@@ -90,7 +90,8 @@ class Model(nn.Module):
         """Let hash, decoder and compression join, the hash started from the encoder's present embeddings."""
         with torch.no_grad():
             _, items = self.embeddings(graph)
-            fitted = self.hash.start(nn.functional.normalize(items))
+            # A code stands for a direction. The scale multiplies its error by the length, so long items count more.
+            fitted = self.hash.start(nn.functional.normalize(items), items.norm(dim=1) if self.config.scale else None)
             self.decoder.start(fitted)
             if fitted.projection is not None and self.config.decoder == "reweight":
                 start_compression(self.compression, fitted.projection)

@@ -13,12 +13,13 @@ __all__ = ["Spectral"]
 
 
 class Spectral(nn.Module):
-    """Users ``S V``, items ``D_i^1/2 V σ^power`` for the top singular vectors V and values σ of S = D_u^-1/2 R
-    D_i^-1/2.
+    """Users ``S V σ^-1``, items ``D_i^1/2 V σ^(power + 1)`` for the top singular vectors V and values σ of S =
+    D_u^-1/2 R D_i^-1/2.
 
     The inner product of the two is the linear filter ``D_u^-1/2 R D_i^-1/2 V h(σ) Vᵀ D_i^1/2`` of GF-CF (Shen et
     al., *How Powerful is Graph Convolution for Recommendation?*, CIKM 2021) with ``h(σ) = σ^power``; the factor
-    ``D_u^-1/2`` changes no user's ranking.
+    ``D_u^-1/2`` changes no user's ranking. The factor σ stands with the items: users are then the left singular
+    vectors, with orthonormal columns, and the distance between an item and its code is the error of its scores.
 
     Args:
         vectors: V, ``(n_items, dim)``.
@@ -46,9 +47,13 @@ class Spectral(nn.Module):
         """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""
         users, _ = graph.propagate(self.vectors.new_zeros(graph.n_users, self.dim), self.vectors)
         degree = torch.from_numpy(graph.item_degree).to(self.vectors)
-        return users, degree.sqrt()[:, None] * self.vectors * self.values**self.power
+        return users * self._inverse(), degree.sqrt()[:, None] * self.vectors * self.values ** (self.power + 1)
 
     def fold_in(self, graph: Graph) -> Tensor:
-        """``p_i = d_i^-1/2 V_i``, ``(n_items, dim)``."""
+        """``p_i = d_i^-1/2 V_i σ^-1``, ``(n_items, dim)``."""
         degree = torch.from_numpy(graph.item_degree).to(self.vectors).clamp(min=1)
-        return self.vectors / degree.sqrt()[:, None]
+        return self.vectors * self._inverse() / degree.sqrt()[:, None]
+
+    def _inverse(self) -> Tensor:
+        """``σ^-1``, and 0 for vectors without any user."""
+        return torch.where(self.values > 1e-4, 1 / self.values, 0.0)
