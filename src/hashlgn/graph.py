@@ -27,7 +27,7 @@ from hashlgn.errors import ArgumentError, positive_int
 __all__ = ["Graph"]
 
 _LANCZOS = 256  # singular vectors up to which Lanczos is the faster
-_ROUNDS = 8
+_ROUNDS = 4
 
 
 class Graph:
@@ -79,7 +79,7 @@ class Graph:
         rng = np.random.default_rng(seed)
         tall = self.normalised if self.n_items <= self.n_users else self.normalised.T.tocsr()
         basis = _leading(tall, dim, rng) if dim <= _LANCZOS else _subspace(tall, dim, rng)
-        basis, _ = np.linalg.qr(basis)
+        basis = _orthonormal(basis)
         left, values, turn = np.linalg.svd(tall @ basis, full_matrices=False)
         vectors = np.ascontiguousarray(basis @ turn.T if tall is self.normalised else left, np.float32)
         vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
@@ -111,11 +111,17 @@ def _subspace(tall: sparse.csr_matrix, dim: int, rng: np.random.Generator) -> np
     width = min(tall.shape[1], dim + dim // 4)
     basis = rng.standard_normal((tall.shape[1], width), dtype=np.float32)
     for _ in range(_ROUNDS):
-        basis, _ = np.linalg.qr(flat @ (tall @ basis))
+        basis = _orthonormal(flat @ (tall @ (flat @ (tall @ basis))))
     image = tall @ basis
     _, turn = np.linalg.eigh(image.T @ image)
     leading: npt.NDArray[np.float32] = basis @ turn[:, ::-1][:, :dim]
     return leading
+
+
+def _orthonormal(columns: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """An orthonormal basis of the columns' space; PyTorch's QR takes a third of NumPy's time."""
+    basis: npt.NDArray[np.float32] = torch.linalg.qr(torch.from_numpy(columns)).Q.numpy()
+    return basis
 
 
 class _Rows(NamedTuple):

@@ -90,8 +90,9 @@ class Model(nn.Module):
         """Let hash, decoder and compression join, the hash started from the encoder's present embeddings."""
         with torch.no_grad():
             _, items = self.embeddings(graph)
-            # A code stands for a direction. The scale multiplies its error by the length, so long items count more.
-            fitted = self.hash.start(nn.functional.normalize(items), items.norm(dim=1) if self.config.scale else None)
+            # Codes stand for directions. With the scale to multiply it, an error there is one of the scores by length.
+            weights = items.square().sum(dim=1) if self.config.scale else None
+            fitted = self.hash.start(nn.functional.normalize(items), weights)
             self.decoder.start(fitted)
             if fitted.projection is not None and self.config.decoder == "reweight":
                 start_compression(self.compression, fitted.projection)
