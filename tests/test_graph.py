@@ -125,7 +125,7 @@ def test_many_singular_vectors_span_about_the_leading_space(
     np.testing.assert_allclose(values[:6], want[:6], rtol=1e-4)
     np.testing.assert_allclose(values, want, rtol=0.04)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(20), atol=1e-4)
-    np.testing.assert_allclose(np.linalg.norm(dense(data) @ vectors, axis=0), values, rtol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(dense(data) @ vectors, axis=0), values, rtol=0.01)
     np.testing.assert_array_equal(Graph(data).singular_vectors(20)[1], vectors)
 
 
