@@ -140,15 +140,22 @@ def test_codes_are_searched_too(tmp_path: Path) -> None:
     ("changes", "names"),
     [
         (
-            {},
+            {"model.encoder": "lightgcn"},
             ["train.lr", "train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight", "model.layers"],
         ),
-        ({"model.encoder": "spectral"}, ["train.code_lr", "train.temperature", "train.user_weight"]),
+        ({"model.encoder": "spectral"}, []),
+        (
+            {"model.encoder": "spectral", "model.hash": "mlp3"},
+            ["train.code_lr", "train.temperature", "train.user_weight"],
+        ),
         (
             {"model.kind": "lightgcn", "train.loss": "bpr", "model.similarity": "inner"},
             ["train.lr", "train.l2", "model.layers"],
         ),
-        ({"train.init": "model"}, ["train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight"]),
+        (
+            {"model.encoder": "lightgcn", "train.init": "model"},
+            ["train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight"],
+        ),
         ({"model.kind": "lightgcn", "model.encoder": "spectral", "model.similarity": "inner"}, []),
     ],
 )

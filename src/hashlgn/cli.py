@@ -118,6 +118,9 @@ def train(
     Checkpoint(checkpoint).remove()
     info = estimator.info()
     best = info["metrics"]["validation"]
+    if tried := info["provenance"].get("encoders"):
+        values = ", ".join(f"{name} {value:.4f}" for name, value in tried.items())
+        say(quiet, f"encoder {info['config']['model']['encoder']}, chosen on validation {monitor}: {values}")
     say(
         quiet,
         f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"

@@ -39,9 +39,13 @@ class Spectral(nn.Module):
 
     @classmethod
     def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> Spectral:
-        """The encoder of this graph; V by the implicitly restarted Lanczos method; a power below 0 counts as 0."""
+        """The encoder of this graph; a power below 0 counts as 0."""
         values, vectors = graph.singular_vectors(config.dim, seed)
         return cls(torch.from_numpy(vectors), torch.from_numpy(values / values[0]), max(config.power, 0.0))
+
+    def cut(self, dim: int, power: float) -> Spectral:
+        """The same encoder with the first ``dim`` vectors alone, and another filter."""
+        return Spectral(self.vectors[:, :dim].contiguous(), self.values[:dim], power)
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""

@@ -271,7 +271,7 @@ def _watched(course: _Course) -> Iterator[None]:
 def _run_other(task: _Task, data: Interactions, course: _Course) -> None:
     if task.threads is not None:
         need("torch", "train", "bench train").set_num_threads(task.threads)
-    from hashlgn.train import ranking_metric
+    from hashlgn.validation import ranking_metric
 
     config, began = task.config(), time.perf_counter()
     fit, held_out = data, None
