@@ -28,14 +28,14 @@ from hashlgn.provenance import provenance
 
 __all__ = ["OTHERS", "SIDES", "bench_train"]
 
-_PAPER = {"model.hash": "mlp3", "model.decoder": "reweight"}
+_PAPER = {"model.encoder": "lightgcn", "model.hash": "mlp3", "model.decoder": "reweight"}
 SIDES: dict[str, dict[str, Any]] = {
     "lightgcn": {"model.kind": "lightgcn"},
     "lightgcn-bpr": {"model.kind": "lightgcn", "train.loss": "bpr"},
-    "hashlgn": {},
+    "hashlgn": {"model.encoder": "lightgcn"},
     "hashlgn-paper": _PAPER,
     "hashlgn-paper-bpr": _PAPER | {"train.loss": "bpr"},
-    "hashlgn-spectral": {"model.encoder": "spectral"},
+    "hashlgn-spectral": _PAPER | {"model.encoder": "spectral"},
 }
 OTHERS = ("reference", "pyg")
 
