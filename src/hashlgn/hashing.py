@@ -219,7 +219,7 @@ class Residual(nn.Module):
         beam: candidates kept after each word.
     """
 
-    def __init__(self, n_items: int, dim: int, bits: int, beam: int = 16) -> None:
+    def __init__(self, n_items: int, dim: int, bits: int, beam: int = 4) -> None:
         super().__init__()
         self.dim, self.beam, self.progress = dim, beam, 1.0
         self.codes: Tensor
@@ -230,7 +230,7 @@ class Residual(nn.Module):
         axes = torch.linalg.svd(items.T @ items).U[:, :_AXES] if self.dim > _AXES else torch.eye(self.dim).to(items)
         leading = np.ascontiguousarray((items @ axes).detach().cpu().numpy(), np.float32)
         quantizer = self._quantizer(leading.shape[1])
-        # Codewords learned greedily, words found by a wide beam: less error than a beam in both, in less time.
+        # Codewords learned greedily, words found by a beam: less error than a beam in both, in less time.
         quantizer.max_beam_size = 1
         quantizer.train(_enough(leading))
         quantizer.max_beam_size = self.beam
