@@ -155,13 +155,14 @@ def test_a_sample_decides_the_codewords_of_a_large_catalogue(monkeypatch: pytest
     assert squared_errors(items, codewords, words).mean() < 0.3 * before
 
 
-def test_a_wide_embedding_is_quantised_in_all_its_dimensions() -> None:
-    items = unit(600, 300)
-    made = Residual(600, 300, 64)
+def test_a_wide_embedding_is_quantised_in_all_its_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "_AXES", 12)
+    items = unit(300, 40)
+    made = Residual(300, 40, 64)
     codewords = made.start(items).codewords
-    assert codewords is not None and codewords.shape == (16, 16, 300)
+    assert codewords is not None and codewords.shape == (16, 16, 40)
     words = torch.from_numpy(unpack_words(pack_signs(made(items).numpy()))).long()
-    assert squared_errors(items, codewords, words).mean() < 0.75
+    assert squared_errors(items, codewords, words).mean() < 0.3  # 0.57 outside the axes of the first step
 
 
 def test_words_under_their_own_codewords_stay() -> None:
