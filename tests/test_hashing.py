@@ -167,7 +167,7 @@ def test_a_wide_embedding_is_quantised_in_all_its_dimensions(monkeypatch: pytest
 
 def test_words_under_their_own_codewords_stay() -> None:
     items = unit(300, 16)
-    made = Residual(300, 16, 16)
+    made = Residual(300, 16, 16, 16)
     codewords = made.start(items).codewords
     assert (made.assign(items, codewords) == made(items)).float().mean() > 0.99
 
