@@ -46,7 +46,7 @@ def test_every_cell_is_its_own_training_judged_on_the_test_part(done) -> None:
 def test_an_encoder_shared_by_rows_gives_what_each_would_have_trained(done, tmp_path: Path) -> None:
     out, _ = done
     assert len(list((out / "starts").iterdir())) == 4  # of 67% and of 100% of the epochs, under two seeds
-    config = checked(Config().updated(FAST | ROWS["mlp3 + reweight"]))
+    config = checked(Config().updated({"model.encoder": "lightgcn"} | FAST | ROWS["mlp3 + reweight"]))
     alone = room._encoder_alone(config)
     assert alone is not None and alone.train.epochs == 2
     LightGCN(config=alone).fit(TRAIN).save(tmp_path / "start")

@@ -17,6 +17,7 @@ from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArtifactError
 
 FAST = ["--epochs", "4", "--dim", "16", "--quiet"]
+LIGHTGCN = ["--set", "model.encoder=lightgcn"]
 
 
 def run(*arguments: object) -> int:
@@ -152,7 +153,7 @@ def test_the_ablation_prints_a_row_and_its_command(data: Path, tmp_path: Path, c
 
 
 def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
-    assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *FAST) == 0
+    assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *FAST, *LIGHTGCN) == 0
 
     import hashlgn.train
 
@@ -167,13 +168,13 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hashlgn.train, "validation_metric", interrupted)
-    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST) == 130
+    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST, *LIGHTGCN) == 130
     assert (tmp_path / "part.checkpoint").exists() and not (tmp_path / "part").exists()
     monkeypatch.setattr(hashlgn.train, "validation_metric", real)
     assert (
-        run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST) == 2
+        run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST, *LIGHTGCN) == 2
     )  # nothing is lost by a forgotten word
-    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, "--resume", *FAST) == 0
+    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, "--resume", *FAST, *LIGHTGCN) == 0
     for name in ("items.safetensors", "users.safetensors"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hashlgn.graph
 from conftest import clusters
 from hashlgn.config import ModelConfig
 from hashlgn.data import Interactions
@@ -112,9 +113,29 @@ def test_singular_vectors_are_numpys_up_to_sign_and_the_same_every_time() -> Non
         Graph(data).singular_vectors(20)
 
 
+@pytest.mark.parametrize("shape", [(300, 200), (200, 300)])
+def test_many_singular_vectors_span_about_the_leading_space(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By subspace iteration: what it misses lies among values close to the smallest kept."""
+    monkeypatch.setattr(hashlgn.graph, "_LANCZOS", 0)
+    data = clusters(*shape, groups=6, share=0.2)
+    values, vectors = Graph(data).singular_vectors(20)
+    want = np.linalg.svd(dense(data), compute_uv=False)[:20]
+    np.testing.assert_allclose(values[:6], want[:6], rtol=1e-4)
+    np.testing.assert_allclose(values, want, rtol=0.04)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(20), atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(dense(data) @ vectors, axis=0), values, rtol=0.01)
+    np.testing.assert_array_equal(Graph(data).singular_vectors(20)[1], vectors)
+
+
+@pytest.mark.parametrize("lanczos", [0, 256])
 @pytest.mark.parametrize("shape", [(20, 12), (12, 20)])
-def test_singular_vectors_of_few_kinds_of_users_are_the_same_every_time(shape: tuple[int, int]) -> None:
+def test_singular_vectors_of_few_kinds_of_users_are_the_same_every_time(
+    shape: tuple[int, int], lanczos: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three kinds of users: three singular values are 1 and all others 0, whose vectors are free but for a seed."""
+    monkeypatch.setattr(hashlgn.graph, "_LANCZOS", lanczos)
     users, items = np.nonzero(np.arange(shape[0])[:, None] % 3 == np.arange(shape[1]) % 3)
     data = Interactions.from_pairs(users, items)
     values, vectors = Graph(data).singular_vectors(8)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from conftest import unit
+from hashlgn import hashing
 from hashlgn.codes import pack_signs, unpack_words
 from hashlgn.decoders import Codebook
-from hashlgn.hashing import HASHES, SIGNS, Residual, Start, iterative_quantisation, sign
+from hashlgn.hashing import HASHES, SIGNS, Residual, Start, iterative_quantisation, refined, sign
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -85,18 +86,23 @@ def test_residual_words_come_closer_with_bits_and_are_found_again() -> None:
         decoder.start(Start(codewords=codewords))
         errors.append((decoder(made(items)) - items).square().sum(dim=1).mean().item())
         again = made.assign(items, codewords)
-        assert (decoder(again) - items).square().sum(dim=1).mean().item() <= errors[-1] + 1e-4
+        assert (decoder(again) - items).square().sum(dim=1).mean().item() < 1.1 * errors[-1] + 1e-3
     assert errors[0] > errors[1] > errors[2]
 
 
 @pytest.mark.parametrize("beam", [1, 16])
 def test_words_are_those_of_a_search_in_numpy(beam: int) -> None:
-    """With one candidate, the nearest codeword of each word in turn; with sixteen, the best of all pairs of words."""
+    """With one candidate, the nearest codeword of each word in turn, then twice the nearest beside the other; with
+    sixteen, the best of all pairs of words.
+    """
     items, codewords = unit(40, 6), torch.randn(2, 16, 6)
     codes = Residual(40, 6, 8, beam).assign(items, codewords)
     x, (first, second) = items.numpy(), codewords.numpy()
     if beam == 1:
-        a = ((x[:, None] - first) ** 2).sum(axis=2).argmin(axis=1)
+        a, b = ((x[:, None] - first) ** 2).sum(axis=2).argmin(axis=1), None
+        for _ in range(2):
+            b = ((x[:, None] - first[a][:, None] - second) ** 2).sum(axis=2).argmin(axis=1)
+            a = ((x[:, None] - second[b][:, None] - first) ** 2).sum(axis=2).argmin(axis=1)
         b = ((x[:, None] - first[a][:, None] - second) ** 2).sum(axis=2).argmin(axis=1)
     else:
         errors = ((x[:, None, None] - first[:, None] - second) ** 2).sum(axis=3).reshape(40, 256)
@@ -104,9 +110,64 @@ def test_words_are_those_of_a_search_in_numpy(beam: int) -> None:
     np.testing.assert_array_equal(unpack_words(pack_signs(codes.numpy())), np.stack((a, b), axis=1))
 
 
+def squared_errors(items: torch.Tensor, codewords: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    decoded = codewords[torch.arange(words.shape[1]), words].sum(dim=1)
+    return (items - decoded).square().sum(dim=1)
+
+
+def test_refining_lowers_the_weighted_error_until_no_word_alone_lowers_it_further() -> None:
+    items, codewords, words = unit(300, 12), 0.3 * torch.randn(4, 16, 12), torch.randint(16, (300, 4))
+    weights = torch.rand(300) ** 3
+    errors = [weights @ squared_errors(items, codewords, words)]
+    for _ in range(40):
+        codewords, words = refined(items, codewords, words, weights, rounds=1)
+        errors.append(weights @ squared_errors(items, codewords, words))
+    assert all(after <= before + 1e-3 for before, after in itertools.pairwise(errors))
+    assert errors[-1] < 0.3 * errors[0]
+    settled = squared_errors(items, codewords, words)
+    better = 0.0
+    for m, k in itertools.product(range(4), range(16)):
+        other = words.clone()
+        other[:, m] = k
+        better = max(better, ((settled - squared_errors(items, codewords, other)) > 1e-4).float().mean().item())
+    assert better < 0.02
+
+
+def test_items_of_more_weight_are_coded_more_closely() -> None:
+    items, weights = unit(400, 12), torch.ones(400)
+    weights[:40] = 100
+    errors = []
+    for given in (None, weights):
+        torch.manual_seed(0)
+        made = Residual(400, 12, 16)
+        codewords = made.start(items, given).codewords
+        assert codewords is not None
+        words = torch.from_numpy(unpack_words(pack_signs(made(items).numpy()))).long()
+        errors.append(squared_errors(items, codewords, words)[:40].mean())
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_a_sample_decides_the_codewords_of_a_large_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    items, codewords, words = unit(400, 8), 0.3 * torch.randn(4, 16, 8), torch.randint(16, (400, 4))
+    before = squared_errors(items, codewords, words).mean()
+    monkeypatch.setattr(hashing, "_SAMPLE", 150)
+    codewords, words = refined(items, codewords, words)
+    assert squared_errors(items, codewords, words).mean() < 0.3 * before
+
+
+def test_a_wide_embedding_is_quantised_in_all_its_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "_AXES", 12)
+    items = unit(300, 40)
+    made = Residual(300, 40, 64)
+    codewords = made.start(items).codewords
+    assert codewords is not None and codewords.shape == (16, 16, 40)
+    words = torch.from_numpy(unpack_words(pack_signs(made(items).numpy()))).long()
+    assert squared_errors(items, codewords, words).mean() < 0.3  # 0.57 outside the axes of the first step
+
+
 def test_words_under_their_own_codewords_stay() -> None:
     items = unit(300, 16)
-    made = Residual(300, 16, 16)
+    made = Residual(300, 16, 16, 16)
     codewords = made.start(items).codewords
     assert (made.assign(items, codewords) == made(items)).float().mean() > 0.99
 

@@ -22,7 +22,7 @@ LAYERS = [
     {"graph", "sampling"},
     {"encoders", "hashing"},
     {"decoders", "losses"},
-    {"model", "checkpoint"},
+    {"model", "checkpoint", "validation"},
     {"train"},
     {"frames", "served", "search"},
     {"artifact"},
@@ -33,7 +33,7 @@ LAYERS = [
     {"cli"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-TORCH = {"graph", "encoders", "hashing", "decoders", "losses", "model", "checkpoint", "train"}
+TORCH = {"graph", "encoders", "hashing", "decoders", "losses", "model", "checkpoint", "validation", "train"}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 

@@ -73,12 +73,12 @@ def test_a_history_alone_is_served_as_a_training_user_without_an_embedding(simil
 
 
 def test_lengths_without_a_scale_cost_a_penalty_under_the_cosine() -> None:
-    graph = Graph(clusters(20, 30))
+    graph = Graph(clusters(20, 60))
     penalties = {}
     for similarity, scale, weight in itertools.product(("cosine", "inner"), (True, False), (0.0, 3.0)):
         torch.manual_seed(0)
-        config = ModelConfig(bits=16, similarity=similarity, scale=scale, norm_penalty=weight)
-        model = Model(LightGCN(20, 30, 8, 2), 30, config)
+        config = ModelConfig(bits=8, similarity=similarity, scale=scale, norm_penalty=weight)
+        model = Model(LightGCN(20, 60, 8, 2), 60, config)
         model.start_codes(graph)
         with torch.no_grad():
             _, decoded, penalty = model(graph)

@@ -19,9 +19,11 @@ from hashlgn.errors import ArgumentError, DataError
 from hashlgn.graph import Graph
 from hashlgn.hashing import HASHES
 from hashlgn.losses import LOSSES
-from hashlgn.train import Progress, Trained, ranking_metric, train, validation_metric
+from hashlgn.train import Progress, Trained, train
+from hashlgn.validation import ranking_metric, validation_metric
 
-SMALL = {"model.dim": 8, "model.bits": 16, "train.epochs": 6, "train.validation_users": 30, "train.monitor_k": 5}
+SMALL = {"model.encoder": "lightgcn", "model.dim": 8, "model.bits": 16, "train.epochs": 6}
+SMALL |= {"train.validation_users": 30, "train.monitor_k": 5}
 
 
 def config(**changes: object) -> Config:

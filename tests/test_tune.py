@@ -129,7 +129,8 @@ def test_trainings_that_explode_do_not_end_the_search(tmp_path: Path, monkeypatc
 
 
 def test_codes_are_searched_too(tmp_path: Path) -> None:
-    base = SMALL.updated({"model.kind": "hashlgn", "model.bits": 16, "train.warmup": 0.5})
+    changes = {"model.kind": "hashlgn", "model.encoder": "lightgcn", "model.bits": 16, "train.warmup": 0.5}
+    base = SMALL.updated(changes)
     result = tune(clusters(), tmp_path, base, trials=2, fixed=FIXED, timeout=60)
     config = load_config(tmp_path / "best.toml")
     model = HashLGN(config=config).fit(clusters())
@@ -140,15 +141,22 @@ def test_codes_are_searched_too(tmp_path: Path) -> None:
     ("changes", "names"),
     [
         (
-            {},
+            {"model.encoder": "lightgcn"},
             ["train.lr", "train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight", "model.layers"],
         ),
-        ({"model.encoder": "spectral"}, ["train.code_lr", "train.temperature", "train.user_weight"]),
+        ({"model.encoder": "spectral"}, []),
+        (
+            {"model.encoder": "spectral", "model.hash": "mlp3"},
+            ["train.code_lr", "train.temperature", "train.user_weight"],
+        ),
         (
             {"model.kind": "lightgcn", "train.loss": "bpr", "model.similarity": "inner"},
             ["train.lr", "train.l2", "model.layers"],
         ),
-        ({"train.init": "model"}, ["train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight"]),
+        (
+            {"model.encoder": "lightgcn", "train.init": "model"},
+            ["train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight"],
+        ),
         ({"model.kind": "lightgcn", "model.encoder": "spectral", "model.similarity": "inner"}, []),
     ],
 )

@@ -60,7 +60,7 @@ def train(
         str | None, typer.Option(help="hashlgn, or lightgcn, the float model.  [default: hashlgn]")
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Length of an item's code.  [default: 128]")] = None,
-    dim: Annotated[int | None, typer.Option(help="Length of an embedding.  [default: 128; lightgcn 64]")] = None,
+    dim: Annotated[int | None, typer.Option(help="Length of an embedding.  [default: by encoder]")] = None,
     loss: Annotated[str | None, typer.Option(help="softmax or bpr.  [default: softmax]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data, at most.  [default: 60]")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every draw.  [default: 0]")] = None,
@@ -118,6 +118,9 @@ def train(
     Checkpoint(checkpoint).remove()
     info = estimator.info()
     best = info["metrics"]["validation"]
+    if tried := info["provenance"].get("encoders"):
+        values = ", ".join(f"{name} {value:.4f}" for name, value in tried.items())
+        say(quiet, f"encoder {info['config']['model']['encoder']}, chosen on validation {monitor}: {values}")
     say(
         quiet,
         f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"

@@ -54,8 +54,10 @@ class ModelConfig:
 
     Attributes:
         kind: ``hashlgn``, or ``lightgcn``: the float model, without hash and decoder.
-        encoder: ``lightgcn`` or ``spectral`` (closed form).
-        dim: length of an embedding; 0 means 64 for ``lightgcn`` and 128 for ``hashlgn``.
+        encoder: ``lightgcn`` or ``spectral`` (closed form); ``auto`` means the one that validates better, and
+            ``lightgcn`` without validation or where ``kind`` is ``lightgcn``.
+        dim: length of an embedding; 0 means, for LightGCN, 64 as a float model and 128 under codes, and for the
+            spectral encoder the best of 128, 256, 512 and 1,024 on validation.
         layers: propagation steps of LightGCN.
         power: exponent of the spectral encoder's filter ``h(σ) = σ^power``; below 0 it is chosen on validation.
         bits: length of an item's code, a multiple of 8.
@@ -69,7 +71,7 @@ class ModelConfig:
     """
 
     kind: str = "hashlgn"
-    encoder: str = "lightgcn"
+    encoder: str = "auto"
     dim: int = 0
     layers: int = 3
     power: float = -1.0

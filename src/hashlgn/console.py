@@ -60,7 +60,7 @@ def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Calla
                 best = step.metric
             state = f"loss {step.loss:.4f}" + (f"  {metric} {best:.4f}" if best is not None else "")
             text = f"{title}{step.stage} epoch {min(step.epoch + (not step.epoch_done), step.epochs)}/{step.epochs}"
-            bar.update(task, completed=step.step, description=text, state=state)
+            bar.update(task, total=step.steps, completed=step.step, description=text, state=state)
 
         yield show
 

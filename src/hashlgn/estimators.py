@@ -86,6 +86,7 @@ class _Trainable(Recommender):
                 device=trained.device,
                 threads=trained.threads,
                 seconds=round(trained.seconds, 3),
+                **({"encoders": trained.choice} if trained.choice else {}),
             ),
             encoder_state=state if trained.config.model.kind == "lightgcn" else None,
         )

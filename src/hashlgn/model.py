@@ -90,7 +90,9 @@ class Model(nn.Module):
         """Let hash, decoder and compression join, the hash started from the encoder's present embeddings."""
         with torch.no_grad():
             _, items = self.embeddings(graph)
-            fitted = self.hash.start(nn.functional.normalize(items))
+            # Codes stand for directions. With the scale to multiply it, an error there is one of the scores by length.
+            weights = items.square().sum(dim=1) if self.config.scale else None
+            fitted = self.hash.start(nn.functional.normalize(items), weights)
             self.decoder.start(fitted)
             if fitted.projection is not None and self.config.decoder == "reweight":
                 start_compression(self.compression, fitted.projection)
@@ -159,7 +161,7 @@ def checked(config: Config) -> Config:
     model, settings = config.model, config.train
     tables: dict[str, dict[str, Any]] = {
         "kind": {"hashlgn": 0, "lightgcn": 0},
-        "encoder": ENCODERS,
+        "encoder": {"auto": 0, **ENCODERS},
         "hash": HASHES,
         "decoder": DECODERS,
     }
@@ -186,8 +188,15 @@ def checked(config: Config) -> Config:
     for name in ("lr", "joint_lr", "code_lr", "l2"):
         if not getattr(settings, name) >= 0 or math.isinf(getattr(settings, name)):
             raise ArgumentError(f"train.{name} must be finite and at least 0 (got {getattr(settings, name)})")
-    dim = model.dim or (64 if model.kind == "lightgcn" else 128)
-    similarity = model.similarity
+    encoder, dim, similarity = model.encoder, model.dim, model.similarity
+    if encoder == "auto" and model.kind == "lightgcn":
+        encoder = "lightgcn"
+    if encoder == "auto":  # the rest is filled in once the data have decided
+        return config
+    if not dim and encoder != "spectral":
+        dim = 64 if model.kind == "lightgcn" else 128
     if similarity == "auto":
-        similarity = "inner" if model.encoder == "spectral" else "cosine"
-    return dataclasses.replace(config, model=dataclasses.replace(model, dim=dim, similarity=similarity))
+        similarity = "inner" if encoder == "spectral" else "cosine"
+    return dataclasses.replace(
+        config, model=dataclasses.replace(model, encoder=encoder, dim=dim, similarity=similarity)
+    )

@@ -8,12 +8,11 @@ was stopped and resumed equals one that was not.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,21 @@ from hashlgn.encoders import ENCODERS, Spectral
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 from hashlgn.graph import Graph
 from hashlgn.losses import LOSSES
-from hashlgn.metrics import METRICS, Judged
 from hashlgn.model import Model, checked
+from hashlgn.validation import ranking_metric, validation_metric
 
-__all__ = ["Progress", "Trained", "resolve_device", "train", "validation_metric"]
+__all__ = ["Progress", "Trained", "chosen", "resolve_device", "train"]
 
 # Share of the learning rate that is left after a share of a stage
 _SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
     "constant": lambda progress: 1.0,
 }
+# What the spectral encoder is tried with, as far as the widest embeddings stay within half a gigabyte
 _POWERS = (0.0, 0.5, 1.0, 1.5, 2.0)
+_DIMS = (128, 256, 512, 1024)
+_FLOATS = 2**27
+_TRIAL = 0.25  # share of its own training after which LightGCN is compared
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Progress:
     """Where the training stands; reported after every step, with ``metric`` filled in after a validation.
 
     Attributes:
-        stage: ``encoder`` or ``joint``.
+        stage: ``encoder`` or ``joint``; before them ``trial``, which counts its own steps, where the encoder is chosen.
         epoch: epochs of this stage that are complete.
         epochs: epochs of this stage, at most.
         step: steps done in all stages.
@@ -78,6 +81,7 @@ class Trained:
         graph: of all interactions given, the validation slice included.
         config: as trained, with every automatic choice filled in.
         metrics: best validation value by stage, ``{"encoder": …, "joint": …}``; empty without validation.
+        choice: validation value of each encoder that was tried, where ``model.encoder`` was left to be chosen.
         device: where it was trained.
         threads: processor threads it was given.
         seconds: wall time.
@@ -87,6 +91,7 @@ class Trained:
     graph: Graph
     config: Config
     metrics: dict[str, float]
+    choice: dict[str, float]
     device: str
     threads: int
     seconds: float
@@ -134,15 +139,22 @@ def train(
         )
     began = time.perf_counter()
     with _seeded(settings.seed, where), _threads(threads):
+        saved = Checkpoint(checkpoint, _identity(data, config, start) if checkpoint else {})
+        state = saved.load()
+        choice: dict[str, float] = {}
         fit, held_out = _slice(data, settings)
+        if state:
+            config, choice = Config.from_dict(state["config"]), state["choice"]
+        elif start is not None and config.model.encoder == "auto":
+            config = checked(config.updated({"model.encoder": "lightgcn"}))
+        else:
+            config, choice = chosen(data, config, device=device, report=report)
         graph = Graph(fit, where)
         config, encoder = _encoder(graph, config, held_out, fit, start)
         model = Model(encoder, data.n_items, config.model).to(where)
         loss = choose("loss", settings.loss, LOSSES)(settings, config.model.similarity)
         stages = _stages(config, encoder, skip_warmup=start is not None)
         steps = loss.steps(fit)
-        saved = Checkpoint(checkpoint, _identity(data, config, start) if checkpoint else {})
-        state = saved.load()
         metrics: dict[str, float] = dict(state["metrics"]) if state else {}
         before = state["seconds"] if state else 0.0
 
@@ -203,7 +215,7 @@ def train(
                     parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best.state()}
                     seconds = before + time.perf_counter() - began
                     place = {"stage": number, "epoch": epoch + 1, "metrics": metrics, "seconds": seconds}
-                    saved.save(place | parts)
+                    saved.save(place | parts | {"config": config.to_dict(), "choice": choice})
                 tell(epoch + 1, 0, total / max(done, 1), metric)
 
             if best.value is not None and best.weights is not None:
@@ -218,34 +230,7 @@ def train(
         # The held-out interactions come back for serving: propagation over them needs no training.
         full_graph = graph if held_out is None else Graph(data, where)
         seconds = before + time.perf_counter() - began
-        return Trained(model, full_graph, config, metrics, str(where), torch.get_num_threads(), seconds)
-
-
-@torch.no_grad()
-def validation_metric(model: Model, graph: Graph, fit: Interactions, held_out: Interactions, config: Config) -> float:
-    """Mean recall or NDCG of the held-out interactions, over the whole catalogue with the fitted ones masked."""
-    model.eval()
-    queries, items, _ = model(graph)
-    return ranking_metric(queries, items, fit, held_out, config)
-
-
-def ranking_metric(
-    queries: torch.Tensor, items: torch.Tensor, fit: Interactions, held_out: Interactions, config: Config
-) -> float:
-    """The same for any queries and items."""
-    k = min(positive_int("train.monitor_k", config.train.monitor_k), held_out.n_items)
-    function = METRICS[config.train.monitor]
-    users = np.flatnonzero(np.diff(held_out.indptr))
-    values = []
-    for start in range(0, len(users), 1024):
-        chunk = users[start : start + 1024]
-        scores = queries[torch.from_numpy(chunk).to(queries.device)] @ items.T
-        seen, truth = fit.matrix[chunk].tocoo(), held_out.matrix[chunk].tocsr()
-        scores[torch.from_numpy(seen.row).long(), torch.from_numpy(seen.col).long()] = -torch.inf
-        top = scores.topk(k, dim=1).indices.cpu().numpy()
-        indptr = np.arange(len(chunk) + 1) * k
-        values.append(function(Judged.build(indptr, top.ravel(), truth.indptr, truth.indices), k))
-    return float(np.concatenate(values).mean())
+        return Trained(model, full_graph, config, metrics, choice, str(where), torch.get_num_threads(), seconds)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -259,6 +244,29 @@ def resolve_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise ArgumentError("device must be 'cpu' or 'auto' on a machine without CUDA (got 'cuda')")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def chosen(
+    data: Interactions, config: Config, *, device: str = "auto", report: Callable[[Progress], None] | None = None
+) -> tuple[Config, dict[str, float]]:
+    """The configuration with an encoder in place of ``auto``, and the validation value of each that was tried.
+
+    It is the one that validates better as a float model: the spectral encoder in closed form, or LightGCN after a
+    short training of its own. Where there is no validation slice, it is LightGCN, and none is tried.
+    """
+    if config.model.encoder != "auto":
+        return config, {}
+    candidates = {name: checked(config.updated({"model.encoder": name})) for name in ("lightgcn", "spectral")}
+    if _slice(data, config.train)[1] is None:
+        return candidates["lightgcn"], {}
+    values, epochs = {}, math.ceil(_TRIAL * config.train.warmup * config.train.epochs)
+    for name, candidate in candidates.items():
+        trial = candidate.updated({"model.kind": "lightgcn", "train.epochs": epochs})
+        done = train(data, trial, device=device, report=report and (lambda step: report(replace(step, stage="trial"))))
+        values[name] = done.metrics["encoder"]
+        found = {f"model.{key}": getattr(done.config.model, key) for key in ("dim", "power")}
+        candidates[name] = candidate.updated(found)
+    return candidates[max(values, key=values.__getitem__)], values
 
 
 def _slice(data: Interactions, settings: TrainConfig) -> tuple[Interactions, Interactions | None]:
@@ -278,19 +286,20 @@ def _encoder(
     fit: Interactions,
     start: dict[str, np.ndarray[Any, Any]] | None,
 ) -> tuple[Config, nn.Module]:
-    model, settings = config.model, config.train
-    encoder = ENCODERS[model.encoder].create(graph, model, settings.seed).to(graph.device)
+    model, settings, dims = config.model, config.train, [config.model.dim]
+    if not model.dim:  # the spectral encoder's alone may still be open
+        largest = min(min(graph.n_users, graph.n_items) // 4, _FLOATS // (graph.n_users + graph.n_items))
+        dims = sorted({max(1, min(dim, largest)) for dim in _DIMS})
+    encoder = ENCODERS[model.encoder].create(graph, replace(model, dim=dims[-1]), settings.seed).to(graph.device)
     if isinstance(encoder, Spectral):
         if start is not None:
             raise ArgumentError("start needs model.encoder 'lightgcn' (got 'spectral', which has no parameters)")
-        if model.power < 0 and held_out is not None:
-            values = []
-            for power in _POWERS:
-                encoder.power = power
-                queries, items = encoder(graph)
-                values.append(ranking_metric(queries, items, fit, held_out, config))
-            encoder.power = _POWERS[int(np.argmax(values))]
-        return dataclasses.replace(config, model=dataclasses.replace(model, power=encoder.power)), encoder
+        made = [(dim, power) for dim in dims for power in ((model.power,) if model.power >= 0 else _POWERS)]
+        values = [0.0]
+        if held_out is not None and len(made) > 1:
+            values = [ranking_metric(*encoder.cut(*way).forward(graph), fit, held_out, config) for way in made]
+        dim, power = made[int(np.argmax(values))]
+        return replace(config, model=replace(model, dim=dim, power=power)), encoder.cut(dim, power)
     lightgcn = encoder
     if start is not None:
         shapes = {name: tuple(value.shape) for name, value in start.items()}
@@ -333,7 +342,9 @@ def _stages(config: Config, encoder: nn.Module, *, skip_warmup: bool) -> list[tu
     if config.model.kind == "lightgcn":
         return [("encoder", epochs if trainable else 0)]
     warmup = int(config.train.warmup * epochs)
-    return [("encoder", 0 if skip_warmup or not trainable else warmup), ("joint", epochs - warmup)]
+    # The codes of a closed form are closed themselves: the softmax would only move them from the scores they stand for.
+    closed = not trainable and config.model.hash == "residual"
+    return [("encoder", 0 if skip_warmup or not trainable else warmup), ("joint", 0 if closed else epochs - warmup)]
 
 
 def _optimizer(model: Model, config: Config, stage: str) -> tuple[torch.optim.Optimizer, list[float]]:

@@ -112,11 +112,15 @@ def ablation(
     """
     need("torch", "train", "the ablation")
     from hashlgn.model import checked
+    from hashlgn.train import chosen
 
     out, changes = Path(out), dict(changes or {})
     positive_int("seeds", seeds)
     positive_int("k", k)
     base = Config().updated(changes)
+    # Chosen once: rows are told apart by their own changes alone, and have the encoder's training in common.
+    changes["model.encoder"] = chosen(train, checked(base), device=device)[0].model.encoder
+    base = base.updated(changes)
     configs = {name: checked(base.updated(choose("rows", name, ROWS))) for name in rows}
     if not configs:
         raise ArgumentError("rows must name at least one (got none)")

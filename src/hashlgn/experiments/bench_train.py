@@ -28,14 +28,14 @@ from hashlgn.provenance import provenance
 
 __all__ = ["OTHERS", "SIDES", "bench_train"]
 
-_PAPER = {"model.hash": "mlp3", "model.decoder": "reweight"}
+_PAPER = {"model.encoder": "lightgcn", "model.hash": "mlp3", "model.decoder": "reweight"}
 SIDES: dict[str, dict[str, Any]] = {
     "lightgcn": {"model.kind": "lightgcn"},
     "lightgcn-bpr": {"model.kind": "lightgcn", "train.loss": "bpr"},
-    "hashlgn": {},
+    "hashlgn": {"model.encoder": "lightgcn"},
     "hashlgn-paper": _PAPER,
     "hashlgn-paper-bpr": _PAPER | {"train.loss": "bpr"},
-    "hashlgn-spectral": {"model.encoder": "spectral"},
+    "hashlgn-spectral": _PAPER | {"model.encoder": "spectral"},
 }
 OTHERS = ("reference", "pyg")
 
@@ -271,7 +271,7 @@ def _watched(course: _Course) -> Iterator[None]:
 def _run_other(task: _Task, data: Interactions, course: _Course) -> None:
     if task.threads is not None:
         need("torch", "train", "bench train").set_num_threads(task.threads)
-    from hashlgn.train import ranking_metric
+    from hashlgn.validation import ranking_metric
 
     config, began = task.config(), time.perf_counter()
     fit, held_out = data, None

@@ -67,7 +67,7 @@ SPACE: dict[str, Range] = {
 def varied(base: Config, fixed: Iterable[str] = ()) -> dict[str, Range]:
     """The part of ``SPACE`` that matters to a configuration, less what is fixed; widened to hold the base itself."""
     space: dict[str, Range] = {}
-    if not _coded(base) and base.model.encoder != "lightgcn":  # a float model in closed form
+    if base.model.encoder == "spectral" and not (_coded(base) and base.model.hash != "residual"):  # in closed form
         return space
     for name, where in SPACE.items():
         value = _value(base, name)
@@ -120,6 +120,7 @@ def tune(
     optuna = need("optuna", "tune", "tuning")
     need("matplotlib", "tune", "the plot of a search")
     from hashlgn.model import checked
+    from hashlgn.train import chosen
 
     out, base, fixed = Path(out), checked(base or Config()), set(fixed)
     positive_int("trials", trials)
@@ -127,9 +128,12 @@ def tune(
         raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
     for name in ("train.validation_users", "train.epochs"):
         positive_int(name, _value(base, name))
+    base, _ = chosen(data, base, device=device)
     space = varied(base, fixed)
     if not space:
-        raise ArgumentError(f"fixed must leave something to vary (got {sorted(fixed)} and a base without the rest)")
+        raise ArgumentError(
+            f"fixed must leave something to vary (got {sorted(fixed)}; encoder {base.model.encoder!r} has no rest)"
+        )
     bounds = {name: [where.low, where.high] for name, where in space.items()}
     setting = {"data": data.fingerprint(), "base": base.to_dict(), "space": bounds}
     study = _study(optuna, out, setting, {name: _value(base, name) for name in space})
