@@ -74,7 +74,9 @@ def quantise(vectors: Floats, name: str, bits: int, *, scale: bool = False, seed
     function = choose("quantiser", name, QUANTISERS)
     bits = check_bits(bits)
     if scale and name.endswith("-hamming"):
-        raise ArgumentError(f"scale must be False for quantiser {name!r}, whose scores are distances of bits (got True)")
+        raise ArgumentError(
+            f"scale must be False for quantiser {name!r}, whose scores are distances of bits (got True)"
+        )
     if len(vectors) < 16:
         raise ArgumentError(f"vectors must hold at least 16 items, one a codeword (got {len(vectors)})")
     lengths = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
