@@ -118,6 +118,67 @@ def ablation(
         typer.echo(f"{name}: {command}")
 
 
+@experiment_app.command("grid")
+def grid(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with train.txt and test.txt; other data is split 80/20 a user into OUT/data.", exists=True
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for cells, starts and the table.")] = Path("hashlgn-grid"),
+    encoders: Annotated[str, typer.Option(help="Separated by commas.  [default: all]")] = "",
+    hashes: Annotated[
+        str, typer.Option(help="Hashes, quantisers of a float model, or float, by commas.  [default: all]")
+    ] = "",
+    losses: Annotated[str, typer.Option(help="Separated by commas.")] = "softmax",
+    bits: Annotated[int | None, typer.Option(help="Length of an item's code.  [default: 128]")] = None,
+    seeds: Annotated[int, typer.Option(help="How many, from 0 on.")] = 1,
+    k: Annotated[int, typer.Option(help="Cut of recall and NDCG.")] = 50,
+    set_: Annotated[list[str], typer.Option("--set", help="A setting of every row, as train.epochs=10.")] = [],  # noqa: B006
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Every combination of encoders, hashes and losses in one table, grid.md and grid.json in the folder.
+
+    A cell that is finished is a file in the folder, and is never run twice.
+    """
+    from hashlgn.config import override_changes
+    from hashlgn.errors import need
+    from hashlgn.experiments import table
+    from hashlgn.experiments.ablation import read_parts
+    from hashlgn.experiments.grid import grid as run
+
+    need("torch", "train", "the grid")
+    from hashlgn.encoders import ENCODERS
+    from hashlgn.hashing import HASHES
+    from hashlgn.quantisers import QUANTISERS
+
+    def listed(text: str) -> list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+    train, test, folder = read_parts(data, out)
+    result = run(
+        train,
+        test,
+        out,
+        encoders=listed(encoders) or list(ENCODERS),
+        hashes=listed(hashes) or ["float", *HASHES, *QUANTISERS],
+        losses=listed(losses),
+        bits=bits,
+        seeds=seeds,
+        k=k,
+        changes=override_changes(set_),
+        threads=threads,
+        device=device,
+        data_name=str(folder),
+        quiet=quiet,
+        say=lambda line: say(quiet, line),
+    )
+    typer.echo(table(result["rows"]))
+
+
 def reproduce(
     data: Annotated[
         Path | None,
