@@ -17,8 +17,8 @@ from hashlgn.experiments import reproduce as room
 from hashlgn.experiments.cells import interval
 from hashlgn.experiments.peers import PEERS
 from hashlgn.experiments.reproduce import reproduce
-from hashlgn.experiments.reproduce_cells import NDCGS, thresholds_of
-from hashlgn.experiments.reproduce_models import FLOAT, METHODS, Bench, Row, rows_of_preset
+from hashlgn.experiments.reproduce_cells import NDCGS
+from hashlgn.experiments.reproduce_models import FLOAT, METHODS, Bench, Row, rows_of_preset, thresholds_of
 from hashlgn.experiments.reproduce_tables import NOT_KNOWN, paired
 from hashlgn.experiments.reproduce_times import threshold_loop
 from hashlgn.filters import Exclusion
@@ -34,6 +34,7 @@ ROWS = {
         Row("paper", "HashLGN", "paper", preset_changes("paper") | {"model.bits": 16}, sweep=True),
         Row("codes", "HashLGN", "ours", {"model.bits": 16, "model.encoder": "lightgcn"}, start="float", sweep=True),
         Row("signs", "HashGNN", "itq-hamming", start="float", bits=16, sweep=True),
+        Row("longer", "HashLGN", "activity", start="codes"),
         Row("popularity", "reference", "popularity"),
         Row("product", "quantiser", "product", start="float", bits=16, scale=True),
     )
@@ -78,6 +79,15 @@ def test_the_threshold_is_the_best_on_validation(done) -> None:
             assert cell["tips"]["validation_f1"] == best
             sizes = [point["answer_size"] for point in cell["sweep"]]
             assert sizes == sorted(sizes)  # thresholds fall
+
+
+def test_queries_by_activity_rank_as_before(done) -> None:
+    _, result = done
+    cells = {cell["name"]: cell for cell in result["cells"] if cell["seed"] == 0}
+    assert cells["longer"]["mips"]["@5"]["recall"] == cells["codes"]["mips"]["@5"]["recall"]
+    assert cells["longer"]["tips"]["validation_f1"] >= cells["codes"]["tips"]["validation_f1"]
+    assert str(cells["longer"]["settings"]["activity"]) in cells["longer"]["validation"]
+    assert cells["longer"]["seconds"] > cells["codes"]["seconds"] > cells["float"]["seconds"]
 
 
 def test_thresholds_give_answers_of_the_sizes_wanted(done) -> None:

@@ -121,7 +121,7 @@ def reproduce(
             for found in cells.values()
             for cell in found
         ],
-        "train_seconds": sum(cell["seconds"] for found in cells.values() for cell in found),
+        "train_seconds": sum(cell["own_seconds"] for found in cells.values() for cell in found),
         **provenance(seeds=seeds, threads=threads, device=device),
     }
     write_json(out / "results.json", result)
@@ -137,7 +137,7 @@ def _comparisons(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
     first = next((name for name in ours if rows[name].sweep), None)
     if first is None:
         return []
-    return [(first, name) for name in rows if name not in ours]
+    return [(first, name) for name, row in rows.items() if name not in ours and row.how != "activity"]
 
 
 def _spread(values: Sequence[float]) -> list[float]:

@@ -8,21 +8,16 @@ import numpy as np
 
 from hashlgn.data import Interactions
 from hashlgn.evaluation import Cut, evaluate
-from hashlgn.experiments.reproduce_models import Built
-from hashlgn.filters import Exclusion, rows_of
+from hashlgn.experiments.reproduce_models import Built, thresholds_of
 from hashlgn.metrics import f1_of_means
 from hashlgn.recommender import Recommender
-from hashlgn.search import Searcher
-from hashlgn.served import ServedModel
 
-__all__ = ["CUTS", "NDCGS", "PAIRED", "SIZES", "judged", "thresholds_of"]
+__all__ = ["CUTS", "NDCGS", "PAIRED", "judged"]
 
 CUTS = (50, 100)
 NDCGS = ("ndcg", "ndcg_paper", "ndcg_bigear", "ndcg_hashgnn")
 PAIRED = ("recall", "ndcg")  # kept by user at the first cut, for paired comparisons
-SIZES = (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 300)  # mean sizes of answers at which thresholds are tried
 _METRICS = ("precision", "recall", "f1", *NDCGS)
-_DEEPEST = 500  # items a user whose scores say where the thresholds lie
 
 
 def judged(
@@ -71,23 +66,10 @@ def judged(
         "per_user": {name: [round(float(v), 6) for v in top[0].per_user[name]] for name in PAIRED},
         "bytes_per_item": built.whole.items.bytes_per_item,
         "seconds": built.seconds,
+        "own_seconds": built.own_seconds,
         "settings": built.settings,
         **built.details,
     }
-
-
-def thresholds_of(model: ServedModel, searcher: Searcher, held_out: Interactions) -> list[float]:
-    """Thresholds at which the answers of the held-out part's users have ``SIZES`` items on average, falling.
-
-    The scores of the ``500`` best items of every such user decide; of discrete scores, such as Hamming distances, some
-    thresholds coincide and are given once.
-    """
-    users = np.flatnonzero(np.diff(held_out.indptr))
-    exclude = Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
-    hits = searcher.search(model.users[users], min(_DEEPEST, len(model.items)), exclude)
-    scores = np.sort(hits.scores)[::-1]
-    found = [float(scores[size * len(users)]) for size in SIZES if size * len(users) < len(scores)]
-    return list(dict.fromkeys(found or [float(scores[-1])]))
 
 
 def _means(cut: Cut) -> dict[str, Any]:

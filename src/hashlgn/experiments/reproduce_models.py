@@ -8,21 +8,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hashlgn.artifact import load_artifact, save_artifact
 from hashlgn.config import PRESETS, Config, preset_changes
 from hashlgn.console import training_bar
 from hashlgn.data import Interactions
 from hashlgn.data.splits import validation_slice
 from hashlgn.estimators import served_model
+from hashlgn.evaluation import evaluate
 from hashlgn.experiments.cells import digest
 from hashlgn.experiments.references import tuned
+from hashlgn.filters import Exclusion, rows_of
 from hashlgn.provenance import provenance
+from hashlgn.recommender import Recommender
+from hashlgn.search import Searcher
 from hashlgn.served import ServedModel
 
-__all__ = ["FLOAT", "METHODS", "QUICK_EPOCHS", "Bench", "Built", "Row", "rows_of_preset"]
+__all__ = ["FLOAT", "METHODS", "QUICK_EPOCHS", "SIZES", "Bench", "Built", "Row", "rows_of_preset", "thresholds_of"]
 
 METHODS = ("HashGNN", "LightGCN", "HashLGN")
 FLOAT = "LightGCN, 128 floats, ours"  # the float model that our codes start from and that quantisers are given
+SIZES = (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 300)  # mean sizes of answers at which thresholds are tried
+POWERS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # γ of the queries' lengths
+_DEEPEST = 500  # items a user whose scores say where the thresholds lie
 QUICK_EPOCHS = 5  # of the paper's recipe under the preset quick, and of HashGNN's
 
 
@@ -33,7 +42,8 @@ class Row:
     Attributes:
         name: unique.
         method: of ``METHODS``, or ``reference`` or ``quantiser``.
-        how: ``paper`` for the paper's recipe, ``ours``, or what is done to a float model.
+        how: ``paper`` for the paper's recipe, ``ours``, what is done to a float model, or ``activity``: the queries of
+            the row it starts from, lengthened by the number of items that the user has.
         changes: from the default configuration, for a row that is trained.
         start: name of the float row that it goes on from, or that is quantised.
         bits: of a quantiser's code, scale not included.
@@ -63,7 +73,8 @@ class Built:
     Attributes:
         whole: with everything trained on in its graph and in its seen lists: what is judged on the test part.
         fit: as its validation slice saw it: what thresholds are chosen with.
-        seconds: of training or fitting.
+        seconds: of training or fitting, that of the row it starts from included.
+        own_seconds: without it.
         settings: configuration, or the settings chosen.
         details: more for the results file, such as validation values.
     """
@@ -71,6 +82,7 @@ class Built:
     whole: ServedModel
     fit: ServedModel
     seconds: float
+    own_seconds: float
     settings: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -108,6 +120,10 @@ def rows_of_preset(preset: str) -> dict[str, Row]:
             start=FLOAT, sweep=bits == 64)
         for bits in (32, 64, 128, 256)
     ]  # fmt: skip
+    rows += [
+        Row(f"{name}, by activity", method, "activity", start=name, sweep=True)
+        for name, method in ((FLOAT, "LightGCN"), ("HashLGN, 64 bits + scale, ours", "HashLGN"))
+    ]
     rows += [Row(name, "reference", name) for name in ("popularity", "ease", "als")]
     for bits in (64,) if quick else (64, 128):
         for how in ("hyperplanes", "itq", "product", "residual-quantisation", "local-search"):
@@ -181,13 +197,17 @@ class Bench:
         """The row under a seed; trained, quantised or computed where its folder is not there yet."""
         if row.method == "reference":
             return self._reference(row, seed)
+        if row.how == "activity":
+            return self._lengthened(row, seed)
         if not row.changes:
             return self._quantised(row, seed)
         place = self.folder / digest(self.identity(row, seed))
         if not (place / "fit").exists():
             self._train(row, seed, place)
         whole, fit = (load_artifact(place / part, encoder_state=True) for part in ("whole", "fit"))
-        return Built(whole, fit, whole.provenance["seconds"], whole.config, {"validation": whole.metrics})
+        own = whole.provenance["seconds"]
+        before = self._float(row.start, seed).seconds if row.start else 0.0
+        return Built(whole, fit, before + own, own, whole.config, {"validation": whole.metrics})
 
     def _train(self, row: Row, seed: int, place: Path) -> None:
         from hashlgn.graph import Graph
@@ -233,8 +253,14 @@ class Bench:
                     encoder_state=None,
                 )
             )
-        seconds = source.seconds + (time.perf_counter() - began) / 2
-        return Built(models[0], models[1], seconds, {"quantiser": row.how, "bits": row.bits, "scale": row.scale})
+        own = (time.perf_counter() - began) / 2
+        return Built(
+            models[0],
+            models[1],
+            source.seconds + own,
+            own,
+            {"quantiser": row.how, "bits": row.bits, "scale": row.scale},
+        )
 
     def _reference(self, row: Row, seed: int) -> Built:
         fit, held_out = self.slices(seed)
@@ -244,4 +270,43 @@ class Bench:
         whole = chosen.build(self.train)
         details = {"tuning_seconds": middle - began, "validation": list(chosen.values)}
         seconds = time.perf_counter() - middle
-        return Built(whole, chosen.build(fit), seconds, dict(chosen.settings), details)
+        return Built(whole, chosen.build(fit), seconds, seconds, dict(chosen.settings), details)
+
+    def _lengthened(self, row: Row, seed: int) -> Built:
+        """Queries times ``n_u^γ``, γ chosen on validation: no ranking changes, but who passes a threshold does.
+
+        Under the cosine every query has length 1, so one threshold asks as much of a user with ten items, of whom few
+        more are relevant, as of one with a thousand.
+        """
+        source = self.build(self.rows[row.start or FLOAT], seed)
+        held_out = self.slices(seed)[1]
+        began, values = time.perf_counter(), {}
+        for power in POWERS:
+            model = Recommender(_longer(source.fit, power), threads=self.threads)
+            thresholds = thresholds_of(model.model, model.searcher, held_out)
+            cuts = evaluate(model, held_out, (), threshold=thresholds, metrics=("f1",)).cuts
+            values[power] = max(cut.mean("f1") for cut in cuts)
+        best = max(values, key=values.__getitem__)
+        own = time.perf_counter() - began
+        details = {"validation": {str(power): value for power, value in values.items()}}
+        whole, fit = _longer(source.whole, best), _longer(source.fit, best)
+        return Built(whole, fit, source.seconds + own, own, source.settings | {"activity": best}, details)
+
+
+def thresholds_of(model: ServedModel, searcher: Searcher, held_out: Interactions) -> list[float]:
+    """Thresholds at which the answers of the held-out part's users have ``SIZES`` items on average, falling.
+
+    The scores of the ``500`` best items of every such user decide; of discrete scores, such as Hamming distances, some
+    thresholds coincide and are given once.
+    """
+    users = np.flatnonzero(np.diff(held_out.indptr))
+    exclude = Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
+    hits = searcher.search(model.users[users], min(_DEEPEST, len(model.items)), exclude)
+    scores = np.sort(hits.scores)[::-1]
+    found = [float(scores[size * len(users)]) for size in SIZES if size * len(users) < len(scores)]
+    return list(dict.fromkeys(found or [float(scores[-1])]))
+
+
+def _longer(model: ServedModel, power: float) -> ServedModel:
+    lengths = np.maximum(np.diff(model.seen[0]), 1).astype(np.float32) ** np.float32(power)
+    return replace(model, users=model.users * lengths[:, None], fold_in=None, encoder_state=None)
