@@ -6,7 +6,7 @@ interactions; what it builds is searched and judged as every other model is.
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,12 +136,13 @@ def _als(data: Interactions, settings: Mapping[str, Any], seed: int, threads: in
     """Alternating least squares on confidences ``1 + α``. Source: Hu, Koren, Volinsky, *Collaborative filtering for
     implicit feedback datasets*, ICDM 2008, as the package ``implicit`` computes it.
     """
-    # implicit asks for this of whoever lets it run threads of its own beside those of OpenBLAS.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     need("implicit", "references", "the reference ALS")
     from implicit.cpu.als import AlternatingLeastSquares
 
-    model = AlternatingLeastSquares(**settings, random_state=seed, num_threads=threads or 0)
+    with warnings.catch_warnings():
+        # It warns of slow threads where OpenBLAS has its own too: that matters for times alone, and these are seconds.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        model = AlternatingLeastSquares(**settings, random_state=seed, num_threads=threads or 0)
     model.fit(data.matrix.astype(np.float32), show_progress=False)
     return model.user_factors, model.item_factors
 
