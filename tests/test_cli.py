@@ -152,6 +152,23 @@ def test_the_ablation_prints_a_row_and_its_command(data: Path, tmp_path: Path, c
     assert "recall@5" in shown and f"codes not trained: hashlgn train {data}" in shown
 
 
+def test_the_grid_prints_every_combination(data: Path, tmp_path: Path, capsys) -> None:
+    fast = ["--set", "train.epochs=2", "--set", "model.dim=8", "--bits", 16, "--k", 5, "--quiet"]
+    names = ["--encoders", "lightgcn", "--hashes", "linear,itq", "--losses", "softmax,bpr"]
+    assert run("experiment", "grid", "--data", data, "--out", tmp_path, *names, *fast) == 0
+    shown = capsys.readouterr().out
+    assert all(f"lightgcn, {name}, {loss}" in shown for name in ("linear", "itq") for loss in ("softmax", "bpr"))
+
+
+def test_the_reproduction_writes_tables_and_a_page(data: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("implicit", reason="the extra 'references' is not installed")
+    fast = ["--set", "train.epochs=1", "--set", "model.dim=8", "--set", "model.layers=1", "--threads", 1]
+    assert run("reproduce", "--data", data, "--out", tmp_path, *fast) == 0
+    shown = capsys.readouterr().out
+    assert "HashGNN, as published" in shown and "not known" in shown and "0.315" in shown
+    assert all((tmp_path / name).is_file() for name in ("index.html", "results.json", "reproduction.md"))
+
+
 def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
     assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *FAST, *LIGHTGCN) == 0
 
@@ -204,6 +221,8 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         (["tune", "{data}", "--out", "{tmp}/t", "--trials", "0"], 2, "trials must be a positive integer"),
         (["tune", "{data}", "--out", "{tmp}/t", "--set", "lr"], 2, "set must have the form"),
         (["experiment", "ablation", "--data", "{data}", "--rows", "x"], 2, "rows must be one of"),
+        (["experiment", "grid", "--data", "{data}", "--hashes", "md5"], 2, "hashes must be one of"),
+        (["reproduce", "--data", "{data}", "--preset", "slow"], 2, "preset must be one of"),
         (["bench", "train", "--synthetic", "many"], 2, "synthetic must be numbers"),
         (["train", "{data}", "--out", "{tmp}/m", "--device", "tpu"], 2, "device must be"),
         (["train", "{data}", "--out", "{data}"], 2, "folder must be empty or hold an artifact"),

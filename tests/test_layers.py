@@ -21,7 +21,7 @@ LAYERS = [
     {"data"},
     {"graph", "sampling"},
     {"encoders", "hashing"},
-    {"decoders", "losses"},
+    {"decoders", "losses", "quantisers"},
     {"model", "checkpoint", "validation"},
     {"train"},
     {"frames", "served", "search"},
@@ -33,7 +33,18 @@ LAYERS = [
     {"cli"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-TORCH = {"graph", "encoders", "hashing", "decoders", "losses", "model", "checkpoint", "validation", "train"}
+TORCH = {
+    "graph",
+    "encoders",
+    "hashing",
+    "decoders",
+    "losses",
+    "quantisers",
+    "model",
+    "checkpoint",
+    "validation",
+    "train",
+}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 

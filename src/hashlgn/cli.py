@@ -14,7 +14,7 @@ import typer
 from hashlgn.console import exit_code, json_lines, named, output, say, training_bar, write_json
 from hashlgn.errors import ArgumentError, choose, need
 from hashlgn.experiments.commands import bench_app
-from hashlgn.experiments.study_commands import experiment_app, tune
+from hashlgn.experiments.study_commands import experiment_app, reproduce, tune
 from hashlgn.options import (
     Columns,
     Config,
@@ -130,6 +130,7 @@ def train(
 
 
 app.command("tune")(tune)
+app.command("reproduce")(reproduce)
 
 
 @app.command()

@@ -18,9 +18,10 @@ from hashlgn.recommender import Recommender
 from hashlgn.served import ServedModel
 
 if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere else
-    from hashlgn.train import Progress
+    from hashlgn.graph import Graph
+    from hashlgn.train import Progress, Trained
 
-__all__ = ["HashLGN", "LightGCN"]
+__all__ = ["HashLGN", "LightGCN", "served_model"]
 
 _SLICE = ("seed", "validation_users", "validation_share")  # what fixes the validation slice of given data
 
@@ -65,31 +66,7 @@ class _Trainable(Recommender):
             start=start,
             report=report,
         )
-        queries, items, fold_in = trained.model.export(trained.graph)
-        encoder = trained.model.get_submodule("encoder")
-        state = {name: value.cpu().numpy() for name, value in encoder.state_dict().items()}
-        self._model = ServedModel(
-            kind=trained.config.model.kind,
-            config=trained.config.to_dict(),
-            user_ids=data.user_ids,
-            item_ids=data.item_ids,
-            users=queries.numpy(),
-            items=items,
-            seen=(data.indptr, data.indices),
-            fold_in=fold_in,
-            titles=None if data.titles is None else list(data.titles),
-            genres=None if data.genres is None else list(data.genres),
-            metrics={"validation": trained.metrics, "monitor": trained.monitor},
-            provenance=provenance(
-                data={"fingerprint": data.fingerprint(), **data.stats()},
-                seed=trained.config.train.seed,
-                device=trained.device,
-                threads=trained.threads,
-                seconds=round(trained.seconds, 3),
-                **({"encoders": trained.choice} if trained.choice else {}),
-            ),
-            encoder_state=state if trained.config.model.kind == "lightgcn" else None,
-        )
+        self._model = served_model(trained, data)
         for name in ("searcher", "_similarity"):  # of an earlier fit
             self.__dict__.pop(name, None)
         return self
@@ -159,6 +136,42 @@ class LightGCN(_Trainable):
     ) -> None:
         changes = {"model.dim": dim, "train.loss": loss, "train.epochs": epochs, "train.seed": seed}
         super().__init__(_config(config, "lightgcn", changes, preset), device, threads)
+
+
+def served_model(trained: Trained, data: Interactions, graph: Graph | None = None) -> ServedModel:
+    """A training's result as it is served.
+
+    Args:
+        trained: what ``train`` returned.
+        data: what the users have seen.
+        graph: what the embeddings are propagated over; the graph of everything trained on where None. The graph of the
+            fitted part alone, with that part as ``data``, gives the model as its validation slice saw it.
+    """
+    queries, items, fold_in = trained.model.export(trained.graph if graph is None else graph)
+    encoder = trained.model.get_submodule("encoder")
+    state = {name: value.cpu().numpy() for name, value in encoder.state_dict().items()}
+    return ServedModel(
+        kind=trained.config.model.kind,
+        config=trained.config.to_dict(),
+        user_ids=data.user_ids,
+        item_ids=data.item_ids,
+        users=queries.numpy(),
+        items=items,
+        seen=(data.indptr, data.indices),
+        fold_in=fold_in,
+        titles=None if data.titles is None else list(data.titles),
+        genres=None if data.genres is None else list(data.genres),
+        metrics={"validation": trained.metrics, "monitor": trained.monitor},
+        provenance=provenance(
+            data={"fingerprint": data.fingerprint(), **data.stats()},
+            seed=trained.config.train.seed,
+            device=trained.device,
+            threads=trained.threads,
+            seconds=round(trained.seconds, 3),
+            **({"encoders": trained.choice} if trained.choice else {}),
+        ),
+        encoder_state=state if trained.config.model.kind == "lightgcn" else None,
+    )
 
 
 def _config(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Dropped, Interactions, read_interactions
-from hashlgn.errors import ArgumentError, DataError, positive_int, threshold_value
+from hashlgn.errors import ArgumentError, DataError, choose, positive_int, threshold_value
 from hashlgn.filters import Exclusion, rows_of
 from hashlgn.metrics import METRICS, Judged, bootstrap_interval, coverage, f1_of_means
 from hashlgn.recommender import BATCH, Recommender
@@ -105,7 +105,11 @@ class Evaluation:
                         | ({"interval_95": list(cut.interval(name))} if intervals else {})
                         for name in cut.per_user
                     }
-                    | {"f1_of_means": {"mean": f1_of_means(cut.per_user["precision"], cut.per_user["recall"])}},
+                    | (
+                        {"f1_of_means": {"mean": f1_of_means(cut.per_user["precision"], cut.per_user["recall"])}}
+                        if {"precision", "recall"} <= cut.per_user.keys()
+                        else {}
+                    ),
                     "coverage": cut.coverage,
                     "search_seconds": cut.seconds,
                 }
@@ -114,7 +118,7 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        names = [name for name in (*QUALITY, *_SIZE) if any(name in cut.per_user for cut in self.cuts)]
+        names = [name for name in METRICS if any(name in cut.per_user for cut in self.cuts)]
         lines = [f"{'':>10}" + "".join(f"{name:>12}" for name in [*names, "coverage"])]
         for cut in self.cuts:
             values = [f"{cut.mean(name):12.4f}" if name in cut.per_user else f"{'':>12}" for name in names]
@@ -128,6 +132,7 @@ def evaluate(
     k: int | Iterable[int] = (20, 50, 100),
     *,
     threshold: float | Iterable[float] = (),
+    metrics: Iterable[str] = QUALITY,
 ) -> Evaluation:
     """Rank the whole catalogue for every user of the test, and judge the answers.
 
@@ -136,9 +141,10 @@ def evaluate(
         test: held-out interactions, or anything that ``read_interactions`` takes; of a folder with ``test.txt``, that.
         k: one cut or several.
         threshold: one threshold or several, for threshold search; none by default.
+        metrics: keys of ``hashlgn.metrics.METRICS``, which holds the other NDCGs too.
 
     Raises:
-        ArgumentError: a cut breaks its rule.
+        ArgumentError: a cut breaks its rule, or a metric is unknown.
         DataError: no test interaction is one that the model could answer.
         NotFittedError: the model is not trained.
     """
@@ -147,6 +153,9 @@ def evaluate(
     thresholds = [
         threshold_value("threshold", t) for t in ([threshold] if not isinstance(threshold, Iterable) else threshold)
     ]
+    names = list(metrics)
+    for name in names:
+        choose("metric", name, METRICS)
     if not cuts and not thresholds:
         raise ArgumentError("k must hold at least one cut where there is no threshold (got none)")
     train = Interactions(served.user_ids, served.item_ids, *served.seen)
@@ -160,8 +169,8 @@ def evaluate(
             f"known ones all were seen in training, and {dropped.interactions} have an unknown user or item)"
         )
     judged = [
-        *(_top(model, fresh, users, cuts) if cuts else ()),
-        *(_over(model, fresh, users, value) for value in thresholds),
+        *(_top(model, fresh, users, cuts, names) if cuts else ()),
+        *(_over(model, fresh, users, value, names) for value in thresholds),
     ]
     return Evaluation(served.user_ids.decode(users), len(fresh), dropped, len(data) - len(fresh), tuple(judged))
 
@@ -173,7 +182,9 @@ def read_test(source: Any, **options: Any) -> Interactions:
     return read_interactions(source, **options)
 
 
-def _top(model: Recommender, test: Interactions, users: npt.NDArray[np.int64], cuts: list[int]) -> list[Cut]:
+def _top(
+    model: Recommender, test: Interactions, users: npt.NDArray[np.int64], cuts: list[int], names: list[str]
+) -> list[Cut]:
     parts, answers, seconds = [], [], 0.0
     for chunk, exclude, truth in _batches(model, test, users):
         began = time.perf_counter()
@@ -188,7 +199,7 @@ def _top(model: Recommender, test: Interactions, users: npt.NDArray[np.int64], c
         Cut(
             k,
             None,
-            {name: METRICS[name](judged, k) for name in QUALITY},
+            {name: METRICS[name](judged, k) for name in names},
             coverage(np.concatenate([items[place < k] for place, items in answers]), n_items),
             seconds,
         )
@@ -196,7 +207,9 @@ def _top(model: Recommender, test: Interactions, users: npt.NDArray[np.int64], c
     ]
 
 
-def _over(model: Recommender, test: Interactions, users: npt.NDArray[np.int64], threshold: float) -> Cut:
+def _over(
+    model: Recommender, test: Interactions, users: npt.NDArray[np.int64], threshold: float, names: list[str]
+) -> Cut:
     parts, seconds = [], 0.0
     shown = np.zeros(len(model.model.items), np.bool_)
     for chunk, exclude, truth in _batches(model, test, users):
@@ -206,7 +219,7 @@ def _over(model: Recommender, test: Interactions, users: npt.NDArray[np.int64], 
         parts.append(Judged.build(hits.indptr, hits.items, *truth))
         shown[hits.items] = True
     judged = Judged.concatenate(parts)
-    per_user = {name: METRICS[name](judged, None) for name in (*QUALITY, *_SIZE)}
+    per_user = {name: METRICS[name](judged, None) for name in (*names, *_SIZE)}
     return Cut(None, threshold, per_user, float(shown.mean()), seconds)
 
 

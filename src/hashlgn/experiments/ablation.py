@@ -7,14 +7,11 @@ alone.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from scipy import stats
 
 from hashlgn.artifact import load_artifact
 from hashlgn.config import Config
@@ -24,10 +21,16 @@ from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArgumentError, choose, need, positive_int
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.evaluation import evaluate
+from hashlgn.experiments.cells import digest, interval, kept, markdown
 from hashlgn.provenance import provenance
+from hashlgn.recommender import Recommender
 from hashlgn.storage import replaced_file
 
-__all__ = ["ROWS", "ablation", "read_parts"]
+__all__ = ["QUANTISER", "ROWS", "ablation", "read_parts"]
+
+QUANTISER = (
+    "quantiser"  # among a row's changes: the name of what is done to the float model's items, bits as configured
+)
 
 _FLOAT: dict[str, Any] = {"model.kind": "lightgcn"}
 _PAPER: dict[str, Any] = {"model.hash": "mlp3", "model.decoder": "reweight"}
@@ -82,6 +85,8 @@ def ablation(
     data_name: str = "DATA",
     quiet: bool = True,
     say: Callable[[str], None] | None = None,
+    table: Mapping[str, Mapping[str, Any]] = ROWS,
+    name: str = "ablation",
 ) -> dict[str, Any]:
     """Run the cells that are not there yet, and write the table.
 
@@ -91,8 +96,8 @@ def ablation(
     Args:
         train: what the models learn from; each cuts its validation slice from it.
         test: what they are judged by, once.
-        out: folder for ``cells/``, ``starts/``, ``ablation.json`` and ``ablation.md``.
-        rows: keys of ``ROWS``.
+        out: folder for ``cells/``, ``starts/``, and the table as ``NAME.json`` and ``NAME.md``.
+        rows: keys of ``table``.
         seeds: 0, 1, … this many.
         k: cut of recall and NDCG.
         changes: from the default, in all rows.
@@ -101,9 +106,11 @@ def ablation(
         data_name: of the data, for the commands.
         quiet: show no progress bar.
         say: called with a line after every cell.
+        table: changes from the default by row; with ``QUANTISER`` among them, a float model is trained and quantised.
+        name: of the files.
 
     Returns:
-        What ``ablation.json`` holds: ``rows`` with means over seeds, half the width of their 95% t-interval (None for
+        What ``NAME.json`` holds: ``rows`` with means over seeds, half the width of their 95% t-interval (None for
         one seed), seconds of training and the command; ``cells``; and the provenance.
 
     Raises:
@@ -118,33 +125,46 @@ def ablation(
     positive_int("seeds", seeds)
     positive_int("k", k)
     base = Config().updated(changes)
-    # Chosen once: rows are told apart by their own changes alone, and have the encoder's training in common.
-    changes["model.encoder"] = chosen(train, checked(base), device=device)[0].model.encoder
-    base = base.updated(changes)
-    configs = {name: checked(base.updated(choose("rows", name, ROWS))) for name in rows}
+    own = {row: dict(choose("rows", row, dict(table))) for row in rows}
+    quantisers = {row: own[row].pop(QUANTISER, None) for row in own}
+    if not all("model.encoder" in row for row in own.values()) or not own:
+        # Chosen once: rows are told apart by their own changes alone, and have the encoder's training in common.
+        changes["model.encoder"] = chosen(train, checked(base), device=device)[0].model.encoder
+        base = base.updated(changes)
+    configs = {row: checked(base.updated(own[row])) for row in own}
     if not configs:
         raise ArgumentError("rows must name at least one (got none)")
     data = {"train": train.fingerprint(), "test": test.fingerprint()}
     cells: list[dict[str, Any]] = []
     for seed in range(seeds):  # a whole table after the first round, intervals after the second
-        for name, config in configs.items():
-            config = config.updated({"train.seed": seed})
-            identity = {"config": config.to_dict(), "data": data, "k": k, "version": provenance()["version"]}
-            place = out / "cells" / f"{_digest(identity)}.json"
-            if not place.exists():
-                with training_bar("validation", quiet=quiet, title=f"{name}, seed {seed}: ") as bar:
-                    found = _run(train, test, config, k, out / "starts", device=device, threads=threads, report=bar)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                write_json(place, identity | found | provenance(seed=seed, threads=threads, device=device))
-                if say:
-                    say(f"{name}, seed {seed}: recall@{k} {found['recall']:.4f}, ndcg@{k} {found['ndcg']:.4f}")
-            cells.append({"row": name} | json.loads(place.read_text("utf-8")))
-    shown = [_row(name, [cell for cell in cells if cell["row"] == name], k) for name in configs]
-    commands = {name: _command(data_name, {**changes, **ROWS[name]}, k) for name in configs}
+        for row, config in configs.items():
+            config, quantiser = config.updated({"train.seed": seed}), quantisers[row]
+
+            def run(
+                row: str = row, config: Config = config, quantiser: str | None = quantiser, seed: int = seed
+            ) -> dict[str, Any]:
+                with training_bar("validation", quiet=quiet, title=f"{row}, seed {seed}: ") as bar:
+                    return _run(
+                        train, test, config, k, out / "starts", quantiser, device=device, threads=threads, report=bar
+                    )
+
+            identity = {"config": config.to_dict(), "data": data, "k": k} | (
+                {QUANTISER: quantiser} if quantiser else {}
+            )
+            cell, fresh = kept(out / "cells", identity, run, seed=seed, threads=threads, device=device)
+            if fresh and say:
+                say(f"{row}, seed {seed}: recall@{k} {cell['recall']:.4f}, ndcg@{k} {cell['ndcg']:.4f}")
+            cells.append({"row": row} | cell)
+    shown = [_row(row, [cell for cell in cells if cell["row"] == row], k) for row in configs]
+    commands = {
+        row: _command(data_name, {**changes, **own[row]}, k)
+        for row in configs
+        if quantisers[row] is None  # no command of its own: its table's makes it
+    }
     result = {"rows": shown, "commands": commands, "cells": cells, "data": data | {"name": data_name}}
     result |= provenance(seeds=seeds, threads=threads)
-    write_json(out / "ablation.json", result)
-    with replaced_file(out / "ablation.md") as temporary:
+    write_json(out / f"{name}.json", result)
+    with replaced_file(out / f"{name}.md") as temporary:
         temporary.write_text(_markdown(shown, commands), "utf-8")
     return result
 
@@ -168,6 +188,7 @@ def _run(
     config: Config,
     k: int,
     starts: Path,
+    quantiser: str | None,
     *,
     device: str,
     threads: int | None,
@@ -176,12 +197,14 @@ def _run(
     """Train and judge one cell."""
     seconds, alone = 0.0, _encoder_alone(config)
     if alone is not None:
-        folder = starts / _digest({"config": alone.to_dict(), "data": train.fingerprint()})
+        folder = starts / digest({"config": alone.to_dict(), "data": train.fingerprint()})
         if not folder.exists():
             starts.mkdir(parents=True, exist_ok=True)
             LightGCN(config=alone, device=device, threads=threads).fit(train, report=report).save(folder)
         seconds = load_artifact(folder).provenance["seconds"]
         config = config.updated({"train.init": str(folder)})
+    if quantiser is not None:
+        return _quantised(train, test, config, k, quantiser, device=device, threads=threads, report=report)
     kind = LightGCN if config.model.kind == "lightgcn" else HashLGN
     model = kind(config=config, device=device, threads=threads).fit(train, report=report)
     judged = evaluate(model, test, k).at(k)
@@ -192,6 +215,36 @@ def _run(
         "validation": info["metrics"]["validation"],
         "bytes_per_item": info["bytes_per_item"],
         "seconds": seconds + info["provenance"]["seconds"],
+    }
+
+
+def _quantised(
+    train: Interactions,
+    test: Interactions,
+    config: Config,
+    k: int,
+    quantiser: str,
+    *,
+    device: str,
+    threads: int | None,
+    report: Callable[[Any], None],
+) -> dict[str, Any]:
+    """Train the float model, quantise its items, and judge the codes."""
+    from hashlgn.quantisers import quantise
+
+    bits, scale = config.model.bits, config.model.scale and not quantiser.endswith("-hamming")
+    model = LightGCN(config=config, device=device, threads=threads).fit(train, report=report)
+    served, seconds = model.model, model.info()["provenance"]["seconds"]
+    found = quantise(served.items.decode(), quantiser, bits, scale=scale, seed=config.train.seed)
+    users = found.queries(served.users)
+    coded = replace(served, kind=quantiser, users=users, items=found.items, fold_in=None, encoder_state=None)
+    judged = evaluate(Recommender(coded, threads=threads), test, k).at(k)
+    return {
+        "recall": judged.mean("recall"),
+        "ndcg": judged.mean("ndcg"),
+        "validation": served.metrics["validation"],
+        "bytes_per_item": found.items.bytes_per_item,
+        "seconds": seconds,
     }
 
 
@@ -215,12 +268,9 @@ def _row(name: str, cells: list[dict[str, Any]], k: int) -> dict[str, Any]:
     """A line of the table: means over seeds, each with half the width of its 95% interval by Student's t."""
     row: dict[str, Any] = {"row": name, "bytes/item": cells[0]["bytes_per_item"]}
     for metric in ("recall", "ndcg"):
-        values = [cell[metric] for cell in cells]
-        half = None
-        if len(values) > 1:
-            error = statistics.stdev(values) / len(values) ** 0.5
-            half = round(float(stats.t.ppf(0.975, len(values) - 1)) * error, 4)
-        row |= {f"{metric}@{k}": round(statistics.mean(values), 4), "±" if metric == "recall" else "± ": half}
+        mean, half = interval([cell[metric] for cell in cells])
+        width = None if half is None else round(half, 4)
+        row |= {f"{metric}@{k}": round(mean, 4), "±" if metric == "recall" else "± ": width}
     return row | {"seeds": len(cells), "train s": round(statistics.mean(cell["seconds"] for cell in cells), 1)}
 
 
@@ -233,13 +283,7 @@ def _command(data: str, changes: Mapping[str, Any], k: int) -> str:
 
 
 def _markdown(rows: list[dict[str, Any]], commands: Mapping[str, str]) -> str:
-    names = list(rows[0])
-    lines = [names, ["---"] * len(names)]
-    lines += [["-" if row[name] is None else str(row[name]) for name in names] for row in rows]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     how = "\n".join(f"* {name}: `{command}`" for name, command in commands.items())
-    return f"{text}\n\n± is half the width of the 95% interval of the mean over seeds (Student's t).\n\n{how}\n"
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+    return (
+        f"{markdown(rows)}\n\n± is half the width of the 95% interval of the mean over seeds (Student's t).\n\n{how}\n"
+    )

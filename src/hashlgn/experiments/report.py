@@ -11,7 +11,7 @@ from typing import Any
 from hashlgn.errors import need
 from hashlgn.storage import replaced_file
 
-__all__ = ["write_page"]
+__all__ = ["drawn", "new_figure", "write_page"]
 
 _FLOAT, _PAPER, _CODEBOOK = "#5b6472", "#c9772b", "#1f6f8b"
 
@@ -47,7 +47,7 @@ def write_page(path: Path, results: dict[str, Any], codes: list[dict[str, Any]])
 
 def _quality(rows: list[dict[str, Any]]) -> str:
     """Recall and NDCG at 50 against bytes per item."""
-    figure, axes = _figure(1, 2, (9, 3.4))
+    figure, axes = new_figure(1, 2, (9, 3.4))
     for axis, metric in zip(axes, ("recall@50", "ndcg@50"), strict=True):
         for kind, colour in (("floats", _FLOAT), ("paper", _PAPER), ("codebook", _CODEBOOK)):
             points = [(row["bytes/item"], row[metric]) for row in rows if kind in row["model"]]
@@ -59,25 +59,25 @@ def _quality(rows: list[dict[str, Any]]) -> str:
         axis.set_xlabel("bytes per item")
         axis.set_title(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
     axes[0].legend(frameon=False)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _times(rows: list[dict[str, Any]]) -> str:
     """Search time by model."""
-    figure, axis = _figure(1, 1, (9, 2.6))
+    figure, axis = new_figure(1, 1, (9, 2.6))
     colours = [_FLOAT if "floats" in r["model"] else _PAPER if "paper" in r["model"] else _CODEBOOK for r in rows]
     bars = axis.barh([row["model"] for row in rows], [row["search ms"] for row in rows], color=colours)
     axis.bar_label(bars, fmt="%.0f ms", padding=3)
     axis.invert_yaxis()
     axis.set_xlabel("top 100 for all test users, ms")
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _codes(rows: list[dict[str, Any]]) -> str:
     """One line of bits an item; a popular item first, its nearest neighbours below it."""
     if not rows:
         return ""
-    figure, axis = _figure(1, 1, (11, 0.26 * len(rows) + 0.5))
+    figure, axis = new_figure(1, 1, (11, 0.26 * len(rows) + 0.5))
     axis.imshow(
         [row["bits"] for row in rows], aspect="auto", cmap="Blues", interpolation="nearest", vmin=-0.3, vmax=1.2
     )
@@ -91,7 +91,7 @@ def _codes(rows: list[dict[str, Any]]) -> str:
     axis.set_xticks(range(0, len(rows[0]["bits"]) + 1, 16))
     axis.set_xlabel("bit")
     axis.tick_params(length=0)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _label(kind: str) -> str:
@@ -100,7 +100,12 @@ def _label(kind: str) -> str:
     )
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> Any:
+def new_figure(rows: int, columns: int, size: tuple[float, float]) -> Any:
+    """A figure and its axes, without frames above and to the right.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     need("matplotlib", "report", "the page's plots")
     from matplotlib.figure import Figure
 
@@ -111,7 +116,7 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> Any:
     return figure, axes
 
 
-def _drawn(figure: Any) -> str:
+def drawn(figure: Any) -> str:
     """The figure as a data address for an image."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
