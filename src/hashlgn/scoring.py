@@ -13,6 +13,7 @@ over codes returns exactly these numbers, ordered by (score descending, item asc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -39,6 +40,7 @@ __all__ = [
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+_PART = 256  # queries whose tables are made at a time
 
 
 class Decoder(Protocol):
@@ -85,11 +87,14 @@ class ReweightDecoder:
 
     def tables(self, queries: Floats) -> Floats:
         """The sixteen partial sums of ``f ⊙ g`` over each word's four bits: ``(q, bits)`` → ``(q, bits / 4, 16)``."""
-        set_bits = (np.arange(16)[:, None] >> np.arange(4)) & 1  # (16, 4)
-        wide = queries.astype(np.float64)
-        plus = (wide * self.alpha).reshape(len(queries), self.bits // 4, 4)
-        minus = (wide * -self.beta).reshape(len(queries), self.bits // 4, 4)
-        return np.ascontiguousarray(plus @ set_bits.T + minus @ (1 - set_bits.T), np.float32)
+        set_bits = ((np.arange(16) >> np.arange(4)[:, None]) & 1).astype(np.float64)  # (4, 16)
+        steps, least = self.alpha.astype(np.float64) + self.beta, -self.beta.astype(np.float64)
+
+        def sums(wide: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            ups = (wide * steps).reshape(-1, 4) @ set_bits  # (q · M, 16)
+            return ups + (wide * least).reshape(-1, 4).sum(axis=1, keepdims=True)
+
+        return _by_parts(queries, self.bits // 4, sums)
 
     def decode(self, packed: Bytes) -> Floats:
         """Decoded vectors, ``(n, bits)``."""
@@ -119,8 +124,7 @@ class CodebookDecoder:
 
     def tables(self, queries: Floats) -> Floats:
         """Inner products of queries and codewords: ``(q, width)`` → ``(q, M, 16)``."""
-        words, values, _ = self.codewords.shape
-        return (queries.astype(np.float64) @ self._wide).astype(np.float32).reshape(len(queries), words, values)
+        return _by_parts(queries, len(self.codewords), lambda wide: wide @ self._wide)
 
     @cached_property
     def _wide(self) -> npt.NDArray[np.float64]:
@@ -133,6 +137,17 @@ class CodebookDecoder:
         for m, codewords in enumerate(self.codewords):
             decoded += codewords[words[:, m]]
         return decoded
+
+
+def _by_parts(
+    queries: Floats, words: int, sums: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+) -> Floats:
+    """Query tables ``(q, words, 16)`` from float64 sums over some queries at a time: what is large stays in cache."""
+    tables = np.empty((len(queries), words, 16), np.float32)
+    for start in range(0, len(queries), _PART):
+        part = slice(start, start + _PART)
+        tables[part] = sums(queries[part].astype(np.float64)).reshape(-1, words, 16)
+    return tables
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ int main() {
   std::vector<const Lanes*> sets{&portable};
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2")) sets.push_back(&avx2);
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi")) sets.push_back(&avx512);
+  if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2")) sets.push_back(&avx512);
 #elif defined(__aarch64__)
   sets.push_back(&neon);
 #endif

@@ -19,8 +19,30 @@ constexpr int kBlock = 128;  // items in a block
 constexpr int kRow = 64;     // bytes of one word of a block
 constexpr int kGroup = 8;    // words added before the first average
 constexpr int kTile = 8;     // queries scanned at a time, at most
-constexpr int kFour = 4;     // items scored exactly at a time
+constexpr int kFour = 4;     // items scored exactly at a time, wherever they are
+constexpr int kSpill = 64;   // places that may be written beyond the last
+constexpr int kRegister = 8; // keys that may be written beyond the last
+constexpr double kHair = 1e-7;  // of a step: what rounding may hide
 constexpr int kMostWords = 1024;
+
+// A hit as one number that sorts as hits do: by score, then by falling item.
+inline uint64_t key_of(float score, uint32_t item) {
+  score += 0.0f;  // -0 is 0
+  uint32_t bits;
+  __builtin_memcpy(&bits, &score, 4);
+  bits ^= static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u;
+  return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~item);
+}
+
+inline float score_of(uint64_t key) {
+  uint32_t bits = static_cast<uint32_t>(key >> 32);
+  bits = bits & 0x80000000u ? bits & 0x7fffffffu : ~bits;
+  float score;
+  __builtin_memcpy(&score, &bits, 4);
+  return score;
+}
+
+inline uint32_t item_of(uint64_t key) { return ~static_cast<uint32_t>(key); }
 
 // What one instruction set does. Tables are repeated to `width` bytes a word, a full register.
 struct Lanes {
@@ -34,16 +56,27 @@ struct Lanes {
   // The same, but only the places (plus `first`) of values that reach bars[q] are kept: places[q][counts[q]++].
   void (*passing)(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
                   const uint8_t* bars, size_t first, uint16_t* const* places, size_t* counts);
-  // The places of values in [least, below), ascending; `count` is a multiple of 64.
+  // The places of values in [least, below), ascending; `count` is a multiple of 64. Beyond the last place, `kSpill` more
+  // may be written, here and by `passing`.
   size_t (*select)(const uint8_t* values, size_t count, int least, int below, uint16_t* places);
   // How many values are at least `least`, of every `stride`-th 64.
   size_t (*count)(const uint8_t* values, size_t count, size_t stride, int least);
-  // Exact sums of four items: byte rows[i][64 m] holds word m of item i, shifts[i] bits up.
-  void (*sums)(const uint8_t* const* rows, const int* shifts, const double* table, int words, double* out);
-  // Brings the `k` greatest of `count` different keys to the front, in any order; `spare` holds `count` keys.
-  void (*best)(uint64_t* keys, size_t count, size_t k, uint64_t* spare);
+  // Exact sums of the items at some places.
+  void (*sums)(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count, double* out);
+  // Of some sums, times their items' scales where there are any, keeps the scores that are at least `bar`, and their places.
+  size_t (*wanted)(const double* sums, const double* scales, float bar, size_t count, uint32_t* places, float* scores);
+  // The keys of items and their scores that are greater than `least`; up to `kRegister` more are written.
+  size_t (*keys)(const float* scores, const uint32_t* items, size_t count, uint64_t least, uint64_t* out);
+  // Brings the `k` greatest of at least as many different keys to the front, in any order; the answer is the least of them.
+  // `spare` holds `count + kRegister` keys.
+  uint64_t (*best)(uint64_t* keys, size_t count, size_t k, uint64_t* spare);
   // Sorts different keys, greatest first.
   void (*sort)(uint64_t* keys, size_t count, uint64_t* spare);
+  // Reads the table of a query: its entries in float64, and the least and the greatest of each word. False where one is not finite.
+  bool (*read)(const float* entries, int words, double* table, float* least, float* most);
+  // Writes the table in bytes, `width` a word: entries as whole steps below the greatest of their word, rounded towards it, and
+  // these counted from the least. How many steps all words span.
+  int64_t (*steps)(const double* table, const float* most, int words, double inverse, uint8_t* out);
 };
 
 #define HASHLGN_INLINE inline __attribute__((always_inline))
@@ -58,6 +91,17 @@ struct Store {
   }
 };
 
+// Writes the places of a mask's bits, from `first` on; how many there are.
+template <class V>
+HASHLGN_INLINE size_t write(uint64_t mask, size_t first, uint16_t* out) {
+  if constexpr (requires { V::write(mask, first, out); }) {
+    V::write(mask, first, out);
+  } else {
+    for (uint64_t left = mask; left; left &= left - 1) *out++ = static_cast<uint16_t>(first + static_cast<size_t>(__builtin_ctzll(left)));
+  }
+  return static_cast<size_t>(__builtin_popcountll(mask));
+}
+
 // Keeps the places of those that reach the bar.
 template <class V>
 struct Pass {
@@ -70,12 +114,9 @@ struct Pass {
     keep(q, place, V::at_least(low, bars[q]));
     keep(q, place + kRow, V::at_least(high, bars[q]));
   }
-  inline void keep(int q, size_t place, uint64_t mask) const {
-    uint16_t* out = places[q] + counts[q];
-    counts[q] += static_cast<size_t>(__builtin_popcountll(mask));
-    for (; mask; mask &= mask - 1) *out++ = static_cast<uint16_t>(first + place + static_cast<size_t>(__builtin_ctzll(mask)));
-  }
+  inline void keep(int q, size_t place, uint64_t mask) const { counts[q] += write<V>(mask, first + place, places[q] + counts[q]); }
 };
+
 
 // V is a trait: the registers of one instruction set, `V::width` bytes each. Q queries share what is read of the codes.
 template <class V, int Q, class Sink>
@@ -208,9 +249,7 @@ struct Scans {
     for (size_t start = 0; start < count; start += 64) {
       uint64_t mask = at_least(values + start, least);
       if (below <= 255) mask &= ~at_least(values + start, below);
-      for (; mask; mask &= mask - 1) {
-        places[found++] = static_cast<uint16_t>(start + static_cast<size_t>(__builtin_ctzll(mask)));
-      }
+      found += write<V>(mask, start, places + found);
     }
     return found;
   }
@@ -224,60 +263,150 @@ struct Scans {
   }
 
   // In the order of the words, in float64: the score as it is defined, bit for bit.
-  static void sums(const uint8_t* const* rows, const int* shifts, const double* table, int words, double* out) {
-    const uint8_t *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3];
-    const int sa = shifts[0], sb = shifts[1], sc = shifts[2], sd = shifts[3];
-    double wa = 0, wb = 0, wc = 0, wd = 0;
-    for (int m = 0; m < words; ++m, table += 16, a += kRow, b += kRow, c += kRow, d += kRow) {
-      wa += table[static_cast<uint32_t>(*a) >> sa & 15];
-      wb += table[static_cast<uint32_t>(*b) >> sb & 15];
-      wc += table[static_cast<uint32_t>(*c) >> sc & 15];
-      wd += table[static_cast<uint32_t>(*d) >> sd & 15];
+  static void sums(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count, double* out) {
+    for (size_t i = 0; i < count;) {
+      if constexpr (requires { V::sums(rows, words, table, places, count, out); }) {
+        // Neighbours share their rows.
+        const size_t taken = V::sums(rows, words, table, places + i, count - i, out + i);
+        if (taken > 2 && (i += taken, true)) continue;
+      }
+      const size_t some = std::min<size_t>(count - i, kFour);
+      four(rows, words, table, places + i, some, out + i);
+      i += some;
     }
-    out[0] = wa, out[1] = wb, out[2] = wc, out[3] = wd;
+  }
+
+  static HASHLGN_INLINE void four(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count,
+                                  double* out) {
+    const uint8_t* row[kFour];
+    int shift[kFour];
+    for (size_t i = 0; i < kFour; ++i) {
+      const uint32_t place = places[std::min(i, count - 1)];  // the last again, to the full number
+      row[i] = rows + place / kBlock * static_cast<size_t>(words) * kRow + place % kRow;
+      shift[i] = place % kBlock < kRow ? 0 : 4;
+    }
+    double sum[kFour] = {};
+    for (int m = 0; m < words; ++m, table += 16) {
+      for (int i = 0; i < kFour; ++i) sum[i] += table[static_cast<uint32_t>(row[i][m * kRow]) >> shift[i] & 15];
+    }
+    std::copy(sum, sum + count, out);
+  }
+
+  static size_t wanted(const double* sums, const double* scales, float bar, size_t count, uint32_t* places, float* scores) {
+    if constexpr (requires { V::wanted(sums, scales, bar, count, places, scores); }) {
+      return V::wanted(sums, scales, bar, count, places, scores);
+    }
+    size_t kept = 0;  // without branches: about half of them are
+    for (size_t i = 0; i < count; ++i) {
+      scores[kept] = static_cast<float>(scales ? sums[i] * scales[i] : sums[i]);
+      places[kept] = places[i];
+      kept += scores[kept] >= bar;
+    }
+    return kept;
+  }
+
+  static size_t keys(const float* scores, const uint32_t* items, size_t count, uint64_t least, uint64_t* out) {
+    if constexpr (requires { V::keys(scores, items, count, least, out); }) return V::keys(scores, items, count, least, out);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; ++i) {
+      out[kept] = key_of(scores[i], items[i]);
+      kept += out[kept] > least;
+    }
+    return kept;
   }
 
   // Keys from the pivot on to the front, the others behind them. Without branches: their order is anything.
   static size_t split(uint64_t* keys, size_t count, uint64_t* spare) {
     const uint64_t a = keys[0], b = keys[count / 2], c = keys[count - 1];
     const uint64_t pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));  // not the smallest: both sides get some
-    size_t front = 0, back = 0;
-    for (size_t i = 0; i < count; ++i) {
-      const uint64_t key = keys[i];
-      keys[front] = spare[back] = key;
-      front += key >= pivot, back += key < pivot;
+    size_t front = 0;
+    if constexpr (requires { V::split(keys, count, pivot, spare); }) {
+      front = V::split(keys, count, pivot, spare);
+    } else {
+      size_t back = 0;
+      for (size_t i = 0; i < count; ++i) {
+        const uint64_t key = keys[i];
+        keys[front] = spare[back] = key;
+        front += key >= pivot, back += key < pivot;
+      }
     }
-    std::copy(spare, spare + back, keys + front);
+    std::copy(spare, spare + count - front, keys + front);
     return front;
   }
 
-  static void best(uint64_t* keys, size_t count, size_t k, uint64_t* spare) {
-    while (count > k && k > 0) {
-      if (count <= 16) return sort(keys, count, spare);
+  static uint64_t best(uint64_t* keys, size_t count, size_t k, uint64_t* spare) {
+    while (count > kFew) {
       const size_t front = split(keys, count, spare);
-      if (front <= k) keys += front, count -= front, k -= front;
+      if (front < k) keys += front, count -= front, k -= front;
       else count = front;
     }
+    sort(keys, count, spare);
+    return keys[k - 1];
   }
 
   static void sort(uint64_t* keys, size_t count, uint64_t* spare) {
-    while (count > 48) {
+    while (count > kFew) {
       const size_t front = split(keys, count, spare);
       sort(keys, front, spare);
       keys += front, count -= front;
     }
-    // Few keys: each is put where the number of greater ones says.
-    std::copy(keys, keys + count, spare);
-    for (size_t i = 0; i < count; ++i) {
-      const uint64_t key = spare[i];
-      size_t greater = 0;
-      for (size_t j = 0; j < count; ++j) greater += spare[j] > key;
-      keys[greater] = key;
+    if constexpr (requires { V::sort(keys, count); }) {
+      V::sort(keys, count);
+    } else {
+      // Each is put where the number of greater ones says.
+      std::copy(keys, keys + count, spare);
+      for (size_t i = 0; i < count; ++i) {
+        const uint64_t key = spare[i];
+        size_t greater = 0;
+        for (size_t j = 0; j < count; ++j) greater += spare[j] > key;
+        keys[greater] = key;
+      }
     }
   }
 
+  // Keys that are sorted at once.
+  static constexpr size_t kFew = [] {
+    if constexpr (requires { V::few; }) return V::few;
+    else return 48;
+  }();
+
+  static bool read(const float* entries, int words, double* table, float* least, float* most) {
+    bool finite = true;
+    for (int m = 0; m < words; ++m, entries += 16, table += 16) {
+      // Four at a time, so that no step waits for the one before it.
+      float low[4], high[4];
+      for (int i = 0; i < 4; ++i) low[i] = high[i] = entries[i];
+      for (int i = 4; i < 16; ++i) {
+        low[i % 4] = entries[i] < low[i % 4] ? entries[i] : low[i % 4];
+        high[i % 4] = entries[i] > high[i % 4] ? entries[i] : high[i % 4];
+      }
+      uint32_t bits[16], broken = 0;
+      std::copy(reinterpret_cast<const uint8_t*>(entries), reinterpret_cast<const uint8_t*>(entries + 16), reinterpret_cast<uint8_t*>(bits));
+      for (int i = 0; i < 16; ++i) broken |= (bits[i] & 0x7fffffffu) >= 0x7f800000u;  // NaN or infinite
+      for (int i = 0; i < 16; ++i) table[i] = entries[i];
+      least[m] = std::min(std::min(low[0], low[1]), std::min(low[2], low[3]));
+      most[m] = std::max(std::max(high[0], high[1]), std::max(high[2], high[3]));
+      finite &= !broken;
+    }
+    return finite;
+  }
+
+  static int64_t steps(const double* table, const float* most, int words, double inverse, uint8_t* out) {
+    int64_t all = 0;
+    for (int m = 0; m < words; ++m, table += 16, out += V::width) {
+      const double greatest = most[m];
+      int below[16], top = 0;
+      for (int i = 0; i < 16; ++i) below[i] = static_cast<int>((greatest - table[i]) * inverse + kHair);
+      for (int i = 0; i < 16; ++i) top = std::max(top, below[i]);
+      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(top - below[i], 255));
+      for (int i = 16; i < V::width; i += 16) std::copy(out, out + 16, out + i);
+      all += top;
+    }
+    return all;
+  }
+
   static constexpr Lanes lanes(const char* name) {
-    return {name, V::width, V::tile, values, passing, select, count, sums, best, sort};
+    return {name, V::width, V::tile, values, passing, select, count, sums, wanted, keys, best, sort, read, steps};
   }
 };
 

@@ -53,6 +53,16 @@ class Seen {
     return table_[place] == item;
   }
 
+  // Leaves out scored items that were seen; how many are left.
+  size_t without(float* scores, uint32_t* items, size_t count) const {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; ++i) {
+      scores[kept] = scores[i], items[kept] = items[i];
+      kept += !has(items[i]);
+    }
+    return kept;
+  }
+
   const int64_t* begin() const { return begin_; }
   const int64_t* end() const { return end_; }
   size_t size() const { return static_cast<size_t>(end_ - begin_); }
@@ -83,41 +93,25 @@ class Query {
   bool set(const Request& request, size_t row) {
     words_ = request.words, k_ = request.k, lanes_ = request.lanes, width_ = static_cast<size_t>(lanes_->width);
     const float* entry = request.tables + row * 16 * static_cast<size_t>(words_);
-    table.assign(entry, entry + 16 * words_);
+    const size_t words = static_cast<size_t>(words_);
+    table.resize(16 * words), low_.resize(words), most_.resize(words);
+    if (!lanes_->read(entry, words_, table.data(), low_.data(), most_.data())) return false;
     if (request.indptr) seen.set(request.seen + request.indptr[row], request.seen + request.indptr[row + 1]);
-    most_.resize(static_cast<size_t>(words_));
     least_ = sizes_ = group_ = all_ = 0;
     double group = 0;
-    bool broken = false;
-    for (int m = 0; m < words_; ++m, entry += 16) {
-      // Four at a time, so that no step waits for the one before it.
-      float low[4], high[4];
-      for (int i = 0; i < 4; ++i) low[i] = high[i] = entry[i];
-      for (int i = 4; i < 16; ++i) {
-        low[i % 4] = entry[i] < low[i % 4] ? entry[i] : low[i % 4];
-        high[i % 4] = entry[i] > high[i % 4] ? entry[i] : high[i % 4];
-      }
-      for (int i = 0; i < 16; ++i) {
-        uint32_t bits;
-        std::memcpy(&bits, entry + i, 4);
-        broken |= (bits & 0x7fffffffu) >= 0x7f800000u;  // NaN or infinite
-      }
-      const float least = std::min(std::min(low[0], low[1]), std::min(low[2], low[3]));
-      const float most = std::max(std::max(high[0], high[1]), std::max(high[2], high[3]));
-      most_[static_cast<size_t>(m)] = most;
-      const double span = static_cast<double>(most) - least;
+    for (size_t m = 0; m < words; ++m) {
+      const double low = low_[m], most = most_[m];
       if (m % kGroup == 0) group = 0;
-      group += span, all_ += span, least_ += least;
+      group += most - low, all_ += most - low, least_ += low;
       group_ = std::max(group_, group);
-      sizes_ += std::max(std::fabs(least), std::fabs(most));
+      sizes_ += std::max(std::fabs(low), std::fabs(most));
     }
-    if (broken) return false;
     unit = common_step();
     hits.clear();
     hits.reserve(k_ ? k_ + slack() : 0);
-    worst_ = 0, worst_score_ = -std::numeric_limits<float>::infinity(), threshold_ = request.threshold;
-    if (k_ == 0) raise_to(least_above(threshold_));
-    else least_score_ = -std::numeric_limits<double>::infinity();
+    worst_ = 0;
+    wanted_ = k_ ? -std::numeric_limits<float>::infinity() : least_above(request.threshold);
+    raise_to(wanted_);
     return true;
   }
 
@@ -163,27 +157,28 @@ class Query {
   bool positive() const { return least_score_ > 0; }
   size_t k() const { return k_; }
 
-  // A score may be a hit from here on, and if this says so.
+  // A score may be a hit from here on: before it is rounded, and then.
   double least() const { return least_score_; }
-  bool wants(float score) const { return k_ == 0 ? score > threshold_ : score >= worst_score_; }
+  float wanted() const { return wanted_; }
 
-  // A scored item that passed the filters; the k-th best score may be tied, and lost by its number.
-  void offer(float score, uint32_t item) {
-    const uint64_t key = key_of(score, item);
-    if (k_ != 0 && key <= worst_) return;
-    hits.push_back(key);
+  // Scored items that passed the filters; the k-th best score may be tied, and lost by its number. How many are hits for now.
+  size_t offer(const float* scores, const uint32_t* items, size_t count) {
+    const size_t before = hits.size();
+    hits.resize(before + count + kRegister);
+    const size_t kept = lanes_->keys(scores, items, count, worst_, hits.data() + before);
+    hits.resize(before + kept);
     if (k_ != 0 && hits.size() >= k_ + slack()) settle();
+    return kept;
   }
 
   // Keep the k best, and raise the bar to the worst of them.
   void settle() {
     if (k_ == 0 || hits.size() < k_) return;
-    spare_.resize(hits.size());
-    lanes_->best(hits.data(), hits.size(), k_, spare_.data());
+    spare_.resize(hits.size() + kRegister);
+    worst_ = lanes_->best(hits.data(), hits.size(), k_, spare_.data());
     hits.resize(k_);
-    worst_ = *std::min_element(hits.begin(), hits.end());
-    worst_score_ = score_of(worst_);
-    raise_to(worst_score_);
+    wanted_ = score_of(worst_);
+    raise_to(wanted_);
   }
 
   // Forget the hits, but not the bar that they set: they are to be met again.
@@ -194,13 +189,14 @@ class Query {
 
   // From here on items come with greater numbers than all before: they lose every tie.
   void later() {
-    if (worst_) raise_to(std::nextafter(worst_score_, std::numeric_limits<float>::infinity()));
+    if (worst_) raise_to(std::nextafter(wanted_, std::numeric_limits<float>::infinity()));
   }
 
   void sort() {
-    if (k_ != 0 && hits.size() > k_) settle();
-    spare_.resize(hits.size());
+    if (k_ != 0 && hits.size() > 2 * k_) settle();
+    spare_.resize(hits.size() + kRegister);
     lanes_->sort(hits.data(), hits.size(), spare_.data());
+    if (k_ != 0 && hits.size() > k_) hits.resize(k_);
   }
 
  private:
@@ -210,27 +206,15 @@ class Query {
     return levels;
   }
 
-  // Entries as steps below the greatest of their word, rounded towards it, and these counted from the least: the greatest
-  // entries, of which the best items have most, are exact. Averages are taken on some levels; on none, sums may pass 255.
+  // The greatest entries, of which the best items have most, are exact in bytes. Averages are taken on some levels; on none,
+  // sums may pass 255.
   void lay_out(double step, int levels) {
     plain = levels == 0;
     const double inverse = step > 0 ? 1 / step : 0;
     lines.resize((static_cast<size_t>(words_) * width_ + 63) / 64);
-    uint8_t* out = lines.data()->byte;
-    int64_t all = 0;
+    const int64_t all = lanes_->steps(table.data(), most_.data(), words_, inverse, lines.data()->byte);
     double sum = 0;
-    for (int m = 0; m < words_; ++m, out += width_) {
-      const double* entry = &table[static_cast<size_t>(16 * m)];
-      const double most = most_[static_cast<size_t>(m)];
-      int below[16], top = 0;
-      for (int i = 0; i < 16; ++i) {
-        below[i] = static_cast<int>((most - entry[i]) * inverse + kHair);
-        top = std::max(top, below[i]);
-      }
-      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(top - below[i], 255));
-      for (size_t i = 16; i < width_; i += 16) std::memcpy(out + i, out, 16);
-      all += top, sum += most;
-    }
+    for (const float most : most_) sum += most;
     steps_ = std::ldexp(inverse, -levels);
     hair_ = std::ldexp(words_ * 2 * kHair, -levels) + 1e-6;
     // sum ≤ offset + step · value; the last term is what a float64 sum of the entries may be off.
@@ -241,7 +225,6 @@ class Query {
   // So many hits more than k, and the bar is raised: seldom enough for its cost, often enough for its worth.
   size_t slack() const { return 16 + k_ / 4; }
 
-  static constexpr double kHair = 1e-7;
   static constexpr double kAimed = 190, kLate = 250;  // the bar in bytes that stop at 255, when new and when to renew
 
   // The smallest float32 score over a threshold.
@@ -276,13 +259,13 @@ class Query {
   int words_ = 0;
   size_t k_ = 0, width_ = 0;
   std::vector<uint64_t> spare_;
-  std::vector<float> most_;                            // greatest entry of each word
+  std::vector<float> low_, most_;                      // least and greatest entry of each word
   double least_ = 0, sizes_ = 0, group_ = 0, all_ = 0;  // sums: of the least, of sizes, of spans by group and of all
   double steps_ = 0, hair_ = 0, offset_ = 0;           // value of a sum: (sum - offset) * steps - hair, at least
   bool exact_ = false, focused_ = false, stops_ = false;  // bytes: without rounding; for sums about a bar; stop at 255
-  double threshold_ = 0, least_score_ = 0;             // a score that may be a hit
+  double least_score_ = 0;                             // a score, not yet rounded, that may be a hit
+  float wanted_ = 0;                                   // a score that may be a hit: over the threshold, or at least the k-th
   uint64_t worst_ = 0;                                 // key of the k-th hit, 0 while there are fewer
-  float worst_score_ = 0;                              // its score
 };
 
 }  // namespace hashlgn

@@ -15,8 +15,10 @@ namespace {
 
 constexpr size_t kPilot = 512;    // blocks of a first look, all of whose values are kept: its best set the bar
 constexpr size_t kChunk = 64;     // blocks scanned before survivors are looked at: codes stay in cache
+constexpr size_t kStretch = kChunk * kBlock + kSpill;  // places of one query in a chunk
 constexpr size_t kZone = 16;      // blocks that share a bar
 constexpr size_t kTogether = 64;  // queries that walk through the catalogue together
+constexpr size_t kSome = 64;      // items scored at a time
 constexpr size_t kCrowd = 4096;   // items scored before bytes that tell them apart are thought of
 
 class Clock {
@@ -55,7 +57,7 @@ class Walk {
     }
     tile_ = std::min<size_t>(static_cast<size_t>(lanes_.tile), request.queries);
     if (request.k) values_.reset(new uint8_t[tile_ * kPilot * kBlock]);
-    places_.reset(new uint16_t[std::max(tile_ * kChunk, most) * kBlock]);
+    places_.reset(new uint16_t[std::max(tile_ * kStretch, most * kBlock + kSpill)]);
     kept_.reset(new uint32_t[std::max(kChunk, most) * kBlock]);
     size_t allowed = request.items;
     if (request.banned) allowed -= static_cast<size_t>(std::count(request.banned, request.banned + request.items, 1));
@@ -157,7 +159,7 @@ class Walk {
     std::array<uint8_t, kTile> bars{};
     for (size_t i = 0; i < size; ++i) {
       tables[i] = tile[i]->lines.data()->byte;
-      places[i] = &places_[i * kChunk * kBlock];
+      places[i] = &places_[i * kStretch];
     }
     const size_t step = chunk.part->largest ? kZone : chunk.blocks;
     for (size_t zone = 0; zone < chunk.blocks; zone += step) {
@@ -197,7 +199,7 @@ class Walk {
       const int below = tile[i]->bounded() ? 256 : greatest(chunk, *tile[i], values[i], forgot);
       if (below < 0) again_.push_back(tile[i]);
       if (below < 0) continue;
-      const size_t step = std::clamp<size_t>(chunk.blocks / 32, 1, kZone);
+      const size_t step = std::clamp<size_t>(chunk.blocks / 8, 1, kZone);
       for (size_t zone = 0; zone < chunk.blocks && below > 0; zone += step) {
         const int least = zone_bar(chunk, zone, step, *tile[i]);
         if (least >= below) continue;
@@ -232,7 +234,7 @@ class Walk {
     }
     int below = 256;
     while (!query.full() && below > 0) {
-      const double wanted = taken + static_cast<double>(query.k() - query.hits.size()) / share_;
+      const double wanted = taken + 1.5 * static_cast<double>(query.k() - query.hits.size()) / share_;
       int least = 0;
       for (int step = 128; step; step /= 2) {
         if (least + step >= below) continue;
@@ -247,7 +249,7 @@ class Walk {
       taken += static_cast<double>(found), below = least;
     }
     query.settle();
-    const bool crowded = query.bounded() && lanes_.count(values, count, 1, zone_bar(chunk, 0, chunk.blocks, query)) > crowd;
+    const bool crowded = query.bounded() && count > crowd && lanes_.count(values, count, 1, zone_bar(chunk, 0, chunk.blocks, query)) > crowd;
     return crowded && restarted(chunk, query) ? -1 : below;
   }
 
@@ -268,11 +270,15 @@ class Walk {
 
   // Score the items at some places of a chunk, `shift` further on, that are not banned.
   void consider(const Chunk& chunk, Query& query, const uint16_t* places, size_t count, size_t shift, bool check_seen) {
-    size_t kept = 0;
-    for (size_t i = 0; i < count; ++i) {
-      const size_t offset = places[i] + shift, place = chunk.block * kBlock + offset;
-      kept_[kept] = static_cast<uint32_t>(place);
-      kept += offset < chunk.items && !banned(*chunk.part, place);  // the last block may not be full
+    const uint32_t first = static_cast<uint32_t>(chunk.block * kBlock + shift), end = static_cast<uint32_t>(chunk.block * kBlock + chunk.items);
+    for (size_t i = 0; i < count; ++i) kept_[i] = first + places[i];
+    size_t kept = count;
+    if (chunk.items % kBlock || request_.banned) {
+      kept = 0;
+      for (size_t i = 0; i < count; ++i) {
+        kept_[kept] = kept_[i];
+        kept += kept_[kept] < end && !banned(*chunk.part, kept_[kept]);  // the last block may not be full
+      }
     }
     score(*chunk.part, query, kept_.get(), kept, check_seen);
   }
@@ -295,40 +301,37 @@ class Walk {
     return request_.banned[item] != 0;
   }
 
-  static size_t item_at(const Part& part, size_t place) { return part.order ? part.order[place] : part.first + place; }
+  static uint32_t item_at(const Part& part, size_t place) {
+    return part.order ? part.order[place] : part.first + static_cast<uint32_t>(place);
+  }
 
-  // Score items; offer those that were not seen. What a score hangs on is read step by step, since few get to its end.
+  // Score items; offer those that were not seen. Where survivors are far between, what a score hangs on is read step by step,
+  // since few get to its end.
   void score(const Part& part, Query& query, const uint32_t* places, size_t count, bool check_seen) {
     if (check_seen) query.seen.prepare();
     profile.rescored += count;
-    std::array<const uint8_t*, kFour> rows;
-    std::array<int, kFour> shifts;
-    std::array<double, kFour> sums;
-    const size_t words = static_cast<size_t>(request_.words);
-    for (size_t start = 0; start < count; start += kFour) {
-      for (size_t i = 0; i < kFour; ++i) {
-        const size_t place = places[std::min(start + i, count - 1)];  // the last again, to the full number
-        rows[i] = part.rows + place / kBlock * words * kRow + place % kRow;
-        shifts[i] = place % kBlock < kRow ? 0 : 4;
-      }
-      lanes_.sums(rows.data(), shifts.data(), query.table.data(), request_.words, sums.data());
-      for (size_t i = 0; i < kFour && start + i < count; ++i) {
-        const size_t place = places[start + i];
-        double total = sums[i];
-        if (part.scale) {
-          const float* bounds = total > 0 ? part.largest : part.smallest;
-          if (total * bounds[place / kBlock] < query.least()) continue;
-          total *= scale_at(part, place);
-        }
-        const float score = static_cast<float>(total);
-        if (!query.wants(score)) continue;
-        const size_t item = item_at(part, place);
-        if (item >= request_.items) damaged_ = true;
-        else if (!check_seen || !query.seen.has(static_cast<uint32_t>(item))) {
-          query.offer(score, static_cast<uint32_t>(item));
-          ++profile.kept;
+    std::array<double, kSome> sums, scales;
+    std::array<float, kSome> scores;
+    std::array<uint32_t, kSome> left;
+    for (size_t size; count; places += size, count -= size) {
+      size = std::min(count, kSome);
+      lanes_.sums(part.rows, request_.words, query.table.data(), places, size, sums.data());
+      std::copy(places, places + size, left.begin());
+      size_t kept = size;
+      if (part.scale && places[size - 1] - places[0] > kBlock * size) {
+        kept = 0;
+        for (size_t i = 0; i < size; ++i) {
+          const double bound = (sums[i] > 0 ? part.largest : part.smallest)[places[i] / kBlock];
+          sums[kept] = sums[i], left[kept] = places[i];
+          kept += !(sums[kept] * bound < query.least());
         }
       }
+      for (size_t i = 0; part.scale && i < kept; ++i) scales[i] = scale_at(part, left[i]);
+      kept = lanes_.wanted(sums.data(), part.scale ? scales.data() : nullptr, query.wanted(), kept, left.data(), scores.data());
+      uint32_t last = 0;
+      for (size_t i = 0; i < kept; ++i) last = std::max(last, left[i] = item_at(part, left[i]));
+      if (last >= request_.items) damaged_ = true;
+      else profile.kept += query.offer(scores.data(), left.data(), check_seen ? query.seen.without(scores.data(), left.data(), kept) : kept);
     }
   }
 

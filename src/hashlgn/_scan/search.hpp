@@ -62,27 +62,6 @@ struct Answer {
 
 Answer search(const std::vector<Part>& parts, const Request& request, bool timed);
 
-// A hit as one number that sorts as hits do: by score, then by falling item.
-inline uint64_t key_of(float score, uint32_t item);
-inline float score_of(uint64_t key);
-inline uint32_t item_of(uint64_t key) { return ~static_cast<uint32_t>(key); }
-
-inline uint64_t key_of(float score, uint32_t item) {
-  score += 0.0f;  // -0 is 0
-  uint32_t bits;
-  __builtin_memcpy(&bits, &score, 4);
-  bits ^= static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u;
-  return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~item);
-}
-
-inline float score_of(uint64_t key) {
-  uint32_t bits = static_cast<uint32_t>(key >> 32);
-  bits = bits & 0x80000000u ? bits & 0x7fffffffu : ~bits;
-  float score;
-  __builtin_memcpy(&score, &bits, 4);
-  return score;
-}
-
 // Codes (items, words / 2) in the given order to blocks, and back.
 void pack_blocks(const uint8_t* codes, size_t bytes, const uint32_t* order, size_t count, uint8_t* rows);
 void unpack_blocks(const uint8_t* rows, size_t bytes, size_t first, size_t count, uint8_t* codes);

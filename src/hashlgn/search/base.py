@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -84,6 +85,11 @@ def check_queries(queries: Any, width: int, reach: float) -> Floats:
         raise ArgumentError(f"queries must be numbers (got dtype {array.dtype})")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
         array = np.ascontiguousarray(array, np.float32)
+    if not array.size:
+        return array
+    largest = max(float(array.max()), -float(array.min()))  # NaN, where there is one
+    if reach * largest * math.sqrt(width) <= _LARGEST:
+        return array
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise ArgumentError(f"queries must be finite (row {row} holds NaN or infinity)")
