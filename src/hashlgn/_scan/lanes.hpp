@@ -335,7 +335,7 @@ struct Scans {
   }
 
   static uint64_t best(uint64_t* keys, size_t count, size_t k, uint64_t* spare) {
-    while (count > kFew) {
+    while (count > 16) {
       const size_t front = split(keys, count, spare);
       if (front < k) keys += front, count -= front, k -= front;
       else count = front;

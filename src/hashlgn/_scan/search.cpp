@@ -199,7 +199,7 @@ class Walk {
       const int below = tile[i]->bounded() ? 256 : greatest(chunk, *tile[i], values[i], forgot);
       if (below < 0) again_.push_back(tile[i]);
       if (below < 0) continue;
-      const size_t step = std::clamp<size_t>(chunk.blocks / 8, 1, kZone);
+      const size_t step = chunk.part->largest ? std::clamp<size_t>(chunk.blocks / 8, 1, kZone) : chunk.blocks;
       for (size_t zone = 0; zone < chunk.blocks && below > 0; zone += step) {
         const int least = zone_bar(chunk, zone, step, *tile[i]);
         if (least >= below) continue;
@@ -227,14 +227,17 @@ class Walk {
   // Score the greatest values of a chunk until there are k hits; all values from the answer on have been scored.
   // Where bytes cannot tell too many items apart, some set a bar, and the answer is -1: the chunk is to be seen again.
   int greatest(const Chunk& chunk, Query& query, const uint8_t* values, bool forgot) {
-    const size_t count = chunk.blocks * kBlock, stride = std::max<size_t>(1, count / 64 / 256), crowd = kCrowd + 8 * query.k();
+    const size_t count = chunk.blocks * kBlock, crowd = kCrowd + 8 * query.k();
     double taken = 0;  // so many of the greatest are no hits: the seen ones to expect, then those that were considered
     if (!forgot) {
       taken = static_cast<double>(query.seen.size()) * static_cast<double>(chunk.items) / static_cast<double>(request_.items);
     }
     int below = 256;
     while (!query.full() && below > 0) {
+      // More than are missing: bytes overstate sums by different amounts, and what they hide would be looked for a second time.
       const double wanted = taken + 1.5 * static_cast<double>(query.k() - query.hits.size()) / share_;
+      const size_t sampled = std::max<size_t>(1, std::min(static_cast<size_t>(wanted / 32), count / 64 / 16));
+      const size_t stride = std::max(sampled, count / 64 / 256);
       int least = 0;
       for (int step = 128; step; step /= 2) {
         if (least + step >= below) continue;
