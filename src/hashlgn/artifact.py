@@ -142,7 +142,11 @@ def _write(model: ServedModel, folder: Path) -> None:
         "counts": _counts(model),
         "fold_in": None
         if model.fold_in is None
-        else {"layers": len(model.fold_in.layers), "normalise": bool(model.fold_in.normalise)},
+        else {
+            "layers": len(model.fold_in.layers),
+            "normalise": bool(model.fold_in.normalise),
+            "signs": bool(model.fold_in.signs),
+        },
         "config": model.config,
         "metrics": model.metrics,
         "provenance": model.provenance,
@@ -325,6 +329,7 @@ def _assemble(manifest: dict[str, Any], contents: dict[str, Any]) -> ServedModel
             held["item_vectors"],
             tuple((held[f"weight.{depth}"], held[f"bias.{depth}"]) for depth in range(layers)),
             normalise=manifest["fold_in"]["normalise"] is True,
+            signs=manifest["fold_in"].get("signs") is True,  # earlier artifacts do not say, and have none
         )
     texts = contents.get("titles.json", {"titles": None, "genres": None})
     return ServedModel(
