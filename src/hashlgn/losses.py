@@ -87,13 +87,18 @@ class HashGnn(Bpr):
     """HashGNN's loss as its paper has it: cross-entropy of ``σ(ŷ)`` over interactions and items without interaction, plus
     ``0.5 · mean max(0, 0.2 − σ(ŷ_ui) + σ(ŷ_uj))``, plus ``λ ‖E^(0)‖²``.
 
-    Each interaction (u, i) meets ten uniform items j without interaction. Source: Tan et al., *Learning to Hash with
-    Graph Neural Networks for Recommender Systems*, WWW 2020.
+    Each interaction (u, i) meets ten uniform items j without interaction. ŷ is the score divided by the temperature: the
+    paper has none, but inner products of codes lie where σ is flat. Source: Tan et al., *Learning to Hash with Graph
+    Neural Networks for Recommender Systems*, WWW 2020, section 3.3.
 
     Args:
         config: ``batch_size``, ``l2``, ``temperature``.
-        similarity: ``cosine`` or ``inner``; under the cosine ŷ is divided by the temperature, as in ``Bpr``.
+        similarity: the same under both.
     """
+
+    def __init__(self, config: TrainConfig, similarity: str) -> None:
+        super().__init__(config, similarity)
+        self.temperature = _temperature(config)
 
     def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
         """(users, positives, negatives (b, 10)) of one epoch."""

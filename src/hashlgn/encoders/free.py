@@ -13,7 +13,7 @@ from hashlgn.graph import Graph
 
 __all__ = ["FreeEmbeddings"]
 
-_RIDGE = 1e-3
+_RIDGE = 1e-5
 
 
 class FreeEmbeddings(nn.Module):
