@@ -104,7 +104,7 @@ def routed(a: Dense, e: Dense, intents: int, turns: int) -> Dense:
             weight = np.zeros_like(a)
             for (x, y), share in shares.items():
                 weight[x, y] = share[k]
-            for (x, y) in shares:
+            for x, y in shares:
                 same_side = (np.arange(len(a)) < len(a)) & ((np.arange(len(a)) < users) == (x < users))
                 own, other = weight[x].sum(), weight[same_side, y].sum()
                 new[k][x] += weight[x, y] / np.sqrt(own * other) * parts[k][y]
@@ -169,7 +169,7 @@ def test_sage_is_trained_on_drawn_neighbours_that_are_right_on_average() -> None
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.integers(1, 12), st.floats(0.05, 1.0))
 def test_means_over_drawn_neighbours(seed: int, fan_out: int, share: float) -> None:
-    """Of vectors that are 1 at their own place, a mean has shares of ``1 / fan_out`` at neighbours, and at these alone."""
+    """Of vectors that are 1 at their own place, a mean has shares of ``1 / fan_out`` at neighbours alone."""
     data = clusters(15, 12, groups=3, share=share, seed=seed)
     data = data.select((data.rows != 3) & (data.rows != 14) & (data.indices != 0))
     graph = Graph(data)
@@ -233,7 +233,9 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     """DGCF's scores are held by rule, and sage's neighbours by none: those two are left out."""
     data = clusters(8, 6)
     encoder, graph = made(name, data).double(), Graph(data)
-    graph.to_users, graph.to_items = (rows._replace(values=rows.values.double()) for rows in (graph.to_users, graph.to_items))
+    graph.to_users, graph.to_items = (
+        rows._replace(values=rows.values.double()) for rows in (graph.to_users, graph.to_items)
+    )
 
     def loss() -> torch.Tensor:
         users, items = encoder(graph)

@@ -163,6 +163,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, matrix: sparse.csr_matrix, device: torch.device | str) -> Rows:
+        """The rows of a SciPy matrix."""
         arrays = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data
         return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
@@ -202,8 +203,8 @@ class Rows(NamedTuple):
             others: a vector for each column.
         """
         rows = torch.repeat_interleave(self.bounds.diff())
-        pairs = zip(rows.split(_CHUNK), self.columns.split(_CHUNK), strict=True)
-        return torch.cat([(own[row] * others[column]).sum(dim=1) for row, column in pairs])
+        parts = (slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK))
+        return torch.cat([(own[rows[part]] * others[self.columns[part]]).sum(dim=1) for part in parts])
 
 
 class _Multiply(torch.autograd.Function):

@@ -84,12 +84,12 @@ class Bpr:
 
 
 class HashGnn(Bpr):
-    """HashGNN's loss as its paper has it: cross-entropy of ``σ(ŷ)`` over interactions and items without interaction, plus
-    ``0.5 · mean max(0, 0.2 − σ(ŷ_ui) + σ(ŷ_uj))``, plus ``λ ‖E^(0)‖²``.
+    """HashGNN's loss as its paper has it: cross-entropy of ``σ(ŷ)`` over interactions and items without interaction,
+    plus ``0.5 · mean max(0, 0.2 − σ(ŷ_ui) + σ(ŷ_uj))``, plus ``λ ‖E^(0)‖²``.
 
-    Each interaction (u, i) meets ten uniform items j without interaction. ŷ is the score divided by the temperature: the
-    paper has none, but inner products of codes lie where σ is flat. Source: Tan et al., *Learning to Hash with Graph
-    Neural Networks for Recommender Systems*, WWW 2020, section 3.3.
+    Each interaction (u, i) meets ten uniform items j without interaction. ŷ is the score divided by the temperature:
+    the paper has none, but inner products of codes lie where σ is flat. Source: Tan et al., *Learning to Hash with
+    Graph Neural Networks for Recommender Systems*, WWW 2020.
 
     Args:
         config: ``batch_size``, ``l2``, ``temperature``.
@@ -119,7 +119,7 @@ class HashGnn(Bpr):
 
 
 class HashGnnCode(HashGnn):
-    """HashGNN's loss as its authors' code has it: ``0.1`` of the same cross-entropy, plus ``mean −ln σ(ŷ_ui − ŷ_uj)``."""
+    """HashGNN's loss as its authors' code has it: 0.1 of the same cross-entropy, plus ``mean −ln σ(ŷ_ui − ŷ_uj)``."""
 
     def combined(self, up: Tensor, down: Tensor) -> Tensor:
         """The loss from scores of interactions ``(b, 1)`` and of items without ``(b, n)``."""

@@ -158,7 +158,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def continuous(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        """What the signs of users ``(n_users, bits)`` and items ``(n_items, bits)`` are taken of, where both are coded."""
+        """What the codes of users ``(n_users, bits)`` and items ``(n_items, bits)`` are signs of, where both have."""
         self.eval()
         net = self.get_submodule("hash.net")
         users, items = (net(nn.functional.normalize(side)) for side in self.embeddings(graph))

@@ -22,13 +22,12 @@ class DGCF(FreeEmbeddings):
 
     where ``i_k⁰`` is the layer's input and ``u_k`` of the last turn its output; items alike, with scores of their own.
     The embedding is the mean over the input and all layers. Source: Wang, Jin, Zhang, He, Xu, Chua: *Disentangled
-    Graph Collaborative Filtering*, SIGIR 2020, equations 5 to 14.
+    Graph Collaborative Filtering*, SIGIR 2020, section 3.
 
-    As in the authors' code, the two vectors of an agreement are divided by their lengths, and layers are averaged, where
-    the paper adds. Other than there, scores begin anew in each layer, as the paper writes it, and no gradient goes
-    through them: routing would have to keep a few hundred bytes an edge and layer. The paper's loss on the distance
-    correlation of intents is left out: it belongs to no propagation rule, and the losses here know queries and items
-    alone.
+    As in the authors' code, the two vectors of an agreement are divided by their lengths, and layers are averaged,
+    where the paper adds. Other than there, scores begin anew in each layer, and no gradient goes through them, which
+    would cost hundreds of bytes an edge and layer. The paper's loss on the distance correlation of intents is left
+    out: it is no part of the propagation, and losses here see queries and items alone.
 
     Args:
         n_users: number of users.

@@ -17,7 +17,7 @@ _RIDGE = 1e-5
 
 
 class FreeEmbeddings(nn.Module):
-    """A learned vector ``e^(0)`` for every user and item; what is made of them over the graph is the child's ``forward``.
+    """A learned vector ``e^(0)`` for every user and item; what is made of them over the graph, ``forward`` says.
 
     Args:
         n_users: number of users.
@@ -86,4 +86,3 @@ class FreeEmbeddings(nn.Module):
         degree = torch.from_numpy(graph.item_degree).to(items).clamp(min=1)
         folded: Tensor = (items / degree.sqrt()[:, None]) @ turn
         return folded
-

@@ -16,9 +16,9 @@ class GCN(FreeEmbeddings):
     concatenation of ``E^(0) … E^(K)``.
 
     The rule is that of Kipf and Welling, *Semi-supervised classification with graph convolutional networks*, ICLR
-    2017, equation 2; the free embeddings and the concatenation of all layers are those of the baseline GCN in NGCF's
-    released code. (GC-MC, van den Berg et al., 2017, is the other form in use: one such layer and a dense one after it.)
-    Without dropout.
+    2017, equation 2; the free embeddings and the concatenation of all layers are those of the baseline GCN in the
+    code of NGCF's authors. (GC-MC, van den Berg et al., 2017, is the other form in use, with a dense layer after the
+    convolution.) Without dropout.
 
     Args:
         n_users: number of users.
@@ -29,12 +29,12 @@ class GCN(FreeEmbeddings):
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, layers: int = 3) -> None:
         super().__init__(n_users, n_items, dim, layers, concatenated=True)
-        self.convolutions = nn.ModuleList(
-            nn.Linear(self.width if layer else self.users.shape[1], self.width) for layer in range(layers)
-        )
-        for convolution in self.convolutions:
-            nn.init.xavier_uniform_(convolution.weight)
-            nn.init.zeros_(convolution.bias)
+        widths = [self.width if layer else self.users.shape[1] for layer in range(layers)]
+        made = [nn.Linear(before, self.width) for before in widths]
+        for layer in made:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.convolutions = nn.ModuleList(made)
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""

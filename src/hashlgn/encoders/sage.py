@@ -27,9 +27,8 @@ class Sage(FreeEmbeddings):
     else over all neighbours, so that what is served does not depend on a draw.
 
     Source: Tan, Liu, Zhao, Yang, Zhou, Hu: *Learning to Hash with Graph Neural Networks for Recommender Systems*, WWW
-    2020, section 3.2, and its code, which has the fan-outs and one layer for items. There neighbours are drawn for every pair of
-    a batch; here once a step for every node, so that the items and users of a step share them. The code's dense layer
-    between ``e`` and ``W`` is left out.
+    2020, and its authors' code, which has the fan-outs and one layer for items. There neighbours are drawn for every
+    pair of a batch, here once a step for every node. The code's dense layer between ``e`` and ``W`` is left out.
 
     Args:
         n_users: number of users.
