@@ -36,7 +36,7 @@ __all__ = [
 
 _AXES = 256  # principal axes on which words are first found
 _SAMPLE = 50_000  # items that decide the codewords
-_GUIDED, _FALL = 5000, 0.05  # steps until guidance ends, and how much it falls at a time
+_GUIDED, _FALLS = 5000, 20  # steps until guidance ends, and by how many falls
 
 
 def sign(x: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def guidance(step: int, steps: int) -> float:
         step: steps done.
         steps: in all.
     """
-    return max(0.0, 1 - _FALL * (step // (_FALL * min(_GUIDED, steps / 2))))
+    return max(0.0, 1 - 2 * _FALLS * step // min(2 * _GUIDED, steps) / _FALLS)
 
 
 class Start(NamedTuple):
