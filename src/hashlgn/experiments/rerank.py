@@ -59,7 +59,7 @@ class Reranked:
             items = near.items[bounds[0] : bounds[-1]]
             rows = start + np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
             scores = np.einsum("ij,ij->i", queries[rows], self.vectors[items])
-            over = scores > threshold
+            over = scores > np.float64(threshold)  # a plain float would be rounded to float32
             found.append((rows[over], items[over], scores[over]))
         return order_hits(found, len(queries), k)
 
