@@ -10,7 +10,8 @@
                            codewords      float32 (bits / 4, 16, width)                           items "codebook"
     ids.safetensors        users.*, items.*   the arrays of the external ids
     seen.safetensors       indptr         int64 (n_users + 1,), indices int32
-    fold_in.safetensors    item_vectors   float (n_items, dim), weight.0, bias.0, weight.1, …     where there is one
+    fold_in.safetensors    item_vectors   float (n_items, dim), weight.0, bias.0, weight.1, …     where there is one;
+                           its ``normalise`` and ``signs`` are in the manifest
     encoder.safetensors    the encoder's parameters, float32, for a training that starts from them, where there are any
     titles.json            titles and genres of the items                                         where there are any
 

@@ -63,6 +63,7 @@ _HASHGNN: dict[str, Any] = {
     "train.epochs": 50,
     "train.warmup": 0.0,
     "train.schedule": "cosine",
+    "train.lr": 0.01,
     "train.joint_lr": 0.01,
     "train.code_lr": 0.01,
     "train.batch_size": 2048,

@@ -77,7 +77,8 @@ def guidance(step: int, steps: int) -> float:
         step: steps done.
         steps: in all.
     """
-    return max(0.0, 1 - 2 * _FALLS * step // min(2 * _GUIDED, steps) / _FALLS)
+    falls = 2 * _FALLS * step // min(2 * _GUIDED, steps)
+    return max(0.0, 1 - falls / _FALLS)
 
 
 class Start(NamedTuple):

@@ -11,6 +11,7 @@
 With ``similarity = cosine`` queries and items are divided by their lengths; for a coded item that division is its
 scale, ``1 / ‖g(c_i)‖``. With ``inner`` the scale carries the length of the embedding, ``‖o_i‖ / ‖g(c_i)‖``. Without
 a scale, lengths are left to the decoder, and a penalty ``mean (‖g(c_i)‖ − 1)²`` holds them near 1 under the cosine.
+With ``compression = hash`` users are codes as well, ``f(q) = h(q)``, and ``ŷ_ui = bits − 2 · Hamming distance``.
 """
 
 from __future__ import annotations

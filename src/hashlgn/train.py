@@ -230,7 +230,7 @@ def train(
                     raise ArgumentError(f"{_rates(stage)} must be smaller (the embeddings are no longer finite)")
         model.eval()
         if model.coding:
-            model.hash.progress = 1.0
+            model.hash.progress, model.hash.guided = 1.0, 0.0
         # The held-out interactions come back for serving: propagation over them needs no training.
         full_graph = graph if held_out is None else Graph(data, where)
         seconds = before + time.perf_counter() - began
@@ -297,7 +297,7 @@ def _encoder(
     encoder = ENCODERS[model.encoder].create(graph, replace(model, dim=dims[-1]), settings.seed).to(graph.device)
     if isinstance(encoder, Spectral):
         if start is not None:
-            raise ArgumentError("start needs model.encoder 'lightgcn', say (got 'spectral', which has no parameters)")
+            raise ArgumentError("start needs an encoder with parameters (got model.encoder 'spectral')")
         made = [(dim, power) for dim in dims for power in ((model.power,) if model.power >= 0 else _POWERS)]
         values = [0.0]
         if held_out is not None and len(made) > 1:

@@ -13,7 +13,7 @@ from hashlgn.graph import Graph
 
 __all__ = ["FreeEmbeddings"]
 
-_RIDGE = 1e-5
+_RIDGE = 1e-5  # of the mean square along an axis: what keeps the fit definite where axes are alike
 
 
 class FreeEmbeddings(nn.Module):
