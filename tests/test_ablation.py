@@ -12,6 +12,7 @@ from conftest import clusters
 from hashlgn.config import Config, load_config
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import write_lightgcn
+from hashlgn.encoders import ENCODERS
 from hashlgn.errors import ArgumentError
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.evaluation import evaluate
@@ -43,10 +44,14 @@ def test_every_cell_is_its_own_training_judged_on_the_test_part(done) -> None:
         assert (cell["recall"], cell["ndcg"]) == (cut.mean("recall"), cut.mean("ndcg"))
 
 
-def test_an_encoder_shared_by_rows_gives_what_each_would_have_trained(done, tmp_path: Path) -> None:
+def test_an_encoder_is_trained_once_for_the_rows_that_share_it(done) -> None:
     out, _ = done
     assert len(list((out / "starts").iterdir())) == 4  # of 67% and of 100% of the epochs, under two seeds
-    config = checked(Config().updated({"model.encoder": "lightgcn"} | FAST | ROWS["mlp3 + reweight"]))
+
+
+@pytest.mark.parametrize("encoder", [name for name in ENCODERS if name != "spectral"])
+def test_an_encoder_shared_by_rows_gives_what_each_would_have_trained(encoder: str, tmp_path: Path) -> None:
+    config = checked(Config().updated({"model.encoder": encoder} | FAST | ROWS["mlp3 + reweight"]))
     alone = room._encoder_alone(config)
     assert alone is not None and alone.train.epochs == 2
     LightGCN(config=alone).fit(TRAIN).save(tmp_path / "start")

@@ -97,6 +97,16 @@ def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     same(load_artifact(tmp_path / "m"), bare)
 
 
+def test_a_fold_in_of_signs_is_one_again(tmp_path: Path) -> None:
+    saved = model("reweight")
+    assert saved.fold_in is not None
+    signs = replace(saved, fold_in=replace(saved.fold_in, signs=True))
+    save_artifact(signs, tmp_path / "m")
+    same(load_artifact(tmp_path / "m"), signs)
+    with pytest.raises(AssertionError):
+        same(load_artifact(tmp_path / "m"), saved)
+
+
 def test_the_encoders_parameters_come_when_asked_for(tmp_path: Path) -> None:
     saved = model("float")
     save_artifact(saved, tmp_path / "m")
@@ -114,7 +124,8 @@ def test_the_first_format_still_loads() -> None:
     ``python tests/test_artifact.py`` wrote it, and runs at no other time.
     """
     same(load_artifact(GOLDEN), model())
-    assert json.loads((GOLDEN / "manifest.json").read_text())["format_version"] == 1
+    manifest = json.loads((GOLDEN / "manifest.json").read_text())
+    assert manifest["format_version"] == 1 and "signs" not in manifest["fold_in"]
 
 
 def test_loading_and_serving_need_no_torch() -> None:

@@ -85,6 +85,15 @@ def test_recommend_for_some_users_by_threshold_and_with_seen(model: Path, tmp_pa
     assert users == ["1003"] * 40 + ["1001"] * 40
 
 
+@pytest.mark.parametrize("encoder", ["gcn", "ngcf", "dgcf", "sage"])
+def test_an_encoder_is_trained_by_name(data: Path, tmp_path: Path, encoder: str) -> None:
+    out, small = tmp_path / "model", ["--dim", 8, "--bits", 16, "--epochs", 3, "--set", "train.monitor_k=5"]
+    assert run("train", data, "--out", out, "--quiet", *small, "--set", f"model.encoder={encoder}") == 0
+    model = hashlgn.load(out)
+    assert model.info()["config"]["model"]["encoder"] == encoder
+    assert len(model.recommend(history=[1, 5], k=3)) == 3
+
+
 def test_similar_and_info(model: Path, capsys) -> None:
     assert run("similar", model, "--item", "1", "--k", 3) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4

@@ -45,18 +45,6 @@ def test_propagation_and_its_gradient(data: Interactions) -> None:
     torch.testing.assert_close(got[1], s.T @ weights[0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("layers", [0, 1, 3])
-def test_lightgcn_is_the_mean_over_the_powers_of_the_adjacency(layers: int) -> None:
-    data = with_empty_rows()
-    s = dense(data)
-    a = np.block([[np.zeros((12, 12)), s], [s.T, np.zeros((9, 9))]])
-    encoder = LightGCN(12, 9, dim=5, layers=layers)
-    start = torch.cat((encoder.users, encoder.items)).detach().numpy().astype(np.float64)
-    want = sum(np.linalg.matrix_power(a, k) @ start for k in range(layers + 1)) / (layers + 1)
-    users, items = encoder(Graph(data))
-    np.testing.assert_allclose(torch.cat((users, items)).detach().numpy(), want, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_folding_in_a_history_is_propagation_to_a_user_without_an_embedding(layers: int) -> None:
     """A training user whose own ``E^(0)`` is 0 gets from propagation what their history alone gives."""
@@ -145,24 +133,6 @@ def test_singular_vectors_of_few_kinds_of_users_are_the_same_every_time(
         np.testing.assert_array_equal(Graph(data).singular_vectors(8)[1], vectors)
     with pytest.raises(ArgumentError, match=r"dim must be a positive integer \(got -3\)"):
         Graph(data).singular_vectors(-3)
-
-
-def test_starting_from_the_svd_puts_users_next_to_their_items() -> None:
-    data = clusters(40, 24, groups=4, share=0.8)
-    encoder = LightGCN.create(Graph(data), ModelConfig(dim=4, layers=3))
-    encoder.start_from_svd(Graph(data))
-    scores = (encoder.users @ encoder.items.T).detach().numpy()
-    own = np.arange(40)[:, None] % 4 == np.arange(24) % 4
-    assert scores[own].mean() > scores[~own].mean() + 0.5
-    np.testing.assert_allclose(encoder.items.detach().norm(dim=1), 1, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("dim", "layers", "message"), [(0, 3, "dim must be"), (4, -1, "layers must be"), (4, 1.5, "layers")]
-)
-def test_bad_sizes(dim: int, layers: int, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        LightGCN(3, 3, dim, layers)
 
 
 @settings(deadline=None)

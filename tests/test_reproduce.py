@@ -21,9 +21,11 @@ from hashlgn.experiments.reproduce_cells import NDCGS
 from hashlgn.experiments.reproduce_models import FLOAT, METHODS, Bench, Row, rows_of_preset, thresholds_of
 from hashlgn.experiments.reproduce_tables import NOT_KNOWN, paired
 from hashlgn.experiments.reproduce_times import threshold_loop
+from hashlgn.experiments.rerank import Reranked
 from hashlgn.filters import Exclusion
 from hashlgn.model import checked
 from hashlgn.recommender import Recommender
+from hashlgn.scoring import FloatItems, binary_items
 
 pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
 FAST = {"model.dim": 16, "train.epochs": 4, "train.batch_users": 16, "train.monitor_k": 5}
@@ -35,6 +37,8 @@ ROWS = {
         Row("codes", "HashLGN", "ours", {"model.bits": 16, "model.encoder": "lightgcn"}, start="float", sweep=True),
         Row("signs", "HashGNN", "itq-hamming", start="float", bits=16, sweep=True),
         Row("longer", "HashLGN", "activity", start="codes"),
+        Row("hashgnn", "HashGNN", "paper", preset_changes("hashgnn") | {"model.bits": 16, "train.temperature": 2.0}),
+        Row("ordered anew", "HashGNN", "reranked", start="hashgnn"),
         Row("popularity", "reference", "popularity"),
         Row("product", "quantiser", "product", start="float", bits=16, scale=True),
     )
@@ -88,6 +92,51 @@ def test_queries_by_activity_rank_as_before(done) -> None:
     assert cells["longer"]["tips"]["validation_f1"] >= cells["codes"]["tips"]["validation_f1"]
     assert str(cells["longer"]["settings"]["activity"]) in cells["longer"]["validation"]
     assert cells["longer"]["seconds"] > cells["codes"]["seconds"] > cells["float"]["seconds"]
+
+
+def test_reranking_starts_from_the_codes_and_costs_floats(done) -> None:
+    out, result = done
+    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
+    codes, floats = (bench.build(ROWS[name], 0) for name in ("hashgnn", "ordered anew"))
+    for part in ("whole", "fit"):
+        one, two = getattr(codes, part), getattr(floats, part)
+        np.testing.assert_array_equal(one.users, np.where(two.users >= 0, 1, -1))
+        np.testing.assert_array_equal(one.items.decode(), np.where(two.items.vectors >= 0, 1, -1))
+    cells = {cell["name"]: cell for cell in result["cells"] if cell["seed"] == 0}
+    assert cells["hashgnn"]["bytes_per_item"] == 2 and cells["ordered anew"]["bytes_per_item"] == 2 + 64
+    recommender = floats.recommender(floats.whole)
+    assert isinstance(recommender.searcher, Reranked)
+    assert cells["ordered anew"]["mips"]["@5"]["recall"] == evaluate(recommender, TEST, 5).at(5).mean("recall")
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3])
+@pytest.mark.parametrize("candidates", [7, 60, 500])
+def test_reranking_by_hand(candidates: int, threshold: float | None) -> None:
+    rng = np.random.default_rng(0)
+    items, queries = (rng.uniform(-1, 1, (n, 16)).astype(np.float32) for n in (60, 300))
+    deny = np.arange(0, 60, 4)
+    searcher, exclude = Reranked(FloatItems(items), 1, candidates), Exclusion.build(60, deny=deny)
+    hits = (
+        searcher.search(queries, 5, exclude)
+        if threshold is None
+        else searcher.search_above(queries, threshold, exclude)
+    )
+    allowed = np.setdiff1d(np.arange(60), deny)
+    for row, query in enumerate(queries):
+        distance = (np.sign(query) != np.sign(items[allowed])).sum(axis=1)
+        near = allowed[np.lexsort((allowed, distance))][:candidates]
+        best = near[np.argsort(-(items[near] @ query))]
+        want = best[:5] if threshold is None else best[items[best] @ query > threshold]
+        found, scores = hits.row(row)
+        np.testing.assert_array_equal(found, want)
+        np.testing.assert_allclose(scores, items[want] @ query, rtol=1e-5, atol=1e-6)
+
+
+def test_codes_cannot_be_ordered_by_vectors() -> None:
+    with pytest.raises(ArgumentError, match=r"items must be continuous vectors \(got CodedItems\)"):
+        Reranked(binary_items(np.zeros((3, 2), np.uint8)))
+    with pytest.raises(ArgumentError, match="candidates must be a positive integer"):
+        Reranked(FloatItems(np.zeros((3, 8), np.float32)), candidates=0)
 
 
 def test_thresholds_give_answers_of_the_sizes_wanted(done) -> None:
@@ -178,6 +227,10 @@ def test_rows_of_a_preset_are_configurations(preset: str) -> None:
     for row in rows.values():
         assert row.start is None or row.start in rows
         checked(Config().updated(row.changes))
+    guided = [
+        row.changes.get("model.guidance") for row in rows.values() if row.method == "HashGNN" and row.how == "paper"
+    ]
+    assert guided == [True, True, False]
     sizes = {row.bits + 16 * row.scale for row in rows.values() if row.method == "quantiser"}
     assert sizes == ({80} if preset == "quick" else {80, 144})  # the bytes of our 64 and 128 bits with a scale
 

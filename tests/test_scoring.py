@@ -93,5 +93,7 @@ def test_fold_in_by_hand() -> None:
     np.testing.assert_allclose(
         FoldIn(vectors, (layer,), normalise=False).compress(np.array([[3, 4]], np.float32)), [[6]]
     )
+    signs = FoldIn(vectors, (layer,), normalise=False, signs=True)
+    np.testing.assert_array_equal(signs.compress(np.array([[3, 4], [1, 0], [0, 0]], np.float32)), [[1], [1], [-1]])
     unit = FoldIn(vectors, ((np.eye(2, dtype=np.float32) * 5, np.zeros(2, np.float32)),))
     np.testing.assert_allclose(unit.compress(np.array([[3, 4]], np.float32)), [[0.6, 0.8]], rtol=1e-6)

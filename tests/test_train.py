@@ -291,7 +291,7 @@ def test_a_start_takes_the_place_of_the_warm_up() -> None:
     start["items"][3, 3] = np.nan
     with pytest.raises(ArgumentError, match="start must be finite"):
         train(data, frozen, start=start)
-    with pytest.raises(ArgumentError, match=r"start needs model\.encoder 'lightgcn'"):
+    with pytest.raises(ArgumentError, match=r"start needs an encoder with parameters"):
         train(data, config(model__encoder="spectral"), start=random_start(40, 24))
 
 

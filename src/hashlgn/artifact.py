@@ -10,7 +10,8 @@
                            codewords      float32 (bits / 4, 16, width)                           items "codebook"
     ids.safetensors        users.*, items.*   the arrays of the external ids
     seen.safetensors       indptr         int64 (n_users + 1,), indices int32
-    fold_in.safetensors    item_vectors   float (n_items, dim), weight.0, bias.0, weight.1, …     where there is one
+    fold_in.safetensors    item_vectors   float (n_items, dim), weight.0, bias.0, weight.1, …     where there is one;
+                           its ``normalise`` and ``signs`` are in the manifest
     encoder.safetensors    the encoder's parameters, float32, for a training that starts from them, where there are any
     titles.json            titles and genres of the items                                         where there are any
 
@@ -142,7 +143,11 @@ def _write(model: ServedModel, folder: Path) -> None:
         "counts": _counts(model),
         "fold_in": None
         if model.fold_in is None
-        else {"layers": len(model.fold_in.layers), "normalise": bool(model.fold_in.normalise)},
+        else {
+            "layers": len(model.fold_in.layers),
+            "normalise": bool(model.fold_in.normalise),
+            "signs": bool(model.fold_in.signs),
+        },
         "config": model.config,
         "metrics": model.metrics,
         "provenance": model.provenance,
@@ -325,6 +330,7 @@ def _assemble(manifest: dict[str, Any], contents: dict[str, Any]) -> ServedModel
             held["item_vectors"],
             tuple((held[f"weight.{depth}"], held[f"bias.{depth}"]) for depth in range(layers)),
             normalise=manifest["fold_in"]["normalise"] is True,
+            signs=manifest["fold_in"].get("signs") is True,  # earlier artifacts do not say, and have none
         )
     texts = contents.get("titles.json", {"titles": None, "genres": None})
     return ServedModel(

@@ -45,7 +45,35 @@ _PAPER: dict[str, Any] = {
     "train.validate_every": 5,
 }
 
-PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER}
+# HashGNN (Tan et al., WWW 2020). Rates, batches and the temperature, an eighth of the bits, are the best of a few on
+# the validation slice of MovieLens 1M: with those of its authors (0.001, 256, none) it stays below popularity there.
+_HASHGNN: dict[str, Any] = {
+    "model.encoder": "sage",
+    "model.dim": 64,
+    "model.bits": 64,
+    "model.hash": "tanh",
+    "model.decoder": "identity",
+    "model.sign": "straight_through",
+    "model.compression": "hash",
+    "model.similarity": "inner",
+    "model.scale": False,
+    "model.guidance": True,
+    "train.loss": "hashgnn",
+    "train.temperature": 8.0,
+    "train.epochs": 50,
+    "train.warmup": 0.0,
+    "train.schedule": "cosine",
+    "train.lr": 0.01,
+    "train.joint_lr": 0.01,
+    "train.code_lr": 0.01,
+    "train.batch_size": 2048,
+    "train.l2": 0.0,
+    "train.init": "random",
+    "train.patience": 10,
+    "train.validate_every": 1,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "hashgnn": _HASHGNN}
 
 
 @dataclass(frozen=True)
@@ -54,20 +82,25 @@ class ModelConfig:
 
     Attributes:
         kind: ``hashlgn``, or ``lightgcn``: the float model, without hash and decoder.
-        encoder: ``lightgcn`` or ``spectral`` (closed form); ``auto`` means the one that validates better, and
-            ``lightgcn`` without validation or where ``kind`` is ``lightgcn``.
-        dim: length of an embedding; 0 means, for LightGCN, 64 as a float model and 128 under codes, and for the
-            spectral encoder the best of 128, 256, 512 and 1,024 on validation.
-        layers: propagation steps of LightGCN.
+        encoder: ``lightgcn``, ``gcn``, ``ngcf``, ``dgcf``, ``sage`` (HashGNN's) or ``spectral`` (closed form); ``auto``
+            means ``lightgcn`` or ``spectral``, the one that validates better, and ``lightgcn`` without validation or
+            where ``kind`` is ``lightgcn``.
+        dim: length of an embedding, all its parts together; 0 means 64 as a float model and 128 under codes, and for
+            the spectral encoder the best of 128, 256, 512 and 1,024 on validation.
+        layers: propagation steps; ``sage`` has two for users and one for items, ``spectral`` none.
         power: exponent of the spectral encoder's filter ``h(σ) = σ^power``; below 0 it is chosen on validation.
         bits: length of an item's code, a multiple of 8.
-        hash: ``residual``, ``mlp3`` (the paper's), ``linear`` or ``free``.
-        decoder: ``codebook``, or ``reweight`` (the paper's).
+        hash: ``residual``, ``mlp3`` (the paper's), ``linear``, ``tanh`` (HashGNN's) or ``free``.
+        decoder: ``codebook``, ``reweight`` (the paper's), or ``identity``: the code itself.
         sign: gradient of the sign: ``straight_through`` or ``tanh``.
-        compression: of queries: ``linear`` or ``mlp``.
-        similarity: ``cosine`` or ``inner``; ``auto`` means inner for the spectral encoder, else cosine.
+        compression: of queries: ``linear``, ``mlp``, or ``hash``: users go through the items' hash and become codes
+            too, so that the score is ``bits − 2 · Hamming distance``.
+        similarity: ``cosine`` or ``inner``; ``auto`` means inner for the spectral encoder and for users that are
+            hashed, else cosine.
         scale: whether an item stores two bytes of scale beside its code.
         norm_penalty: weight of ``mean (‖g(c)‖ − 1)²`` under the cosine without a scale.
+        guidance: whether in the joint training rows pass the hash without being cut to signs, with a probability that
+            falls from 1 to 0 (HashGNN).
     """
 
     kind: str = "hashlgn"
@@ -83,6 +116,7 @@ class ModelConfig:
     similarity: str = "auto"
     scale: bool = True
     norm_penalty: float = 3.0
+    guidance: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +124,8 @@ class TrainConfig:
     """How it is trained.
 
     Attributes:
-        loss: ``softmax``, or ``bpr`` (the paper's).
+        loss: ``softmax``, ``bpr`` (the paper's), ``hashgnn`` (as its paper has it) or ``hashgnn-code`` (as its authors'
+            code has it).
         epochs: passes over the data, at most.
         warmup: share of the epochs in which the encoder is trained alone, before hash and decoder join. A float model
             has no hash to wait for.
@@ -99,11 +134,11 @@ class TrainConfig:
         joint_lr: for the encoder in the joint training.
         code_lr: for hash, decoder and compression.
         batch_users: users a step under the softmax.
-        batch_size: interactions a step under BPR.
+        batch_size: interactions a step under BPR and HashGNN's losses.
         temperature: of the softmax.
         user_weight: exponent e of the weight ``(number of items)^e`` on each of a user's interactions in the softmax.
         candidates: items scored a step under the softmax, sampled where the catalogue is larger.
-        l2: λ of ``λ ‖E^(0)‖²`` under BPR, on the rows of the batch.
+        l2: λ of ``λ ‖E^(0)‖²`` under BPR and HashGNN's losses, on the rows of the batch.
         init: ``E^(0)`` starts from ``svd`` (of the normalised adjacency), ``random``, or the folder of a saved float
             model.
         validation_users: users whose interactions give the validation slice, at most; 0 trains on everything,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ __all__ = [
     "DECODERS",
     "Codebook",
     "DecodingFunction",
+    "Identity",
     "Reweight",
     "compression",
     "compression_layers",
@@ -79,6 +81,31 @@ class Reweight(nn.Module):
         return ReweightDecoder(_array(self.alpha), _array(self.beta))
 
 
+class Identity(nn.Module):
+    """``g(c) = c``: nothing is learned. Under a query of ±1 the score is ``bits − 2 · Hamming distance``.
+
+    Args:
+        bits: length of a code, and the width.
+        width: not used.
+    """
+
+    def __init__(self, bits: int, width: int) -> None:
+        super().__init__()
+        self.width = bits
+
+    def start(self, fitted: Start) -> None:
+        """There is nothing to begin from."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """The codes, ``(n, bits)``."""
+        return codes
+
+    def export(self) -> ReweightDecoder:
+        """The same function in NumPy: reweighting by ones."""
+        ones = np.ones(self.width, np.float32)
+        return ReweightDecoder(ones, ones)
+
+
 class Codebook(nn.Module):
     """Each 4-bit word selects one of sixteen learned vectors: ``g(c) = Σ_m C_m[word_m]``.
 
@@ -129,7 +156,11 @@ class Codebook(nn.Module):
         return CodebookDecoder(_array(self.codewords))
 
 
-DECODERS: dict[str, type[Reweight] | type[Codebook]] = {"reweight": Reweight, "codebook": Codebook}
+DECODERS: dict[str, type[Reweight] | type[Codebook] | type[Identity]] = {
+    "reweight": Reweight,
+    "codebook": Codebook,
+    "identity": Identity,
+}
 
 
 def compression(kind: str, dim: int, width: int) -> nn.Sequential:
@@ -173,9 +204,9 @@ def _mlp(dim: int, width: int) -> list[nn.Module]:
 COMPRESSIONS = {"linear": _linear, "mlp": _mlp}
 
 
-def compression_layers(f: nn.Sequential) -> tuple[tuple[Floats, Floats], ...]:
+def compression_layers(f: nn.Module) -> tuple[tuple[Floats, Floats], ...]:
     """Weights and biases of ``f`` in NumPy, as ``FoldIn`` takes them."""
-    return tuple((_array(layer.weight), _array(layer.bias)) for layer in f if isinstance(layer, nn.Linear))
+    return tuple((_array(layer.weight), _array(layer.bias)) for layer in f.modules() if isinstance(layer, nn.Linear))
 
 
 def _array(tensor: Tensor) -> Floats:

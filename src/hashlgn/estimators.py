@@ -78,13 +78,13 @@ class HashLGN(_Trainable):
     Args:
         bits: length of an item's code, a multiple of 8.
         dim: length of an embedding.
-        loss: ``softmax`` or ``bpr``.
+        loss: ``softmax``, ``bpr``, ``hashgnn`` or ``hashgnn-code``.
         epochs: passes over the data, at most.
         seed: fixes every draw.
         config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
             before.
         preset: a key of ``hashlgn.config.PRESETS``, whose values stand where none is given: ``paper`` is the paper's
-            own recipe. It needs a mapping, since a ``Config`` leaves nothing open.
+            own recipe, ``hashgnn`` is HashGNN. It needs a mapping, since a ``Config`` leaves nothing open.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
     """
@@ -111,7 +111,7 @@ class LightGCN(_Trainable):
 
     Args:
         dim: length of an embedding.
-        loss: ``softmax`` or ``bpr``.
+        loss: ``softmax``, ``bpr``, ``hashgnn`` or ``hashgnn-code``.
         epochs: passes over the data, at most.
         seed: fixes every draw.
         config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes

@@ -12,6 +12,7 @@ ever dense.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,11 @@ from torch import Tensor, nn
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, positive_int
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "Rows"]
 
 _LANCZOS = 256  # singular vectors up to which Lanczos is the faster
 _ROUNDS = 4
+_CHUNK = 16_384  # edges whose inner products are formed at a time: what they are formed from stays in the cache
 
 
 class Graph:
@@ -44,6 +46,8 @@ class Graph:
         user_degree: interactions of each user, ``(n_users,)``.
         item_degree: interactions of each item, ``(n_items,)``.
         normalised: ``S`` as SciPy CSR, ``(n_users, n_items)`` float32.
+        to_users: the edges into users, by user, with the values of ``S``.
+        to_items: the edges into items, by item, with the values of ``Sᵀ``.
     """
 
     def __init__(self, data: Interactions, device: torch.device | str = "cpu") -> None:
@@ -56,13 +60,37 @@ class Graph:
         self.normalised = sparse.csr_matrix(
             (weights.astype(np.float32), data.indices, data.indptr), shape=(data.n_users, data.n_items)
         )
-        self._to_users = _Rows.of(self.normalised, device)
-        self._to_items = _Rows.of(self.normalised.T.tocsr(), device)
+        self.to_users = Rows.of(self.normalised, device)
+        self.to_items = Rows.of(self.normalised.T.tocsr(), device)
 
-    def propagate(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """One step: ``(S items, Sᵀ users)``, shapes ``(n_users, dim)`` and ``(n_items, dim)``, differentiable."""
-        to_users, to_items = self._to_users, self._to_items
-        return _multiply(to_users, to_items, items), _multiply(to_items, to_users, users)
+    def propagate(
+        self, users: Tensor, items: Tensor, weights: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One step: ``(S items, Sᵀ users)``, shapes ``(n_users, dim)`` and ``(n_items, dim)``, differentiable.
+
+        Args:
+            users: ``(n_users, dim)``.
+            items: ``(n_items, dim)``.
+            weights: in place of the values of ``to_users`` and of ``to_items``, one an edge, each in its own order and
+                without a gradient.
+        """
+        to_users, to_items = self.to_users, self.to_items
+        if weights is None:
+            return _multiply(to_users, to_items, items), _multiply(to_items, to_users, users)
+        by_item, by_user = self._orders
+        into_users, into_items = weights
+        return (
+            _multiply(to_users._replace(values=into_users), to_items._replace(values=into_users[by_item]), items),
+            _multiply(to_items._replace(values=into_items), to_users._replace(values=into_items[by_user]), users),
+        )
+
+    @cached_property
+    def _orders(self) -> tuple[Tensor, Tensor]:
+        """For each edge of ``to_items`` its place in ``to_users``, and the other way round."""
+        by_item = torch.argsort(self.to_users.columns, stable=True)
+        by_user = torch.empty_like(by_item)
+        by_user[by_item] = torch.arange(len(by_item), device=by_item.device)
+        return by_item, by_user
 
     def singular_vectors(self, dim: int, seed: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """The ``dim`` largest singular values of S and their right vectors: ``(dim,)`` and ``(n_items, dim)``.
@@ -124,7 +152,7 @@ def _orthonormal(columns: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return basis
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """A sparse matrix by rows, on a device: row r has ``values[k]`` in column ``columns[k]``, ``bounds[r] ≤ k <
     bounds[r + 1]``.
     """
@@ -134,7 +162,8 @@ class _Rows(NamedTuple):
     values: Tensor
 
     @classmethod
-    def of(cls, matrix: sparse.csr_matrix, device: torch.device | str) -> _Rows:
+    def of(cls, matrix: sparse.csr_matrix, device: torch.device | str) -> Rows:
+        """The rows of a SciPy matrix."""
         arrays = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data
         return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
@@ -147,12 +176,42 @@ class _Rows(NamedTuple):
         )
         return product
 
+    def mean(self, x: Tensor, fan_out: int | None = None) -> Tensor:
+        """The mean of the rows of x, ``(columns, dim)``, that each row names; zeros where it names none.
+
+        Args:
+            x: a vector for each column.
+            fan_out: of so many names, drawn with replacement by PyTorch's generator; of all where None.
+        """
+        if fan_out is None:
+            whole: Tensor = nn.functional.embedding_bag(
+                self.columns, x, self.bounds, mode="mean", include_last_offset=True
+            )
+            return whole
+        first, last = self.bounds[:-1, None], self.bounds[1:, None] - 1
+        drawn = first + (torch.rand(len(first), fan_out, device=x.device) * (last - first + 1)).long()
+        # Rounding may give one too many; a row that names nothing draws anything, and is made 0 below.
+        drawn = torch.minimum(drawn, last).clamp(min=0)
+        means: Tensor = nn.functional.embedding_bag(self.columns[drawn], x, mode="mean")
+        return means * (last >= first)
+
+    def inner(self, own: Tensor, others: Tensor) -> Tensor:
+        """For each entry the inner product of its row's and its column's vector, ``(entries,)``.
+
+        Args:
+            own: a vector for each row.
+            others: a vector for each column.
+        """
+        rows = torch.repeat_interleave(self.bounds.diff())
+        parts = (slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK))
+        return torch.cat([(own[rows[part]] * others[self.columns[part]]).sum(dim=1) for part in parts])
+
 
 class _Multiply(torch.autograd.Function):
     """``matrix @ x`` for a constant sparse matrix whose transpose is at hand: the gradient is a product by rows too."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: _Rows, transpose: _Rows, x: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: Rows, transpose: Rows, x: Tensor) -> Tensor:
         ctx.transpose = transpose
         return matrix.times(x)
 
@@ -161,4 +220,4 @@ class _Multiply(torch.autograd.Function):
         return None, None, ctx.transpose.times(gradient.contiguous())
 
 
-_multiply: Callable[[_Rows, _Rows, Tensor], Tensor] = _Multiply.apply  # PyTorch leaves it untyped
+_multiply: Callable[[Rows, Rows, Tensor], Tensor] = _Multiply.apply  # PyTorch leaves it untyped

@@ -26,6 +26,7 @@ __all__ = [
     "Residual",
     "SignHash",
     "Start",
+    "guidance",
     "iterative_quantisation",
     "refined",
     "sign",
@@ -35,6 +36,7 @@ __all__ = [
 
 _AXES = 256  # principal axes on which words are first found
 _SAMPLE = 50_000  # items that decide the codewords
+_GUIDED, _FALLS = 5000, 20  # steps until guidance ends, and by how many falls
 
 
 def sign(x: Tensor) -> Tensor:
@@ -65,6 +67,20 @@ def soft_sign(x: Tensor, progress: float) -> Tensor:
 SIGNS = {"straight_through": straight_through, "tanh": soft_sign}
 
 
+def guidance(step: int, steps: int) -> float:
+    """Probability that a row is not cut to signs: 1 at first, and 0.05 less every 250 steps, so that the first 5,000
+    steps are guided; of a training with fewer than twice as many, its first half, by as many falls.
+
+    Source: Tan et al., *Learning to Hash with Graph Neural Networks for Recommender Systems*, WWW 2020.
+
+    Args:
+        step: steps done.
+        steps: in all.
+    """
+    falls = 2 * _FALLS * step // min(2 * _GUIDED, steps)
+    return max(0.0, 1 - falls / _FALLS)
+
+
 class Start(NamedTuple):
     """What a hash has fitted, for the decoder and the compression to start from: one of the two is None.
 
@@ -81,6 +97,7 @@ class HashFunction(Protocol):
     """Maps item embeddings to codes."""
 
     progress: float  # share of the training done, 0 … 1, set by the training loop; 1 at rest
+    guided: float  # probability that a row passes as it is before the sign, set by the training loop; 0 at rest
 
     def start(self, items: Tensor, weights: Tensor | None = None) -> Start:
         """Fit to the embeddings once, when hash and decoder join the training; ``weights (n,)`` say how much an item's
@@ -97,6 +114,8 @@ class SignHash(nn.Module):
     However the net is made, it starts as one rotation of the embedding, fitted by iterative quantisation: ``net(o) =
     P o``.
 
+    In training a row is what the sign is taken of, between −1 and 1, with probability ``guided``.
+
     Args:
         net: what comes before the sign, ``(n, dim)`` → ``(n, bits)``, with ``start(projection, items)``.
         bits: length of a code.
@@ -105,7 +124,7 @@ class SignHash(nn.Module):
 
     def __init__(self, net: Rotation | Mlp | FreeVectors, bits: int, gradient: str) -> None:
         super().__init__()
-        self.net, self.bits, self.progress = net, bits, 1.0
+        self.net, self.bits, self.progress, self.guided = net, bits, 1.0, 0.0
         self.gradient = choose("sign", gradient, SIGNS)
 
     def start(self, items: Tensor, weights: Tensor | None = None) -> Start:
@@ -120,8 +139,12 @@ class SignHash(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         """Codes, ``(n, bits)``."""
         x = self.net(items)
-        codes: Tensor = self.gradient(x, self.progress) if self.training else sign(x)
-        return codes
+        if not self.training:
+            return sign(x)
+        codes: Tensor = self.gradient(x, self.progress)
+        if not self.guided:
+            return codes
+        return torch.where(torch.rand(len(x), 1, device=x.device) < self.guided, x.clamp(-1, 1), codes)
 
 
 class Rotation(nn.Linear):
@@ -131,6 +154,14 @@ class Rotation(nn.Linear):
         """Become the projection."""
         self.weight.copy_(projection)
         self.bias.zero_()
+
+
+class Bounded(Rotation):
+    """One fully connected layer and tanh."""
+
+    def forward(self, items: Tensor) -> Tensor:
+        """``tanh(W o + b)``, ``(n, bits)``."""
+        return torch.tanh(super().forward(items))
 
 
 class Mlp(nn.Sequential):
@@ -221,7 +252,7 @@ class Residual(nn.Module):
 
     def __init__(self, n_items: int, dim: int, bits: int, beam: int = 4) -> None:
         super().__init__()
-        self.dim, self.beam, self.progress = dim, beam, 1.0
+        self.dim, self.beam, self.progress, self.guided = dim, beam, 1.0, 0.0
         self.codes: Tensor
         self.register_buffer("codes", torch.ones(n_items, bits))
 
@@ -342,6 +373,13 @@ def linear(n_items: int, dim: int, bits: int, gradient: str) -> SignHash:
     return SignHash(Rotation(dim, bits), bits, gradient)
 
 
+def tanh(n_items: int, dim: int, bits: int, gradient: str) -> SignHash:
+    """HashGNN's hash: one fully connected layer, tanh, and ``sign``. Straight through the sign, the gradient is that of
+    the tanh.
+    """
+    return SignHash(Bounded(dim, bits), bits, gradient)
+
+
 def free(n_items: int, dim: int, bits: int, gradient: str) -> SignHash:
     """One learned vector an item, and ``sign``."""
     return SignHash(FreeVectors(n_items, bits), bits, gradient)
@@ -355,6 +393,7 @@ def residual(n_items: int, dim: int, bits: int, gradient: str) -> Residual:
 HASHES: dict[str, Callable[[int, int, int, str], SignHash | Residual]] = {
     "mlp3": mlp3,
     "linear": linear,
+    "tanh": tanh,
     "free": free,
     "residual": residual,
 }

@@ -19,7 +19,9 @@ from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, positive_int
 from hashlgn.sampling import interaction_batches, user_batches
 
-__all__ = ["LOSSES", "Bpr", "Loss", "Softmax"]
+__all__ = ["LOSSES", "Bpr", "HashGnn", "HashGnnCode", "Loss", "Softmax"]
+
+_NEGATIVES = 10  # items without interaction for each interaction, as in HashGNN's code
 
 
 class Loss(Protocol):
@@ -79,6 +81,49 @@ class Bpr:
             own_users[users].square().sum() + own_items[positives].square().sum() + own_items[negatives].square().sum()
         )
         return self.l2 * squares / len(users)
+
+
+class HashGnn(Bpr):
+    """HashGNN's loss as its paper has it: cross-entropy of ``σ(ŷ)`` over interactions and items without interaction,
+    plus ``0.5 · mean max(0, 0.2 − σ(ŷ_ui) + σ(ŷ_uj))``, plus ``λ ‖E^(0)‖²``.
+
+    Each interaction (u, i) meets ten uniform items j without interaction. ŷ is the score divided by the temperature:
+    the paper has none, but inner products of codes lie where σ is flat. Source: Tan et al., *Learning to Hash with
+    Graph Neural Networks for Recommender Systems*, WWW 2020.
+
+    Args:
+        config: ``batch_size``, ``l2``, ``temperature``.
+        similarity: the same under both.
+    """
+
+    def __init__(self, config: TrainConfig, similarity: str) -> None:
+        super().__init__(config, similarity)
+        self.temperature = _temperature(config)
+
+    def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
+        """(users, positives, negatives (b, 10)) of one epoch."""
+        return interaction_batches(data, self.batch_size, rng, _NEGATIVES)
+
+    def __call__(self, queries: Tensor, items: Tensor, batch: Any) -> Tensor:
+        """The loss of one batch."""
+        users, positives, negatives = _tensors(batch, queries.device)
+        own = queries[users] / self.temperature
+        up = (own * items[positives]).sum(dim=1, keepdim=True)  # (b, 1)
+        down = torch.einsum("bw,bnw->bn", own, items[negatives])  # (b, 10)
+        return self.combined(up, down)
+
+    def combined(self, up: Tensor, down: Tensor) -> Tensor:
+        """The loss from scores of interactions ``(b, 1)`` and of items without ``(b, n)``."""
+        ranking = (0.2 - up.sigmoid() + down.sigmoid()).clamp(min=0).mean()
+        return _link_entropy(up, down) + 0.5 * ranking
+
+
+class HashGnnCode(HashGnn):
+    """HashGNN's loss as its authors' code has it: 0.1 of the same cross-entropy, plus ``mean −ln σ(ŷ_ui − ŷ_uj)``."""
+
+    def combined(self, up: Tensor, down: Tensor) -> Tensor:
+        """The loss from scores of interactions ``(b, 1)`` and of items without ``(b, n)``."""
+        return 0.1 * _link_entropy(up, down) - nn.functional.logsigmoid(up - down).mean()
 
 
 class Softmax:
@@ -170,7 +215,17 @@ class _CrossEntropy(torch.autograd.Function):
 
 _cross_entropy: Callable[..., Tensor] = _CrossEntropy.apply  # PyTorch leaves it untyped
 
-LOSSES: dict[str, Callable[[TrainConfig, str], Bpr | Softmax]] = {"softmax": Softmax, "bpr": Bpr}
+LOSSES: dict[str, Callable[[TrainConfig, str], Bpr | Softmax]] = {
+    "softmax": Softmax,
+    "bpr": Bpr,
+    "hashgnn": HashGnn,
+    "hashgnn-code": HashGnnCode,
+}
+
+
+def _link_entropy(up: Tensor, down: Tensor) -> Tensor:
+    """Mean cross-entropy over interactions and items without interaction alike."""
+    return -nn.functional.logsigmoid(torch.cat((up, -down), dim=1)).mean()
 
 
 def _temperature(config: TrainConfig) -> float:

@@ -11,6 +11,7 @@
 With ``similarity = cosine`` queries and items are divided by their lengths; for a coded item that division is its
 scale, ``1 / ‖g(c_i)‖``. With ``inner`` the scale carries the length of the embedding, ``‖o_i‖ / ‖g(c_i)‖``. Without
 a scale, lengths are left to the decoder, and a penalty ``mean (‖g(c_i)‖ − 1)²`` holds them near 1 under the cosine.
+With ``compression = hash`` users are codes as well, ``f(q) = h(q)``, and ``ŷ_ui = bits − 2 · Hamming distance``.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Model(nn.Module):
         self.config = config
         self.encoder: Encoder = encoder  # type: ignore[assignment]
         self.coding = False
+        self.binary = config.compression == "hash"  # on both sides
         dim: int = self.encoder.dim
         if config.similarity not in ("cosine", "inner"):
             raise ArgumentError(f"similarity must be 'cosine' or 'inner' (got {config.similarity!r})")
@@ -80,21 +82,22 @@ class Model(nn.Module):
         bits = check_bits(config.bits)
         if not 0 <= config.norm_penalty < math.inf:
             raise ArgumentError(f"norm_penalty must be finite and at least 0 (got {config.norm_penalty!r})")
-        if config.hash == "residual" and config.decoder != "codebook":
-            raise ArgumentError(f"hash 'residual' needs decoder 'codebook' (got decoder {config.decoder!r})")
+        _check_parts(config)
         self.decoder: DecodingFunction = choose("decoder", config.decoder, DECODERS)(bits, dim)
         self.hash: HashFunction = choose("hash", config.hash, HASHES)(n_items, dim, bits, config.sign)
-        self.compression = compression(config.compression, dim, self.decoder.width)
+        if not self.binary:
+            self.compression = compression(config.compression, dim, self.decoder.width)
 
     def start_codes(self, graph: Graph) -> None:
         """Let hash, decoder and compression join, the hash started from the encoder's present embeddings."""
+        self.eval()  # those that would be served
         with torch.no_grad():
             _, items = self.embeddings(graph)
             # Codes stand for directions. With the scale to multiply it, an error there is one of the scores by length.
             weights = items.square().sum(dim=1) if self.config.scale else None
             fitted = self.hash.start(nn.functional.normalize(items), weights)
             self.decoder.start(fitted)
-            if fitted.projection is not None and self.config.decoder == "reweight":
+            if fitted.projection is not None and self.config.decoder != "codebook" and not self.binary:
                 start_compression(self.compression, fitted.projection)
         self.coding = True
 
@@ -117,7 +120,7 @@ class Model(nn.Module):
             # A hash without a gradient is passed straight by: d loss / d o = d loss / d g(c).
             direction = nn.functional.normalize(o)
             decoded = decoded + (direction - direction.detach())
-        queries = self.compression(q)
+        queries = self.hash(nn.functional.normalize(q)) if self.binary else self.compression(q)
         if self.config.similarity == "cosine":
             queries = nn.functional.normalize(queries)
         if self.config.scale:
@@ -148,8 +151,36 @@ class Model(nn.Module):
             # float16 holds 6e-8 … 65504; an item nobody has touched may have length 0, and a scale is positive
             scale = (lengths / norms).clamp(1e-7, 6e4).cpu().numpy().astype("float16")
         coded = CodedItems(pack_signs(codes.cpu().numpy()), self.decoder.export(), scale)
+        if self.binary:  # the hash sees directions; a tanh before its sign changes no sign
+            layers = compression_layers(self.get_submodule("hash"))
+            return queries.cpu(), coded, FoldIn(fold_in.item_vectors, layers, normalise=True, signs=True)
         fold_in = FoldIn(fold_in.item_vectors, compression_layers(self.compression), normalise=cosine)
         return queries.cpu(), coded, fold_in
+
+    @torch.no_grad()
+    def continuous(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """What the codes of users ``(n_users, bits)`` and items ``(n_items, bits)`` are signs of, where both have."""
+        self.eval()
+        net = self.get_submodule("hash.net")
+        users, items = (net(nn.functional.normalize(side)) for side in self.embeddings(graph))
+        return users, items
+
+
+def _check_parts(config: ModelConfig) -> None:
+    """Check that hash, decoder, compression and what else is about codes go together."""
+    if config.hash == "residual" and config.decoder != "codebook":
+        raise ArgumentError(f"hash 'residual' needs decoder 'codebook' (got decoder {config.decoder!r})")
+    if config.hash == "residual" and config.guidance:
+        raise ArgumentError("guidance needs a hash with a sign (got hash 'residual')")
+    if config.compression != "hash":
+        return
+    if config.hash in ("residual", "free"):
+        raise ArgumentError(f"compression 'hash' needs a hash that users can go through too (got hash {config.hash!r})")
+    if config.decoder != "identity" or config.similarity == "cosine" or config.scale:
+        raise ArgumentError(
+            "compression 'hash' needs decoder 'identity', similarity 'inner' and no scale: its scores are Hamming "
+            f"distances (got decoder {config.decoder!r}, similarity {config.similarity!r}, scale {config.scale})"
+        )
 
 
 def checked(config: Config) -> Config:
@@ -165,10 +196,13 @@ def checked(config: Config) -> Config:
         "hash": HASHES,
         "decoder": DECODERS,
     }
-    tables |= {"sign": SIGNS, "compression": COMPRESSIONS, "similarity": {"auto": 0, "cosine": 0, "inner": 0}}
+    tables |= {"sign": SIGNS, "compression": {**COMPRESSIONS, "hash": 0}}
+    tables |= {"similarity": {"auto": 0, "cosine": 0, "inner": 0}}
     for name, choices in tables.items():
         choose(f"model.{name}", getattr(model, name), choices)
     check_bits(model.bits)
+    if model.kind == "hashlgn":
+        _check_parts(model)
     choose("train.loss", settings.loss, LOSSES)
     if math.isnan(model.power):
         raise ArgumentError(f"model.power must be a number (got {model.power})")
@@ -196,7 +230,7 @@ def checked(config: Config) -> Config:
     if not dim and encoder != "spectral":
         dim = 64 if model.kind == "lightgcn" else 128
     if similarity == "auto":
-        similarity = "inner" if encoder == "spectral" else "cosine"
+        similarity = "inner" if encoder == "spectral" or model.compression == "hash" else "cosine"
     return dataclasses.replace(
         config, model=dataclasses.replace(model, encoder=encoder, dim=dim, similarity=similarity)
     )

@@ -39,7 +39,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
-Preset = Annotated[str | None, typer.Option(help="paper: the paper's own recipe. What else is given goes before it.")]
+Preset = Annotated[
+    str | None, typer.Option(help="paper: the paper's own recipe; hashgnn: HashGNN. What else is given goes before it.")
+]
 Config = Annotated[Path | None, typer.Option(help="TOML file with [model] and [train].")]
 Set = Annotated[list[str], typer.Option("--set", help="Any setting, as train.lr=0.01; may be repeated.")]
 

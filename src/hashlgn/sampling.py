@@ -32,12 +32,17 @@ def sample_negatives(data: Interactions, users: Ints, rng: np.random.Generator) 
 
 
 def interaction_batches(
-    data: Interactions, batch_size: int, rng: np.random.Generator
+    data: Interactions, batch_size: int, rng: np.random.Generator, negatives_each: int | None = None
 ) -> Iterator[tuple[Ints, Ints, Ints]]:
-    """One pass over the interactions in random order: ``(users, positives, negatives)``, each ``(≤ batch_size,)``."""
+    """One pass over the interactions in random order: ``(users, positives, negatives)``, each ``(≤ batch_size,)``.
+
+    Where ``negatives_each`` is given, negatives are ``(≤ batch_size, negatives_each)``.
+    """
     users = np.repeat(np.arange(data.n_users), np.diff(data.indptr))
     order = rng.permutation(len(users))
-    negatives = sample_negatives(data, users[order], rng)
+    negatives = sample_negatives(data, np.repeat(users[order], negatives_each or 1), rng)
+    if negatives_each is not None:
+        negatives = negatives.reshape(-1, negatives_each)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         yield users[batch], data.indices[batch].astype(np.int64), negatives[start : start + batch_size]

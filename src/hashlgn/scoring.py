@@ -288,11 +288,13 @@ class FoldIn:
         layers: weights ``(out, in)`` and biases ``(out,)`` of ``f``; empty for the identity.
         normalise: whether queries are divided by their lengths, ``q`` before ``f`` and ``f(q)`` after it, as under the
             cosine.
+        signs: whether queries are cut to ±1 in the end, as of a model that is binary on both sides.
     """
 
     item_vectors: npt.NDArray[np.floating]
     layers: tuple[tuple[Floats, Floats], ...] = ()
     normalise: bool = True
+    signs: bool = False
 
     def queries(self, indptr: Ints, indices: npt.NDArray[np.integer]) -> Floats:
         """Queries for histories in compressed-row form: ``indptr (q + 1,)``, ``indices`` → ``(q, width)``."""
@@ -306,10 +308,12 @@ class FoldIn:
         return self.compress(sums)
 
     def compress(self, q: Floats) -> Floats:
-        """Apply normalisation and ``f``: ``(n, dim)`` → ``(n, width)``."""
+        """Apply normalisation, ``f`` and signs: ``(n, dim)`` → ``(n, width)``."""
         q = _unit(q) if self.normalise else q
         for depth, (weight, bias) in enumerate(self.layers):
             q = (np.maximum(q, 0) if depth else q) @ weight.T + bias
+        if self.signs:
+            return np.where(q >= 0, 1.0, -1.0).astype(np.float32)
         return np.ascontiguousarray(_unit(q) if self.normalise else q, np.float32)
 
 

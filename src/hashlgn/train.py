@@ -24,9 +24,10 @@ from torch import nn
 from hashlgn.checkpoint import Best, Checkpoint
 from hashlgn.config import Config, TrainConfig
 from hashlgn.data import Interactions, validation_slice
-from hashlgn.encoders import ENCODERS, Spectral
+from hashlgn.encoders import ENCODERS, FreeEmbeddings, Spectral
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 from hashlgn.graph import Graph
+from hashlgn.hashing import guidance
 from hashlgn.losses import LOSSES
 from hashlgn.model import Model, checked
 from hashlgn.validation import ranking_metric, validation_metric
@@ -189,24 +190,27 @@ def train(
                 rng = np.random.default_rng([settings.seed, number, epoch])
                 total, done = 0.0, 0
                 model.train()
-                for batch in loss.batches(fit, rng):
-                    progress = (epoch + done / steps) / epochs
-                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                        group["lr"] = rate * _SCHEDULES[settings.schedule](progress)
-                    if model.coding:
-                        model.hash.progress = progress
-                    queries, items, penalty = model(graph)
-                    value = loss(queries, items, batch) + penalty + loss.regularise(encoder, batch)
-                    optimizer.zero_grad(set_to_none=True)
-                    value.backward()
-                    optimizer.step()
-                    total, done = total + value.item(), done + 1
-                    if not math.isfinite(total):
-                        raise ArgumentError(
-                            f"{_rates(stage)} must be smaller (the loss became {total} in epoch {epoch + 1})"
-                        )
-                    if done < steps:
-                        tell(epoch, done, total / done)
+                with _seeded(_draws(settings.seed, number, epoch), where):  # of neighbours, and of rows that are guided
+                    for batch in loss.batches(fit, rng):
+                        progress = (epoch + done / steps) / epochs
+                        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                            group["lr"] = rate * _SCHEDULES[settings.schedule](progress)
+                        if model.coding:
+                            model.hash.progress = progress
+                        if model.coding and config.model.guidance:
+                            model.hash.guided = guidance(epoch * steps + done, epochs * steps)
+                        queries, items, penalty = model(graph)
+                        value = loss(queries, items, batch) + penalty + loss.regularise(encoder, batch)
+                        optimizer.zero_grad(set_to_none=True)
+                        value.backward()
+                        optimizer.step()
+                        total, done = total + value.item(), done + 1
+                        if not math.isfinite(total):
+                            raise ArgumentError(
+                                f"{_rates(stage)} must be smaller (the loss became {total} in epoch {epoch + 1})"
+                            )
+                        if done < steps:
+                            tell(epoch, done, total / done)
                 metric = None
                 if held_out is not None and ((epoch + 1) % settings.validate_every == 0 or epoch + 1 == epochs):
                     metric = validation_metric(model, graph, fit, held_out, config)
@@ -226,7 +230,7 @@ def train(
                     raise ArgumentError(f"{_rates(stage)} must be smaller (the embeddings are no longer finite)")
         model.eval()
         if model.coding:
-            model.hash.progress = 1.0
+            model.hash.progress, model.hash.guided = 1.0, 0.0
         # The held-out interactions come back for serving: propagation over them needs no training.
         full_graph = graph if held_out is None else Graph(data, where)
         seconds = before + time.perf_counter() - began
@@ -293,33 +297,34 @@ def _encoder(
     encoder = ENCODERS[model.encoder].create(graph, replace(model, dim=dims[-1]), settings.seed).to(graph.device)
     if isinstance(encoder, Spectral):
         if start is not None:
-            raise ArgumentError("start needs model.encoder 'lightgcn' (got 'spectral', which has no parameters)")
+            raise ArgumentError("start needs an encoder with parameters (got model.encoder 'spectral')")
         made = [(dim, power) for dim in dims for power in ((model.power,) if model.power >= 0 else _POWERS)]
         values = [0.0]
         if held_out is not None and len(made) > 1:
             values = [ranking_metric(*encoder.cut(*way).forward(graph), fit, held_out, config) for way in made]
         dim, power = made[int(np.argmax(values))]
         return replace(config, model=replace(model, dim=dim, power=power)), encoder.cut(dim, power)
-    lightgcn = encoder
     if start is not None:
         shapes = {name: tuple(value.shape) for name, value in start.items()}
-        wanted = {name: tuple(value.shape) for name, value in lightgcn.state_dict().items()}
+        wanted = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
         if shapes != wanted:
             raise ArgumentError(f"start must hold the encoder's parameters {wanted} (got {shapes})")
         if not all(np.isfinite(value).all() for value in start.values()):
             raise ArgumentError("start must be finite")
-        lightgcn.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
+        encoder.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
     elif settings.init == "svd":
+        if not isinstance(encoder, FreeEmbeddings):
+            raise ArgumentError(f"train.init must be 'random' for encoder {model.encoder!r} (got 'svd')")
         # A catalogue smaller than the embedding has fewer singular vectors than dimensions: then the start stays
         # random.
-        if model.dim < min(graph.n_users, graph.n_items):
-            lightgcn.start_from_svd(graph, settings.seed)
+        if encoder.users.shape[1] < min(graph.n_users, graph.n_items):
+            encoder.start_from_svd(graph, settings.seed)
     elif settings.init != "random":
         raise ArgumentError(
             "train.init must be 'svd', 'random' or the folder of a float model, whose parameters train() takes as "
             f"start (got {settings.init!r})"
         )
-    return config, lightgcn
+    return config, encoder
 
 
 def _identity(data: Interactions, config: Config, start: dict[str, np.ndarray[Any, Any]] | None) -> dict[str, str]:
@@ -360,6 +365,11 @@ def _optimizer(model: Model, config: Config, stage: str) -> tuple[torch.optim.Op
         groups = [([nn.Parameter(torch.zeros(1))], 0.0)]
     optimizer = torch.optim.Adam([{"params": parameters, "lr": rate} for parameters, rate in groups])
     return optimizer, [rate for _, rate in groups]
+
+
+def _draws(seed: int, stage: int, epoch: int) -> int:
+    """Seed of PyTorch's generator for an epoch."""
+    return int(np.random.default_rng([seed, stage, epoch, 1]).integers(2**63))
 
 
 @contextlib.contextmanager

@@ -11,11 +11,16 @@ from typing import Protocol
 
 from torch import Tensor
 
+from hashlgn.encoders.dgcf import DGCF
+from hashlgn.encoders.free import FreeEmbeddings
+from hashlgn.encoders.gcn import GCN
 from hashlgn.encoders.lightgcn import LightGCN
+from hashlgn.encoders.ngcf import NGCF
+from hashlgn.encoders.sage import Sage
 from hashlgn.encoders.spectral import Spectral
 from hashlgn.graph import Graph
 
-__all__ = ["ENCODERS", "Encoder", "LightGCN", "Spectral"]
+__all__ = ["DGCF", "ENCODERS", "GCN", "NGCF", "Encoder", "FreeEmbeddings", "LightGCN", "Sage", "Spectral"]
 
 
 class Encoder(Protocol):
@@ -30,4 +35,11 @@ class Encoder(Protocol):
         """``p``, ``(n_items, dim)``: a user known by a history H alone has ``|H|^-1/2 Σ_{i∈H} p_i``."""
 
 
-ENCODERS: dict[str, type[LightGCN] | type[Spectral]] = {"lightgcn": LightGCN, "spectral": Spectral}
+ENCODERS: dict[str, type[FreeEmbeddings] | type[Spectral]] = {
+    "lightgcn": LightGCN,
+    "spectral": Spectral,
+    "gcn": GCN,
+    "ngcf": NGCF,
+    "dgcf": DGCF,
+    "sage": Sage,
+}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hashlgn.config import ModelConfig
-from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.encoders.free import FreeEmbeddings
 from hashlgn.graph import Graph
 
 __all__ = ["LightGCN"]
 
 
-class LightGCN(nn.Module):
+class LightGCN(FreeEmbeddings):
     """``E^(k+1) = D^-1/2 A D^-1/2 E^(k)``, ``E = Σ_k E^(k) / (K + 1)``, and only ``E^(0)`` is trained.
 
     Source: He, Deng, Wang, Li, Zhang, Wang: *LightGCN: Simplifying and Powering Graph Convolution Network for
@@ -23,39 +22,10 @@ class LightGCN(nn.Module):
         n_items: number of items.
         dim: length of an embedding.
         layers: K, the number of propagation steps; 0 is matrix factorisation.
-
-    Attributes:
-        users: ``E^(0)`` of the users, ``(n_users, dim)``.
-        items: ``E^(0)`` of the items, ``(n_items, dim)``.
     """
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, layers: int = 3) -> None:
-        super().__init__()
-        if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
-            raise ArgumentError(f"layers must be an integer of at least 0 (got {layers!r})")
-        self.dim, self.layers = positive_int("dim", dim), layers
-        self.users = nn.Parameter(torch.empty(n_users, dim))
-        self.items = nn.Parameter(torch.empty(n_items, dim))
-        nn.init.normal_(self.users, std=0.1)
-        nn.init.normal_(self.items, std=0.1)
-
-    @classmethod
-    def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> LightGCN:
-        """An encoder for this graph, ``E^(0)`` drawn from N(0, 0.1²) by PyTorch's generator."""
-        return cls(graph.n_users, graph.n_items, config.dim, config.layers)
-
-    def start_from_svd(self, graph: Graph, seed: int = 0) -> None:
-        """Set ``E^(0)`` to the rows of ``R D^-1/2 V`` and ``D^1/2 V``, normalised, V the top right singular vectors
-        of S.
-
-        On rows of unit length Adam's first steps are small against the embeddings; from shorter ones they would undo
-        the start.
-        """
-        _, vectors = graph.singular_vectors(self.dim, seed)
-        users, items = graph.normalised @ vectors, vectors  # a positive factor a row does not survive normalisation
-        with torch.no_grad():
-            self.users.copy_(nn.functional.normalize(torch.from_numpy(users)))
-            self.items.copy_(nn.functional.normalize(torch.from_numpy(items)))
+        super().__init__(n_users, n_items, dim, layers)
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""

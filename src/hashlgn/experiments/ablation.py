@@ -66,7 +66,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 # What the encoder's own training does not depend on; rows that differ in these alone share it.
 _CODES = (
-    *("bits", "hash", "decoder", "sign", "compression", "scale", "norm_penalty"),
+    *("bits", "hash", "decoder", "sign", "compression", "scale", "norm_penalty", "guidance"),
     *("joint_lr", "code_lr", "warmup"),
 )
 
@@ -251,7 +251,7 @@ def _quantised(
 def _encoder_alone(config: Config) -> Config | None:
     """The float training that equals this one's first stage; None where it has none."""
     epochs = int(config.train.warmup * config.train.epochs)
-    trained = config.model.encoder == "lightgcn" and config.train.init in ("svd", "random")
+    trained = config.model.encoder != "spectral" and config.train.init in ("svd", "random")
     if config.model.kind == "lightgcn" or not trained or not epochs:
         return None
     default = Config()

@@ -255,7 +255,7 @@ def _watched(course: _Course) -> Iterator[None]:
 
         return draw
 
-    rows_class: Any = graph._Rows
+    rows_class: Any = graph.Rows
     times, held = rows_class.times, {name: getattr(losses, name) for name in ("interaction_batches", "user_batches")}
     try:
         rows_class.times = product

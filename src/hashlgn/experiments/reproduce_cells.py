@@ -10,7 +10,6 @@ from hashlgn.data import Interactions
 from hashlgn.evaluation import Cut, evaluate
 from hashlgn.experiments.reproduce_models import Built, thresholds_of
 from hashlgn.metrics import f1_of_means
-from hashlgn.recommender import Recommender
 
 __all__ = ["CUTS", "NDCGS", "PAIRED", "judged"]
 
@@ -45,13 +44,13 @@ def judged(
     Returns:
         ``mips`` and ``tips`` with means of all metrics, ``sweep``, ``per_user``, sizes and seconds.
     """
-    before = Recommender(built.fit, threads=threads)
+    before = built.recommender(built.fit, threads=threads)
     thresholds = thresholds_of(built.fit, before.searcher, held_out)
     valid = evaluate(before, held_out, (), threshold=thresholds, metrics=("f1",)).cuts
     values = [cut.mean("f1") for cut in valid]
     best = int(np.argmax(values))
     wanted = thresholds if sweep else [thresholds[best]]
-    found = evaluate(Recommender(built.whole, threads=threads), test, cuts, threshold=wanted, metrics=_METRICS)
+    found = evaluate(built.recommender(built.whole, threads=threads), test, cuts, threshold=wanted, metrics=_METRICS)
     top, above = found.cuts[: len(cuts)], found.cuts[len(cuts) :]
     shown = [
         {"threshold": cut.threshold, "validation_f1": values[thresholds.index(cut.threshold)]} | _means(cut)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hashlgn.artifact import load_artifact, save_artifact
-from hashlgn.config import PRESETS, Config, preset_changes
+from hashlgn.config import Config, preset_changes
 from hashlgn.console import training_bar
 from hashlgn.data import Interactions
 from hashlgn.data.splits import validation_slice
@@ -19,20 +19,35 @@ from hashlgn.estimators import served_model
 from hashlgn.evaluation import evaluate
 from hashlgn.experiments.cells import digest
 from hashlgn.experiments.references import tuned
+from hashlgn.experiments.rerank import CANDIDATES, RerankedRecommender
 from hashlgn.filters import Exclusion, rows_of
 from hashlgn.provenance import provenance
 from hashlgn.recommender import Recommender
+from hashlgn.scoring import FloatItems
 from hashlgn.search import Searcher
 from hashlgn.served import ServedModel
 
-__all__ = ["FLOAT", "METHODS", "QUICK_EPOCHS", "SIZES", "Bench", "Built", "Row", "rows_of_preset", "thresholds_of"]
+__all__ = [
+    "FLOAT",
+    "HASHGNN_EPOCHS",
+    "METHODS",
+    "QUICK_EPOCHS",
+    "SIZES",
+    "Bench",
+    "Built",
+    "Row",
+    "rows_of_preset",
+    "thresholds_of",
+]
 
 METHODS = ("HashGNN", "LightGCN", "HashLGN")
 FLOAT = "LightGCN, 128 floats, ours"  # the float model that our codes start from and that quantisers are given
 SIZES = (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 300)  # mean sizes of answers at which thresholds are tried
 POWERS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # γ of the queries' lengths
+_CONTINUOUS = "-continuous"  # ends the name of a folder of vectors beside that of their codes
 _DEEPEST = 500  # items a user whose scores say where the thresholds lie
-QUICK_EPOCHS = 5  # of the paper's recipe under the preset quick, and of HashGNN's
+QUICK_EPOCHS = 5  # of the paper's recipe under the preset quick
+HASHGNN_EPOCHS = 8  # of HashGNN's; its guidance ends after half of them
 
 
 @dataclass(frozen=True)
@@ -42,10 +57,11 @@ class Row:
     Attributes:
         name: unique.
         method: of ``METHODS``, or ``reference`` or ``quantiser``.
-        how: ``paper`` for the paper's recipe, ``ours``, what is done to a float model, or ``activity``: the queries of
-            the row it starts from, lengthened by the number of items that the user has.
+        how: ``paper`` for the paper's recipe, ``ours``, what is done to a float model, ``activity``: the queries of
+            the row it starts from, lengthened by the number of items that the user has, or ``reranked``: the answers of
+            the row it starts from, ordered by continuous vectors.
         changes: from the default configuration, for a row that is trained.
-        start: name of the float row that it goes on from, or that is quantised.
+        start: name of the row that it goes on from, or that is quantised, lengthened or re-ranked.
         bits: of a quantiser's code, scale not included.
         scale: whether a quantiser stores a scale.
         sweep: whether quality is wanted over all thresholds, not the chosen one alone.
@@ -77,6 +93,7 @@ class Built:
         own_seconds: without it.
         settings: configuration, or the settings chosen.
         details: more for the results file, such as validation values.
+        recommender: how the models answer.
     """
 
     whole: ServedModel
@@ -85,29 +102,21 @@ class Built:
     own_seconds: float
     settings: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
+    recommender: type[Recommender] = Recommender
 
 
 def rows_of_preset(preset: str) -> dict[str, Row]:
     """The rows of ``quick`` or ``full``, in the order of the tables.
 
-    ``quick`` stops the paper's recipes after ``QUICK_EPOCHS``, and quantises to one length of code.
+    ``quick`` stops the paper's recipe after ``QUICK_EPOCHS``, HashGNN after ``HASHGNN_EPOCHS``, and quantises to one
+    length of code.
     """
     quick = preset == "quick"
     limit: dict[str, Any] = {"train.epochs": QUICK_EPOCHS, "train.validate_every": QUICK_EPOCHS} if quick else {}
     stated = f", {QUICK_EPOCHS} epochs" if quick else ""
     paper = preset_changes("paper") | limit
-    rows = []
-    if "hashgnn" in PRESETS:
-        hashgnn = preset_changes("hashgnn") | limit
-        rows += [
-            Row(f"HashGNN, {bits} bits, paper's recipe{stated}", "HashGNN", "paper", hashgnn | {"model.bits": bits},
-                sweep=bits == 64)
-            for bits in (32, 64)
-        ]  # fmt: skip
-        if "model.guidance" in hashgnn:
-            off = hashgnn | {"model.guidance": False}
-            rows.append(Row(f"HashGNN, 64 bits, no guidance{stated}", "HashGNN", "paper", off))
-    rows += [
+    rows = [
+        *_hashgnn_rows(quick),
         Row("HashGNN's form, 80 bits, ours (ITQ, Hamming)", "HashGNN", "itq-hamming", start=FLOAT, bits=80, sweep=True),
         Row(f"LightGCN, 64 floats, paper's recipe{stated}", "LightGCN", "paper", paper | {"model.kind": "lightgcn"},
             sweep=True),
@@ -141,6 +150,26 @@ def rows_of_preset(preset: str) -> dict[str, Row]:
             )
         )
     return {row.name: row for row in rows}
+
+
+def _hashgnn_rows(quick: bool) -> list[Row]:
+    """HashGNN at two lengths, its guidance off, its answers re-ranked; and its form of codes under our training."""
+    stated = f", {HASHGNN_EPOCHS} epochs" if quick else ""
+    recipe = preset_changes("hashgnn") | ({"train.epochs": HASHGNN_EPOCHS} if quick else {})
+    short = {"model.bits": 32, "train.temperature": 4.0}
+    codes = ("bits", "hash", "decoder", "compression", "similarity", "scale", "guidance")
+    ours = {f"model.{key}": recipe[f"model.{key}"] for key in codes}
+    ours |= {"model.encoder": "lightgcn", "model.dim": 128, "train.temperature": 8.0}
+    whole, form = f"HashGNN, 64 bits{stated}", "HashGNN's form, 64 bits, ours"
+    again = "re-ranked by continuous vectors"
+    return [
+        Row(f"HashGNN, 32 bits{stated}", "HashGNN", "paper", recipe | short),
+        Row(whole, "HashGNN", "paper", recipe, sweep=True),
+        Row(f"HashGNN, 64 bits, no guidance{stated}", "HashGNN", "paper", recipe | {"model.guidance": False}),
+        Row(f"{whole}, {again}", "HashGNN", "reranked", start=whole),
+        Row(form, "HashGNN", "ours", ours, start=FLOAT),
+        Row(f"{form}, {again}", "HashGNN", "reranked", start=form),
+    ]
 
 
 class Bench:
@@ -199,6 +228,8 @@ class Bench:
             return self._reference(row, seed)
         if row.how == "activity":
             return self._lengthened(row, seed)
+        if row.how == "reranked":
+            return self._reranked(row, seed)
         if not row.changes:
             return self._quantised(row, seed)
         place = self.folder / digest(self.identity(row, seed))
@@ -227,8 +258,14 @@ class Bench:
                 report=bar,
             )
         fit = self.slices(seed)[0]
-        save_artifact(served_model(trained, self.train), place / "whole")
-        save_artifact(served_model(trained, fit, Graph(fit, trained.graph.device)), place / "fit")
+        parts = {"whole": (self.train, trained.graph), "fit": (fit, Graph(fit, trained.graph.device))}
+        for part, (data, graph) in parts.items():
+            model = served_model(trained, data, graph)
+            if trained.model.binary:  # what its signs are of, for re-ranking
+                users, items = (side.cpu().numpy() for side in trained.model.continuous(graph))
+                floats = replace(model, kind="continuous", users=users, items=FloatItems(items), fold_in=None)
+                save_artifact(floats, place / f"{part}{_CONTINUOUS}")
+            save_artifact(model, place / part)
         checkpoint.unlink(missing_ok=True)
 
     def _float(self, name: str, seed: int) -> Built:
@@ -261,6 +298,15 @@ class Bench:
             own,
             {"quantiser": row.how, "bits": row.bits, "scale": row.scale},
         )
+
+    def _reranked(self, row: Row, seed: int) -> Built:
+        """The continuous vectors of the row it starts from, which lie beside its codes."""
+        source = self.rows[row.start or ""]
+        codes, place = self.build(source, seed), self.folder / digest(self.identity(source, seed))
+        whole, fit = (load_artifact(place / f"{part}{_CONTINUOUS}") for part in ("whole", "fit"))
+        both = codes.whole.items.bytes_per_item + whole.items.bytes_per_item
+        details = {"bytes_per_item": both, "candidates": CANDIDATES}
+        return Built(whole, fit, codes.seconds, 0.0, codes.settings, details, RerankedRecommender)
 
     def _reference(self, row: Row, seed: int) -> Built:
         fit, held_out = self.slices(seed)

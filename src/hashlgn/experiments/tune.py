@@ -47,17 +47,17 @@ def _coded(config: Config) -> bool:
 
 def _trained(config: Config) -> bool:
     """Whether the encoder has parameters, and they do not come from a model that was trained before."""
-    return config.model.encoder == "lightgcn" and config.train.init in ("svd", "random")
+    return config.model.encoder != "spectral" and config.train.init in ("svd", "random")
 
 
 SPACE: dict[str, Range] = {
     "train.lr": Range(0.003, 0.2, True, lambda c: _trained(c) and (not _coded(c) or c.train.warmup > 0)),
-    "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and c.model.encoder == "lightgcn"),
+    "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and c.model.encoder != "spectral"),
     "train.code_lr": Range(1e-4, 0.03, True, _coded),
     "train.temperature": Range(0.03, 0.5, True, lambda c: c.train.loss != "bpr" or c.model.similarity == "cosine"),
     "train.user_weight": Range(-1.0, 0.0, False, lambda c: c.train.loss == "softmax"),
-    "train.l2": Range(1e-6, 1e-2, True, lambda c: c.train.loss == "bpr" and c.model.encoder == "lightgcn"),
-    "model.layers": Range(0, 4, False, _trained),
+    "train.l2": Range(1e-6, 1e-2, True, lambda c: c.train.loss != "softmax" and c.model.encoder != "spectral"),
+    "model.layers": Range(0, 4, False, lambda c: _trained(c) and c.model.encoder != "sage"),
     "model.norm_penalty": Range(
         0.1, 30.0, True, lambda c: _coded(c) and not c.model.scale and c.model.similarity == "cosine"
     ),
