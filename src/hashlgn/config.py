@@ -85,8 +85,8 @@ class ModelConfig:
         encoder: ``lightgcn``, ``gcn``, ``ngcf``, ``dgcf``, ``sage`` (HashGNN's) or ``spectral`` (closed form); ``auto``
             means ``lightgcn`` or ``spectral``, the one that validates better, and ``lightgcn`` without validation or
             where ``kind`` is ``lightgcn``.
-        dim: length of an embedding, all its parts together; 0 means 64 as a float model and 128 under codes, and for
-            the spectral encoder the best of 128, 256, 512 and 1,024 on validation.
+        dim: length of an embedding, all its parts together; 0 means 64 as a float model, under codes the number of
+            bits within 128 … 256, and for the spectral encoder the best of 128, 256, 512 and 1,024 on validation.
         layers: propagation steps; ``sage`` has two for users and one for items, ``spectral`` none.
         power: exponent of the spectral encoder's filter ``h(σ) = σ^power``; below 0 it is chosen on validation.
         bits: length of an item's code, a multiple of 8.
@@ -126,6 +126,9 @@ class TrainConfig:
     Attributes:
         loss: ``softmax``, ``bpr`` (the paper's), ``hashgnn`` (as its paper has it) or ``hashgnn-code`` (as its authors'
             code has it).
+        joint_loss: of the joint training: one of those, or ``distillation``, towards the scores of the float model as
+            it was when the codes joined; ``auto`` means that where ``loss`` is ``softmax`` on cosine scores and there
+            is a ``warmup``, and else ``loss``.
         epochs: passes over the data, at most.
         warmup: share of the epochs in which the encoder is trained alone, before hash and decoder join. A float model
             has no hash to wait for.
@@ -136,6 +139,7 @@ class TrainConfig:
         batch_users: users a step under the softmax.
         batch_size: interactions a step under BPR and HashGNN's losses.
         temperature: of the softmax.
+        joint_temperature: of the distillation.
         user_weight: exponent e of the weight ``(number of items)^e`` on each of a user's interactions in the softmax.
         candidates: items scored a step under the softmax, sampled where the catalogue is larger.
         l2: λ of ``λ ‖E^(0)‖²`` under BPR and HashGNN's losses, on the rows of the batch.
@@ -152,15 +156,17 @@ class TrainConfig:
     """
 
     loss: str = "softmax"
-    epochs: int = 60
+    joint_loss: str = "auto"
+    epochs: int = 90
     warmup: float = 0.67
     schedule: str = "cosine"
     lr: float = 0.05
-    joint_lr: float = 0.003
+    joint_lr: float = 0.01
     code_lr: float = 0.003
     batch_users: int = 1024
     batch_size: int = 2048
     temperature: float = 0.15
+    joint_temperature: float = 0.1
     user_weight: float = -0.5
     candidates: int = 50_000
     l2: float = 1e-4

@@ -28,6 +28,7 @@ __all__ = [
     "Start",
     "guidance",
     "iterative_quantisation",
+    "metric",
     "refined",
     "sign",
     "soft_sign",
@@ -36,6 +37,7 @@ __all__ = [
 
 _AXES = 256  # principal axes on which words are first found
 _SAMPLE = 50_000  # items that decide the codewords
+_ALIKE = 0.1  # share of a metric that is the same in all directions
 _GUIDED, _FALLS = 5000, 20  # steps until guidance ends, and by how many falls
 
 
@@ -99,9 +101,9 @@ class HashFunction(Protocol):
     progress: float  # share of the training done, 0 … 1, set by the training loop; 1 at rest
     guided: float  # probability that a row passes as it is before the sign, set by the training loop; 0 at rest
 
-    def start(self, items: Tensor, weights: Tensor | None = None) -> Start:
+    def start(self, items: Tensor, weights: Tensor | None = None, queries: Tensor | None = None) -> Start:
         """Fit to the embeddings once, when hash and decoder join the training; ``weights (n,)`` say how much an item's
-        error counts.
+        error counts, ``queries (n_users, dim)`` in which directions.
         """
 
     def __call__(self, items: Tensor) -> Tensor:
@@ -127,8 +129,8 @@ class SignHash(nn.Module):
         self.net, self.bits, self.progress, self.guided = net, bits, 1.0, 0.0
         self.gradient = choose("sign", gradient, SIGNS)
 
-    def start(self, items: Tensor, weights: Tensor | None = None) -> Start:
-        """Fit the rotation, to all items alike, and let the net start as it."""
+    def start(self, items: Tensor, weights: Tensor | None = None, queries: Tensor | None = None) -> Start:
+        """Fit the rotation, to all items and directions alike, and let the net start as it."""
         projection = iterative_quantisation(items, self.bits)
         # A unit embedding has values of about 1 / √dim along each axis; so scaled they lie within the sign's linear
         # range.
@@ -256,8 +258,12 @@ class Residual(nn.Module):
         self.codes: Tensor
         self.register_buffer("codes", torch.ones(n_items, bits))
 
-    def start(self, items: Tensor, weights: Tensor | None = None) -> Start:
-        """Learn codewords and words: residual quantisation of the leading axes, then ``refined`` on all of them."""
+    def start(self, items: Tensor, weights: Tensor | None = None, queries: Tensor | None = None) -> Start:
+        """Learn codewords and words: residual quantisation of the leading axes, then ``refined`` on all of them; in the
+        metric of the queries, where there are any.
+        """
+        turn, back = metric(queries) if queries is not None else (torch.eye(self.dim).to(items),) * 2
+        items = items @ turn
         axes = torch.linalg.svd(items.T @ items).U[:, :_AXES] if self.dim > _AXES else torch.eye(self.dim).to(items)
         leading = np.ascontiguousarray((items @ axes).detach().cpu().numpy(), np.float32)
         quantizer = self._quantizer(leading.shape[1])
@@ -269,7 +275,7 @@ class Residual(nn.Module):
         found = torch.from_numpy(faiss.vector_to_array(quantizer.codebooks)).to(items).view(-1, 16, leading.shape[1])
         codewords, words = refined(items, found @ axes.T, words, weights)
         self.codes.copy_(torch.from_numpy(unpack_signs(pack_words(words.cpu().numpy().astype(np.uint8)))))
-        return Start(codewords=codewords)
+        return Start(codewords=codewords @ back)
 
     def assign(self, items: Tensor, codewords: Tensor) -> Tensor:
         """Codes of any embeddings, ``(n, dim)`` → ``(n, bits)``, by beam search over given codewords ``(M, 16,
@@ -293,6 +299,17 @@ class Residual(nn.Module):
         quantizer.max_beam_size = self.beam
         quantizer.cp.min_points_per_centroid = 1  # else Faiss writes warnings for small catalogues to stderr
         return quantizer
+
+
+def metric(queries: Tensor) -> tuple[Tensor, Tensor]:
+    """``A = M^1/2`` and its inverse, ``(dim, dim)``: ``‖A (o − g)‖²`` is the mean square of the errors ``q·(o − g)`` of
+    the scores, for ``M`` the queries' second moment. A part of M is made the same in all directions, since what few
+    queries ask for they ask for too.
+    """
+    moment = queries.T @ queries / len(queries)
+    values, axes = torch.linalg.eigh(moment)
+    values = (1 - _ALIKE) * values + _ALIKE * values.mean()
+    return axes * values.sqrt() @ axes.T, axes * values.rsqrt() @ axes.T
 
 
 def refined(

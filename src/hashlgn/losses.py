@@ -19,7 +19,7 @@ from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, positive_int
 from hashlgn.sampling import interaction_batches, user_batches
 
-__all__ = ["LOSSES", "Bpr", "HashGnn", "HashGnnCode", "Loss", "Softmax"]
+__all__ = ["LOSSES", "Bpr", "Distillation", "HashGnn", "HashGnnCode", "Loss", "Softmax"]
 
 _NEGATIVES = 10  # items without interaction for each interaction, as in HashGNN's code
 
@@ -55,7 +55,7 @@ class Bpr:
     def __init__(self, config: TrainConfig, similarity: str) -> None:
         self.batch_size = positive_int("train.batch_size", config.batch_size)
         self.l2 = config.l2
-        self.temperature = _temperature(config) if similarity == "cosine" else 1.0
+        self.temperature = _temperature(config.temperature) if similarity == "cosine" else 1.0
 
     def steps(self, data: Interactions) -> int:
         """Batches in an epoch."""
@@ -98,7 +98,7 @@ class HashGnn(Bpr):
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:
         super().__init__(config, similarity)
-        self.temperature = _temperature(config)
+        self.temperature = _temperature(config.temperature)
 
     def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
         """(users, positives, negatives (b, 10)) of one epoch."""
@@ -144,7 +144,7 @@ class Softmax:
         self.candidates = positive_int("train.candidates", config.candidates)
         if not math.isfinite(config.user_weight):
             raise ArgumentError(f"train.user_weight must be finite (got {config.user_weight!r})")
-        self.temperature, self.user_weight = _temperature(config), config.user_weight
+        self.temperature, self.user_weight = _temperature(config.temperature), config.user_weight
 
     def steps(self, data: Interactions) -> int:
         """Batches in an epoch."""
@@ -174,6 +174,43 @@ class Softmax:
     def regularise(self, encoder: nn.Module, batch: Any) -> float:
         """Nothing: the temperature on the cosine is this loss's regulariser."""
         return 0.0
+
+
+class Distillation(Softmax):
+    """The scores of a teacher, a float model: ``Σ w_u n_u KL(t_u ‖ s_u) / Σ w_u n_u`` up to a constant, over the users
+    of a batch, with ``t_u = softmax(ŷ^teacher_u / τ)`` and ``s_u = softmax(ŷ_u / τ)`` over the catalogue, or over its
+    candidates.
+
+    Where a training fits what users have, this fits what the teacher has learned from it: a code that is too short for
+    all of that gives up what matters least to the best of each list. Batches, weights and candidates are the softmax's.
+    Source: Hinton, Vinyals, Dean: *Distilling the knowledge in a neural network*, 2015.
+
+    Args:
+        config: ``batch_users``, ``joint_temperature``, ``user_weight``, ``candidates``.
+        similarity: the same under both.
+
+    Attributes:
+        teacher: queries ``(n_users, dim)`` and items ``(n_items, dim)``, to be set before the first batch.
+    """
+
+    def __init__(self, config: TrainConfig, similarity: str) -> None:
+        super().__init__(config, similarity)
+        self.temperature = _temperature(config.joint_temperature, "joint_temperature")
+        self.teacher: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, queries: Tensor, items: Tensor, batch: Any) -> Tensor:
+        """The loss of one batch, the teacher's entropy included."""
+        if self.teacher is None:
+            raise ArgumentError("teacher must be set before the first batch (got None)")
+        users, rows, _, candidates, log_weight = _tensors(batch, queries.device)
+        wanted, pools = self.teacher[0][users], [self.teacher[1], items]
+        if candidates is not None:
+            pools = [pool[candidates] for pool in pools]
+        targets = (wanted / self.temperature) @ pools[0].T
+        if log_weight is not None:
+            targets += log_weight
+        weights = torch.bincount(rows, minlength=len(users)).to(queries) ** (1 + self.user_weight)
+        return _divergence(queries[users] / self.temperature, pools[1], targets.softmax(dim=1), weights, log_weight)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -213,7 +250,34 @@ class _CrossEntropy(torch.autograd.Function):
         return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None, None
 
 
-_cross_entropy: Callable[..., Tensor] = _CrossEntropy.apply  # PyTorch leaves it untyped
+class _Divergence(torch.autograd.Function):
+    """``Σ_u w_u Σ_j −t_uj ln s_uj / Σ w_u``, with ``s_u`` the softmax over j of ``queries · itemsᵀ + l_j``; its
+    gradient takes the scores' place, as above.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, weights: Tensor, log_weight: Tensor | None
+    ) -> Tensor:
+        share = (weights / weights.sum())[:, None]
+        scores = queries @ items.T
+        if log_weight is not None:
+            scores += log_weight
+        scores -= scores.logsumexp(dim=1, keepdim=True)
+        loss = -(share[:, 0] * torch.einsum("uj,uj->u", targets, scores)).sum()
+        scores.exp_().sub_(targets).mul_(share)
+        ctx.save_for_backward(queries, items, scores)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        queries, items, scores = ctx.saved_tensors
+        return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None
+
+
+# PyTorch leaves both untyped
+_cross_entropy: Callable[..., Tensor] = _CrossEntropy.apply
+_divergence: Callable[..., Tensor] = _Divergence.apply
 
 LOSSES: dict[str, Callable[[TrainConfig, str], Bpr | Softmax]] = {
     "softmax": Softmax,
@@ -228,10 +292,10 @@ def _link_entropy(up: Tensor, down: Tensor) -> Tensor:
     return -nn.functional.logsigmoid(torch.cat((up, -down), dim=1)).mean()
 
 
-def _temperature(config: TrainConfig) -> float:
-    if not 0 < config.temperature < math.inf:
-        raise ArgumentError(f"train.temperature must be positive and finite (got {config.temperature!r})")
-    return config.temperature
+def _temperature(value: float, name: str = "temperature") -> float:
+    if not 0 < value < math.inf:
+        raise ArgumentError(f"train.{name} must be positive and finite (got {value!r})")
+    return value
 
 
 def _tensors(batch: Any, device: torch.device) -> list[Any]:

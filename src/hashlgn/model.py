@@ -8,9 +8,10 @@
     f(q)        (width,)                  ``compression(q)``
     ŷ_ui        scalar                    ``f(q_u) · x_i``, ``x_i = scale_i · g(c_i)``
 
-With ``similarity = cosine`` queries and items are divided by their lengths; for a coded item that division is its
-scale, ``1 / ‖g(c_i)‖``. With ``inner`` the scale carries the length of the embedding, ``‖o_i‖ / ‖g(c_i)‖``. Without
-a scale, lengths are left to the decoder, and a penalty ``mean (‖g(c_i)‖ − 1)²`` holds them near 1 under the cosine.
+With ``similarity = cosine`` queries and items are divided by their lengths. The scale of a coded item is ``l_i /
+‖g(c_i)‖``, so that ``l_i`` is the length of ``x_i``: it starts as that of ``o_i``, 1 under the cosine, and is learned
+for each item. Without a scale, lengths are left to the decoder, and a penalty ``mean (‖g(c_i)‖ − 1)²`` holds them near
+1 under the cosine.
 With ``compression = hash`` users are codes as well, ``f(q) = h(q)``, and ``ŷ_ui = bits − 2 · Hamming distance``.
 """
 
@@ -85,6 +86,8 @@ class Model(nn.Module):
         _check_parts(config)
         self.decoder: DecodingFunction = choose("decoder", config.decoder, DECODERS)(bits, dim)
         self.hash: HashFunction = choose("hash", config.hash, HASHES)(n_items, dim, bits, config.sign)
+        if config.scale:
+            self.log_lengths = nn.Parameter(torch.zeros(n_items))
         if not self.binary:
             self.compression = compression(config.compression, dim, self.decoder.width)
 
@@ -92,10 +95,14 @@ class Model(nn.Module):
         """Let hash, decoder and compression join, the hash started from the encoder's present embeddings."""
         self.eval()  # those that would be served
         with torch.no_grad():
-            _, items = self.embeddings(graph)
-            # Codes stand for directions. With the scale to multiply it, an error there is one of the scores by length.
-            weights = items.square().sum(dim=1) if self.config.scale else None
-            fitted = self.hash.start(nn.functional.normalize(items), weights)
+            queries, items = self.embeddings(graph)
+            lengths = items.norm(dim=1)
+            # Where all are of one length, an item's error counts by how often it is met.
+            degree = torch.from_numpy(graph.item_degree).to(items)
+            weights = (1 + degree).sqrt() if self.config.similarity == "cosine" else lengths.square()
+            fitted = self.hash.start(nn.functional.normalize(items), weights, queries)
+            if self.config.scale:
+                self.log_lengths.copy_(lengths.clamp(min=_TINY).log())
             self.decoder.start(fitted)
             if fitted.projection is not None and self.config.decoder != "codebook" and not self.binary:
                 start_compression(self.compression, fitted.projection)
@@ -124,7 +131,7 @@ class Model(nn.Module):
         if self.config.similarity == "cosine":
             queries = nn.functional.normalize(queries)
         if self.config.scale:
-            lengths = 1 if self.config.similarity == "cosine" else o.norm(dim=1, keepdim=True)
+            lengths = self.log_lengths.exp()[:, None]
             return Vectors(queries, lengths * nn.functional.normalize(decoded), q.new_zeros(()))
         penalty = (
             self.config.norm_penalty * ((norms - 1) ** 2).mean()
@@ -147,7 +154,7 @@ class Model(nn.Module):
         scale = None
         if self.config.scale:
             norms = self.decoder(codes).norm(dim=1).clamp(min=_TINY)
-            lengths = torch.ones_like(norms) if cosine else o.norm(dim=1)
+            lengths = self.log_lengths.exp()
             # float16 holds 6e-8 … 65504; an item nobody has touched may have length 0, and a scale is positive
             scale = (lengths / norms).clamp(1e-7, 6e4).cpu().numpy().astype("float16")
         coded = CodedItems(pack_signs(codes.cpu().numpy()), self.decoder.export(), scale)
@@ -204,6 +211,7 @@ def checked(config: Config) -> Config:
     if model.kind == "hashlgn":
         _check_parts(model)
     choose("train.loss", settings.loss, LOSSES)
+    choose("train.joint_loss", settings.joint_loss, {"auto": 0, "distillation": 0, **LOSSES})
     if math.isnan(model.power):
         raise ArgumentError(f"model.power must be a number (got {model.power})")
     choose("train.monitor", settings.monitor, {"recall": 0, "ndcg": 0})
@@ -228,9 +236,15 @@ def checked(config: Config) -> Config:
     if encoder == "auto":  # the rest is filled in once the data have decided
         return config
     if not dim and encoder != "spectral":
-        dim = 64 if model.kind == "lightgcn" else 128
+        dim = 64 if model.kind == "lightgcn" else min(max(128, model.bits), 256)
     if similarity == "auto":
         similarity = "inner" if encoder == "spectral" or model.compression == "hash" else "cosine"
+    joint_loss = settings.joint_loss
+    if joint_loss == "auto":
+        teaching = settings.loss == "softmax" and similarity == "cosine" and settings.warmup > 0
+        joint_loss = "distillation" if teaching else settings.loss
     return dataclasses.replace(
-        config, model=dataclasses.replace(model, encoder=encoder, dim=dim, similarity=similarity)
+        config,
+        model=dataclasses.replace(model, encoder=encoder, dim=dim, similarity=similarity),
+        train=dataclasses.replace(settings, joint_loss=joint_loss),
     )

@@ -91,8 +91,9 @@ class ReweightDecoder:
         steps, least = self.alpha.astype(np.float64) + self.beta, -self.beta.astype(np.float64)
 
         def sums(wide: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            ups = (wide * steps).reshape(-1, 4) @ set_bits  # (q · M, 16)
-            return ups + (wide * least).reshape(-1, 4).sum(axis=1, keepdims=True)
+            ups: npt.NDArray[np.float64] = (wide * steps).reshape(-1, 4) @ set_bits  # (q · M, 16)
+            ups += (wide * least).reshape(-1, 4).sum(axis=1, keepdims=True)
+            return ups
 
         return _by_parts(queries, self.bits // 4, sums)
 

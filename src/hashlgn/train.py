@@ -28,7 +28,7 @@ from hashlgn.encoders import ENCODERS, FreeEmbeddings, Spectral
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 from hashlgn.graph import Graph
 from hashlgn.hashing import guidance
-from hashlgn.losses import LOSSES
+from hashlgn.losses import LOSSES, Distillation, Loss
 from hashlgn.model import Model, checked
 from hashlgn.validation import ranking_metric, validation_metric
 
@@ -43,7 +43,7 @@ _SCHEDULES: dict[str, Callable[[float], float]] = {
 _POWERS = (0.0, 0.5, 1.0, 1.5, 2.0)
 _DIMS = (128, 256, 512, 1024)
 _FLOATS = 2**27
-_TRIAL = 0.25  # share of its own training after which LightGCN is compared
+_TRIAL = 0.17  # share of its own training after which LightGCN is compared
 
 
 @dataclass(frozen=True)
@@ -153,15 +153,24 @@ def train(
         graph = Graph(fit, where)
         config, encoder = _encoder(graph, config, held_out, fit, start)
         model = Model(encoder, data.n_items, config.model).to(where)
-        loss = choose("loss", settings.loss, LOSSES)(settings, config.model.similarity)
         stages = _stages(config, encoder, skip_warmup=start is not None)
-        steps = loss.steps(fit)
+        losses = [_loss(config, stage) for stage, _ in stages]
+        if isinstance(losses[-1], Distillation) and start is None and not stages[0][1] and _trainable(encoder):
+            raise ArgumentError(
+                "train.joint_loss must not be 'distillation' where no float model is trained before the codes join "
+                f"(got it, with train.warmup {settings.warmup} of {settings.epochs} epochs)"
+            )
+        counts = [loss.steps(fit) for loss in losses]
+        all_steps = sum(count * epochs for count, (_, epochs) in zip(counts, stages, strict=True))
         metrics: dict[str, float] = dict(state["metrics"]) if state else {}
         before = state["seconds"] if state else 0.0
 
         for number, (stage, epochs) in enumerate(stages):
             if state and number < state["stage"]:
                 continue
+            loss, steps = losses[number], counts[number]
+            if isinstance(loss, Distillation):
+                loss.teacher = tuple(part.to(where) for part in state["teacher"]) if state else _teacher(model, graph)
             if stage == "joint" and not state:
                 model.start_codes(graph)
             model.coding = stage == "joint"
@@ -179,10 +188,10 @@ def train(
 
             def tell(epoch: int, done: int, total: float, metric: float | None = None) -> None:
                 if report:
-                    here = steps * (sum(count for _, count in stages[:number]) + epoch) + done  # noqa: B023
-                    whole = steps * sum(count for _, count in stages)
+                    earlier = sum(n * count for n, (_, count) in zip(counts[:number], stages[:number], strict=True))  # noqa: B023
+                    here = earlier + steps * epoch + done  # noqa: B023
                     seconds = before + time.perf_counter() - began
-                    report(Progress(stage, epoch, epochs, here, whole, total, metric, done == 0, seconds))  # noqa: B023
+                    report(Progress(stage, epoch, epochs, here, all_steps, total, metric, done == 0, seconds))  # noqa: B023
 
             for epoch in range(first_epoch, epochs):
                 if best.exhausted:
@@ -219,6 +228,7 @@ def train(
                     parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best.state()}
                     seconds = before + time.perf_counter() - began
                     place = {"stage": number, "epoch": epoch + 1, "metrics": metrics, "seconds": seconds}
+                    place["teacher"] = loss.teacher if isinstance(loss, Distillation) else None
                     saved.save(place | parts | {"config": config.to_dict(), "choice": choice})
                 tell(epoch + 1, 0, total / max(done, 1), metric)
 
@@ -337,13 +347,33 @@ def _identity(data: Interactions, config: Config, start: dict[str, np.ndarray[An
     return {"config": repr(config), "data": data.fingerprint(), "start": start_digest, "versions": versions}
 
 
+def _loss(config: Config, stage: str) -> Loss:
+    """The loss of a stage."""
+    name, similarity = config.train.joint_loss if stage == "joint" else config.train.loss, config.model.similarity
+    if name == "distillation":
+        return Distillation(config.train, similarity)
+    loss: Loss = choose("loss", name, LOSSES)(config.train, similarity)
+    return loss
+
+
+@torch.no_grad()
+def _teacher(model: Model, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
+    """The float model as it stands before the codes join."""
+    model.eval()
+    return model.embeddings(graph)
+
+
 def _rates(stage: str) -> str:
     return "train.lr" if stage == "encoder" else "train.joint_lr and train.code_lr"
 
 
+def _trainable(encoder: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in encoder.parameters())
+
+
 def _stages(config: Config, encoder: nn.Module, *, skip_warmup: bool) -> list[tuple[str, int]]:
     """Names and epochs of the stages."""
-    epochs, trainable = config.train.epochs, any(parameter.requires_grad for parameter in encoder.parameters())
+    epochs, trainable = config.train.epochs, _trainable(encoder)
     if config.model.kind == "lightgcn":
         return [("encoder", epochs if trainable else 0)]
     warmup = int(config.train.warmup * epochs)
