@@ -17,6 +17,7 @@ from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArtifactError
 
 FAST = ["--epochs", "4", "--dim", "16", "--quiet"]
+LIGHTGCN = ["--set", "model.encoder=lightgcn"]  # which has steps and a joint training
 LIGHTGCN = ["--set", "model.encoder=lightgcn"]
 
 
@@ -125,7 +126,17 @@ def test_stats_and_synth(tmp_path: Path, capsys) -> None:
 def test_flags_go_before_the_file_and_set_before_flags(data: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[model]\nbits = 16\n[train]\nseed = 5\nlr = 0.02\n")
     out = tmp_path / "model"
-    options = ["--config", tmp_path / "c.toml", "--bits", 24, "--set", "train.lr=0.01", "--log", tmp_path / "log.jsonl"]
+    options = [
+        "--config",
+        tmp_path / "c.toml",
+        "--bits",
+        24,
+        *LIGHTGCN,
+        "--set",
+        "train.lr=0.01",
+        "--log",
+        tmp_path / "log.jsonl",
+    ]
     assert run("train", data, "--out", out, *options, *FAST) == 0
     config = hashlgn.load(out).info()["config"]
     assert (config["model"]["bits"], config["train"]["seed"], config["train"]["lr"]) == (24, 5, 0.01)
@@ -272,10 +283,10 @@ def test_a_model_that_cannot_be_saved_leaves_the_training(data: Path, tmp_path: 
     out = tmp_path / "new" / "folder" / "model"
     with monkeypatch.context() as patch:
         patch.setattr(hashlgn.estimators.HashLGN, "save", full)
-        assert run("train", data, "--out", out, "--bits", 32, *FAST) == 1
+        assert run("train", data, "--out", out, "--bits", 32, *LIGHTGCN, *FAST) == 1
     assert "No space left" in capsys.readouterr().err
     assert out.with_name("model.checkpoint").exists()
-    assert run("train", data, "--out", out, "--bits", 32, "--resume", *FAST) == 0
+    assert run("train", data, "--out", out, "--bits", 32, "--resume", *LIGHTGCN, *FAST) == 0
     assert [path.name for path in out.parent.iterdir()] == ["model"]
 
 

@@ -28,7 +28,13 @@ from hashlgn.train import Progress, Trained, train
 pytestmark = pytest.mark.usefixtures("seeded")
 
 SMALL: dict[str, Any] = preset_changes("hashgnn") | {"model.dim": 8, "model.bits": 32, "train.temperature": 4.0}
-SMALL |= {"train.epochs": 6, "train.batch_size": 50, "train.validation_users": 30, "train.monitor_k": 5}
+SMALL |= {
+    "train.epochs": 6,
+    "train.batch_size": 50,
+    "train.validation_users": 30,
+    "train.monitor": "recall",
+    "train.monitor_k": 5,
+}
 BOTH = [name for name in HASHES if name not in ("residual", "free")]  # what users can go through too
 
 

@@ -23,7 +23,7 @@ from hashlgn.train import Progress, Trained, train
 from hashlgn.validation import ranking_metric, validation_metric
 
 SMALL = {"model.encoder": "lightgcn", "model.dim": 8, "model.bits": 16, "train.epochs": 6}
-SMALL |= {"train.validation_users": 30, "train.monitor_k": 5}
+SMALL |= {"train.validation_users": 30, "train.monitor": "recall", "train.monitor_k": 5}
 
 
 def config(**changes: object) -> Config:

@@ -85,8 +85,8 @@ class ModelConfig:
         encoder: ``lightgcn``, ``gcn``, ``ngcf``, ``dgcf``, ``sage`` (HashGNN's) or ``spectral`` (closed form); ``auto``
             means ``lightgcn`` or ``spectral``, the one that validates better, and ``lightgcn`` without validation or
             where ``kind`` is ``lightgcn``.
-        dim: length of an embedding, all its parts together; 0 means 64 as a float model, under codes the number of
-            bits within 128 … 256, and for the spectral encoder the best of 128, 256, 512 and 1,024 on validation.
+        dim: length of an embedding, all its parts together; 0 means 64 as a float model and 128 under codes, and for
+            the spectral encoder the best of 128, 256, 512 and 1,024 on validation.
         layers: propagation steps; ``sage`` has two for users and one for items, ``spectral`` none.
         power: exponent of the spectral encoder's filter ``h(σ) = σ^power``; below 0 it is chosen on validation.
         bits: length of an item's code, a multiple of 8.
@@ -127,8 +127,8 @@ class TrainConfig:
         loss: ``softmax``, ``bpr`` (the paper's), ``hashgnn`` (as its paper has it) or ``hashgnn-code`` (as its authors'
             code has it).
         joint_loss: of the joint training: one of those, or ``distillation``, towards the scores of the float model as
-            it was when the codes joined; ``auto`` means that where ``loss`` is ``softmax`` on cosine scores and there
-            is a ``warmup``, and else ``loss``.
+            it was when the codes joined; ``auto`` means that where ``loss`` is ``softmax`` on cosine scores and the
+            warm-up has an epoch, and else ``loss``.
         epochs: passes over the data, at most.
         warmup: share of the epochs in which the encoder is trained alone, before hash and decoder join. A float model
             has no hash to wait for.
@@ -173,9 +173,9 @@ class TrainConfig:
     init: str = "svd"
     validation_users: int = 1000
     validation_share: float = 0.1
-    monitor: str = "recall"
+    monitor: str = "ndcg"
     monitor_k: int = 50
-    patience: int = 5
+    patience: int = 12
     validate_every: int = 2
     seed: int = 0
 

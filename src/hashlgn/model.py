@@ -236,12 +236,12 @@ def checked(config: Config) -> Config:
     if encoder == "auto":  # the rest is filled in once the data have decided
         return config
     if not dim and encoder != "spectral":
-        dim = 64 if model.kind == "lightgcn" else min(max(128, model.bits), 256)
+        dim = 64 if model.kind == "lightgcn" else 128
     if similarity == "auto":
         similarity = "inner" if encoder == "spectral" or model.compression == "hash" else "cosine"
     joint_loss = settings.joint_loss
     if joint_loss == "auto":
-        teaching = settings.loss == "softmax" and similarity == "cosine" and settings.warmup > 0
+        teaching = settings.loss == "softmax" and similarity == "cosine" and int(settings.warmup * settings.epochs) > 0
         joint_loss = "distillation" if teaching else settings.loss
     return dataclasses.replace(
         config,
