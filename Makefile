@@ -39,7 +39,7 @@ native-test:
 	mkdir -p build/native
 ifeq ($(shell uname -m),x86_64)
 	$(CXX) -std=c++20 -O2 -ffp-contract=off -mavx2 -mbmi2 -mpopcnt -c $(SCAN)/avx2.cpp -o build/native/avx2.o
-	$(CXX) -std=c++20 -O2 -ffp-contract=off -mavx512f -mavx512bw -mavx512vl -mavx512vbmi -mavx512vbmi2 -mbmi2 -mpopcnt -Wno-maybe-uninitialized \
+	$(CXX) -std=c++20 -O2 -ffp-contract=off -mavx512f -mavx512bw -mavx512vl -mavx512vbmi -mavx512vbmi2 -mbmi2 -mpopcnt -Wno-uninitialized -Wno-maybe-uninitialized \
 		-c $(SCAN)/avx512.cpp -o build/native/avx512.o
 	$(CXX) $(NATIVE) $(SCAN)/portable.cpp build/native/avx2.o build/native/avx512.o -o build/native/search_test
 	build/native/search_test

@@ -12,7 +12,7 @@ from conftest import unit
 from hashlgn import hashing
 from hashlgn.codes import pack_signs, unpack_words
 from hashlgn.decoders import Codebook
-from hashlgn.hashing import HASHES, SIGNS, Residual, Start, iterative_quantisation, refined, sign
+from hashlgn.hashing import HASHES, SIGNS, Residual, Start, iterative_quantisation, metric, refined, sign
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -144,6 +144,28 @@ def test_items_of_more_weight_are_coded_more_closely() -> None:
         assert codewords is not None
         words = torch.from_numpy(unpack_words(pack_signs(made(items).numpy()))).long()
         errors.append(squared_errors(items, codewords, words)[:40].mean())
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_a_metric_measures_errors_of_scores() -> None:
+    queries, errors = torch.randn(500, 6) * torch.tensor([9.0, 3, 1, 1, 0, 0]) ** 0.5, torch.randn(50, 6)
+    turn, back = metric(queries)
+    torch.testing.assert_close(turn @ back, torch.eye(6), atol=1e-4, rtol=1e-4)
+    alike = (queries**2).sum() / len(queries) / 6 * errors.square().sum(dim=1)
+    want = 0.9 * (errors @ queries.T).square().mean(dim=1) + 0.1 * alike
+    torch.testing.assert_close((errors @ turn).square().sum(dim=1), want, rtol=1e-3, atol=1e-3)
+
+
+def test_codes_are_close_where_the_queries_look() -> None:
+    items, queries = unit(400, 12), torch.randn(300, 12) * torch.tensor([3.0] * 4 + [0.3] * 8)
+    errors = []
+    for given in (None, queries):
+        torch.manual_seed(0)
+        made = Residual(400, 12, 16)
+        codewords = made.start(items, None, given).codewords
+        assert codewords is not None
+        words = torch.from_numpy(unpack_words(pack_signs(made(items).numpy()))).long()
+        errors.append(((items - codewords[torch.arange(4), words].sum(dim=1)) @ queries.T).square().mean())
     assert errors[1] < 0.7 * errors[0]
 
 

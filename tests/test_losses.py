@@ -11,7 +11,7 @@ from hashlgn.config import TrainConfig
 from hashlgn.data import Interactions
 from hashlgn.encoders import LightGCN
 from hashlgn.errors import ArgumentError
-from hashlgn.losses import LOSSES, Bpr, Softmax, _cross_entropy
+from hashlgn.losses import LOSSES, Bpr, Distillation, Softmax, _cross_entropy
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -104,3 +104,42 @@ def test_bpr_by_hand() -> None:
 def test_a_temperature_is_positive_and_finite(name: str, value: float) -> None:
     with pytest.raises(ArgumentError, match=r"train\.temperature must be positive and finite"):
         LOSSES[name](TrainConfig(temperature=value), "cosine")
+
+
+@pytest.mark.parametrize("candidates", [50, 12])
+def test_distillation_is_the_divergence_from_the_teacher(candidates: int) -> None:
+    data = clusters(20, 48)
+    loss = Distillation(TrainConfig(joint_temperature=0.3, user_weight=-0.5, candidates=candidates), "cosine")
+    batch = next(iter(loss.batches(data, np.random.default_rng(0))))
+    users, rows, _, chosen, log_weight = (None if part is None else torch.from_numpy(part) for part in batch)
+    assert users is not None and rows is not None and (chosen is None) == (candidates == 50)
+    loss.teacher = torch.randn(20, 3), torch.randn(48, 3)
+    q, x = torch.randn(20, 5).requires_grad_(), torch.randn(48, 5).requires_grad_()
+
+    def log_softmax(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        scores = queries[users] @ (items if chosen is None else items[chosen]).T / 0.3
+        return torch.log_softmax(scores if log_weight is None else scores + log_weight, dim=1)
+
+    weights = torch.bincount(rows).sqrt()
+    plain = -(log_softmax(*loss.teacher).exp() * log_softmax(q, x)).sum(dim=1) @ weights / weights.sum()
+    fused = loss(q, x, batch)
+    torch.testing.assert_close(fused, plain)
+    for got, want in zip(torch.autograd.grad(2 * fused, (q, x)), torch.autograd.grad(2 * plain, (q, x)), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_a_student_that_scores_as_its_teacher_has_nothing_to_learn() -> None:
+    loss = Distillation(TrainConfig(), "cosine")
+    (batch,) = loss.batches(TINY, np.random.default_rng(0))
+    q, x = torch.eye(2).requires_grad_(), SCORES.T.clone().requires_grad_()
+    with pytest.raises(ArgumentError, match="teacher must be set"):
+        loss(q, x, batch)
+    loss.teacher = q.detach().clone(), x.detach().clone()
+    for gradient in torch.autograd.grad(loss(q, x, batch), (q, x)):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_temperature_of_distillation_is_positive_and_finite(value: float) -> None:
+    with pytest.raises(ArgumentError, match=r"train\.joint_temperature must be positive and finite"):
+        Distillation(TrainConfig(joint_temperature=value), "cosine")

@@ -56,6 +56,16 @@ def test_what_is_served_scores_as_what_was_trained(
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "inner"])
+def test_decoded_items_begin_with_the_lengths_of_their_embeddings(similarity: str) -> None:
+    graph = Graph(clusters(20, 30))
+    model = Model(LightGCN(20, 30, 8, 2), 30, ModelConfig(bits=16, similarity=similarity))
+    model.start_codes(graph)
+    lengths = model(graph).items.norm(dim=1)
+    torch.testing.assert_close(lengths, model.embeddings(graph)[1].norm(dim=1))
+    assert lengths.std() > 1e-3 or similarity == "cosine"
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "inner"])
 @pytest.mark.parametrize("f", COMPRESSIONS)
 def test_a_history_alone_is_served_as_a_training_user_without_an_embedding(similarity: str, f: str) -> None:
     data = clusters(20, 30)

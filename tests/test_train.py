@@ -14,11 +14,12 @@ from hashlgn.checkpoint import Best
 from hashlgn.config import Config
 from hashlgn.data import Interactions, validation_slice
 from hashlgn.decoders import DECODERS
-from hashlgn.encoders import ENCODERS
+from hashlgn.encoders import ENCODERS, LightGCN
 from hashlgn.errors import ArgumentError, DataError
 from hashlgn.graph import Graph
 from hashlgn.hashing import HASHES
 from hashlgn.losses import LOSSES
+from hashlgn.model import checked
 from hashlgn.train import Progress, Trained, train
 from hashlgn.validation import ranking_metric, validation_metric
 
@@ -398,3 +399,41 @@ def test_the_learning_rate_follows_its_schedule(schedule: str, shares: list[floa
     settings = config(train__schedule=schedule, train__epochs=3, train__warmup=0.0, train__joint_lr=0.2)
     train(clusters(), settings.updated({"train.batch_users": 1000, "train.code_lr": 0.4}))
     np.testing.assert_allclose(rates, np.outer(shares, [0.2, 0.4]))
+
+
+def test_codes_learn_from_a_float_model_where_there_is_one() -> None:
+    cases: list[tuple[dict[str, object], str]] = [
+        ({}, "distillation"),
+        ({"train.warmup": 0.0}, "softmax"),
+        ({"train.epochs": 1}, "softmax"),  # no epoch for the float model
+        ({"model.similarity": "inner"}, "softmax"),
+        ({"train.loss": "bpr"}, "bpr"),
+        ({"train.loss": "bpr", "train.joint_loss": "distillation"}, "distillation"),
+        ({"train.joint_loss": "softmax"}, "softmax"),
+    ]
+    for changes, want in cases:
+        found = checked(Config().updated({"model.encoder": "lightgcn"} | changes))
+        assert found.train.joint_loss == want and checked(found) == found
+    with pytest.raises(ArgumentError, match=r"train\.joint_loss must be one of"):
+        checked(config(train__joint_loss="hinge"))
+    untaught = config(train__joint_loss="distillation", train__warmup=0.0)
+    with pytest.raises(ArgumentError, match=r"train\.joint_loss must not be 'distillation' where no float model"):
+        train(clusters(40, 24), untaught)
+    done = train(clusters(40, 24), untaught, start=random_start(40, 24))
+    assert done.metrics.keys() == {"encoder", "joint"}
+
+
+def test_distillation_brings_codes_closer_to_what_the_float_model_ranks_first() -> None:
+    data = clusters(60, 40, share=0.3)
+    how = {"train__validation_users": 0, "model__bits": 8, "model__dim": 16}
+    teacher = LightGCN(60, 40, 16, 3)
+    start = {name: value.numpy() for name, value in teacher.state_dict().items()}
+    apart = []
+    for epochs in (0, 30):
+        changes = {"train__epochs": epochs, "train__warmup": 0.0, "train__joint_loss": "distillation"}
+        done = train(data, config(**changes, **how), start=start)
+        queries, items, _ = done.model(done.graph)
+        q, x = (torch.nn.functional.normalize(side) for side in teacher(done.graph))
+        wanted, found = ((a @ b.T / 0.1).log_softmax(dim=1) for a, b in ((q, x), (queries, items)))
+        apart.append((wanted.exp() * (wanted - found)).sum(dim=1).mean().item())
+    assert apart[1] < 0.8 * apart[0]

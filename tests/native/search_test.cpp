@@ -118,7 +118,7 @@ int main() {
       if (items > 9000 && words > 18) continue;
       for (int kind = 0; kind < 16; ++kind) {
         const size_t queries = 1 + below(9);
-        const size_t k = below(3) ? 1 + below(std::min<size_t>(items, 120)) : 0;
+        const size_t k = below(3) ? 1 + below(std::min<size_t>(items, 600)) : 0;
         if (items > 9000 && kind % 3) continue;
         wrong += check({items, words, queries, k, bool(kind & 1), bool(kind & 2), bool(kind & 4), bool(kind & 8)}, sets);
         ++cases;

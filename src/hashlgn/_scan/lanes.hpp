@@ -9,40 +9,17 @@
 // whatever the words: a value never hides an item. The caller sees to it that eight words add up to at most 255.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
+#include <cstring>
+
+#include "survivors.hpp"
 
 namespace hashlgn {
 
-constexpr int kBlock = 128;  // items in a block
-constexpr int kRow = 64;     // bytes of one word of a block
 constexpr int kGroup = 8;    // words added before the first average
 constexpr int kTile = 8;     // queries scanned at a time, at most
-constexpr int kFour = 4;     // items scored exactly at a time, wherever they are
 constexpr int kSpill = 64;   // places that may be written beyond the last
-constexpr int kRegister = 8; // keys that may be written beyond the last
 constexpr double kHair = 1e-7;  // of a step: what rounding may hide
 constexpr int kMostWords = 1024;
-
-// A hit as one number that sorts as hits do: by score, then by falling item.
-inline uint64_t key_of(float score, uint32_t item) {
-  score += 0.0f;  // -0 is 0
-  uint32_t bits;
-  __builtin_memcpy(&bits, &score, 4);
-  bits ^= static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u;
-  return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~item);
-}
-
-inline float score_of(uint64_t key) {
-  uint32_t bits = static_cast<uint32_t>(key >> 32);
-  bits = bits & 0x80000000u ? bits & 0x7fffffffu : ~bits;
-  float score;
-  __builtin_memcpy(&score, &bits, 4);
-  return score;
-}
-
-inline uint32_t item_of(uint64_t key) { return ~static_cast<uint32_t>(key); }
 
 // What one instruction set does. Tables are repeated to `width` bytes a word, a full register.
 struct Lanes {
@@ -72,14 +49,13 @@ struct Lanes {
   uint64_t (*best)(uint64_t* keys, size_t count, size_t k, uint64_t* spare);
   // Sorts different keys, greatest first.
   void (*sort)(uint64_t* keys, size_t count, uint64_t* spare);
-  // Reads the table of a query: its entries in float64, and the least and the greatest of each word. False where one is not finite.
+  // Reads the table of a query: its entries in float64, and the least and the greatest of each word. False where one is
+  // not finite.
   bool (*read)(const float* entries, int words, double* table, float* least, float* most);
   // Writes the table in bytes, `width` a word: entries as whole steps below the greatest of their word, rounded towards it, and
   // these counted from the least. How many steps all words span.
   int64_t (*steps)(const double* table, const float* most, int words, double inverse, uint8_t* out);
 };
-
-#define HASHLGN_INLINE inline __attribute__((always_inline))
 
 // Keeps all values.
 template <class V>
@@ -97,7 +73,9 @@ HASHLGN_INLINE size_t write(uint64_t mask, size_t first, uint16_t* out) {
   if constexpr (requires { V::write(mask, first, out); }) {
     V::write(mask, first, out);
   } else {
-    for (uint64_t left = mask; left; left &= left - 1) *out++ = static_cast<uint16_t>(first + static_cast<size_t>(__builtin_ctzll(left)));
+    for (uint64_t left = mask; left; left &= left - 1) {
+      *out++ = static_cast<uint16_t>(first + static_cast<size_t>(__builtin_ctzll(left)));
+    }
   }
   return static_cast<size_t>(__builtin_popcountll(mask));
 }
@@ -114,7 +92,9 @@ struct Pass {
     keep(q, place, V::at_least(low, bars[q]));
     keep(q, place + kRow, V::at_least(high, bars[q]));
   }
-  inline void keep(int q, size_t place, uint64_t mask) const { counts[q] += write<V>(mask, first + place, places[q] + counts[q]); }
+  inline void keep(int q, size_t place, uint64_t mask) const {
+    counts[q] += write<V>(mask, first + place, places[q] + counts[q]);
+  }
 };
 
 
@@ -262,114 +242,6 @@ struct Scans {
     return found;
   }
 
-  // In the order of the words, in float64: the score as it is defined, bit for bit.
-  static void sums(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count, double* out) {
-    for (size_t i = 0; i < count;) {
-      if constexpr (requires { V::sums(rows, words, table, places, count, out); }) {
-        // Neighbours share their rows.
-        const size_t taken = V::sums(rows, words, table, places + i, count - i, out + i);
-        if (taken > 2 && (i += taken, true)) continue;
-      }
-      const size_t some = std::min<size_t>(count - i, kFour);
-      four(rows, words, table, places + i, some, out + i);
-      i += some;
-    }
-  }
-
-  static HASHLGN_INLINE void four(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count,
-                                  double* out) {
-    const uint8_t* row[kFour];
-    int shift[kFour];
-    for (size_t i = 0; i < kFour; ++i) {
-      const uint32_t place = places[std::min(i, count - 1)];  // the last again, to the full number
-      row[i] = rows + place / kBlock * static_cast<size_t>(words) * kRow + place % kRow;
-      shift[i] = place % kBlock < kRow ? 0 : 4;
-    }
-    double sum[kFour] = {};
-    for (int m = 0; m < words; ++m, table += 16) {
-      for (int i = 0; i < kFour; ++i) sum[i] += table[static_cast<uint32_t>(row[i][m * kRow]) >> shift[i] & 15];
-    }
-    std::copy(sum, sum + count, out);
-  }
-
-  static size_t wanted(const double* sums, const double* scales, float bar, size_t count, uint32_t* places, float* scores) {
-    if constexpr (requires { V::wanted(sums, scales, bar, count, places, scores); }) {
-      return V::wanted(sums, scales, bar, count, places, scores);
-    }
-    size_t kept = 0;  // without branches: about half of them are
-    for (size_t i = 0; i < count; ++i) {
-      scores[kept] = static_cast<float>(scales ? sums[i] * scales[i] : sums[i]);
-      places[kept] = places[i];
-      kept += scores[kept] >= bar;
-    }
-    return kept;
-  }
-
-  static size_t keys(const float* scores, const uint32_t* items, size_t count, uint64_t least, uint64_t* out) {
-    if constexpr (requires { V::keys(scores, items, count, least, out); }) return V::keys(scores, items, count, least, out);
-    size_t kept = 0;
-    for (size_t i = 0; i < count; ++i) {
-      out[kept] = key_of(scores[i], items[i]);
-      kept += out[kept] > least;
-    }
-    return kept;
-  }
-
-  // Keys from the pivot on to the front, the others behind them. Without branches: their order is anything.
-  static size_t split(uint64_t* keys, size_t count, uint64_t* spare) {
-    const uint64_t a = keys[0], b = keys[count / 2], c = keys[count - 1];
-    const uint64_t pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));  // not the smallest: both sides get some
-    size_t front = 0;
-    if constexpr (requires { V::split(keys, count, pivot, spare); }) {
-      front = V::split(keys, count, pivot, spare);
-    } else {
-      size_t back = 0;
-      for (size_t i = 0; i < count; ++i) {
-        const uint64_t key = keys[i];
-        keys[front] = spare[back] = key;
-        front += key >= pivot, back += key < pivot;
-      }
-    }
-    std::copy(spare, spare + count - front, keys + front);
-    return front;
-  }
-
-  static uint64_t best(uint64_t* keys, size_t count, size_t k, uint64_t* spare) {
-    while (count > 16) {
-      const size_t front = split(keys, count, spare);
-      if (front < k) keys += front, count -= front, k -= front;
-      else count = front;
-    }
-    sort(keys, count, spare);
-    return keys[k - 1];
-  }
-
-  static void sort(uint64_t* keys, size_t count, uint64_t* spare) {
-    while (count > kFew) {
-      const size_t front = split(keys, count, spare);
-      sort(keys, front, spare);
-      keys += front, count -= front;
-    }
-    if constexpr (requires { V::sort(keys, count); }) {
-      V::sort(keys, count);
-    } else {
-      // Each is put where the number of greater ones says.
-      std::copy(keys, keys + count, spare);
-      for (size_t i = 0; i < count; ++i) {
-        const uint64_t key = spare[i];
-        size_t greater = 0;
-        for (size_t j = 0; j < count; ++j) greater += spare[j] > key;
-        keys[greater] = key;
-      }
-    }
-  }
-
-  // Keys that are sorted at once.
-  static constexpr size_t kFew = [] {
-    if constexpr (requires { V::few; }) return V::few;
-    else return 48;
-  }();
-
   static bool read(const float* entries, int words, double* table, float* least, float* most) {
     bool finite = true;
     for (int m = 0; m < words; ++m, entries += 16, table += 16) {
@@ -381,7 +253,7 @@ struct Scans {
         high[i % 4] = entries[i] > high[i % 4] ? entries[i] : high[i % 4];
       }
       uint32_t bits[16], broken = 0;
-      std::copy(reinterpret_cast<const uint8_t*>(entries), reinterpret_cast<const uint8_t*>(entries + 16), reinterpret_cast<uint8_t*>(bits));
+      std::memcpy(bits, entries, sizeof(bits));
       for (int i = 0; i < 16; ++i) broken |= (bits[i] & 0x7fffffffu) >= 0x7f800000u;  // NaN or infinite
       for (int i = 0; i < 16; ++i) table[i] = entries[i];
       least[m] = std::min(std::min(low[0], low[1]), std::min(low[2], low[3]));
@@ -406,7 +278,9 @@ struct Scans {
   }
 
   static constexpr Lanes lanes(const char* name) {
-    return {name, V::width, V::tile, values, passing, select, count, sums, wanted, keys, best, sort, read, steps};
+    using S = Survivors<V>;
+    return {name,    V::width,  V::tile, values,  passing, select, count,
+            S::sums, S::wanted, S::keys, S::best, S::sort, read,   steps};
   }
 };
 

@@ -38,7 +38,8 @@ std::vector<const Lanes*> available() {
   std::vector<const Lanes*> all;
 #if defined(__x86_64__)
   const bool bits = __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
-  if (bits && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2")) all.push_back(&avx512);
+  const bool wide = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+  if (bits && wide) all.push_back(&avx512);
   if (bits && __builtin_cpu_supports("avx2")) all.push_back(&avx2);
 #elif defined(__aarch64__)
   all.push_back(&neon);

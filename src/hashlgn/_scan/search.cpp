@@ -273,7 +273,8 @@ class Walk {
 
   // Score the items at some places of a chunk, `shift` further on, that are not banned.
   void consider(const Chunk& chunk, Query& query, const uint16_t* places, size_t count, size_t shift, bool check_seen) {
-    const uint32_t first = static_cast<uint32_t>(chunk.block * kBlock + shift), end = static_cast<uint32_t>(chunk.block * kBlock + chunk.items);
+    const size_t start = chunk.block * kBlock;
+    const uint32_t first = static_cast<uint32_t>(start + shift), end = static_cast<uint32_t>(start + chunk.items);
     for (size_t i = 0; i < count; ++i) kept_[i] = first + places[i];
     size_t kept = count;
     if (chunk.items % kBlock || request_.banned) {
@@ -333,8 +334,10 @@ class Walk {
       kept = lanes_.wanted(sums.data(), part.scale ? scales.data() : nullptr, query.wanted(), kept, left.data(), scores.data());
       uint32_t last = 0;
       for (size_t i = 0; i < kept; ++i) last = std::max(last, left[i] = item_at(part, left[i]));
-      if (last >= request_.items) damaged_ = true;
-      else profile.kept += query.offer(scores.data(), left.data(), check_seen ? query.seen.without(scores.data(), left.data(), kept) : kept);
+      damaged_ |= last >= request_.items;
+      if (damaged_) return;
+      if (check_seen) kept = query.seen.without(scores.data(), left.data(), kept);
+      profile.kept += query.offer(scores.data(), left.data(), kept);
     }
   }
 

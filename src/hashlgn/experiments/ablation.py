@@ -50,7 +50,13 @@ ROWS: dict[str, dict[str, Any]] = {
     "free + codebook": {"model.hash": "free"},
     "mlp3 + reweight, tanh": _PAPER | {"model.sign": "tanh"},
     "codes not trained": {"train.warmup": 1.0},
+    "codes trained by softmax": {"train.joint_loss": "softmax"},
+    "64 bits, codes trained by softmax": {"train.joint_loss": "softmax", "model.bits": 64},
     "encoder frozen under codes": {"train.joint_lr": 0.0},
+    "temperature of distillation 0.05": {"train.joint_temperature": 0.05},
+    "temperature of distillation 0.2": {"train.joint_temperature": 0.2},
+    "256 dimensions": {"model.dim": 256},
+    "256 bits, 256 dimensions": {"model.bits": 256, "model.dim": 256},
     "no warm-up": {"train.warmup": 0.0},
     "random start": {"train.init": "random"},
     "no scale": {"model.scale": False},
@@ -64,10 +70,19 @@ ROWS: dict[str, dict[str, Any]] = {
     "BPR, mlp3 + reweight": _PAPER | {"train.loss": "bpr"},
 }
 
+# What quantisation of the same float model makes of it, at the bytes of our codes: with a scale, and with 16 bits more.
+ROWS |= {
+    f"{bits + 16 * (not scale)} bits{' + scale' * scale}, {quantiser}": _FLOAT
+    | {"model.dim": 128, "model.bits": bits + 16 * (not scale), "model.scale": scale, QUANTISER: quantiser}
+    for bits in (64, 128, 256)
+    for quantiser in ("product", "residual-quantisation", "local-search")
+    for scale in (True, False)
+}
+
 # What the encoder's own training does not depend on; rows that differ in these alone share it.
 _CODES = (
     *("bits", "hash", "decoder", "sign", "compression", "scale", "norm_penalty", "guidance"),
-    *("joint_lr", "code_lr", "warmup"),
+    *("joint_loss", "joint_temperature", "joint_lr", "code_lr", "warmup"),
 )
 
 
@@ -204,7 +219,7 @@ def _run(
         seconds = load_artifact(folder).provenance["seconds"]
         config = config.updated({"train.init": str(folder)})
     if quantiser is not None:
-        return _quantised(train, test, config, k, quantiser, device=device, threads=threads, report=report)
+        return _quantised(train, test, config, k, starts, quantiser, device=device, threads=threads, report=report)
     kind = LightGCN if config.model.kind == "lightgcn" else HashLGN
     model = kind(config=config, device=device, threads=threads).fit(train, report=report)
     judged = evaluate(model, test, k).at(k)
@@ -223,6 +238,7 @@ def _quantised(
     test: Interactions,
     config: Config,
     k: int,
+    starts: Path,
     quantiser: str,
     *,
     device: str,
@@ -233,8 +249,13 @@ def _quantised(
     from hashlgn.quantisers import quantise
 
     bits, scale = config.model.bits, config.model.scale and not quantiser.endswith("-hamming")
-    model = LightGCN(config=config, device=device, threads=threads).fit(train, report=report)
-    served, seconds = model.model, model.info()["provenance"]["seconds"]
+    alone = _without_codes(config)
+    folder = starts / digest({"config": alone.to_dict(), "data": train.fingerprint()})
+    if not folder.exists():
+        starts.mkdir(parents=True, exist_ok=True)
+        LightGCN(config=alone, device=device, threads=threads).fit(train, report=report).save(folder)
+    served = load_artifact(folder)
+    seconds = served.provenance["seconds"]
     found = quantise(served.items.decode(), quantiser, bits, scale=scale, seed=config.train.seed)
     users = found.queries(served.users)
     coded = replace(served, kind=quantiser, users=users, items=found.items, fold_in=None, encoder_state=None)
@@ -254,6 +275,11 @@ def _encoder_alone(config: Config) -> Config | None:
     trained = config.model.encoder != "spectral" and config.train.init in ("svd", "random")
     if config.model.kind == "lightgcn" or not trained or not epochs:
         return None
+    return _without_codes(config).updated({"model.kind": "lightgcn", "train.epochs": epochs})
+
+
+def _without_codes(config: Config) -> Config:
+    """The same configuration, with the defaults for what the encoder's own training does not depend on."""
     default = Config()
     plain = {
         f"{section}.{key}": getattr(getattr(default, section), key)
@@ -261,7 +287,7 @@ def _encoder_alone(config: Config) -> Config | None:
         for key in _CODES
         if hasattr(getattr(default, section), key)
     }
-    return config.updated(plain | {"model.kind": "lightgcn", "train.epochs": epochs})
+    return config.updated(plain)
 
 
 def _row(name: str, cells: list[dict[str, Any]], k: int) -> dict[str, Any]:
