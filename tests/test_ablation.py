@@ -17,7 +17,7 @@ from hashlgn.errors import ArgumentError
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.evaluation import evaluate
 from hashlgn.experiments import ablation as room
-from hashlgn.experiments.ablation import ROWS, ablation, read_parts
+from hashlgn.experiments.ablation import QUANTISER, ROWS, ablation, read_parts
 from hashlgn.model import checked
 from hashlgn.scoring import CodedItems
 
@@ -104,8 +104,12 @@ def test_a_finished_cell_is_never_run_twice(done, monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "default"])
 def test_every_row_is_a_configuration_of_its_own(name: str) -> None:
-    configs = [checked(Config().updated(changes)) for changes in ROWS.values()]
-    assert configs.count(checked(Config().updated(ROWS[name]))) == 1
+    def made(changes: dict[str, Any]) -> tuple[Config, str | None]:
+        own = dict(changes)
+        quantiser = own.pop(QUANTISER, None)
+        return checked(Config().updated(own)), quantiser
+
+    assert [made(changes) for changes in ROWS.values()].count(made(ROWS[name])) == 1
 
 
 def test_parts_are_given_or_cut(tmp_path: Path) -> None:
@@ -132,3 +136,13 @@ def test_bad_arguments(options: dict[str, Any], message: str, tmp_path: Path) ->
     with pytest.raises(ArgumentError, match=message):
         ablation(TRAIN, TEST, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_quantisers_of_one_float_model_share_it_and_have_the_bytes_of_our_codes(tmp_path: Path) -> None:
+    names = [name for name in ROWS if "product" in name and name.startswith(("64", "80"))]
+    assert len(names) == 2
+    held = {"model.encoder": "lightgcn", "train.epochs": 2, "train.batch_users": 16, "train.monitor_k": 5}
+    result = ablation(TRAIN, TEST, tmp_path, rows=names, seeds=1, k=5, changes=held, threads=1)
+    assert [row["bytes/item"] for row in result["rows"]] == [10, 10]
+    assert len(list((tmp_path / "starts").iterdir())) == 1
+    assert all(row["recall@5"] > 0.15 for row in result["rows"])
