@@ -62,7 +62,7 @@ def train(
     bits: Annotated[int | None, typer.Option(help="Length of an item's code.  [default: 128]")] = None,
     dim: Annotated[int | None, typer.Option(help="Length of an embedding.  [default: by encoder]")] = None,
     loss: Annotated[str | None, typer.Option(help="softmax, bpr, hashgnn or hashgnn-code.  [default: softmax]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data, at most.  [default: 60]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data, at most.  [default: 90]")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every draw.  [default: 0]")] = None,
     threads: Threads = None,
     device: Device = "auto",
