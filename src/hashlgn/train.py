@@ -30,7 +30,7 @@ from hashlgn.graph import Graph
 from hashlgn.hashing import guidance
 from hashlgn.losses import LOSSES, Distillation, Loss
 from hashlgn.model import Model, checked
-from hashlgn.validation import ranking_metric, validation_metric
+from hashlgn.validation import near_best, ranking_values, validation_metric
 
 __all__ = ["Progress", "Trained", "chosen", "resolve_device", "train"]
 
@@ -40,7 +40,7 @@ _SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
 }
 # What the spectral encoder is tried with, as far as the widest embeddings stay within half a gigabyte
-_POWERS = (0.0, 0.5, 1.0, 1.5, 2.0)
+_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _DIMS = (128, 256, 512, 1024)
 _FLOATS = 2**27
 # LightGCN is compared after this share of its own training, and may be behind by so much, which the rest brings
@@ -311,10 +311,11 @@ def _encoder(
         if start is not None:
             raise ArgumentError("start needs an encoder with parameters (got model.encoder 'spectral')")
         made = [(dim, power) for dim in dims for power in ((model.power,) if model.power >= 0 else _POWERS)]
-        values = [0.0]
+        dim, power = made[0]
         if held_out is not None and len(made) > 1:
-            values = [ranking_metric(*encoder.cut(*way).forward(graph), fit, held_out, config) for way in made]
-        dim, power = made[int(np.argmax(values))]
+            values = [ranking_values(*encoder.cut(*way).forward(graph), fit, held_out, config) for way in made]
+            # A random slice is closer to what was fitted than what people do next: the simplest of those as good
+            dim, power = min((made[way] for way in near_best(np.array(values))), key=lambda way: (way[0], -way[1]))
         return replace(config, model=replace(model, dim=dim, power=power)), encoder.cut(dim, power)
     if start is not None:
         shapes = {name: tuple(value.shape) for name, value in start.items()}

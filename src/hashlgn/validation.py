@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -10,9 +11,9 @@ from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import positive_int
 from hashlgn.graph import Graph
-from hashlgn.metrics import METRICS, Judged
+from hashlgn.metrics import METRICS, Floats, Judged
 
-__all__ = ["ranking_metric", "validation_metric"]
+__all__ = ["near_best", "ranking_metric", "ranking_values", "validation_metric"]
 
 
 @torch.no_grad()
@@ -29,6 +30,13 @@ def ranking_metric(
     queries: torch.Tensor, items: torch.Tensor, fit: Interactions, held_out: Interactions, config: Config
 ) -> float:
     """The same for any queries and items."""
+    return float(ranking_values(queries, items, fit, held_out, config).mean())
+
+
+def ranking_values(
+    queries: torch.Tensor, items: torch.Tensor, fit: Interactions, held_out: Interactions, config: Config
+) -> Floats:
+    """The same, one value a user who has held-out interactions."""
     k = min(positive_int("train.monitor_k", config.train.monitor_k), held_out.n_items)
     function = METRICS[config.train.monitor]
     users = np.flatnonzero(np.diff(held_out.indptr))
@@ -41,4 +49,16 @@ def ranking_metric(
         top = scores.topk(k, dim=1).indices.cpu().numpy()
         indptr = np.arange(len(chunk) + 1) * k
         values.append(function(Judged.build(indptr, top.ravel(), truth.indptr, truth.indices), k))
-    return float(np.concatenate(values).mean())
+    return np.concatenate(values)
+
+
+def near_best(values: Floats) -> npt.NDArray[np.int64]:
+    """Numbers of the rows of ``values``, (way, user), whose mean lies within one standard error of the best row's: that
+    of the mean difference of the two, user by user.
+
+    Source: the one-standard-error rule of Breiman, Friedman, Olshen and Stone, *Classification and Regression Trees*,
+    1984.
+    """
+    behind = values[values.mean(axis=1).argmax()] - values
+    error = behind.std(axis=1) / np.sqrt(behind.shape[1])
+    return np.flatnonzero(behind.mean(axis=1) <= error)
