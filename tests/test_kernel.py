@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not SETS, reason="the search kernel was not comp
 each_set = pytest.mark.parametrize("isa", SETS)
 
 SCALES = ("none", "alike", "few", "spread")
-TABLES = ("whole", "real", "reweight", "binary", "heavy", "constant")
+TABLES = ("whole", "real", "reweight", "binary", "heavy", "skewed", "constant")
 
 
 def scales(kind: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
@@ -56,6 +56,10 @@ def made(n: int, bits: int, tables: str, scale: str, seed: int, q: int = 5) -> t
         codewords[0, 15] += 1000 * queries[0]
         packed[:, 0] &= 0xF7
         packed[rng.random(n) < 0.001, 0] |= 0x0F
+    elif tables == "skewed":  # nearly all sums are small, and most of the table's span lies below them
+        codewords[:, 1:] *= np.exp(2 * rng.standard_normal((bits // 4, 1, 1)))
+        codewords[:, 0] *= 0.01
+        packed &= rng.choice(np.array([0, 0x0F, 0xF0], np.uint8), packed.shape, p=[0.96, 0.02, 0.02])
     elif tables == "constant":
         codewords[:, 1:] = codewords[:, :1]
     return CodedItems(packed, CodebookDecoder(codewords), held), queries
@@ -112,8 +116,8 @@ def test_long_codes(isa: str, bits: int) -> None:
 @pytest.mark.parametrize("n", [8191, 8192, 8193, 65535, 65536, 65537, 75_000])
 @pytest.mark.parametrize("scale", ["none", "alike", "spread"])
 def test_seams_of_chunks_and_of_the_first_look(isa: str, n: int, scale: str) -> None:
-    """``heavy`` makes the tables be laid out anew, and the first look be repeated."""
-    for tables, bits in (("real", 32), ("heavy", 64), ("whole", 16)):
+    """``heavy`` makes the tables be laid out anew, and the first look be repeated; ``skewed`` raises their floors."""
+    for tables, bits in (("real", 32), ("heavy", 64), ("skewed", 128), ("whole", 16)):
         items, queries = made(n, bits, tables, scale, n, q=9)  # a tile of eight and one alone
         kernel, oracle = Kernel(items, 1, isa=isa), Exact(items)
         for how, k in (("nothing", 10), ("lists", 100), ("gathered", 10)):
@@ -130,6 +134,14 @@ def test_few_items_far_ahead_do_not_hide_the_rest_from_the_filter(isa: str) -> N
     same(kernel.search(queries[:1], 300), Exact(items).search(queries[:1], 300))
     profile = kernel.profile(queries[:1], 300)
     assert profile["rescored"] < 20_000  # in bytes over the whole span of the table all 100,000 would look alike
+
+
+@each_set
+def test_entries_far_below_all_items_do_not_hide_them_from_the_filter(isa: str) -> None:
+    items, queries = made(150_000, 128, "skewed", "none", 0)
+    kernel = Kernel(items, 1, isa=isa)
+    same(kernel.search(queries, 1000), Exact(items).search(queries, 1000))
+    assert kernel.profile(queries, 1000)["rescored"] < 200_000  # 400,000 without floors
 
 
 @each_set

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -98,6 +99,7 @@ class Query {
     if (!lanes_->read(entry, words_, table.data(), low_.data(), most_.data())) return false;
     if (request.indptr) seen.set(request.seen + request.indptr[row], request.seen + request.indptr[row + 1]);
     least_ = sizes_ = group_ = all_ = 0;
+    floors_ = Floors::untried, floored_ = stale_ = false;
     double group = 0;
     for (size_t m = 0; m < words; ++m) {
       const double low = low_[m], most = most_[m];
@@ -117,6 +119,7 @@ class Query {
 
   // Write the table in bytes that tell all sums apart: without rounding where the entries are few whole steps.
   void quantise() {
+    floored_ = false;
     exact_ = unit > 0 && all_ / unit <= 300, focused_ = false;
     if (exact_) lay_out(unit, 0);
     else lay_out(unit > 0 && group_ / unit <= 255 ? unit : group_ / 255, levels());
@@ -125,15 +128,30 @@ class Query {
   // Write it anew where bytes that stop at 255 tell the sums about `needed` better apart: where a few items are far ahead
   // of the k-th, as popular ones may be, most of a table's span is theirs. False where it is well as it is.
   bool focus(double needed) {
-    const double span = needed - least_;
+    const double span = needed - (floored_ ? floor_ : least_);
     if (exact_ || !(span > 0)) return false;
     // A sum is rounded up by half a step a word, and where averages are taken, by a quarter of a step each.
     const bool better = span / kAimed < group_ / 255 * (1 + levels() / 16.0);
-    if (focused_ ? better && span * steps_ <= kLate : !better) return false;
+    if (!stale_ && (focused_ ? better && span * steps_ <= kLate : !better)) return false;
+    stale_ = false;
     if (better) lay_out(std::max(span / kAimed, all_ * 1e-8), 0);  // for more steps, a hair would be too narrow
     else quantise();
     focused_ = better;
     return true;
+  }
+
+  // So many of some items have passed. Where bytes made for the bar still let many pass, most of the span may lie below all
+  // items that there are. The four least entries of a word then count as the fifth: no sum is understated, and
+  // steps are smaller. It is kept if fewer pass.
+  void passed(size_t count, size_t items) {
+    const double share = static_cast<double>(count) / static_cast<double>(std::max<size_t>(items, 1));
+    if (floors_ == Floors::untried && focused_ && share > kMany) {
+      raise_floors();
+      floors_ = Floors::tried, floored_ = stale_ = true, share_ = share;
+    } else if (floors_ == Floors::tried && !stale_) {
+      floors_ = Floors::settled;
+      if (share > share_) floored_ = false, stale_ = true;
+    }
   }
 
   // The sum that an item with a scale in [smallest, largest] must have to be a hit.
@@ -212,7 +230,7 @@ class Query {
     plain = levels == 0;
     const double inverse = step > 0 ? 1 / step : 0;
     lines.resize((static_cast<size_t>(words_) * width_ + 63) / 64);
-    const int64_t all = lanes_->steps(table.data(), most_.data(), words_, inverse, lines.data()->byte);
+    const int64_t all = lanes_->steps((floored_ ? raised_ : table).data(), most_.data(), words_, inverse, lines.data()->byte);
     double sum = 0;
     for (const float most : most_) sum += most;
     steps_ = std::ldexp(inverse, -levels);
@@ -222,9 +240,24 @@ class Query {
     stops_ = plain && all > 254;
   }
 
+  void raise_floors() {
+    raised_ = table, floor_ = 0;
+    for (auto word = raised_.begin(); word != raised_.end(); word += 16) {
+      std::array<double, 16> sorted;
+      std::copy(word, word + 16, sorted.begin());
+      std::nth_element(sorted.begin(), sorted.begin() + kFloor, sorted.end());
+      std::transform(word, word + 16, word, [&](double entry) { return std::max(entry, sorted[kFloor]); });
+      floor_ += sorted[kFloor];
+    }
+  }
+
   // So many hits more than k, and the bar is raised: seldom enough for its cost, often enough for its worth.
   size_t slack() const { return 16 + k_ / 4; }
 
+  enum class Floors { untried, tried, settled };
+
+  static constexpr double kMany = 1.0 / 64;  // share of items that pass, from which on floors are tried
+  static constexpr size_t kFloor = 4;        // so many entries of a word count as the next one then
   static constexpr double kAimed = 190, kLate = 250;  // the bar in bytes that stop at 255, when new and when to renew
 
   // The smallest float32 score over a threshold.
@@ -262,6 +295,10 @@ class Query {
   std::vector<float> low_, most_;                      // least and greatest entry of each word
   double least_ = 0, sizes_ = 0, group_ = 0, all_ = 0;  // sums: of the least, of sizes, of spans by group and of all
   double steps_ = 0, hair_ = 0, offset_ = 0;           // value of a sum: (sum - offset) * steps - hair, at least
+  Floors floors_ = Floors::untried;
+  bool floored_ = false, stale_ = false;               // the raised table is to be used; the bytes are to be written anew
+  std::vector<double> raised_;                         // the table with every entry at least its word's floor
+  double floor_ = 0, share_ = 0;                       // sum of the floors; share that passed before there were any
   bool exact_ = false, focused_ = false, stops_ = false;  // bytes: without rounding; for sums about a bar; stop at 255
   double least_score_ = 0;                             // a score, not yet rounded, that may be a hit
   float wanted_ = 0;                                   // a score that may be a hit: over the threshold, or at least the k-th

@@ -162,6 +162,7 @@ class Walk {
       places[i] = &places_[i * kStretch];
     }
     const size_t step = chunk.part->largest ? kZone : chunk.blocks;
+    size_t seen = 0;  // items that were compared with a bar
     for (size_t zone = 0; zone < chunk.blocks; zone += step) {
       bool reached = false, falling = true;
       for (size_t i = 0; i < size; ++i) {
@@ -173,10 +174,12 @@ class Walk {
       const size_t blocks = std::min(step, chunk.blocks - zone);
       lanes_.passing(rows_at(chunk, zone), blocks, request_.words, tile[0]->plain, static_cast<int>(size), tables.data(), bars.data(),
                      zone * kBlock, places.data(), counts.data());
-      profile.scanned += std::min(blocks * kBlock, chunk.items - zone * kBlock) * size;
+      seen += std::min(blocks * kBlock, chunk.items - zone * kBlock);
     }
+    profile.scanned += seen * size;
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
+      tile[i]->passed(counts[i], seen);
       consider(chunk, *tile[i], places[i], counts[i], 0, true);
       if (rising_) tile[i]->later();
     }
