@@ -128,6 +128,7 @@ class Query {
   // Write it anew where bytes that stop at 255 tell the sums about `needed` better apart: where a few items are far ahead
   // of the k-th, as popular ones may be, most of a table's span is theirs. False where it is well as it is.
   bool focus(double needed) {
+    if (floored_ && stale_) raise_floors();
     const double span = needed - (floored_ ? floor_ : least_);
     if (exact_ || !(span > 0)) return false;
     // A sum is rounded up by half a step a word, and where averages are taken, by a quarter of a step each.
@@ -146,7 +147,6 @@ class Query {
   void passed(size_t count, size_t items) {
     const double share = static_cast<double>(count) / static_cast<double>(std::max<size_t>(items, 1));
     if (floors_ == Floors::untried && focused_ && share > kMany) {
-      raise_floors();
       floors_ = Floors::tried, floored_ = stale_ = true, share_ = share;
     } else if (floors_ == Floors::tried && !stale_) {
       floors_ = Floors::settled;
