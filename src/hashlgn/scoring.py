@@ -88,12 +88,12 @@ class ReweightDecoder:
     def tables(self, queries: Floats) -> Floats:
         """The sixteen partial sums of ``f ⊙ g`` over each word's four bits: ``(q, bits)`` → ``(q, bits / 4, 16)``."""
         set_bits = ((np.arange(16) >> np.arange(4)[:, None]) & 1).astype(np.float64)  # (4, 16)
-        steps, least = self.alpha.astype(np.float64) + self.beta, -self.beta.astype(np.float64)
+        either = np.concatenate((set_bits, 1 - set_bits))  # (8, 16)
+        signed = np.stack((self.alpha, -self.beta)).astype(np.float64).reshape(2, -1, 4).transpose(1, 0, 2)  # (M, 2, 4)
 
         def sums(wide: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            ups: npt.NDArray[np.float64] = (wide * steps).reshape(-1, 4) @ set_bits  # (q · M, 16)
-            ups += (wide * least).reshape(-1, 4).sum(axis=1, keepdims=True)
-            return ups
+            products = wide.reshape(len(wide), -1, 1, 4) * signed  # (q, M, 2, 4)
+            return products.reshape(-1, 8) @ either  # (q · M, 16)
 
         return _by_parts(queries, self.bits // 4, sums)
 

@@ -76,14 +76,21 @@ int check(const Case& c, const std::vector<const Lanes*>& sets) {
   }
   if (c.filtered) for (uint8_t& b : banned) b = below(3) == 0;
 
-  Request request{tables.data(), c.queries, static_cast<int>(c.words), c.k, 1.5, indptr.data(), seen.data(), c.filtered ? banned.data() : nullptr,
+  const auto score_of_item = [&](size_t q, size_t i) {
+    double sum = 0;
+    for (size_t m = 0; m < c.words; ++m) sum += tables[(q * c.words + m) * 16 + (codes[i * bytes + m / 2] >> (m % 2 * 4) & 15)];
+    return static_cast<float>(c.scaled ? sum * static_cast<double>(scale[i]) : sum);
+  };
+  // An item of the first query is just over the threshold: one of the better ones.
+  float threshold = score_of_item(0, below(c.items));
+  for (int i = 0; i < 10; ++i) threshold = std::max(threshold, score_of_item(0, below(c.items)));
+  threshold = std::nextafter(threshold, -std::numeric_limits<float>::infinity());
+  Request request{tables.data(), c.queries, static_cast<int>(c.words), c.k, threshold, indptr.data(), seen.data(), c.filtered ? banned.data() : nullptr,
                   c.items, nullptr, 0, 1, nullptr};
   std::vector<std::vector<uint64_t>> wanted(c.queries);
   for (size_t q = 0; q < c.queries; ++q) {
     for (size_t i = 0; i < c.items; ++i) {
-      double sum = 0;
-      for (size_t m = 0; m < c.words; ++m) sum += tables[(q * c.words + m) * 16 + (codes[i * bytes + m / 2] >> (m % 2 * 4) & 15)];
-      const float score = static_cast<float>(c.scaled ? sum * static_cast<double>(scale[i]) : sum);
+      const float score = score_of_item(q, i);
       const bool out = banned[i] || std::binary_search(seen.begin() + indptr[q], seen.begin() + indptr[q + 1], static_cast<int64_t>(i));
       if (!out && (c.k || score > request.threshold)) wanted[q].push_back(key_of(score, static_cast<uint32_t>(i)));
     }

@@ -20,6 +20,7 @@ struct Avx512 {
   static HASHLGN_INLINE Reg lookup(Reg table, Reg places) { return _mm512_permutexvar_epi8(places, table); }
   static HASHLGN_INLINE Reg add(Reg a, Reg b) { return _mm512_add_epi8(a, b); }
   static HASHLGN_INLINE Reg add_and_stop(Reg a, Reg b) { return _mm512_adds_epu8(a, b); }
+  static HASHLGN_INLINE Reg flip(Reg a, Reg bits) { return _mm512_xor_si512(a, bits); }
   static HASHLGN_INLINE Reg average(Reg a, Reg b) { return _mm512_avg_epu8(a, b); }
   static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t bar) {
     return _mm512_cmpge_epu8_mask(r, _mm512_set1_epi8(static_cast<char>(bar)));
@@ -32,28 +33,48 @@ struct Avx512 {
     out += __builtin_popcount(static_cast<uint32_t>(mask));
     _mm512_storeu_si512(out, _mm512_maskz_compress_epi16(static_cast<__mmask32>(mask >> 32), high));
   }
-  // The first items that lie in two blocks, up to eight, an item a lane; how many these are. Where they are few, nothing is done.
+  static HASHLGN_INLINE int64_t steps(const double* table, const float* most, int words, double inverse, bool falling, uint8_t* out) {
+    int64_t all = 0;
+    for (int m = 0; m < words; ++m, table += 16, out += width) {
+      const auto below = [&](const double* entries) {
+        const __m512d gap = _mm512_sub_pd(_mm512_set1_pd(most[m]), _mm512_loadu_pd(entries));
+        return _mm512_cvttpd_epi32(_mm512_add_pd(_mm512_mul_pd(gap, _mm512_set1_pd(inverse)), _mm512_set1_pd(kHair)));
+      };
+      __m512i some = _mm512_inserti64x4(_mm512_castsi256_si512(below(table)), below(table + 8), 1);
+      const int top = _mm512_reduce_max_epi32(some);
+      if (!falling) some = _mm512_sub_epi32(_mm512_set1_epi32(top), some);
+      store(out, _mm512_broadcast_i32x4(_mm512_cvtusepi32_epi8(some)));
+      all += top;
+    }
+    return all;
+  }
+  // The next items, up to eight, an item a lane, where they lie in four blocks that follow one another; how many these are.
   // A table of sixteen is two registers, and a look-up reads four bits of a lane: what stands above them may be anything.
   static HASHLGN_INLINE size_t sums(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count,
                                     double* out) {
-    const __mmask8 some = static_cast<__mmask8>(count < 8 ? (1u << count) - 1 : 255);
-    const __m512i place = _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32(some, places)), block = _mm512_srli_epi64(place, 7);
-    const auto in = [&](uint32_t wanted) { return _mm512_mask_cmpeq_epi64_mask(some, block, _mm512_set1_epi64(wanted)); };
-    const uint32_t one = places[0] / kBlock;
-    const unsigned first = in(one);
-    const uint32_t two = first == some ? one : places[__builtin_ctz(~first)] / kBlock;
-    const size_t taken = static_cast<size_t>(__builtin_ctz(~(first | in(two))));
-    if (taken < 3) return taken;
+    const size_t taken = std::min<size_t>(count, 8);
+    const uint32_t first = places[0] / kBlock, last = places[taken - 1] / kBlock;
+    if (taken < 3 || last - first > 3) return 0;
     const __mmask8 lanes = static_cast<__mmask8>((1u << taken) - 1);
-    const size_t size = static_cast<size_t>(words) * kRow;
-    const uint8_t *near = rows + one * size, *far = rows + two * size;
-    const __m512i byte = _mm512_mask_or_epi64(_mm512_and_si512(place, _mm512_set1_epi64(kRow - 1)), static_cast<__mmask8>(~first),
-                                              place, _mm512_set1_epi64(kRow));
+    const __m512i place = _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32(lanes, places));
+    // Which byte of two rows: an odd block is the second one.
+    const __m512i from = _mm512_sub_epi64(place, _mm512_set1_epi64(first * kBlock));
+    const __m512i byte = _mm512_or_si512(_mm512_and_si512(from, _mm512_set1_epi64(kRow - 1)),
+                                         _mm512_and_si512(_mm512_srli_epi64(from, 1), _mm512_set1_epi64(kRow)));
+    const __mmask8 late = _mm512_test_epi64_mask(from, _mm512_set1_epi64(2 * kBlock));
     const __m512i shift = _mm512_and_si512(_mm512_srli_epi64(place, 4), _mm512_set1_epi64(4));
+    const size_t size = static_cast<size_t>(words) * kRow;
+    const uint8_t *a = rows + first * size, *b = rows + std::min(first + 1, last) * size;
+    const uint8_t *c = rows + std::min(first + 2, last) * size, *d = rows + last * size;
     __m512d sum = _mm512_setzero_pd();
-    for (int m = 0; m < words; ++m, near += kRow, far += kRow, table += 16) {
-      const __m512i word = _mm512_srlv_epi64(_mm512_permutex2var_epi8(load(near), byte, load(far)), shift);
+    const auto add = [&](__m512i bytes) {
+      const __m512i word = _mm512_srlv_epi64(bytes, shift);
       sum = _mm512_add_pd(sum, _mm512_permutex2var_pd(_mm512_loadu_pd(table), word, _mm512_loadu_pd(table + 8)));
+      table += 16;
+    };
+    for (size_t m = 0; m < size; m += kRow) {
+      const __m512i early = _mm512_permutex2var_epi8(load(a + m), byte, load(b + m));
+      add(_mm512_mask_mov_epi64(early, late, _mm512_permutex2var_epi8(load(c + m), byte, load(d + m))));
     }
     _mm512_mask_storeu_pd(out, lanes, sum);
     return taken;

@@ -27,7 +27,7 @@ struct Lanes {
   int width;
   int tile;  // queries that the registers hold well: 1, 2, 4 or 8
   // Values of `blocks` blocks for `queries` queries (1, 2, 4 … `tile`): out[q][128 * block + item]. With `plain`, all words are
-  // added in one byte that stops at 255, and nothing is averaged.
+  // added in one byte that stops at 255, and nothing is averaged; the bits that stand behind the last word are then flipped.
   void (*values)(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
                  uint8_t* const* out);
   // The same, but only the places (plus `first`) of values that reach bars[q] are kept: places[q][counts[q]++].
@@ -54,7 +54,8 @@ struct Lanes {
   bool (*read)(const float* entries, int words, double* table, float* least, float* most);
   // Writes the table in bytes, `width` a word: entries as whole steps below the greatest of their word, rounded towards it, and
   // these counted from the least. How many steps all words span.
-  int64_t (*steps)(const double* table, const float* most, int words, double inverse, uint8_t* out);
+  // With `falling`, it is the steps below the greatest that are counted.
+  int64_t (*steps)(const double* table, const float* most, int words, double inverse, bool falling, uint8_t* out);
 };
 
 // Keeps all values.
@@ -149,6 +150,14 @@ struct Tile {
     }
   }
 
+  static HASHLGN_INLINE Sums flipped(Sums sums, int words, const uint8_t* const* tables) {
+    for (int q = 0; q < Q; ++q) {
+      const Reg bits = V::load(tables[q] + words * V::width);
+      sums.low[q] = V::flip(sums.low[q], bits), sums.high[q] = V::flip(sums.high[q], bits);
+    }
+    return sums;
+  }
+
   static HASHLGN_INLINE Sums average(const Sums& a, const Sums& b) {
     Sums both;
     for (int q = 0; q < Q; ++q) {
@@ -163,7 +172,7 @@ struct Tile {
     for (size_t block = 0; block < blocks; ++block, rows += static_cast<size_t>(words) * kRow) {
       for (int part = 0; part < kRow; part += V::width) {
         Sums sums;
-        if constexpr (L < 0) sums = leaf<true>(rows + part, 0, words, tables);
+        if constexpr (L < 0) sums = flipped(leaf<true>(rows + part, 0, words, tables), words, tables);
         else if constexpr (L <= 3) sums = tree<L>(rows + part, 0, words, tables);
         else deep<L>(rows + part, 0, words, tables, sums);
 #pragma GCC unroll 8
@@ -263,14 +272,17 @@ struct Scans {
     return finite;
   }
 
-  static int64_t steps(const double* table, const float* most, int words, double inverse, uint8_t* out) {
+  static int64_t steps(const double* table, const float* most, int words, double inverse, bool falling, uint8_t* out) {
+    if constexpr (requires { V::steps(table, most, words, inverse, falling, out); }) {
+      return V::steps(table, most, words, inverse, falling, out);
+    }
     int64_t all = 0;
     for (int m = 0; m < words; ++m, table += 16, out += V::width) {
       const double greatest = most[m];
       int below[16], top = 0;
       for (int i = 0; i < 16; ++i) below[i] = static_cast<int>((greatest - table[i]) * inverse + kHair);
       for (int i = 0; i < 16; ++i) top = std::max(top, below[i]);
-      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(top - below[i], 255));
+      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(falling ? below[i] : top - below[i], 255));
       for (int i = 16; i < V::width; i += 16) std::copy(out, out + 16, out + i);
       all += top;
     }

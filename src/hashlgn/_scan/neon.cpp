@@ -18,6 +18,7 @@ struct Neon {
   static HASHLGN_INLINE Reg lookup(Reg table, Reg places) { return vqtbl1q_u8(table, places); }
   static HASHLGN_INLINE Reg add(Reg a, Reg b) { return vaddq_u8(a, b); }
   static HASHLGN_INLINE Reg add_and_stop(Reg a, Reg b) { return vqaddq_u8(a, b); }
+  static HASHLGN_INLINE Reg flip(Reg a, Reg bits) { return veorq_u8(a, bits); }
   static HASHLGN_INLINE Reg average(Reg a, Reg b) { return vrhaddq_u8(a, b); }
   static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t bar) {
     // Each byte keeps the bit of its place, and eight bytes are added to one, twice.

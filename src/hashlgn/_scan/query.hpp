@@ -83,11 +83,10 @@ class Query {
   struct alignas(64) Line {
     uint8_t byte[64];
   };
-  std::vector<Line> lines;     // the table rounded upwards: (words, width) bytes
-  bool plain = false;          // whether these are added in one byte that stops at 255, without averages
+  std::vector<Line> lines;     // the table in bytes, (words, width), and a last row of bits
+  bool plain = false;          // whether these are added in one byte that stops at 255, without averages, and its bits flipped
   std::vector<double> table;   // (words, 16)
   std::vector<uint64_t> hits;  // keys, in no order
-  double unit = 0;             // the step of which all entries are whole multiples, or 0
   Seen seen;
 
   // Reads the table; false where it is not finite.
@@ -99,7 +98,7 @@ class Query {
     if (!lanes_->read(entry, words_, table.data(), low_.data(), most_.data())) return false;
     if (request.indptr) seen.set(request.seen + request.indptr[row], request.seen + request.indptr[row + 1]);
     least_ = sizes_ = group_ = all_ = 0;
-    floors_ = Floors::untried, floored_ = stale_ = false;
+    floors_ = Floors::untried, floored_ = false, stale_ = true;
     double group = 0;
     for (size_t m = 0; m < words; ++m) {
       const double low = low_[m], most = most_[m];
@@ -108,7 +107,8 @@ class Query {
       group_ = std::max(group_, group);
       sizes_ += std::max(std::fabs(low), std::fabs(most));
     }
-    unit = common_step();
+    unit_ = common_step();
+    exact_ = unit_ > 0 && all_ / unit_ <= 300;
     hits.clear();
     hits.reserve(k_ ? k_ + slack() : 0);
     worst_ = 0;
@@ -117,41 +117,59 @@ class Query {
     return true;
   }
 
+  // The table is to be written in bytes: it never was, or is to be written in another way.
+  bool stale() const { return stale_; }
+
   // Write the table in bytes that tell all sums apart: without rounding where the entries are few whole steps.
   void quantise() {
     floored_ = false;
-    exact_ = unit > 0 && all_ / unit <= 300, focused_ = false;
-    if (exact_) lay_out(unit, 0);
-    else lay_out(unit > 0 && group_ / unit <= 255 ? unit : group_ / 255, levels());
+    if (exact_) lay_out(unit_, 0, Adding::up);
+    else lay_out(unit_ > 0 && group_ / unit_ <= 255 ? unit_ : group_ / 255, levels(), Adding::averages);
   }
 
-  // Write it anew where bytes that stop at 255 tell the sums about `needed` better apart: where a few items are far ahead
-  // of the k-th, as popular ones may be, most of a table's span is theirs. False where it is well as it is.
+  // Write it anew where bytes that stop at 255 tell the sums about `needed` better apart than averages. They count from the
+  // least sum, where a few items are far ahead of the k-th, as popular ones may be, and most of a table's span is theirs;
+  // or from the greatest downwards, where few items come near it. False where it is well as it is.
   bool focus(double needed) {
-    if (floored_ && stale_) raise_floors();
-    const double span = needed - (floored_ ? floor_ : least_);
-    if (exact_ || !(span > 0)) return false;
-    // A sum is rounded up by half a step a word, and where averages are taken, by a quarter of a step each.
-    const bool better = span / kAimed < group_ / 255 * (1 + levels() / 16.0);
-    if (!stale_ && (focused_ ? better && span * steps_ <= kLate : !better)) return false;
-    stale_ = false;
-    if (better) lay_out(std::max(span / kAimed, all_ * 1e-8), 0);  // for more steps, a hair would be too narrow
-    else quantise();
-    focused_ = better;
+    if (exact_ && !stale_) return false;
+    // A sum is rounded by half a step a word, and where averages are taken, by a quarter of a step each.
+    const double averages = group_ / 255 * (1 + levels() / 16.0);
+    const auto step_of = [&](double span, double steps) { return span > 0 ? span / steps : averages; };
+    double up = step_of(needed - least_, kAimed), down = step_of(least_ + all_ - needed, kDeepest);
+    if (floors_ == Floors::wanted) {
+      raise_floors();
+      floored_ = step_of(needed - floor_, kAimed) < kWorth * std::min({up, down, averages});
+      floors_ = floored_ ? Floors::tried : Floors::settled, stale_ |= floored_;
+    }
+    if (floored_) up = step_of(needed - floor_, kAimed), down = averages;
+    const double step = std::min(up, down);
+    const Adding adding = exact_ || step >= averages ? Adding::averages : up < down ? Adding::up : Adding::down;
+    if (!stale_ && adding == adding_) {
+      const double steps = step * steps_ * (adding == Adding::up ? kAimed : kDeepest);
+      if (adding == Adding::averages || (adding == Adding::up ? steps <= kLate : kShallow <= steps && steps <= 254)) return false;
+    }
+    // For more steps than there are in the end, a hair would be too narrow.
+    if (adding == Adding::averages) quantise();
+    else lay_out(std::max(step, all_ * 1e-8), 0, adding);
     return true;
   }
 
   // So many of some items have passed. Where bytes made for the bar still let many pass, most of the span may lie below all
-  // items that there are. The four least entries of a word then count as the fifth: no sum is understated, and
+  // items that there are. The three least entries of a word then count as the fourth: no sum is understated, and
   // steps are smaller. It is kept if fewer pass.
   void passed(size_t count, size_t items) {
     const double share = static_cast<double>(count) / static_cast<double>(std::max<size_t>(items, 1));
-    if (floors_ == Floors::untried && focused_ && share > kMany) {
-      floors_ = Floors::tried, floored_ = stale_ = true, share_ = share;
+    if (floors_ == Floors::untried && adding_ != Adding::averages && share > kMany) {
+      floors_ = Floors::wanted, share_ = share;
     } else if (floors_ == Floors::tried && !stale_) {
       floors_ = Floors::settled;
       if (share > share_) floored_ = false, stale_ = true;
     }
+  }
+
+  // Bytes that were not made for the bar let too many pass: floors may be worth while from the start.
+  void crowded() {
+    if (floors_ == Floors::untried) floors_ = Floors::wanted, share_ = 1;
   }
 
   // The sum that an item with a scale in [smallest, largest] must have to be a hit.
@@ -224,20 +242,28 @@ class Query {
     return levels;
   }
 
-  // The greatest entries, of which the best items have most, are exact in bytes. Averages are taken on some levels; on none,
-  // sums may pass 255.
-  void lay_out(double step, int levels) {
-    plain = levels == 0;
+  // How bytes are added: in groups, and these averaged on some levels; or all in one byte that stops at 255, of steps above
+  // the least entry of each word, or of steps below the greatest, and then flipped.
+  enum class Adding { averages, up, down };
+
+  // The greatest entries, of which the best items have most, are exact in bytes.
+  void lay_out(double step, int levels, Adding adding) {
+    plain = levels == 0, adding_ = adding, stale_ = false;
+    const bool down = adding == Adding::down;
     const double inverse = step > 0 ? 1 / step : 0;
-    lines.resize((static_cast<size_t>(words_) * width_ + 63) / 64);
-    const int64_t all = lanes_->steps((floored_ ? raised_ : table).data(), most_.data(), words_, inverse, lines.data()->byte);
+    const size_t end = static_cast<size_t>(words_) * width_;
+    lines.resize((end + width_ + 63) / 64);
+    uint8_t* const bytes = lines.data()->byte;
+    const std::vector<double>& entries = floored_ && !down ? raised_ : table;
+    const int64_t span = lanes_->steps(entries.data(), most_.data(), words_, inverse, down, bytes), all = down ? 255 : span;
+    std::memset(bytes + end, down ? 255 : 0, width_);
     double sum = 0;
     for (const float most : most_) sum += most;
     steps_ = std::ldexp(inverse, -levels);
     hair_ = std::ldexp(words_ * 2 * kHair, -levels) + 1e-6;
     // sum ≤ offset + step · value; the last term is what a float64 sum of the entries may be off.
     offset_ = sum - step * static_cast<double>(all) + (words_ + 4) * 0x1p-52 * sizes_;
-    stops_ = plain && all > 254;
+    stops_ = plain && all > 255;
   }
 
   void raise_floors() {
@@ -254,11 +280,13 @@ class Query {
   // So many hits more than k, and the bar is raised: seldom enough for its cost, often enough for its worth.
   size_t slack() const { return 16 + k_ / 4; }
 
-  enum class Floors { untried, tried, settled };
+  enum class Floors { untried, wanted, tried, settled };
 
   static constexpr double kMany = 1.0 / 64;  // share of items that pass, from which on floors are tried
-  static constexpr size_t kFloor = 4;        // so many entries of a word count as the next one then
-  static constexpr double kAimed = 190, kLate = 250;  // the bar in bytes that stop at 255, when new and when to renew
+  static constexpr double kWorth = 0.5;      // of a step's size is left with floors, at most: raised entries blur sums as well
+  static constexpr size_t kFloor = 3;        // so many entries of a word count as the next one then
+  static constexpr double kAimed = 190, kLate = 250;       // steps from the least sum to the bar, when new and when to renew
+  static constexpr double kDeepest = 253, kShallow = 220;  // the same from the greatest sum down to the bar
 
   // The smallest float32 score over a threshold.
   static float least_above(double threshold) {
@@ -293,13 +321,15 @@ class Query {
   size_t k_ = 0, width_ = 0;
   std::vector<uint64_t> spare_;
   std::vector<float> low_, most_;                      // least and greatest entry of each word
+  double unit_ = 0;                                    // the step of which all entries are whole multiples, or 0
   double least_ = 0, sizes_ = 0, group_ = 0, all_ = 0;  // sums: of the least, of sizes, of spans by group and of all
   double steps_ = 0, hair_ = 0, offset_ = 0;           // value of a sum: (sum - offset) * steps - hair, at least
   Floors floors_ = Floors::untried;
   bool floored_ = false, stale_ = false;               // the raised table is to be used; the bytes are to be written anew
   std::vector<double> raised_;                         // the table with every entry at least its word's floor
   double floor_ = 0, share_ = 0;                       // sum of the floors; share that passed before there were any
-  bool exact_ = false, focused_ = false, stops_ = false;  // bytes: without rounding; for sums about a bar; stop at 255
+  Adding adding_ = Adding::averages;
+  bool exact_ = false, stops_ = false;                 // bytes: without rounding; may stop at 255
   double least_score_ = 0;                             // a score, not yet rounded, that may be a hit
   float wanted_ = 0;                                   // a score that may be a hit: over the threshold, or at least the k-th
   uint64_t worst_ = 0;                                 // key of the k-th hit, 0 while there are fewer

@@ -71,7 +71,6 @@ class Walk {
     std::vector<Query*> all;
     for (size_t i = 0; i < end - begin; ++i) {
       if (!queries_[i].set(request_, begin + i)) return false;
-      queries_[i].quantise();
       all.push_back(&queries_[i]);
     }
     profile.quantise += clock_.lap();
@@ -102,6 +101,8 @@ class Walk {
   void walk(const Part& part, size_t list, std::vector<Query*> alive) {
     for (size_t done = 0; done < part.counts[list];) {
       const size_t block = part.starts[list] + done / kBlock;
+      for (Query* query : alive) focus(part, block, *query);
+      profile.quantise += clock_.lap();
       if (part.largest) {
         // Scales only fall: where the first block of a chunk cannot reach the bar, nothing after it can.
         std::erase_if(alive, [&](const Query* query) {
@@ -117,6 +118,7 @@ class Walk {
         for (size_t first = 0; first < chunk.blocks; first += kChunk) {
           const Chunk some{&part, block + first, std::min(kChunk, chunk.blocks - first),
                            std::min(chunk.items - first * kBlock, kChunk * kBlock)};
+          for (Query* query : again) focus(part, some.block, *query);
           visit(some, again, false);
         }
       }
@@ -126,7 +128,6 @@ class Walk {
 
   // All queries in a chunk, tile by tile. Those whose bytes are added in the same way share tiles.
   void visit(const Chunk& chunk, std::vector<Query*>& alive, bool pilot) {
-    for (Query* query : alive) focus(chunk, *query);
     const auto others = std::partition(alive.begin(), alive.end(), [](const Query* query) { return query->plain; });
     const size_t plain = static_cast<size_t>(others - alive.begin());
     for (size_t first = 0; first < alive.size();) {
@@ -215,14 +216,18 @@ class Walk {
     profile.harvest += clock_.lap();
   }
 
-  static bool focus(const Chunk& chunk, Query& query) {
-    return query.bounded() && query.focus(query.needed(smallest(*chunk.part, chunk.block), largest(*chunk.part, chunk.block)));
+  // Write the query's table in bytes that suit a block; whether it was written.
+  static bool focus(const Part& part, size_t block, Query& query) {
+    if (query.bounded()) return query.focus(query.needed(smallest(part, block), largest(part, block)));
+    if (query.stale()) query.quantise();
+    return false;
   }
 
   // Where a bar is known by now, and bytes made for it tell more items apart: from here on with these, from the start.
   static bool restarted(const Chunk& chunk, Query& query) {
     query.settle();
-    if (!focus(chunk, query)) return false;
+    query.crowded();
+    if (!focus(*chunk.part, chunk.block, query)) return false;
     query.restart();
     return true;
   }
@@ -255,8 +260,13 @@ class Walk {
       taken += static_cast<double>(found), below = least;
     }
     query.settle();
-    const bool crowded = query.bounded() && count > crowd && lanes_.count(values, count, 1, zone_bar(chunk, 0, chunk.blocks, query)) > crowd;
-    return crowded && restarted(chunk, query) ? -1 : below;
+    if (!query.bounded() || count <= crowd) return below;
+    size_t left = 0;
+    for (size_t zone = 0; zone < chunk.blocks; zone += kZone) {
+      const int least = zone_bar(chunk, zone, kZone, query);
+      if (least <= 255) left += lanes_.count(values + zone * kBlock, std::min(kZone, chunk.blocks - zone) * kBlock, 1, least);
+    }
+    return left > crowd && restarted(chunk, query) ? -1 : below;
   }
 
   // Make the values of items that were seen 0, so that they neither count among the greatest nor need to be looked up.

@@ -40,9 +40,8 @@ struct Survivors {
   static void sums(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count, double* out) {
     for (size_t i = 0, taken = 0; i < count; i += taken) {
       if constexpr (requires { V::sums(rows, words, table, places, count, out); }) {
-        // Neighbours share their rows; of fewer than three, it is not worth while.
-        taken = V::sums(rows, words, table, places + i, count - i, out + i);
-        if (taken > 2) continue;
+        taken = V::sums(rows, words, table, places + i, count - i, out + i);  // of neighbours, which share their rows
+        if (taken) continue;
       }
       taken = std::min<size_t>(count - i, kFour);
       four(rows, words, table, places + i, taken, out + i);
