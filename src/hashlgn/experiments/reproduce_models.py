@@ -129,6 +129,8 @@ def rows_of_preset(preset: str) -> dict[str, Row]:
             start=FLOAT, sweep=bits == 64)
         for bits in (32, 64, 128, 256)
     ]  # fmt: skip
+    form = {"model.bits": 64, "model.hash": "mlp3", "model.decoder": "reweight", "model.encoder": "lightgcn"}
+    rows.append(Row("HashLGN, 64 bits, mlp3 + reweight, ours", "HashLGN", "ours", form, start=FLOAT, sweep=True))
     rows += [
         Row(f"{name}, by activity", method, "activity", start=name, sweep=True)
         for name, method in ((FLOAT, "LightGCN"), ("HashLGN, 64 bits + scale, ours", "HashLGN"))
