@@ -209,7 +209,7 @@ class Query {
 
   // Keep the k best, and raise the bar to the worst of them.
   void settle() {
-    if (k_ == 0 || hits.size() < k_) return;
+    if (k_ == 0 || hits.size() < k_ || (hits.size() == k_ && worst_ != 0)) return;  // nothing is new
     spare_.resize(hits.size() + kRegister);
     worst_ = lanes_->best(hits.data(), hits.size(), k_, spare_.data());
     hits.resize(k_);

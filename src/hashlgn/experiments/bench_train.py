@@ -9,8 +9,10 @@ import contextlib
 import importlib.util
 import math
 import multiprocessing
+import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -177,7 +179,7 @@ def _alone(task: _Task) -> dict[str, Any]:
     """The row of one measurement, from a process of its own."""
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
+        with ProcessPoolExecutor(1, mp_context=context, initializer=_follow_parent) as pool:
             return pool.submit(_measure, task).result()
     except (BrokenProcessPool, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not isinstance(error, BrokenProcessPool) and "memory" not in str(error):
@@ -185,6 +187,18 @@ def _alone(task: _Task) -> dict[str, Any]:
         names = _row(task, 1, _Course(), 0, 0.0)
         known = {"side": task.side, "interactions": task.source if isinstance(task.source, int) else None}
         return dict.fromkeys(names) | known | {"note": "died, most likely for want of memory"}
+
+
+def _follow_parent() -> None:
+    """End this process as soon as the one that started it is gone, which may have been killed."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _measure(task: _Task) -> dict[str, Any]:
