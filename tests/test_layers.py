@@ -16,7 +16,7 @@ ROOT = Path(hashlgn.__file__).parent
 # Every room, lowest layer first: a room may import from layers below its own, and from its own package.
 LAYERS = [
     {"errors"},
-    {"_scan", "codes", "metrics", "storage", "provenance", "config"},
+    {"_scan", "codes", "metrics", "storage", "provenance", "config", "memory"},
     {"filters", "scoring"},
     {"data"},
     {"graph", "sampling"},

@@ -29,6 +29,7 @@ from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 from hashlgn.graph import Graph
 from hashlgn.hashing import guidance
 from hashlgn.losses import LOSSES, Distillation, Loss
+from hashlgn.memory import kept_memory
 from hashlgn.model import Model, checked
 from hashlgn.validation import near_best, ranking_values, validation_metric
 
@@ -140,7 +141,7 @@ def train(
             f"{len(data)} interactions)"
         )
     began = time.perf_counter()
-    with _seeded(settings.seed, where), _threads(threads):
+    with _seeded(settings.seed, where), _threads(threads), contextlib.ExitStack() as held:
         saved = Checkpoint(checkpoint, _identity(data, config, start) if checkpoint else {})
         state = saved.load()
         choice: dict[str, float] = {}
@@ -151,6 +152,7 @@ def train(
             config = checked(config.updated({"model.encoder": "lightgcn"}))
         else:
             config, choice = chosen(data, config, device=device, report=report)
+        held.enter_context(kept_memory())
         graph = Graph(fit, where)
         config, encoder = _encoder(graph, config, held_out, fit, start)
         model = Model(encoder, data.n_items, config.model).to(where)
