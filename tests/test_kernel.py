@@ -144,6 +144,42 @@ def test_entries_far_below_all_items_do_not_hide_them_from_the_filter(isa: str) 
     assert kernel.profile(queries, 1000)["rescored"] < 200_000  # 400,000 without floors
 
 
+def crowded(first_words: np.ndarray) -> CodedItems:
+    """Items of 16 bits whose first word alone says who is ahead; all others look alike to bytes over the whole table.
+
+    After so many of them a first look starts anew, with bytes made for the bar that it has set.
+    """
+    codewords = np.tile(np.arange(16, dtype=np.float32)[:, None] / 128, (4, 1, 1))
+    codewords[0] = 0
+    codewords[0, 15] = 65_536
+    words = np.random.default_rng(0).integers(0, 15, (len(first_words), 4)).astype(np.uint8)
+    words[:, 0] = first_words
+    return CodedItems(words[:, ::2] | words[:, 1::2] << 4, CodebookDecoder(codewords), None)
+
+
+@each_set
+def test_a_bar_of_a_look_that_starts_anew_does_not_rise_before_it_is_met_again(isa: str) -> None:
+    query = np.ones((1, 1), np.float32)
+    items = crowded(np.where(np.arange(65_536) % 10, 0, 15))
+    items.packed[20_000] = 255  # the best, once
+    for k in (1, 10):
+        same(Kernel(items, 1, isa=isa).search(query, k), Exact(items).search(query, k))
+
+
+@each_set
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_look_that_starts_anew_keeps_what_earlier_ones_have_found(isa: str, inverted: bool) -> None:
+    query = np.ones((1, 1), np.float32)
+    items = crowded(np.repeat([0, 15], [40_000, 15_000]))
+    items.packed[:5] = 255
+    first = items.take(np.arange(40_000))
+    kernel = InvertedFile(first, 1, lists=2, probes=2, isa=isa) if inverted else Kernel(first, 1, isa=isa)
+    kernel.append(items.packed[40_000:])
+    kernel.remove(np.arange(5, 40_000))
+    deny = Exclusion.build(len(items), deny=np.arange(5, 40_000))
+    same(kernel.search(query, 10), Exact(items).search(query, 10, deny))
+
+
 @each_set
 def test_the_scan_ends_where_no_scale_can_reach_the_bar(isa: str) -> None:
     items, queries = made(150_000, 64, "real", "spread", 0, q=4)

@@ -122,6 +122,7 @@ def test_parts_that_do_not_fit_together(changes: dict[str, Any], rule: str) -> N
         ({"probes": np.zeros((2, 1), np.int32)}, "probes must have one row a query"),
         ({"chosen": []}, "chosen must have one array a part"),
         ({"chosen": [places(256, 1)]}, "chosen must hold places of the part"),
+        ({"chosen": [places(3, 2)]}, "chosen must ascend"),
         ({"parts": [None]}, "parts"),
     ],
 )

@@ -38,7 +38,7 @@ struct Lanes {
   size_t (*select)(const uint8_t* values, size_t count, int least, int below, uint16_t* places);
   // How many values are at least `least`, of every `stride`-th 64.
   size_t (*count)(const uint8_t* values, size_t count, size_t stride, int least);
-  // Exact sums of the items at some places.
+  // Exact sums of the items at some places, which ascend.
   void (*sums)(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count, double* out);
   // Of some sums, times their items' scales where there are any, keeps the scores that are at least `bar`, and their places.
   size_t (*wanted)(const double* sums, const double* scales, float bar, size_t count, uint32_t* places, float* scores);
@@ -53,8 +53,7 @@ struct Lanes {
   // not finite.
   bool (*read)(const float* entries, int words, double* table, float* least, float* most);
   // Writes the table in bytes, `width` a word: entries as whole steps below the greatest of their word, rounded towards it, and
-  // these counted from the least. How many steps all words span.
-  // With `falling`, it is the steps below the greatest that are counted.
+  // these counted from the least, or with `falling` from the greatest; up to 255. How many steps all words span.
   int64_t (*steps)(const double* table, const float* most, int words, double inverse, bool falling, uint8_t* out);
 };
 
@@ -97,7 +96,6 @@ struct Pass {
     counts[q] += write<V>(mask, first + place, places[q] + counts[q]);
   }
 };
-
 
 // V is a trait: the registers of one instruction set, `V::width` bytes each. Q queries share what is read of the codes.
 template <class V, int Q, class Sink>

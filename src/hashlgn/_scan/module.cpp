@@ -144,6 +144,7 @@ nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, siz
       const In<uint32_t, 1>& places = (*chosen)[i];
       for (size_t j = 0; j < places.shape(0); ++j) {
         require(places.data()[j] < parts[i].blocks * kBlock, "chosen must hold places of the part");
+        require(j == 0 || places.data()[j] > places.data()[j - 1], "chosen must ascend");
       }
       parts[i].chosen = places.data();
       parts[i].n_chosen = places.shape(0);

@@ -117,12 +117,14 @@ class Query {
     return true;
   }
 
-  // The table is to be written in bytes: it never was, or is to be written in another way.
-  bool stale() const { return stale_; }
+  // Have the table written in bytes, where it was not, or is to be written in another way.
+  void prepare() {
+    if (stale_) quantise();
+  }
 
   // Write the table in bytes that tell all sums apart: without rounding where the entries are few whole steps.
   void quantise() {
-    floored_ = false;
+    if (floored_) floored_ = false, floors_ = Floors::settled;
     if (exact_) lay_out(unit_, 0, Adding::up);
     else lay_out(unit_ > 0 && group_ / unit_ <= 255 ? unit_ : group_ / 255, levels(), Adding::averages);
   }
@@ -131,7 +133,7 @@ class Query {
   // least sum, where a few items are far ahead of the k-th, as popular ones may be, and most of a table's span is theirs;
   // or from the greatest downwards, where few items come near it. False where it is well as it is.
   bool focus(double needed) {
-    if (exact_ && !stale_) return false;
+    if (exact_) return prepare(), false;
     // A sum is rounded by half a step a word, and where averages are taken, by a quarter of a step each.
     const double averages = group_ / 255 * (1 + levels() / 16.0);
     const auto step_of = [&](double span, double steps) { return span > 0 ? span / steps : averages; };
@@ -142,15 +144,14 @@ class Query {
       floors_ = floored_ ? Floors::tried : Floors::settled, stale_ |= floored_;
     }
     if (floored_) up = step_of(needed - floor_, kAimed), down = averages;
-    const double step = std::min(up, down);
-    const Adding adding = exact_ || step >= averages ? Adding::averages : up < down ? Adding::up : Adding::down;
+    const double step = std::max(std::min(up, down), all_ * 1e-8);  // with more steps, a hair would be too narrow
+    const Adding adding = step >= averages ? Adding::averages : up < down ? Adding::up : Adding::down;
     if (!stale_ && adding == adding_) {
       const double steps = step * steps_ * (adding == Adding::up ? kAimed : kDeepest);
       if (adding == Adding::averages || (adding == Adding::up ? steps <= kLate : kShallow <= steps && steps <= 254)) return false;
     }
-    // For more steps than there are in the end, a hair would be too narrow.
     if (adding == Adding::averages) quantise();
-    else lay_out(std::max(step, all_ * 1e-8), 0, adding);
+    else lay_out(step, 0, adding);
     return true;
   }
 
@@ -167,9 +168,9 @@ class Query {
     }
   }
 
-  // Bytes that were not made for the bar let too many pass: floors may be worth while from the start.
-  void crowded() {
-    if (floors_ == Floors::untried) floors_ = Floors::wanted, share_ = 1;
+  // Bytes that were not made for the bar let such a share of the items pass: floors may be worth while from the start.
+  void crowded(double share) {
+    if (floors_ == Floors::untried) floors_ = Floors::wanted, share_ = share;
   }
 
   // The sum that an item with a scale in [smallest, largest] must have to be a hit.
@@ -182,10 +183,9 @@ class Query {
     const double sum = needed(smallest, largest) - offset_;
     if (!(sum > 0)) return 0;
     if (steps_ == 0) return 256;
-    const double steps = std::min(sum * steps_ - hair_, 256.0);
-    const int least = static_cast<int>(steps) + (steps > static_cast<int>(steps));
-    // A sum that was stopped at 255 may be anything above.
-    return stops_ ? std::clamp(least, 0, sum <= all_ * (1 + 1e-9) + sizes_ * 1e-12 ? 255 : 256) : std::max(least, 0);
+    const double steps = sum * steps_ - hair_;
+    if (steps > greatest_) return 256;
+    return static_cast<int>(std::ceil(std::clamp(steps, 0.0, 255.0)));
   }
 
   bool full() const { return k_ != 0 && hits.size() >= k_; }
@@ -223,9 +223,9 @@ class Query {
     hits.clear();
   }
 
-  // From here on items come with greater numbers than all before: they lose every tie.
+  // From here on items come with greater numbers than all before: they lose every tie with hits that are there.
   void later() {
-    if (worst_) raise_to(std::nextafter(wanted_, std::numeric_limits<float>::infinity()));
+    if (worst_ && full()) raise_to(std::nextafter(wanted_, std::numeric_limits<float>::infinity()));
   }
 
   void sort() {
@@ -254,16 +254,16 @@ class Query {
     const size_t end = static_cast<size_t>(words_) * width_;
     lines.resize((end + width_ + 63) / 64);
     uint8_t* const bytes = lines.data()->byte;
-    const std::vector<double>& entries = floored_ && !down ? raised_ : table;
-    const int64_t span = lanes_->steps(entries.data(), most_.data(), words_, inverse, down, bytes), all = down ? 255 : span;
+    const std::vector<double>& entries = floored_ ? raised_ : table;
+    const int64_t span = lanes_->steps(entries.data(), most_.data(), words_, inverse, down, bytes);
     std::memset(bytes + end, down ? 255 : 0, width_);
     double sum = 0;
     for (const float most : most_) sum += most;
     steps_ = std::ldexp(inverse, -levels);
     hair_ = std::ldexp(words_ * 2 * kHair, -levels) + 1e-6;
     // sum ≤ offset + step · value; the last term is what a float64 sum of the entries may be off.
-    offset_ = sum - step * static_cast<double>(all) + (words_ + 4) * 0x1p-52 * sizes_;
-    stops_ = plain && all > 255;
+    offset_ = sum - step * (down ? 255 : static_cast<double>(span)) + (words_ + 4) * 0x1p-52 * sizes_;
+    greatest_ = adding == Adding::up ? static_cast<double>(span) : 255;
   }
 
   void raise_floors() {
@@ -329,7 +329,8 @@ class Query {
   std::vector<double> raised_;                         // the table with every entry at least its word's floor
   double floor_ = 0, share_ = 0;                       // sum of the floors; share that passed before there were any
   Adding adding_ = Adding::averages;
-  bool exact_ = false, stops_ = false;                 // bytes: without rounding; may stop at 255
+  bool exact_ = false;                                 // the entries are few whole steps: bytes without rounding
+  double greatest_ = 0;                                // the value that the greatest sum would have, if bytes did not stop at 255
   double least_score_ = 0;                             // a score, not yet rounded, that may be a hit
   float wanted_ = 0;                                   // a score that may be a hit: over the threshold, or at least the k-th
   uint64_t worst_ = 0;                                 // key of the k-th hit, 0 while there are fewer

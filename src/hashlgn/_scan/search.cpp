@@ -219,14 +219,14 @@ class Walk {
   // Write the query's table in bytes that suit a block; whether it was written.
   static bool focus(const Part& part, size_t block, Query& query) {
     if (query.bounded()) return query.focus(query.needed(smallest(part, block), largest(part, block)));
-    if (query.stale()) query.quantise();
+    query.prepare();
     return false;
   }
 
   // Where a bar is known by now, and bytes made for it tell more items apart: from here on with these, from the start.
-  static bool restarted(const Chunk& chunk, Query& query) {
+  static bool restarted(const Chunk& chunk, Query& query, size_t passed) {
     query.settle();
-    query.crowded();
+    query.crowded(static_cast<double>(passed) / static_cast<double>(chunk.items));
     if (!focus(*chunk.part, chunk.block, query)) return false;
     query.restart();
     return true;
@@ -236,6 +236,7 @@ class Walk {
   // Where bytes cannot tell too many items apart, some set a bar, and the answer is -1: the chunk is to be seen again.
   int greatest(const Chunk& chunk, Query& query, const uint8_t* values, bool forgot) {
     const size_t count = chunk.blocks * kBlock, crowd = kCrowd + 8 * query.k();
+    const bool first = query.hits.empty();  // else hits of earlier chunks would be forgotten with those of this one
     double taken = 0;  // so many of the greatest are no hits: the seen ones to expect, then those that were considered
     if (!forgot) {
       taken = static_cast<double>(query.seen.size()) * static_cast<double>(chunk.items) / static_cast<double>(request_.items);
@@ -254,19 +255,23 @@ class Walk {
       }
       const size_t found = lanes_.select(values, count, least, below, places_.get());
       for (size_t done = 0; done < found; done += crowd) {
-        if (done && restarted(chunk, query)) return -1;
+        if (done && first && restarted(chunk, query, found)) return -1;
         consider(chunk, query, places_.get() + done, std::min(crowd, found - done), 0, !forgot || least == 0);
       }
       taken += static_cast<double>(found), below = least;
     }
     query.settle();
-    if (!query.bounded() || count <= crowd) return below;
+    if (!query.bounded() || !first || count <= crowd) return below;
     size_t left = 0;
-    for (size_t zone = 0; zone < chunk.blocks; zone += kZone) {
-      const int least = zone_bar(chunk, zone, kZone, query);
-      if (least <= 255) left += lanes_.count(values + zone * kBlock, std::min(kZone, chunk.blocks - zone) * kBlock, 1, least);
+    const size_t step = chunk.part->largest ? kZone : chunk.blocks;
+    for (size_t zone = 0; zone < chunk.blocks; zone += step) {
+      const int least = zone_bar(chunk, zone, step, query);
+      if (least >= below) continue;
+      const size_t items = std::min(step, chunk.blocks - zone) * kBlock;
+      left += lanes_.count(values + zone * kBlock, items, 1, least);
+      if (below <= 255) left -= lanes_.count(values + zone * kBlock, items, 1, below);
     }
-    return left > crowd && restarted(chunk, query) ? -1 : below;
+    return left > crowd && restarted(chunk, query, left) ? -1 : below;
   }
 
   // Make the values of items that were seen 0, so that they neither count among the greatest nor need to be looked up.
