@@ -21,6 +21,9 @@ def kept_memory() -> Iterator[None]:
     glibc returns every block of more than 32 MB as soon as it is freed, and has it mapped anew, page by page and
     zeroed, when the next one is asked for. A step on embeddings of millions of nodes spends up to half of its time on
     that. It costs memory: free blocks lie between used ones. Elsewhere than on glibc nothing is done.
+
+    The settings are those of the whole process, other threads included. At the end they are what glibc's own adjustment
+    arrives at, whatever they were before: it does not tell, so ``MALLOC_`` variables of the environment are overruled.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     mallopt, trim = (getattr(libc, name, None) for name in ("mallopt", "malloc_trim"))

@@ -168,9 +168,10 @@ class Query {
     }
   }
 
-  // Bytes that were not made for the bar let such a share of the items pass: floors may be worth while from the start.
-  void crowded(double share) {
-    if (floors_ == Floors::untried) floors_ = Floors::wanted, share_ = share;
+  // Bytes that were not made for the bar let too many pass: floors may be worth while from the start. They are kept then
+  // whatever passes next, for the bar has yet to rise.
+  void crowded() {
+    if (floors_ == Floors::untried) floors_ = Floors::wanted, share_ = 1;
   }
 
   // The sum that an item with a scale in [smallest, largest] must have to be a hit.

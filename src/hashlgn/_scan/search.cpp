@@ -224,9 +224,9 @@ class Walk {
   }
 
   // Where a bar is known by now, and bytes made for it tell more items apart: from here on with these, from the start.
-  static bool restarted(const Chunk& chunk, Query& query, size_t passed) {
+  static bool restarted(const Chunk& chunk, Query& query) {
     query.settle();
-    query.crowded(static_cast<double>(passed) / static_cast<double>(chunk.items));
+    query.crowded();
     if (!focus(*chunk.part, chunk.block, query)) return false;
     query.restart();
     return true;
@@ -255,7 +255,7 @@ class Walk {
       }
       const size_t found = lanes_.select(values, count, least, below, places_.get());
       for (size_t done = 0; done < found; done += crowd) {
-        if (done && first && restarted(chunk, query, found)) return -1;
+        if (done && first && restarted(chunk, query)) return -1;
         consider(chunk, query, places_.get() + done, std::min(crowd, found - done), 0, !forgot || least == 0);
       }
       taken += static_cast<double>(found), below = least;
@@ -271,7 +271,7 @@ class Walk {
       left += lanes_.count(values + zone * kBlock, items, 1, least);
       if (below <= 255) left -= lanes_.count(values + zone * kBlock, items, 1, below);
     }
-    return left > crowd && restarted(chunk, query, left) ? -1 : below;
+    return left > crowd && restarted(chunk, query) ? -1 : below;
   }
 
   // Make the values of items that were seen 0, so that they neither count among the greatest nor need to be looked up.
