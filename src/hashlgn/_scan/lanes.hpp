@@ -19,6 +19,7 @@ constexpr int kGroup = 8;    // words added before the first average
 constexpr int kTile = 8;     // queries scanned at a time, at most
 constexpr int kSpill = 64;   // places that may be written beyond the last
 constexpr double kHair = 1e-7;  // of a step: what rounding may hide
+constexpr size_t kAhead = 128;  // rows asked of memory in advance for one query alone, which waits for them and not for shuffles
 constexpr int kMostWords = 1024;
 
 // What one instruction set does. Tables are repeated to `width` bytes a word, a full register.
@@ -112,6 +113,7 @@ struct Tile {
 #pragma GCC unroll 2  // more, and sums leave the registers
     for (int m = first; m < last; ++m) {
       const Reg row = V::load(rows + static_cast<size_t>(m) * kRow);
+      if constexpr (Q == 1) __builtin_prefetch(rows + (static_cast<size_t>(m) + kAhead) * kRow);
       const Reg low = V::low(row), high = V::high(row);
       for (int q = 0; q < Q; ++q) {
         const Reg table = V::load(tables[q] + m * V::width);
