@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 # What the compiled search kernel is built from.
-KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_scan/*.?pp)
+KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_kernel/*.?pp)
 
 .PHONY: demo test check format clean native-test sanitize
 
@@ -30,7 +30,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix
 
 # The search without Python, on every instruction set of this machine, and on NEON where it can be emulated.
-SCAN := src/hashlgn/_scan
+SCAN := src/hashlgn/_kernel
 NATIVE := -std=c++20 -O2 -ffp-contract=off -Wall -Wextra -pthread tests/native/search_test.cpp $(SCAN)/search.cpp
 ARM := aarch64-linux-gnu-g++
 QEMU := qemu-aarch64-static
@@ -62,8 +62,8 @@ sanitize: .venv/.dev
 	$(BIN)/cmake --build $(SANITIZED)
 	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) \
 		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-		$(BIN)/python -c 'import sys, kernel, pytest; sys.modules["hashlgn._scan.kernel"] = kernel; sys.exit(pytest.main())' \
-		-p no:cacheprovider tests/test_kernel.py tests/test_kernel_input.py tests/test_search.py tests/test_search_binary.py
+		$(BIN)/python -c 'import sys, kernel, pytest; sys.modules["hashlgn._kernel.kernel"] = kernel; sys.exit(pytest.main())' \
+		-p no:cacheprovider tests/search
 
 clean:
 	rm -rf .venv hashlgn-demo dist build .mypy_cache .ruff_cache .pytest_cache

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hashlgn.data.readers import FORMATS
-from hashlgn.encoders import ENCODERS
-from hashlgn.hashing import HASHES
-from hashlgn.losses import LOSSES
 from hashlgn.search import SEARCHERS
+from hashlgn.training.encoders import ENCODERS
+from hashlgn.training.hashes import HASHES
+from hashlgn.training.losses import LOSSES
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 BLOCKS = re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)

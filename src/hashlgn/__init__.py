@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from hashlgn.errors import HashLGNError as HashLGNError
     from hashlgn.estimators import HashLGN as HashLGN
     from hashlgn.estimators import LightGCN as LightGCN
-    from hashlgn.evaluation import evaluate as evaluate
-    from hashlgn.recommender import Recommender as Recommender
-    from hashlgn.recommender import load as load
+    from hashlgn.evaluation.full_ranking import evaluate as evaluate
+    from hashlgn.inference.recommender import Recommender as Recommender
+    from hashlgn.inference.recommender import load as load
 
 __version__ = "0.1.0"
 
@@ -34,9 +34,9 @@ _ROOMS = {
     "HashLGNError": "errors",
     "Interactions": "data",
     "LightGCN": "estimators",
-    "Recommender": "recommender",
-    "evaluate": "evaluation",
-    "load": "recommender",
+    "Recommender": "inference.recommender",
+    "evaluate": "evaluation.full_ranking",
+    "load": "inference.recommender",
     "read_interactions": "data",
 }
 __all__ = list(_ROOMS)

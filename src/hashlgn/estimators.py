@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.artifact import load_artifact
 from hashlgn.config import Config, preset_changes
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, need
-from hashlgn.provenance import provenance
-from hashlgn.recommender import Recommender
-from hashlgn.served import ServedModel
+from hashlgn.inference.artifact import load_artifact
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.recommender import Recommender
+from hashlgn.utils.provenance import provenance
 
 if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere else
-    from hashlgn.graph import Graph
-    from hashlgn.train import Progress, Trained
+    from hashlgn.training.graph import Graph
+    from hashlgn.training.trainer import Trained
+    from hashlgn.utils.progress import Progress
 
 __all__ = ["HashLGN", "LightGCN", "served_model"]
 
@@ -53,7 +54,7 @@ class _Trainable(Recommender):
             MissingExtraError: PyTorch is not installed.
         """
         need("torch", "train", "training")
-        from hashlgn.train import train as run
+        from hashlgn.training.trainer import train as run
 
         data = train if isinstance(train, Interactions) else read_interactions(train)
         start = _start(self.config, data)

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <random>
 
-#include "../../src/hashlgn/_scan/query.hpp"
+#include "../../src/hashlgn/_kernel/query.hpp"
 
 namespace hashlgn {
 #if defined(__x86_64__)

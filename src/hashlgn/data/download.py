@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from hashlgn.errors import DownloadError, choose
-from hashlgn.storage import reason, replaced_folder, standing_folder
+from hashlgn.utils.storage import reason, replaced_folder, standing_folder
 
 __all__ = ["DATASETS", "Dataset", "RemoteFile", "cache_folder", "cached", "download"]
 

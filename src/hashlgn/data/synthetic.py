@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, DataError, positive_int
-from hashlgn.storage import reason, replaced_file
+from hashlgn.utils.storage import reason, replaced_file
 
 __all__ = ["synthetic", "write_lightgcn"]
 

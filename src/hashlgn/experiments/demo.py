@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.console import output, training_bar, write_json
 from hashlgn.data import Interactions, random_ratio, read_interactions
 from hashlgn.data.download import cached, download
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import DownloadError, need
 from hashlgn.estimators import HashLGN, LightGCN
-from hashlgn.evaluation import Evaluation, evaluate
-from hashlgn.experiments import table
-from hashlgn.filters import Exclusion, rows_of
-from hashlgn.provenance import provenance
-from hashlgn.recommender import Recommender
-from hashlgn.scoring import CodedItems
+from hashlgn.evaluation.full_ranking import Evaluation, evaluate
+from hashlgn.experiments.common.tables import table
+from hashlgn.inference.recommender import Recommender
+from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.items import CodedItems
+from hashlgn.utils.console import output, training_bar, write_json
+from hashlgn.utils.provenance import provenance
 
 __all__ = ["Contender", "demo", "find_data"]
 
@@ -64,7 +64,7 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
     need("torch", "train", "the demonstration")
     need("matplotlib", "report", "the demonstration's page")
     need("jinja2", "report", "the demonstration's page")
-    from hashlgn.experiments.report import write_page
+    from hashlgn.experiments.common.page import write_page
 
     out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 
 from hashlgn.errors import choose
-from hashlgn.scoring import CodedItems, Items
+from hashlgn.scoring.items import CodedItems, Items
 from hashlgn.search.base import Hits, Searcher
 from hashlgn.search.exact import Exact
 from hashlgn.search.fastscan import MOST_BITS, FastScan

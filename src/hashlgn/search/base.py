@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
-from hashlgn.filters import Exclusion
-from hashlgn.scoring import Floats
+from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.exclusion import Exclusion
 
 __all__ = ["Found", "Hits", "Searcher", "check_exclusion", "check_queries", "check_reach", "order_hits"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn._scan import compiled
-from hashlgn.codes import Bytes
+from hashlgn._kernel import compiled
+from hashlgn.scoring.codes import Bytes
 
 if TYPE_CHECKING:
-    from hashlgn._scan import kernel
+    from hashlgn._kernel import kernel
 else:
     kernel = compiled()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hashlgn.codes import unpack_words
 from hashlgn.errors import positive_int, threshold_value
-from hashlgn.filters import Exclusion
-from hashlgn.scoring import CodedItems, Floats, Items, reach
+from hashlgn.scoring.codes import unpack_words
+from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.items import CodedItems, Items, reach
 from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, check_reach, order_hits
 
 __all__ = ["Exact"]

@@ -8,7 +8,8 @@ import faiss
 import numpy as np
 
 from hashlgn.errors import ArgumentError
-from hashlgn.scoring import CodedItems, Floats, Items
+from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.items import CodedItems, Items
 from hashlgn.search.flat import rescore
 from hashlgn.search.overfetch import TINY, Ints, Levels, OverFetch
 

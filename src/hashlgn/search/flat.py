@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
-from hashlgn.scoring import CodedItems, FloatItems, Floats, Items
+from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.items import CodedItems, FloatItems, Items
 from hashlgn.search.overfetch import TINY, Ints, Levels, OverFetch
 
 __all__ = ["Decoded", "Flat", "flat_index", "rescore"]

@@ -4,7 +4,7 @@
     index.sha256      checksum of that
     *.npy             the arrays, as NumPy maps them
 
-A save is all or nothing (:mod:`hashlgn.storage`).
+A save is all or nothing (:mod:`hashlgn.utils.storage`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError, ArtifactError
-from hashlgn.scoring import CodebookDecoder, Decoder, ReweightDecoder
+from hashlgn.scoring.decoders import CodebookDecoder, Decoder, ReweightDecoder
 from hashlgn.search.blocks import BLOCK, Blocks
-from hashlgn.storage import reason, replaced_folder, standing_folder, write_file
+from hashlgn.utils.storage import reason, replaced_folder, standing_folder, write_file
 
 __all__ = ["read_index", "write_index"]
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hashlgn.errors import ArgumentError, positive_int
-from hashlgn.filters import Exclusion
-from hashlgn.scoring import CodedItems, Floats, Items
+from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.items import CodedItems, Items
 from hashlgn.search.base import Hits
 from hashlgn.search.blocks import Blocks
 from hashlgn.search.flat import flat_index

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.codes import Bytes
 from hashlgn.errors import ArgumentError, positive_int, threshold_value
-from hashlgn.filters import Exclusion
-from hashlgn.scoring import CodedItems, Decoder, Floats, Items, reach
+from hashlgn.scoring.codes import Bytes
+from hashlgn.scoring.decoders import Decoder, Floats
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.items import CodedItems, Items, reach
 from hashlgn.search.base import Hits, check_exclusion, check_queries, check_reach
 from hashlgn.search.blocks import Blocks, Places, kernel
 from hashlgn.search.index_file import read_index, write_index

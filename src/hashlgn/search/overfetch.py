@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import positive_int, threshold_value
-from hashlgn.filters import Exclusion
-from hashlgn.scoring import Floats, Items
+from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.items import Items
 from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, order_hits
 from hashlgn.search.exact import Exact
 

@@ -1,0 +1,137 @@
+"""The commands of ``hashlgn bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hashlgn.cli.options import Device, Json, Set, Threads, numbers
+from hashlgn.experiments.common.tables import table
+from hashlgn.utils.console import say, write_json
+
+__all__ = ["bench_app"]
+
+bench_app = typer.Typer(help="Measure reading, training and search on this machine.", no_args_is_help=True)
+
+
+@bench_app.command("read")
+def bench_read(
+    rows: Annotated[int, typer.Option(min=1, help="Interactions to read in each format.")] = 5_000_000,
+    json_: Json = None,
+) -> None:
+    """Rows a second and memory of reading, by format."""
+    from hashlgn.experiments.benchmarks.read import bench_read
+
+    _show(bench_read(rows=rows), json_)
+
+
+@bench_app.command("train")
+def bench_train(
+    data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.", exists=True)] = None,
+    synthetic: Annotated[str, typer.Option(help="Numbers of interactions to make, separated by commas.")] = "1000000",
+    sides: Annotated[
+        str,
+        typer.Option(help="What to measure, separated by commas; reference and pyg are others'.  [default: all ours]"),
+    ] = "",
+    seconds: Annotated[float, typer.Option(help="How long to run each.")] = 20.0,
+    target: Annotated[
+        float | None, typer.Option(help="Instead of timing steps: run until this Recall@20 on validation.")
+    ] = None,
+    set_: Set = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    json_: Json = None,
+) -> None:
+    """Time and memory of training by size, or time to a quality; each measurement in a process of its own."""
+    from hashlgn.config import override_changes
+    from hashlgn.experiments.benchmarks.train import SIDES, bench_train
+
+    result = bench_train(
+        data,
+        sizes=numbers("synthetic", synthetic, int),
+        sides=[side.strip() for side in sides.split(",") if side.strip()] or tuple(SIDES),
+        seconds=seconds,
+        target=target,
+        threads=threads,
+        device=device,
+        seed=seed,
+        changes=override_changes(set_),
+        say=lambda line: say(False, line),
+    )
+    _show(result, json_)
+
+
+@bench_app.command("search")
+def bench_search(
+    items: Annotated[str, typer.Option(help="Sizes of the catalogues, separated by commas.")] = "20000",
+    bits: Annotated[str, typer.Option(help="Lengths of code, separated by commas.")] = "64,128",
+    dims: Annotated[str, typer.Option(help="Lengths of float vectors; ratios are to the shortest.")] = "64",
+    k: Annotated[str, typer.Option(help="Numbers of items a query, separated by commas.")] = "10,100",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Queries a batch.  [default: 256; all users of saved models]")
+    ] = None,
+    singles: Annotated[int, typer.Option(min=1, help="Queries asked one a call.")] = 50,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds, of which the median counts.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads, of everything that is measured.")] = 1,
+    searchers: Annotated[str, typer.Option(help="Our searchers, separated by commas.  [default: all but exact]")] = "",
+    peers: Annotated[
+        str, typer.Option(help="Others' indexes, separated by commas, or none.  [default: all installed]")
+    ] = "",
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Search catalogues trained on made-up interactions, not random ones.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder where trained catalogues are kept.")] = None,
+    model: Annotated[
+        list[Path], typer.Option(help="Folder of a saved model, searched instead; may be repeated.", exists=True)
+    ] = [],  # noqa: B006
+    data: Annotated[Path | None, typer.Option(help="Held-out interactions for the saved models.", exists=True)] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    json_: Json = None,
+    md: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw agreement or quality against speed: .png or .svg.")] = None,
+) -> None:
+    """Time and judge our searchers and others' indexes, over codes and floats, in one run."""
+    from hashlgn.evaluation.full_ranking import read_test
+    from hashlgn.experiments.benchmarks.search.bench import bench_search
+    from hashlgn.experiments.benchmarks.search.report import check_plot, draw, tables, write_markdown
+
+    if plot is not None:
+        check_plot(plot)
+    result = bench_search(
+        items=numbers("items", items, int),
+        bits=numbers("bits", bits, int),
+        dims=numbers("dims", dims, int),
+        ks=numbers("k", k, int),
+        batch=batch,
+        singles=singles,
+        repeats=repeats,
+        threads=threads,
+        searchers=_names(searchers),
+        peers=[] if peers.strip() == "none" else _names(peers),
+        trained=trained,
+        cache=cache,
+        models=model,
+        test=None if data is None else read_test(data),
+        seed=seed,
+        say=lambda line: say(False, line),
+    )
+    typer.echo(tables(result["rows"]))
+    if json_ is not None:
+        write_json(json_, result)
+    if md is not None:
+        write_markdown(md, result)
+    if plot is not None:
+        draw(plot, result["rows"])
+
+
+def _names(text: str) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] or None
+
+
+def _show(result: dict[str, Any], json_: Path | None) -> None:
+    typer.echo(table(result["rows"]))
+    if json_ is not None:
+        write_json(json_, result)

@@ -1,0 +1,235 @@
+"""The commands of studies, which train many models: ``hashlgn tune`` and ``hashlgn experiment``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hashlgn.cli.options import (
+    Columns,
+    Config,
+    Data,
+    Device,
+    Format,
+    KCore,
+    MinRating,
+    Preset,
+    Quiet,
+    Threads,
+    read_data,
+)
+from hashlgn.utils.console import say
+
+__all__ = ["experiment_app", "reproduce", "tune"]
+
+experiment_app = typer.Typer(help="Run experiments whose tables the documentation shows.", no_args_is_help=True)
+
+
+def tune(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the search; one that is there goes on.")],
+    trials: Annotated[int, typer.Option(help="How many in all, earlier runs included.")] = 50,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no other trial begins.")] = None,
+    model: Annotated[str | None, typer.Option(help="hashlgn, or lightgcn, the float model.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Length of an item's code.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Length of an embedding.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes every draw, of trials and of trainings.")] = None,
+    preset: Preset = None,
+    config: Config = None,
+    set_: Annotated[list[str], typer.Option("--set", help="A setting that is held, as train.lr=0.01.")] = [],  # noqa: B006
+    threads: Threads = None,
+    device: Device = "auto",
+    format: Format = None,
+    columns: Columns = None,
+    min_rating: MinRating = None,
+    k_core: KCore = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search for the hyper-parameters of a data set on a validation slice of it, and write the best as TOML.
+
+    What is given by --set is held; the search begins from what --preset and --config say. The folder receives
+    study.db, best.toml (for train --config), trials.json and trials.png.
+    """
+    from hashlgn.config import load_config, override_changes
+    from hashlgn.experiments.studies.tune import tune as search
+
+    flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.seed": seed}
+    result = search(
+        read_data(data, columns, format=format, min_rating=min_rating, k_core=k_core),
+        out,
+        load_config(config, flags, set_, preset),
+        fixed=override_changes(set_),
+        trials=trials,
+        timeout=timeout,
+        device=device,
+        threads=threads,
+        quiet=quiet,
+        say=lambda line: say(quiet, line),
+    )
+    best = result["best"]
+    typer.echo(f"trial {best['trial']}: validation {result['monitor']} {best['value']:.4f}; {out / 'best.toml'}")
+
+
+@experiment_app.command("ablation")
+def ablation(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with train.txt and test.txt; other data is split 80/20 a user into OUT/data.", exists=True
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for cells, starts and the table.")] = Path("hashlgn-ablation"),
+    seeds: Annotated[int, typer.Option(help="How many, from 0 on.")] = 3,
+    rows: Annotated[str, typer.Option(help="Names of rows, separated by semicolons.  [default: all]")] = "",
+    k: Annotated[int, typer.Option(help="Cut of recall and NDCG.")] = 50,
+    set_: Annotated[list[str], typer.Option("--set", help="A setting of every row, as train.epochs=10.")] = [],  # noqa: B006
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """What each choice of the default recipe is worth: a table of changes from it, over seeds.
+
+    A cell that is finished is a file in the folder, and is never run twice.
+    """
+    from hashlgn.config import override_changes
+    from hashlgn.experiments.common.tables import table
+    from hashlgn.experiments.studies.ablation import ROWS, read_parts
+    from hashlgn.experiments.studies.ablation import ablation as run
+
+    train, test, folder = read_parts(data, out)
+    result = run(
+        train,
+        test,
+        out,
+        rows=[name.strip() for name in rows.split(";") if name.strip()] or tuple(ROWS),
+        seeds=seeds,
+        k=k,
+        changes=override_changes(set_),
+        threads=threads,
+        device=device,
+        data_name=str(folder),
+        quiet=quiet,
+        say=lambda line: say(quiet, line),
+    )
+    typer.echo(table(result["rows"]) + "\n")
+    for name, command in result["commands"].items():
+        typer.echo(f"{name}: {command}")
+
+
+@experiment_app.command("grid")
+def grid(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with train.txt and test.txt; other data is split 80/20 a user into OUT/data.", exists=True
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for cells, starts and the table.")] = Path("hashlgn-grid"),
+    encoders: Annotated[str, typer.Option(help="Separated by commas.  [default: all]")] = "",
+    hashes: Annotated[
+        str, typer.Option(help="Hashes, quantisers of a float model, or float, by commas.  [default: all]")
+    ] = "",
+    losses: Annotated[str, typer.Option(help="Separated by commas.")] = "softmax",
+    bits: Annotated[int | None, typer.Option(help="Length of an item's code.  [default: 128]")] = None,
+    seeds: Annotated[int, typer.Option(help="How many, from 0 on.")] = 1,
+    k: Annotated[int, typer.Option(help="Cut of recall and NDCG.")] = 50,
+    set_: Annotated[list[str], typer.Option("--set", help="A setting of every row, as train.epochs=10.")] = [],  # noqa: B006
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Every combination of encoders, hashes and losses in one table, grid.md and grid.json in the folder.
+
+    A cell that is finished is a file in the folder, and is never run twice.
+    """
+    from hashlgn.config import override_changes
+    from hashlgn.errors import need
+    from hashlgn.experiments.common.tables import table
+    from hashlgn.experiments.studies.ablation import read_parts
+    from hashlgn.experiments.studies.grid import grid as run
+
+    need("torch", "train", "the grid")
+    from hashlgn.experiments.baselines.quantizers import QUANTISERS
+    from hashlgn.training.encoders import ENCODERS
+    from hashlgn.training.hashes import HASHES
+
+    def listed(text: str) -> list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+    train, test, folder = read_parts(data, out)
+    result = run(
+        train,
+        test,
+        out,
+        encoders=listed(encoders) or list(ENCODERS),
+        hashes=listed(hashes) or ["float", *HASHES, *QUANTISERS],
+        losses=listed(losses),
+        bits=bits,
+        seeds=seeds,
+        k=k,
+        changes=override_changes(set_),
+        threads=threads,
+        device=device,
+        data_name=str(folder),
+        quiet=quiet,
+        say=lambda line: say(quiet, line),
+    )
+    typer.echo(table(result["rows"]))
+
+
+def reproduce(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with train.txt and test.txt; other data is split 80/20 a user.  [default: MovieLens 1M]",
+            exists=True,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for cells, models, tables and the page.")] = Path(
+        "hashlgn-reproduction"
+    ),
+    seeds: Annotated[int | None, typer.Option(help="How many, from 0 on.  [default: 1 for quick, 3 for full]")] = None,
+    preset: Annotated[str, typer.Option(help="quick: the paper's recipes are stopped early; full: hours.")] = "quick",
+    set_: Annotated[list[str], typer.Option("--set", help="A setting of every training, as train.epochs=10.")] = [],  # noqa: B006
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """The paper's experiment: all methods trained, judged and timed, then tables, figures and a page.
+
+    A cell that is finished is a file in the folder, and is never run twice: a run that was killed goes on.
+    """
+    from hashlgn.config import override_changes
+    from hashlgn.experiments.demo import find_data
+    from hashlgn.experiments.reproduction.run import reproduce as run
+    from hashlgn.experiments.studies.ablation import read_parts
+
+    if data is None:
+        train, test, name = find_data()
+    else:
+        train, test, folder = read_parts(data, out)
+        name = str(folder)
+    count = seeds if seeds is not None else (3 if preset == "full" else 1)
+    given = f" --data {data}" if data else ""
+    typed = "".join(f" --set {change}" for change in set_) + (f" --threads {threads}" if threads else "")
+    result = run(
+        train,
+        test,
+        out,
+        seeds=count,
+        preset=preset,
+        changes=override_changes(set_),
+        threads=threads,
+        device=device,
+        data_name=name,
+        command=f"hashlgn reproduce{given} --out {out} --seeds {count} --preset {preset}{typed}",
+        quiet=quiet,
+        say=lambda line: say(quiet, line),
+    )
+    from hashlgn.experiments.common.tables import table
+
+    for name in ("mips", "tips", "search"):
+        typer.echo(table(result["tables"][name]) + "\n")
+    typer.echo(f"Wrote {out / 'index.html'}, {out / 'reproduction.md'} and {out / 'results.json'}")

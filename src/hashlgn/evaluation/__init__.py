@@ -1,0 +1,1 @@
+"""Metrics, and the full-ranking evaluation of models."""

@@ -1,0 +1,1 @@
+"""What other people use, measured beside this library."""

@@ -1,0 +1,180 @@
+"""Quantisers of a float model's items that learn nothing from interactions: the references at equal bytes.
+
+Every quantiser turns item vectors into our own ``CodedItems``, so that search, certificates and evaluation are those
+of a trained code. ``o ≈ scale · Σ_m C_m[word_m]`` with four bits a word for the additive ones; for those by signs
+
+    o ≈ scale · Pᵀ c,   c = sign(P o) ∈ {±1}^bits,   score = scale · (P q) · c
+
+which is the reweighting decoder with α = β = 1 and ``P q`` for the query: asymmetric, the query stays float. The names
+that end in ``-hamming`` take ``sign(P q)`` for the query, so that the score is ``bits − 2 · Hamming distance``.
+
+Sources: Charikar, *Similarity estimation techniques from rounding algorithms*, STOC 2002 (random hyperplanes); Gong et
+al., *Iterative quantization*, TPAMI 2013; Jégou et al., *Product quantization*, TPAMI 2011, with the rotation of Ge et
+al., *Optimized product quantization*, CVPR 2013; Chen et al., *Residual vector quantization*, Sensors 2010; Martinez et
+al., *LSQ++*, ECCV 2018. The last four are Faiss's implementations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import faiss as faiss_module
+import numpy as np
+import torch
+
+from hashlgn.errors import ArgumentError, choose
+from hashlgn.scoring.codes import check_bits, pack_signs, pack_words, unpack_words
+from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
+from hashlgn.scoring.items import CodedItems
+from hashlgn.training.hashes import iterative_quantisation
+
+__all__ = ["QUANTISERS", "Quantised", "quantise"]
+
+faiss: Any = faiss_module  # its type stubs lack half of the quantisers
+_ENOUGH = 256  # vectors below which Faiss will not cluster
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Codes of the items, and what the queries become.
+
+    Attributes:
+        items: codes, decoder and, where wanted, scale.
+        projection: P, ``(bits, dim)``, applied to queries; None where queries stay as they are.
+        signs: whether queries are reduced to the signs of ``P q``.
+    """
+
+    items: CodedItems
+    projection: Floats | None = None
+    signs: bool = False
+
+    def queries(self, queries: Floats) -> Floats:
+        """Queries as the items' searcher takes them: ``(q, dim)`` → ``(q, width)``."""
+        if self.projection is None:
+            return queries
+        projected = np.ascontiguousarray(queries @ self.projection.T, np.float32)
+        return np.where(projected >= 0, 1.0, -1.0).astype(np.float32) if self.signs else projected
+
+
+def quantise(vectors: Floats, name: str, bits: int, *, scale: bool = False, seed: int = 0) -> Quantised:
+    """Quantise item vectors.
+
+    Args:
+        vectors: ``(n, dim)``.
+        name: a key of ``QUANTISERS``.
+        bits: length of a code, a multiple of 8, scale not included.
+        scale: quantise directions, and store ``‖o‖ / ‖g(c)‖`` as two more bytes an item.
+        seed: fixes every draw.
+
+    Raises:
+        ArgumentError: an unknown name, a length that breaks its rule, too few items to cluster, or a scale asked of
+            Hamming distances, which have none.
+    """
+    function = choose("quantiser", name, QUANTISERS)
+    bits = check_bits(bits)
+    if scale and name.endswith("-hamming"):
+        raise ArgumentError(
+            f"scale must be False for quantiser {name!r}, whose scores are distances of bits (got True)"
+        )
+    if len(vectors) < 16:
+        raise ArgumentError(f"vectors must hold at least 16 items, one a codeword (got {len(vectors)})")
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
+    wanted = vectors / lengths[:, None] if scale else vectors
+    found: Quantised = function(np.ascontiguousarray(wanted, np.float32), bits, seed)
+    if not scale:
+        return found
+    norms = np.maximum(np.linalg.norm(found.items.decode(), axis=1), 1e-12)
+    scales = np.clip(lengths / norms, 1e-7, 6e4).astype(np.float16)  # what float16 holds
+    return replace(found, items=CodedItems(found.items.packed, found.items.decoder, scales))
+
+
+def _signs(vectors: Floats, projection: Floats, *, hamming: bool) -> Quantised:
+    codes = np.where(vectors @ projection.T >= 0, 1, -1).astype(np.int8)
+    ones = np.ones(len(projection), np.float32)
+    return Quantised(CodedItems(pack_signs(codes), ReweightDecoder(ones, ones)), projection, hamming)
+
+
+def _hyperplanes(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Quantised:
+    normals = np.random.default_rng(seed).standard_normal((bits, vectors.shape[1]))
+    return _signs(vectors, normals.astype(np.float32), hamming=hamming)
+
+
+def _itq(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Quantised:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        projection = iterative_quantisation(torch.from_numpy(vectors), bits).numpy()
+    return _signs(vectors, np.ascontiguousarray(projection, np.float32), hamming=hamming)
+
+
+def _product(vectors: Floats, bits: int, seed: int) -> Quantised:
+    """Optimised product quantisation: each word its own part of a rotated space, turned back into the whole one."""
+    dim, words = vectors.shape[1], bits // 4
+    wide = -(-dim // words) * words  # a multiple of the words, zeros where the vector ends
+    padded = np.zeros((len(vectors), wide), np.float32)
+    padded[:, :dim] = vectors
+    quantizer = faiss.ProductQuantizer(wide, words, 4)
+    quantizer.cp.min_points_per_centroid, quantizer.cp.seed = 1, seed
+    turn = faiss.OPQMatrix(wide, words, wide)
+    turn.pq, turn.max_train_points = quantizer, max(_ENOUGH, 50_000)
+    sample = _enough(padded)
+    turn.train(sample)
+    quantizer.train(turn.apply(sample))
+    packed = np.asarray(quantizer.compute_codes(turn.apply(padded)))
+    parts = faiss.vector_to_array(quantizer.centroids).reshape(words, 16, wide // words)
+    placed = np.zeros((words, 16, wide), np.float32)
+    for m in range(words):
+        placed[m, :, m * (wide // words) : (m + 1) * (wide // words)] = parts[m]
+    rotation = faiss.vector_to_array(turn.A).reshape(wide, wide)  # rows are the new axes
+    return _additive(placed @ rotation[:, :dim], packed, words)
+
+
+def _residual(vectors: Floats, bits: int, seed: int) -> Quantised:
+    quantizer = faiss.ResidualQuantizer(vectors.shape[1], bits // 4, 4)
+    quantizer.max_beam_size = 8
+    quantizer.cp.min_points_per_centroid, quantizer.cp.seed = 1, seed
+    return _fitted(quantizer, vectors)
+
+
+def _local_search(vectors: Floats, bits: int, seed: int) -> Quantised:
+    quantizer = faiss.LocalSearchQuantizer(vectors.shape[1], bits // 4, 4)
+    quantizer.random_seed, quantizer.train_iters = seed, 10
+    return _fitted(quantizer, vectors)
+
+
+def _fitted(quantizer: Any, vectors: Floats) -> Quantised:
+    quantizer.train(_enough(vectors))
+    packed = np.asarray(quantizer.compute_codes(vectors))
+    codewords = faiss.vector_to_array(quantizer.codebooks).reshape(-1, 16, vectors.shape[1])
+    return _additive(codewords, packed, len(codewords))
+
+
+def _additive(codewords: Floats, packed: Any, words: int) -> Quantised:
+    read = unpack_words(packed[:, : words // 2])
+    return Quantised(CodedItems(pack_words(read), CodebookDecoder(np.ascontiguousarray(codewords, np.float32))))
+
+
+def _enough(vectors: Floats) -> Floats:
+    """The vectors, repeated where they are too few for Faiss's clustering or least squares."""
+    wanted = max(_ENOUGH, 4 * vectors.shape[1])
+    return vectors if len(vectors) >= wanted else np.resize(vectors, (wanted, vectors.shape[1]))
+
+
+def _hyperplanes_hamming(vectors: Floats, bits: int, seed: int) -> Quantised:
+    return _hyperplanes(vectors, bits, seed, hamming=True)
+
+
+def _itq_hamming(vectors: Floats, bits: int, seed: int) -> Quantised:
+    return _itq(vectors, bits, seed, hamming=True)
+
+
+QUANTISERS: dict[str, Callable[[Floats, int, int], Quantised]] = {
+    "hyperplanes": _hyperplanes,
+    "hyperplanes-hamming": _hyperplanes_hamming,
+    "itq": _itq,
+    "itq-hamming": _itq_hamming,
+    "product": _product,
+    "residual-quantisation": _residual,
+    "local-search": _local_search,
+}

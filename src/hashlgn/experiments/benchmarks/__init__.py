@@ -1,0 +1,1 @@
+"""Speed and memory: reading, training, search."""

@@ -1,0 +1,177 @@
+"""The compiled kernel against the limits of the machine, and what an index costs in memory, at the start and to change.
+
+    OMP_NUM_THREADS=1 python -m hashlgn.experiments.benchmarks.kernel limits --items 1000000
+    OMP_NUM_THREADS=1 python -m hashlgn.experiments.benchmarks.kernel index --items 10000000
+
+``limits``: the stages of a search, the look-ups of its scan, the bytes a second of a single query beside what the
+machine reads at most, the cost of leaving 100 seen items out, and two threads beside one. ``index``: bytes an item,
+build, save, open, append and remove, and the memory that several processes have of their own when they share one
+index. Codes are random, times are medians, and everything runs on one thread unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hashlgn.scoring.decoders import CodebookDecoder
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.items import CodedItems
+from hashlgn.search.kernel import Kernel
+
+WIDTH, BATCH, K = 64, 256, 100
+PROCESSES = 3
+
+# What one more process that searches the index has of its own, and what it shares.
+WORKER = """
+import sys, numpy as np
+from hashlgn.search.kernel import Kernel
+index = Kernel.open(sys.argv[1], threads=1, verify=False)
+index.search(np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32), 100)
+print("ready", flush=True)
+sys.stdin.readline()
+found = {}
+for line in open("/proc/self/smaps"):
+    head = line.split()
+    if "-" in head[0] and not head[0].endswith(":"):
+        ours = sys.argv[1] in line
+    elif ours and head[0] in ("Rss:", "Pss:"):
+        found[head[0]] = found.get(head[0], 0) + int(head[1])
+print(found["Rss:"] / 1024, found["Pss:"] / 1024)
+"""
+
+
+def made(n: int, bits: int, *, scaled: bool) -> tuple[CodedItems, np.ndarray[Any, Any]]:
+    """Random codes and queries."""
+    rng = np.random.default_rng(0)
+    decoder = CodebookDecoder((rng.standard_normal((bits // 4, 16, WIDTH)) / 8).astype(np.float32))
+    scale = rng.uniform(0.9, 1.1, n).astype(np.float16) if scaled else None
+    packed = rng.integers(0, 256, (n, bits // 8), np.uint8)
+    return CodedItems(packed, decoder, scale), rng.standard_normal((BATCH, WIDTH)).astype(np.float32)
+
+
+def seconds(call: Callable[[], Any], repeats: int = 7) -> float:
+    """Median of a call's time."""
+    call()
+    found = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
+
+
+def limits(n: int) -> None:
+    """Print stages, look-ups and bytes."""
+    whole = np.zeros(1 << 26, np.uint64)  # 512 MiB: beyond every cache
+    bandwidth = whole.nbytes / seconds(whole.max)
+    print(f"{Kernel.instruction_sets()[0]}; one thread reads {bandwidth / 1e9:.1f} GB/s\n")
+    names = "codes, µs a query, bytes of table, scan, rescoring and hits, order, rescored, look-ups a ns"
+    columns = [*names.split(", "), "100 seen", "two threads", "single query, µs", "its GB/s"]
+    print("| " + " | ".join(columns) + " |\n" + "| --- " * len(columns) + "|")
+    for bits in (64, 128, 256):
+        for scaled in (False, True):
+            items, queries = made(n, bits, scaled=scaled)
+            one, two = Kernel(items, 1), Kernel(items, 2)
+            rng = np.random.default_rng(1)
+            seen = np.sort(rng.integers(0, n, (BATCH, 100)), axis=1)
+            exclude = Exclusion.build(n, seen=(np.arange(BATCH + 1) * 100, seen.ravel()))
+            times: dict[str, list[float]] = {}
+            for _ in range(5):  # in turns, so that a slow minute falls on all
+                for name, call in {
+                    "plain": partial(one.search, queries, K),
+                    "seen": partial(one.search, queries, K, exclude),
+                    "two": partial(two.search, queries, K),
+                    "single": partial(one.search, queries[:1], K),
+                }.items():
+                    times.setdefault(name, []).append(seconds(call, 3))
+            plain, with_seen, both, single = (
+                statistics.median(times[name]) for name in ("plain", "seen", "two", "single")
+            )
+            found = one.profile(queries, K)
+            stages = " | ".join(f"{1e6 * found[name] / BATCH:.1f}" for name in ("quantise", "scan", "harvest", "order"))
+            cells = (
+                f"{bits} bits{' + scale' * scaled}",
+                f"{1e6 * plain / BATCH:.0f}",
+                stages,
+                f"{found['rescored'] / BATCH:.0f}",
+                f"{n * bits / 4 * BATCH / found['scan'] / 1e9:.0f}",
+                f"{100 * (with_seen / plain - 1):+.1f}%",
+                f"{plain / both:.2f}x",
+                f"{1e6 * single:.0f}",
+                f"{n * bits / 8 / single / 1e9:.1f}",
+            )
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def index(n: int) -> None:
+    """Print what an index of 128-bit codes costs."""
+    for scaled in (False, True):
+        items, queries = made(n, 128, scaled=scaled)
+        codes = 16 + 2 * scaled
+        began = time.perf_counter()
+        built = Kernel(items, 1)
+        print(f"\n{n:,} items, 128 bits{' + scale' * scaled}: built in {time.perf_counter() - began:.2f} s", flush=True)
+        print(f"bytes an item: {built.nbytes / n:.2f}, {built.nbytes / n / codes:.3f} of code{' and scale' * scaled}")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "index"
+            began = time.perf_counter()
+            built.save(path)
+            size = sum(file.stat().st_size for file in path.iterdir()) / n
+            print(f"saved in {time.perf_counter() - began:.2f} s, {size:.2f} bytes an item")
+            for verify in (True, False):
+                took = seconds(partial(Kernel.open, path, 1, verify=verify), 3)
+                print(f"opened in {1e3 * took:.1f} ms, checksums {'compared' if verify else 'not compared'}")
+            opened = Kernel.open(path, 1, verify=False)
+            before, after = built.search(queries, K), opened.search(queries, K)
+            print(
+                "answers equal:",
+                np.array_equal(before.items, after.items) and np.array_equal(before.scores, after.scores),
+            )
+            more = items.take(np.arange(1000))
+            began = time.perf_counter()
+            new = opened.append(more.packed, more.scale)
+            print(f"1,000 items appended in {1e3 * (time.perf_counter() - began):.2f} ms", end="; ")
+            began = time.perf_counter()
+            opened.remove(new)
+            print(f"removed in {1e3 * (time.perf_counter() - began):.2f} ms")
+            shared(path)
+
+
+def shared(path: Path) -> None:
+    """Print the memory of several processes that have the same index open."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(PROCESSES)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+    answers = []
+    for worker in workers:
+        assert worker.stdin is not None and worker.stdout is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+        answers.append([float(number) for number in worker.stdout.readline().split()])
+    held, own = (statistics.mean(column) for column in zip(*answers, strict=True))
+    print(f"{PROCESSES} processes beside this one: each sees {held:.0f} MiB of the index, its share is {own:.0f} MiB")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("limits", "index"))
+    parser.add_argument("--items", type=int, default=1_000_000)
+    chosen = parser.parse_args()
+    {"limits": limits, "index": index}[chosen.what](chosen.items)

@@ -1,0 +1,1 @@
+"""``hashlgn bench search``."""

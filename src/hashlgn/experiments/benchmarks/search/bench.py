@@ -1,0 +1,113 @@
+"""Search measured: every searcher of ours beside every index that a user would pick instead, in one run.
+
+What is measured and how each peer is set up is told in ``docs/benchmarks.md``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hashlgn.errors import ArgumentError, choose, positive_int
+from hashlgn.experiments.baselines.indexes import PEERS
+from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, random_catalogue, saved_catalogue
+from hashlgn.experiments.benchmarks.search.methods import Setting
+from hashlgn.experiments.benchmarks.search.run import measure
+from hashlgn.experiments.benchmarks.search.trained import trained_catalogue
+from hashlgn.scoring.codes import check_bits
+from hashlgn.search import SEARCHERS
+from hashlgn.utils.provenance import provenance
+
+__all__ = ["bench_search"]
+
+_PACKAGES = ("faiss-cpu", "hnswlib", "usearch", "scann")
+
+
+def bench_search(
+    *,
+    items: Sequence[int] = (20_000,),
+    bits: Sequence[int] = (64, 128),
+    dims: Sequence[int] = (64,),
+    ks: Sequence[int] = (10, 100),
+    batch: int | None = None,
+    singles: int = 50,
+    repeats: int = 5,
+    threads: int = 1,
+    searchers: Sequence[str] | None = None,
+    peers: Sequence[str] | None = None,
+    trained: bool = False,
+    cache: Path | None = None,
+    models: Sequence[Path] = (),
+    test: Any = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Time and judge every method over every catalogue.
+
+    Args:
+        items: sizes of the catalogues.
+        bits: lengths of code.
+        dims: widths of floats; times are told as ratios to the narrowest.
+        ks: numbers of items asked for.
+        batch: queries a batch; 256 where None, and all users of saved models.
+        singles: queries asked one a call.
+        repeats: rounds, of which the median counts.
+        threads: processor threads, of ours and of every peer.
+        searchers: keys of ``SEARCHERS``; all but the oracle where None.
+        peers: keys of ``PEERS``; all that are installed where None.
+        trained: search catalogues trained on made-up interactions instead of random ones.
+        cache: folder where these are kept.
+        models: folders of saved models over the same data: searched instead of made catalogues.
+        test: held-out interactions for the saved models.
+        seed: fixes every draw.
+        say: called with a line of progress.
+
+    Returns:
+        ``rows``, one a catalogue, method and k; the setting, and the provenance.
+
+    Raises:
+        ArgumentError: an argument breaks its rule.
+    """
+    chosen = [name for name in SEARCHERS if name != "exact"] if searchers is None else list(searchers)
+    others = list(PEERS) if peers is None else list(peers)
+    for name, values, table in (("searchers", chosen, SEARCHERS), ("peers", others, PEERS)):
+        for value in values:
+            choose(name, value, table)
+    for name, numbers in (("items", items), ("bits", bits), ("dims", dims), ("k", ks)):
+        if not numbers:
+            raise ArgumentError(f"{name} must hold at least one number (got none)")
+        for number in numbers:
+            check_bits(number) if name == "bits" else positive_int(name, number)
+    for name, given in (("repeats", repeats), ("singles", singles), ("threads", threads)):
+        positive_int(name, given)
+    dims, ks = sorted(dims), sorted(ks)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        if os.environ.get(name) != str(threads):
+            say(f"set {name}={threads}, or NumPy's own products may use other than {threads} threads")
+    if not models and max(ks) > min(items):
+        raise ArgumentError(f"k must be at most the number of items, {min(items)} (got {max(ks)})")
+    rows = []
+    catalogues: Iterator[Catalogue]
+    if models:
+        catalogues = iter([saved_catalogue(models, test)])
+    elif trained:
+        catalogues = (trained_catalogue(n, bits, dims, seed, cache, say) for n in items)
+    else:
+        catalogues = (random_catalogue(n, bits, dims, batch or 256, seed) for n in items)
+    for catalogue in catalogues:
+        size = min(len(catalogue.seen[0]) - 1, batch or (len(catalogue.seen[0]) if models else 256))
+        setting = Setting(ks, size, singles, repeats, threads)
+        rows += measure(catalogue, setting, searchers=chosen, peers=others, bits=bits, say=say)
+    packages = {name: _version(name) for name in _PACKAGES}
+    asked = {"batch": batch, "singles": singles, "repeats": repeats, "dims": dims, "peers": packages}
+    return {"rows": rows, "setting": asked, **provenance(seed=seed, threads=threads)}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,360 @@
+"""Training measured: time and memory by size, and time to a given quality, of our recipes and of others'.
+
+Every measurement is a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hashlgn.config import Config
+from hashlgn.data import Interactions, read_interactions, validation_slice
+from hashlgn.data.synthetic import synthetic
+from hashlgn.errors import ArgumentError, HashLGNError, choose, need, positive_int
+from hashlgn.estimators import HashLGN, LightGCN
+from hashlgn.utils.provenance import provenance
+
+__all__ = ["OTHERS", "SIDES", "bench_train"]
+
+_PAPER = {"model.encoder": "lightgcn", "model.hash": "mlp3", "model.decoder": "reweight"}
+SIDES: dict[str, dict[str, Any]] = {
+    "lightgcn": {"model.kind": "lightgcn"},
+    "lightgcn-bpr": {"model.kind": "lightgcn", "train.loss": "bpr"},
+    "hashlgn": {"model.encoder": "lightgcn"},
+    "hashlgn-paper": _PAPER,
+    "hashlgn-paper-bpr": _PAPER | {"train.loss": "bpr"},
+    "hashlgn-spectral": _PAPER | {"model.encoder": "spectral"},
+}
+OTHERS = ("reference", "pyg")
+
+_ENDLESS = 1_000_000  # epochs of a measurement that its time ends
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One measurement, as its process is told."""
+
+    side: str
+    source: Path | int  # interactions to read, or how many to make
+    seconds: float
+    target: float | None
+    threads: int | None
+    device: str
+    seed: int
+    changes: Mapping[str, Any]
+
+    def config(self) -> Config:
+        """What our side is trained with, and for the others how they are validated."""
+        judged = {"train.monitor": "recall", "train.monitor_k": 20, "train.validate_every": 1}
+        # Without validation, and of the joint training from the first step on: the encoder's steps are LightGCN's.
+        timed = {"train.validation_users": 0, "train.epochs": _ENDLESS, "train.warmup": 0.0}
+        how = timed if self.target is None else judged
+        return Config().updated({**SIDES.get(self.side, {}), **self.changes, **how, "train.seed": self.seed})
+
+
+@dataclass
+class _Course:
+    """How a training went: seconds since it began, after every step; and every validation of what is to be served."""
+
+    steps_per_epoch: int = 1
+    epochs: int = 0
+    moments: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)  # seconds in parts of our steps, since the first step's end
+    recalls: list[tuple[float, float]] = field(default_factory=list)  # (seconds, Recall@20)
+
+    def note(self, task: _Task, seconds: float, recall: float | None, *, stepped: bool = True) -> None:
+        """Keep a report, and end the training once it has shown enough."""
+        if stepped:
+            self.moments.append(seconds)
+            if len(self.moments) == 1:
+                self.parts = dict.fromkeys(self.parts, 0.0)
+        if recall is not None:
+            self.recalls.append((seconds, recall))
+        reached = recall is not None and task.target is not None and recall >= task.target
+        begun = self.moments[0] if task.target is None else 0.0
+        if reached or (len(self.moments) > 1 and seconds - begun > task.seconds):
+            raise _Enough
+
+
+class _Enough(HashLGNError):
+    """Ends a training that has been measured."""
+
+
+def bench_train(
+    data: Path | None = None,
+    *,
+    sizes: Sequence[int] = (1_000_000,),
+    sides: Sequence[str] = tuple(SIDES),
+    seconds: float = 20.0,
+    target: float | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure every side on all data, in turn.
+
+    Without a target, steps are timed: no validation, codes from the first step on, ended when ``seconds`` have passed
+    since that step. With one, each recipe runs as it is, validated after every epoch, until what it would serve has
+    that Recall@20 on the validation slice, or the recipe ends, or ``seconds`` are over; preparation and validation
+    count.
+
+    Args:
+        data: interactions; None makes synthetic ones.
+        sizes: how many to make; there is a user for 50 of them and an item for 200.
+        sides: keys of ``SIDES``; or of ``OTHERS``, LightGCN's published recipe (batches of 2,048 under BPR) with
+            PyTorch and with PyTorch Geometric, which stand in the folder ``benchmarks`` of a checkout.
+        seconds: how long to run each.
+        target: Recall@20 on validation.
+        threads: processor threads; all where None.
+        device: ``auto``, ``cpu`` or ``cuda``; memory is the processor's in any case.
+        seed: fixes every draw.
+        changes: of the configuration of our sides.
+        say: called with a line after every measurement.
+
+    Returns:
+        ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
+        ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
+        ``propagation`` and ``sampling`` are the shares of sparse products and of drawing batches in it, where the side
+        is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the
+        process held before there was data. With a target, ``s/epoch`` has preparation and validations in it. A process
+        that dies, as for want of memory, leaves a row that says so.
+
+    Raises:
+        ArgumentError: an argument breaks its rule.
+        MissingExtraError: PyTorch is not installed, or for ``pyg`` PyTorch Geometric.
+    """
+    need("torch", "train", "bench train")
+    from hashlgn.training.model import checked
+    from hashlgn.training.trainer import resolve_device
+
+    where = resolve_device(device).type
+    if not 0 < seconds < math.inf:
+        raise ArgumentError(f"seconds must be positive and finite (got {seconds!r})")
+    if target is not None and not 0 < target < 1:
+        raise ArgumentError(f"target must lie between 0 and 1 (got {target!r})")
+    sources: list[Path | int] = [positive_int("synthetic", size) for size in sizes] if data is None else [data]
+    tasks = [
+        _Task(side, source, seconds, target, threads, where, seed, dict(changes or {}))
+        for source in sources
+        for side in sides
+    ]
+    for task in tasks:
+        choose("sides", task.side, SIDES | dict.fromkeys(OTHERS))
+        checked(task.config())
+        if task.side == "pyg":
+            need("torch_geometric", "bench", "the side 'pyg'")
+    rows = []
+    for task in tasks:
+        rows.append(_alone(task))
+        if say:
+            say("  ".join(f"{name} {value}" for name, value in rows[-1].items() if value not in (None, "")))
+    setting = {"data": None if data is None else str(data), "seconds": seconds, "target": target}
+    return {
+        "rows": rows,
+        "setting": setting | {"changes": changes or {}},
+        **provenance(seed=seed, threads=threads, device=where),
+    }
+
+
+def _alone(task: _Task) -> dict[str, Any]:
+    """The row of one measurement, from a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, mp_context=context, initializer=_follow_parent) as pool:
+            return pool.submit(_measure, task).result()
+    except (BrokenProcessPool, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, BrokenProcessPool) and "memory" not in str(error):
+            raise
+        names = _row(task, 1, _Course(), 0, 0.0)
+        known = {"side": task.side, "interactions": task.source if isinstance(task.source, int) else None}
+        return dict.fromkeys(names) | known | {"note": "died, most likely for want of memory"}
+
+
+def _follow_parent() -> None:
+    """End this process as soon as the one that started it is gone, which may have been killed."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _measure(task: _Task) -> dict[str, Any]:
+    if task.side == "pyg":
+        need("torch_geometric", "bench", "the side 'pyg'")
+    # What PyTorch loads when first used is neither time nor memory of the training.
+    LightGCN(config={"train.epochs": 1, "train.init": "random"}).fit(synthetic(20, 20, 100))
+    before = _memory("VmRSS")
+    if isinstance(task.source, Path):
+        data = read_interactions(task.source)
+    else:
+        n = task.source
+        data = synthetic(max(n // 50, 200), max(n // 200, 200), n, seed=task.seed, titles=False)
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")  # what made the data is not training: forget its peak
+    course, began = _Course(), time.perf_counter()
+    with contextlib.suppress(_Enough):
+        (_run_other if task.side in OTHERS else _run_ours)(task, data, course)
+    return _row(task, len(data), course, _memory("VmHWM") - before, time.perf_counter() - began)
+
+
+def _run_ours(task: _Task, data: Interactions, course: _Course) -> None:
+    config = task.config()
+
+    def report(step: Any) -> None:
+        # One that is to have codes is not served before it has them.
+        final = config.model.kind == "lightgcn" or step.stage == "joint"
+        course.epochs += step.epoch_done
+        course.steps_per_epoch = max(1, step.steps // config.train.epochs)
+        course.note(task, step.seconds, step.metric if final else None)
+
+    estimator = (LightGCN if config.model.kind == "lightgcn" else HashLGN)(
+        config=config, threads=task.threads, device=task.device
+    )
+    # On another device the processor does not wait for a product, and its clock would show the launch alone.
+    with _watched(course) if task.device == "cpu" else contextlib.nullcontext():
+        estimator.fit(data, report=report)
+
+
+@contextlib.contextmanager
+def _watched(course: _Course) -> Iterator[None]:
+    """Count the seconds of sparse products (the backward ones too) and of drawing batches."""
+    from hashlgn.training import graph, losses
+
+    course.parts = {"propagation": 0.0, "sampling": 0.0}
+
+    @contextlib.contextmanager
+    def counted(part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            course.parts[part] += time.perf_counter() - began
+
+    def product(rows: Any, x: Any) -> Any:
+        with counted("propagation"):
+            return times(rows, x)
+
+    def drawn(batches: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        def draw(*arguments: Any) -> Iterator[Any]:
+            source = batches(*arguments)
+            while True:
+                with counted("sampling"):
+                    batch = next(source, None)
+                if batch is None:
+                    return
+                yield batch
+
+        return draw
+
+    rows_class: Any = graph.Rows
+    times, held = rows_class.times, {name: getattr(losses, name) for name in ("interaction_batches", "user_batches")}
+    try:
+        rows_class.times = product
+        for name, batches in held.items():
+            setattr(losses, name, drawn(batches))
+        yield
+    finally:
+        rows_class.times = times
+        for name, batches in held.items():
+            setattr(losses, name, batches)
+
+
+def _run_other(task: _Task, data: Interactions, course: _Course) -> None:
+    if task.threads is not None:
+        need("torch", "train", "bench train").set_num_threads(task.threads)
+    from hashlgn.training.validation import ranking_metric
+
+    config, began = task.config(), time.perf_counter()
+    fit, held_out = data, None
+    if task.target is not None:
+        share, users = config.train.validation_share, config.train.validation_users
+        fit, held_out = validation_slice(data, share, seed=task.seed, max_users=users)
+    from hashlgn.experiments.baselines.lightgcn_reference import CONTENDERS
+
+    other = CONTENDERS[task.side](fit, seed=task.seed, device=task.device)
+    course.steps_per_epoch = other.steps_per_epoch
+    for _ in range(_ENDLESS):
+        for _ in other.epoch():
+            course.note(task, time.perf_counter() - began, None)
+        course.epochs += 1
+        if held_out is not None:
+            recall = ranking_metric(*other.embeddings(), fit, held_out, config)
+            course.note(task, time.perf_counter() - began, recall, stepped=False)
+
+
+def _row(task: _Task, size: int, course: _Course, peak: int, seconds: float) -> dict[str, Any]:
+    """What is shown of a measurement."""
+    if task.target is None:
+        shown, note = _timed(course, size), "" if len(course.moments) > 1 else "no steps"
+    else:
+        recalls, target = course.recalls, task.target
+        shown, note = (
+            {
+                "best recall@20": round(max(recall for _, recall in recalls), 4) if recalls else None,
+                "s to target": next((round(at, 1) for at, recall in recalls if recall >= target), None),
+                "epochs": course.epochs,
+                "s": round(seconds, 1),
+            },
+            "",
+        )
+    memory = {"peak MB": round(peak / 1e6), "bytes/edge": round(peak / size)}
+    return {"side": task.side, "interactions": size} | shown | memory | {"note": note}
+
+
+def _timed(course: _Course, size: int) -> dict[str, Any]:
+    """Times of steps; None where there were fewer than two."""
+    moments, steps = course.moments, course.steps_per_epoch
+    many = len(moments) > 1
+    step = (moments[-1] - moments[0]) / (len(moments) - 1) if many else math.nan
+    shown = {
+        "start s": moments[0] if moments else None,
+        "ms/step": 1000 * step,
+        "ns/edge/step": 1e9 * step / size,
+        "propagation": _share(course, "propagation"),
+        "sampling": _share(course, "sampling"),
+        "steps/epoch": steps,
+        "epochs": max(len(moments) - 1, 0) / steps,
+        "s/epoch": step * steps,
+        "edges/s": size / (step * steps),
+    }
+    return {
+        name: None if value is None or math.isnan(value) else round(value, 0 if value >= 1000 else 3)
+        for name, value in shown.items()
+    }
+
+
+def _share(course: _Course, part: str) -> float | None:
+    """Of the time of the steps after the first, that of a part; None where it is not known."""
+    if part not in course.parts or len(course.moments) < 2:
+        return None
+    return course.parts[part] / (course.moments[-1] - course.moments[0])
+
+
+def _memory(name: str) -> int:
+    """Bytes that this process holds (``VmRSS``) or held at most (``VmHWM``); beside Linux always the latter."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(rf"{name}:\s+(\d+)", status.read_text("utf-8"))
+        return 1024 * int(found[1]) if found else 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,331 @@
+"""Search for the hyper-parameters of one data set: an Optuna study in a SQLite file, judged on validation alone.
+
+The study is a folder: ``study.db``, and from it ``best.toml``, which ``hashlgn train --config`` reads, ``trials.json``
+and ``trials.png``. It is a run over the whole house that writes files for a person, as the demonstration is, and
+nothing of the library needs it: hence its place among the experiments.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hashlgn.config import Config
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError, HashLGNError, need, positive_int
+from hashlgn.estimators import HashLGN, LightGCN
+from hashlgn.utils.console import training_bar, write_json
+from hashlgn.utils.provenance import provenance
+from hashlgn.utils.storage import replaced_file
+
+__all__ = ["SPACE", "Range", "tune", "varied"]
+
+_JURY = 5  # trials that must have come to their end at a step before another one is measured by them
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a number is looked for, and for which configurations it matters at all."""
+
+    low: float
+    high: float
+    log: bool
+    matters: Callable[[Config], bool]
+
+
+def _coded(config: Config) -> bool:
+    return config.model.kind == "hashlgn"
+
+
+def _trained(config: Config) -> bool:
+    """Whether the encoder has parameters, and they do not come from a model that was trained before."""
+    return config.model.encoder != "spectral" and config.train.init in ("svd", "random")
+
+
+SPACE: dict[str, Range] = {
+    "train.lr": Range(0.003, 0.2, True, lambda c: _trained(c) and (not _coded(c) or c.train.warmup > 0)),
+    "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and c.model.encoder != "spectral"),
+    "train.code_lr": Range(1e-4, 0.03, True, _coded),
+    "train.temperature": Range(0.03, 0.5, True, lambda c: c.train.loss != "bpr" or c.model.similarity == "cosine"),
+    "train.user_weight": Range(-1.0, 0.0, False, lambda c: c.train.loss == "softmax"),
+    "train.l2": Range(1e-6, 1e-2, True, lambda c: c.train.loss != "softmax" and c.model.encoder != "spectral"),
+    "model.layers": Range(0, 4, False, lambda c: _trained(c) and c.model.encoder != "sage"),
+    "model.norm_penalty": Range(
+        0.1, 30.0, True, lambda c: _coded(c) and not c.model.scale and c.model.similarity == "cosine"
+    ),
+}
+
+
+def varied(base: Config, fixed: Iterable[str] = ()) -> dict[str, Range]:
+    """The part of ``SPACE`` that matters to a configuration, less what is fixed; widened to hold the base itself."""
+    space: dict[str, Range] = {}
+    if base.model.encoder == "spectral" and not (_coded(base) and base.model.hash != "residual"):  # in closed form
+        return space
+    for name, where in SPACE.items():
+        value = _value(base, name)
+        if name in fixed or not where.matters(base) or (where.log and value <= 0):  # a logarithm has no place for 0
+            continue
+        space[name] = Range(min(where.low, value), max(where.high, value), where.log, where.matters)
+    return space
+
+
+def tune(
+    data: Interactions,
+    out: str | Path,
+    base: Config | None = None,
+    *,
+    fixed: Iterable[str] = (),
+    trials: int = 50,
+    timeout: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    quiet: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Search, or go on with the search that ``out`` holds.
+
+    The base is the first trial, so the best is no worse, as far as validation can tell. A trial is given up at a
+    validation where the best value of its stage lies below the median of the trials that came to their end. Test data
+    has no part in any of it. One process at a time works on a study; one that was killed goes on with the trial it was
+    at, and ends as it would have.
+
+    Args:
+        data: the training interactions; every trial cuts the same validation slice from them.
+        out: folder of the study, made where it does not exist.
+        base: what is not varied, and where the search begins; ``train.seed`` fixes the draws of the search too.
+        fixed: keys of ``SPACE`` that are not varied.
+        trials: how many in all, those of earlier runs included.
+        timeout: seconds after which no other trial begins.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all where None.
+        quiet: show no progress bar.
+        say: called with a line after every trial.
+
+    Returns:
+        What ``trials.json`` holds: ``best``, ``rows`` (one a trial), what was searched and where it comes from.
+
+    Raises:
+        ArgumentError: an argument breaks its rule, or the folder holds a search over other data or settings.
+        MissingExtraError: PyTorch, Optuna or matplotlib is not installed.
+    """
+    need("torch", "train", "tuning")
+    optuna = need("optuna", "tune", "tuning")
+    need("matplotlib", "tune", "the plot of a search")
+    from hashlgn.training.model import checked
+    from hashlgn.training.trainer import chosen
+
+    out, base, fixed = Path(out), checked(base or Config()), set(fixed)
+    positive_int("trials", trials)
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
+    for name in ("train.validation_users", "train.epochs"):
+        positive_int(name, _value(base, name))
+    base, _ = chosen(data, base, device=device)
+    space = varied(base, fixed)
+    if not space:
+        raise ArgumentError(
+            f"fixed must leave something to vary (got {sorted(fixed)}; encoder {base.model.encoder!r} has no rest)"
+        )
+    bounds = {name: [where.low, where.high] for name, where in space.items()}
+    setting = {"data": data.fingerprint(), "base": base.to_dict(), "space": bounds}
+    study = _study(optuna, out, setting, {name: _value(base, name) for name in space})
+    began = time.perf_counter()
+    try:
+        while len(_rows(study)) < trials and (timeout is None or time.perf_counter() - began < timeout):
+            # Drawn from the seed and the number of trials before it alone: so a search that was stopped goes on as it
+            # would have.
+            done = len(_rows(study))
+            draw = np.random.SeedSequence([base.train.seed, done]).generate_state(1)
+            study.sampler = optuna.samplers.TPESampler(seed=int(draw[0]))
+            trial = study.ask()
+            values = {name: _drawn(trial, name, where, _value(base, name)) for name, where in space.items()}
+            with training_bar(_monitor(base), quiet=quiet, title=f"trial {done + 1}/{trials}: ") as bar:
+                _run(optuna, study, trial, data, base, values, device=device, threads=threads, bar=bar)
+            row = _rows(study)[-1]
+            if say:
+                shown = f"{_monitor(base)} {row['value']:.4f}" if row["value"] is not None else row["state"]
+                drawn = "  ".join(f"{name}={value:.4g}" for name, value in values.items())
+                say(f"trial {done + 1}/{trials}  {shown}  {row['seconds']:.0f} s  {drawn}")
+            result = _write(study, out, base, setting)
+    finally:
+        if any(row["value"] is not None for row in _rows(study)):
+            result = _write(study, out, base, setting)
+            _plot(out / "trials.png", result["rows"], space, _monitor(base))
+    return result
+
+
+def _study(optuna: Any, out: Path, setting: dict[str, Any], start: dict[str, Any]) -> Any:
+    """The study of a folder, rid of what a killed process left; where no trial is done the start is next."""
+    place = out.resolve() / "study.db"
+    if "?" in str(place):  # all that follows would be options of the connection
+        raise ArgumentError(f"out must be a folder without '?' in its path (got {str(out)!r})")
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if place.exists() and place.read_bytes()[:15] not in (b"", b"SQLite format 3"):
+        raise ArgumentError(f"out must be empty or hold a search (got {str(out)!r}, whose study.db is damaged)")
+    study = optuna.create_study(
+        storage=f"sqlite:///{place}", study_name="hashlgn", direction="maximize", load_if_exists=True
+    )
+    held = study.user_attrs.get("setting")
+    wanted = json.loads(json.dumps(setting))
+    if held is None:
+        study.set_user_attr("setting", wanted)
+    elif held != wanted:
+        differ = ", ".join(key for key in wanted if held.get(key) != wanted[key])
+        raise ArgumentError(
+            f"out must be a new folder or hold a search over the same data and settings (got {str(out)!r}, which "
+            f"differs in {differ})"
+        )
+    # A trial without an end is drawn again as it was: the draw depends on the trials that have one.
+    state = optuna.trial.TrialState
+    for trial in study.get_trials(states=(state.RUNNING,)):
+        study.tell(trial.number, state=state.FAIL)
+    if not _rows(study) and not study.get_trials(states=(state.WAITING,)):
+        study.enqueue_trial(start)
+    return study
+
+
+def _run(
+    optuna: Any,
+    study: Any,
+    trial: Any,
+    data: Interactions,
+    base: Config,
+    values: dict[str, Any],
+    *,
+    device: str,
+    threads: int | None,
+    bar: Callable[[Any], None],
+) -> None:
+    """Train one trial to its end, or until it is hopeless, and tell the study."""
+    state = optuna.trial.TrialState
+    medians = _medians(study.get_trials(deepcopy=False, states=(state.COMPLETE,)))
+    best: dict[str, float] = {}
+    began = time.perf_counter()
+
+    def report(step: Any) -> None:
+        bar(step)
+        if step.metric is not None:
+            best[step.stage] = max(step.metric, best.get(step.stage, -math.inf))
+            trial.report(best[step.stage], step.step)
+            if best[step.stage] < medians.get(step.step, -math.inf):
+                raise _Hopeless
+
+    config = base.updated(values)
+    model = (HashLGN if _coded(config) else LightGCN)(config=config, device=device, threads=threads)
+    value, end = None, state.COMPLETE
+    try:
+        model.fit(data, report=report)
+        value = list(model.model.metrics["validation"].values())[-1]
+    except _Hopeless:
+        end = state.PRUNED
+    except ArgumentError:  # the training exploded; a base that cannot be trained is for the caller to mend
+        if values == {name: _value(base, name) for name in values}:
+            raise
+        end = state.FAIL
+    trial.set_user_attr("seconds", round(time.perf_counter() - began, 3))
+    study.tell(trial, value, state=end)
+
+
+class _Hopeless(HashLGNError):
+    """Ends the training of a trial that is given up."""
+
+
+def _medians(trials: list[Any]) -> dict[int, float]:
+    """Median value of finished trials by step, where enough of them have one."""
+    at: dict[int, list[float]] = {}
+    for trial in trials:
+        for step, value in trial.intermediate_values.items():
+            at.setdefault(step, []).append(value)
+    return {step: statistics.median(values) for step, values in at.items() if len(values) >= _JURY}
+
+
+def _drawn(trial: Any, name: str, where: Range, like: float) -> float:
+    if isinstance(like, int):
+        return int(trial.suggest_int(name, int(where.low), int(where.high)))
+    return float(trial.suggest_float(name, where.low, where.high, log=where.log))
+
+
+def _rows(study: Any) -> list[dict[str, Any]]:
+    """Every trial that came to an end of its own, in order; those of killed processes were begun anew."""
+    return [
+        {
+            "trial": number,
+            "state": {"COMPLETE": "done", "PRUNED": "given up"}.get(trial.state.name, "exploded"),
+            "value": trial.value if trial.state.name == "COMPLETE" else None,
+            "seconds": trial.user_attrs["seconds"],
+            **trial.params,
+        }
+        for number, trial in enumerate((t for t in study.trials if "seconds" in t.user_attrs), 1)
+    ]
+
+
+def _write(study: Any, out: Path, base: Config, setting: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``best.toml`` and ``trials.json``; what the latter holds."""
+    rows = _rows(study)
+    done = [row for row in rows if row["value"] is not None]
+    best = max(done, key=lambda row: row["value"])
+    config = base.updated({name: best[name] for name in setting["space"]})
+    head = (
+        f"# The best of {len(rows)} trials: number {best['trial']}, validation {_monitor(base)} {best['value']:.4f}.\n"
+        f"# Data {setting['data']}.\n"
+    )
+    with replaced_file(out / "best.toml") as temporary:
+        temporary.write_text(head + config.to_toml(), "utf-8")
+    result = {"best": best, "monitor": _monitor(base), "rows": rows, "setting": dict(setting)}
+    result |= provenance(seed=base.train.seed)
+    write_json(out / "trials.json", result)
+    return result
+
+
+def _plot(path: Path, rows: list[dict[str, Any]], space: Mapping[str, Range], monitor: str) -> None:
+    """The value of every trial in order, with the best so far, and against each number that was varied."""
+    need("matplotlib", "tune", "the plot of a search")
+    from matplotlib.figure import Figure
+
+    done = [row for row in rows if row["value"] is not None]
+    values = [row["value"] for row in done]
+    columns = 3
+    figure = Figure(figsize=(10, 2.6 * -(-(len(space) + 1) // columns)), layout="constrained")
+    axes = figure.subplots(-(-(len(space) + 1) // columns), columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(space) + 1 :]:
+        axis.set_visible(False)
+    first = [row["trial"] for row in done]
+    axes[0].scatter(first, values, s=16, color="#5b6472")
+    axes[0].step(first, np.maximum.accumulate(values), where="post", color="#1f6f8b", label="best so far")
+    axes[0].set_xlabel("trial")
+    axes[0].legend(frameon=False)
+    for axis, (name, where) in zip(axes[1:], space.items(), strict=False):
+        shades = axis.scatter([row[name] for row in done], values, s=16, c=first, cmap="viridis")
+        axis.set_xlabel(name)
+        if where.log:
+            axis.set_xscale("log")
+            axis.set_xlim(where.low / 1.2, where.high * 1.2)  # so that at least one power of ten has its label
+            axis.tick_params(axis="x", which="minor", labelbottom=False)
+    for place, axis in enumerate(axes):
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_ylabel("" if place % columns else f"validation {monitor}")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    figure.colorbar(shades, ax=axes.tolist(), label="trial")
+    figure.suptitle(
+        f"{len(rows)} trials, {len(rows) - len(done)} of them not carried to the end; best {max(values):.4f}"
+    )
+    with replaced_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+
+
+def _monitor(config: Config) -> str:
+    return f"{config.train.monitor}@{config.train.monitor_k}"
+
+
+def _value(config: Config, name: str) -> Any:
+    section, _, key = name.partition(".")
+    return getattr(getattr(config, section), key)

@@ -1,0 +1,1 @@
+"""A trained model as arrays, on disk and answering."""

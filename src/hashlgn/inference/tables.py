@@ -1,0 +1,249 @@
+"""Answers as columns: NumPy arrays with a way out to pandas, Polars and Arrow, and a writer that streams to a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from hashlgn.errors import ArgumentError, choose, need
+from hashlgn.utils.storage import reason, replaced_file
+
+__all__ = ["WRITERS", "RowWriter", "Table"]
+
+Columns = dict[str, npt.NDArray[Any]]
+
+
+class Table:
+    """Named columns of one length, in order.
+
+    ``table["score"]`` is a NumPy array. Columns of ids are int64 where all ids are integers, else arrays of objects.
+
+    Args:
+        columns: arrays ``(n,)`` by name.
+
+    Raises:
+        ArgumentError: there is no column, or their lengths differ.
+    """
+
+    def __init__(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._columns: Columns = dict(columns)
+        lengths = {name: len(column) for name, column in self._columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise ArgumentError(f"columns must have one length (got {lengths})")
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[Table]) -> Table:
+        """One table of all rows, in order.
+
+        Raises:
+            ArgumentError: there is no table, or their columns differ.
+        """
+        names = {table.names for table in tables}
+        if len(names) != 1:
+            raise ArgumentError(f"tables must have the same columns (got {sorted(names)})")
+        (only,) = names
+        return cls({name: np.concatenate([table[name] for table in tables]) for name in only})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self._columns)
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        column: npt.NDArray[Any] = choose("column", name, self._columns)
+        return column
+
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values())))
+
+    def __repr__(self) -> str:
+        shown = [[str(value) for value in column[:10].tolist()] for column in self._columns.values()]
+        widths = [max(map(len, [name, *texts])) for name, texts in zip(self.names, shown, strict=True)]
+        rows = [self.names, *zip(*shown, strict=True)]
+        lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join([*lines, *(["…"] if len(self) > 10 else []), f"[{len(self):,} rows]"])
+
+    def to_arrow(self) -> pa.Table:
+        """An Arrow table; a column of objects becomes integers or strings.
+
+        Raises:
+            ArgumentError: a column mixes integers and strings, which Arrow cannot tell apart in one column.
+        """
+        return pa.table({name: _arrow(name, column) for name, column in self._columns.items()})
+
+    def to_pandas(self) -> Any:
+        """A pandas data frame.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return need("pandas", "pandas", "to_pandas").DataFrame(self._columns)
+
+    def to_polars(self) -> Any:
+        """A Polars data frame.
+
+        Raises:
+            MissingExtraError: Polars is not installed.
+            ArgumentError: as ``to_arrow``.
+        """
+        return need("polars", "polars", "to_polars").from_arrow(self.to_arrow())
+
+
+class RowWriter:
+    """Writes tables to one file, one after the other; the file takes its name when all is written, or never.
+
+    Args:
+        path: the file; its suffix says how: ``.parquet``, ``.csv`` or ``.jsonl``.
+
+    Raises:
+        ArgumentError: another suffix, a folder that does not exist, a table of other columns than the first, or a file
+            that cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.suffix not in WRITERS:
+            raise ArgumentError(f"out must end in {', '.join(WRITERS)} (got {str(path)!r})")
+        if not self.path.parent.is_dir():
+            raise ArgumentError(f"out must lie in a folder that exists (got {str(path)!r})")
+        if self.path.is_dir():
+            raise ArgumentError(f"out must be a file (got the folder {str(path)!r})")
+        self._stack = contextlib.ExitStack()
+        self._sink: Any = None
+        self._schema: pa.Schema | None = None  # of the first rows; until there are any, of the last empty table
+
+    def __enter__(self) -> Self:
+        self._temporary = self._stack.enter_context(replaced_file(self.path))
+        return self
+
+    def write(self, table: Table) -> None:
+        """Append the rows of a table."""
+        rows = table.to_arrow()
+        if self._schema is not None and rows.column_names != self._schema.names:
+            raise ArgumentError(f"tables must have the columns {self._schema.names} (got {rows.column_names})")
+        if self._sink is None:
+            self._schema = rows.schema
+        if not len(rows):  # a column of no ids has no type of its own
+            return
+        if rows.schema != self._schema:
+            raise ArgumentError(
+                f"out must hold columns of one type throughout (got {', '.join(map(str, rows.schema))} after others: "
+                "ids that mix integers and strings cannot be written to one column)"
+            )
+        try:
+            self._open().write_table(rows)
+        except OSError as error:
+            raise ArgumentError(f"out must be writable (got {str(self.path)!r}: {reason(error)})") from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            with contextlib.suppress(OSError):  # a full disk refuses once more when the file is closed
+                self._stack.__exit__(kind, error, trace)
+            return
+        try:
+            with self._stack:
+                if self._schema is None:
+                    raise ArgumentError("rows must be written before the file is closed (got no table)")
+                self._open()
+        except OSError as failure:
+            raise ArgumentError(f"out must be writable (got {str(self.path)!r}: {reason(failure)})") from failure
+
+    def _open(self) -> Any:
+        if self._sink is None:
+            self._sink = self._stack.enter_context(WRITERS[self.path.suffix](self._temporary, self._schema))
+        return self._sink
+
+
+class _Csv:
+    """Comma-separated text with a header; strings are quoted where they must be."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        from pyarrow import csv
+
+        self._file = path.open("wb")
+        self._file.write((",".join(schema.names) + "\n").encode())
+        self._writer = csv.CSVWriter(
+            self._file, schema, write_options=csv.WriteOptions(include_header=False, quoting_style="needed")
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write_table(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows)
+
+    def __exit__(self, *error: object) -> None:
+        with self._file:
+            self._writer.close()
+
+
+class _JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = path.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write_table(self, rows: pa.Table) -> None:
+        import pyarrow.compute as pc
+
+        for batch in rows.to_batches(max_chunksize=_LINES):
+            parts: list[Any] = []
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                parts += [f"{', ' if parts else '{'}{json.dumps(name)}: ", _json_column(name, column)]
+            lines = pc.binary_join_element_wise(
+                *(pa.scalar(p) if isinstance(p, str) else p for p in [*parts, "}\n"]), ""
+            )
+            _, offsets, text = lines.buffers()
+            self._file.write(text[: np.frombuffer(offsets, np.int32)[len(lines)]])
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+def _parquet(path: Path, schema: pa.Schema) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetWriter(path, schema, compression="zstd")
+
+
+_LINES = 1 << 16  # lines made at once
+
+WRITERS: dict[str, Any] = {".parquet": _parquet, ".csv": _Csv, ".jsonl": _JsonLines}
+
+
+def _json_column(name: str, column: pa.Array) -> pa.Array:
+    """Each value as JSON text; each distinct string is escaped once."""
+    if pa.types.is_string(column.type):
+        held = column.dictionary_encode()
+        escaped = pa.array([json.dumps(text) for text in held.dictionary.to_pylist()], pa.string())
+        return escaped.take(held.indices)
+    if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy(zero_copy_only=False)).all():
+        raise ArgumentError(f"{name} must be finite, since JSON has no other numbers")
+    return column.cast(pa.string())
+
+
+def _arrow(name: str, column: npt.NDArray[Any]) -> pa.Array:
+    if column.dtype != np.object_:
+        return pa.array(column)
+    kinds = {type(value) for value in column.tolist()}
+    if kinds <= {str}:
+        return pa.array(column, pa.string())
+    if kinds == {int}:
+        return pa.array(column, pa.int64())
+    raise ArgumentError(
+        f"{name} must hold only integers or only strings to become one Arrow column "
+        f"(got {' and '.join(sorted(kind.__name__ for kind in kinds))}: the NumPy arrays keep them apart)"
+    )

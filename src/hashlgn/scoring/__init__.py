@@ -1,0 +1,1 @@
+"""The definition of a score, in NumPy alone."""

@@ -1,0 +1,161 @@
+"""How a trained model scores, in NumPy alone: items, decoders folded into query tables, fold-in of new users.
+
+A query ``f`` is a vector ``(width,)``: the user as the searcher takes them, compression already applied. Items are
+either float vectors, scored ``f · o``, or packed codes, scored
+
+    score(f, i) = scale_i · f · g(c_i) = scale_i · Σ_m T[m, word_im],        T = decoder.tables(f), shape (M, 16)
+
+because every decoder here is a sum over the 4-bit words of a code (``scale_i`` is 1 where items carry none). Tables are
+computed in float64 and rounded to float32 once, so that they do not depend on the batch; the sum over them is taken in
+float64 and rounded to float32 once, at the end: that is *the* score, and every searcher
+over codes returns exactly these numbers, ordered by (score descending, item ascending).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.errors import ArgumentError
+from hashlgn.scoring.codes import Bytes, unpack_signs
+from hashlgn.scoring.decoders import Decoder, Floats, ReweightDecoder
+
+__all__ = [
+    "CodedItems",
+    "FloatItems",
+    "Items",
+    "binary_items",
+    "binary_queries",
+    "reach",
+    "word_scores",
+]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FloatItems:
+    """Items as float vectors ``(n, width)``."""
+
+    vectors: Floats
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def width(self) -> int:
+        """Length of a query."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Bytes of one item as stored."""
+        return float(self.vectors.itemsize * self.vectors.shape[1])
+
+    def decode(self) -> Floats:
+        """The vectors whose inner product with a query is the score, ``(n, width)``."""
+        return self.vectors
+
+    def take(self, items: Ints) -> FloatItems:
+        """Some of the items."""
+        return FloatItems(self.vectors[items])
+
+
+@dataclass(frozen=True)
+class CodedItems:
+    """Items as packed codes ``(n, bits / 8)``, the decoder that reads them, and where there is one a scale ``(n,)``.
+
+    The scale is positive and, in a saved model, float16; it is part of the item's bytes.
+    """
+
+    packed: Bytes
+    decoder: Decoder
+    scale: npt.NDArray[np.floating] | None = None
+
+    def __post_init__(self) -> None:
+        if self.packed.ndim != 2 or self.packed.shape[1] * 8 != self.decoder.bits:
+            raise ArgumentError(
+                f"packed must have shape (n, {self.decoder.bits // 8}), bits / 8 columns (got {self.packed.shape})"
+            )
+        if self.scale is not None:
+            if self.scale.shape != (len(self.packed),):
+                raise ArgumentError(f"scale must have shape ({len(self.packed)},) (got {self.scale.shape})")
+            if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
+                raise ArgumentError("scale must be positive and finite for every item")
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @property
+    def width(self) -> int:
+        """Length of a query."""
+        return self.decoder.width
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Bytes of one item as stored: code and scale."""
+        return float(self.packed.shape[1] + (0 if self.scale is None else self.scale.itemsize))
+
+    def decode(self) -> Floats:
+        """The vectors whose inner product with a query is the score, ``(n, width)``: ``scale_i · g(c_i)``."""
+        decoded = self.decoder.decode(self.packed)
+        return decoded if self.scale is None else decoded * self.scale[:, None].astype(np.float32)
+
+    def take(self, items: Ints) -> CodedItems:
+        """Some of the items."""
+        return CodedItems(self.packed[items], self.decoder, None if self.scale is None else self.scale[items])
+
+
+Items = FloatItems | CodedItems
+
+
+def binary_items(packed: Bytes) -> CodedItems:
+    """Items of a model that is binary on both sides: a query of ±1 scores ``bits − 2 · Hamming distance``.
+
+    Args:
+        packed: codes, ``(n, bits / 8)``; queries are ``binary_queries`` of the users' codes.
+    """
+    ones = np.ones(8 * packed.shape[1], np.float32)
+    return CodedItems(packed, ReweightDecoder(ones, ones))
+
+
+def binary_queries(packed: Bytes) -> Floats:
+    """Codes of users, ``(q, bits / 8)``, as queries of ±1, ``(q, bits)``, for ``binary_items``."""
+    return unpack_signs(packed).astype(np.float32)
+
+
+def reach(items: Items) -> float:
+    """A bound over the sizes of scores: no score, and no sum on the way to it, passes ``reach · ‖f‖``.
+
+    For float items the greatest ``‖o‖``; for codes ``Σ_m max_k ‖C_m[k]‖``, to be multiplied by the scales.
+    """
+    if isinstance(items, FloatItems):
+        squares = np.einsum("ij,ij->i", items.vectors, items.vectors, dtype=np.float64)
+        return float(np.sqrt(squares.max(initial=0.0)))
+    width, squares = items.width, np.zeros((items.decoder.bits // 4, 16))
+    for start in range(0, width, 64):  # the table of a unit vector is one component of every codeword
+        units = np.eye(min(64, width - start), width, start, dtype=np.float32)
+        with np.errstate(invalid="ignore"):  # infinity times 0: the answer is NaN then, and no bound
+            squares += (items.decoder.tables(units).astype(np.float64) ** 2).sum(axis=0)
+    return float(np.sqrt(squares).max(axis=1).sum())
+
+
+def word_scores(table: Floats, words: Bytes, scale: npt.NDArray[np.float16] | None = None) -> Floats:
+    """The score of every item for one query, as the model defines it.
+
+    Args:
+        table: query table, ``(M, 16)`` float32.
+        words: words of the items, ``(n, M)``.
+        scale: scales of the items, ``(n,)``, or None.
+
+    Returns:
+        ``(n,)`` float32.
+    """
+    total = np.zeros(len(words), np.float64)
+    for m in range(words.shape[1]):
+        total += table[m].astype(np.float64)[words[:, m]]
+    if scale is not None:
+        total *= scale
+    return total.astype(np.float32)

@@ -1,0 +1,1 @@
+"""All that imports PyTorch: from interactions to a trained model."""

@@ -1,0 +1,103 @@
+"""A training's state in one file, replaced whole after every epoch, so that a stopped training goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hashlgn.errors import ArgumentError
+from hashlgn.utils.storage import reason, replaced_file
+
+__all__ = ["Best", "Checkpoint"]
+
+
+class Checkpoint:
+    """Reads and writes the state of one training.
+
+    Args:
+        path: the file, or None to keep nothing.
+        identity: what makes a training this one (configuration, data); a state with another identity is refused.
+    """
+
+    def __init__(self, path: str | Path | None, identity: dict[str, str] | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self.identity = identity or {}
+
+    def load(self) -> dict[str, Any] | None:
+        """The state last saved, or None where there is none.
+
+        Raises:
+            ArgumentError: the file is damaged, or belongs to another training.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # the unpickler fails on damaged files in every way there is
+            raise ArgumentError(
+                f"checkpoint must be a file written by a training (got {str(self.path)!r}: damaged)"
+            ) from error
+        if not isinstance(state, dict) or state.get("identity") != self.identity:
+            raise ArgumentError(
+                f"checkpoint must belong to the same data and configuration (got {str(self.path)!r}, from another "
+                "training: delete it to begin anew)"
+            )
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Put ``state`` in place of what was saved before.
+
+        Raises:
+            ArgumentError: the file cannot be written; what was saved before is still there.
+        """
+        if self.path is None:
+            return
+        try:
+            with replaced_file(self.path) as temporary:
+                torch.save({"identity": self.identity} | state, temporary)
+        except (OSError, RuntimeError) as error:  # PyTorch's archive writer reports a full disk as a RuntimeError
+            raise ArgumentError(f"checkpoint must be writable (got {str(self.path)!r}: {reason(error)})") from error
+
+    def remove(self) -> None:
+        """Delete the file, and what a killed training left beside it."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            for leftover in self.path.parent.glob(f".{self.path.name}.writing-*"):
+                leftover.unlink(missing_ok=True)
+
+
+class Best:
+    """The best weights of a stage so far, and how many validations ago they were.
+
+    Args:
+        patience: validations without a better value before the stage is exhausted.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.waited = patience, 0
+        self.value: float | None = None
+        self.weights: dict[str, torch.Tensor] | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the stage has waited long enough."""
+        return self.waited >= self.patience
+
+    def offer(self, value: float, model: nn.Module) -> None:
+        """Keep the model's weights if they are better; the first of equals stays."""
+        if self.value is None or value > self.value:
+            self.value, self.waited = value, 0
+            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        else:
+            self.waited += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"value": self.value, "waited": self.waited, "weights": self.weights}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        self.value, self.waited, self.weights = state["value"], state["waited"], state["weights"]

@@ -1,0 +1,88 @@
+"""What encoders of free embeddings share: ``E^(0)``, its start from an SVD, and the fold-in of the nonlinear ones."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from hashlgn.config import ModelConfig
+from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.training.graph import Graph
+
+__all__ = ["FreeEmbeddings"]
+
+_RIDGE = 1e-5  # of the mean square along an axis: what keeps the fit definite where axes are alike
+
+
+class FreeEmbeddings(nn.Module):
+    """A learned vector ``e^(0)`` for every user and item; what is made of them over the graph, ``forward`` says.
+
+    Args:
+        n_users: number of users.
+        n_items: number of items.
+        dim: length of the final embedding.
+        layers: propagation steps.
+        concatenated: whether the final embedding is ``e^(0)`` and the outputs of all layers after one another, each of
+            length ``dim / (layers + 1)``, rounded down, so that ``e^(0)`` takes what is left. Else all have length
+            ``dim``.
+
+    Attributes:
+        width: length of a layer's output.
+        users: ``E^(0)`` of the users, a row each, drawn from N(0, 0.1²) by PyTorch's generator.
+        items: ``E^(0)`` of the items.
+
+    Raises:
+        ArgumentError: a number is out of range, or ``dim`` too small for its parts.
+    """
+
+    def __init__(self, n_users: int, n_items: int, dim: int, layers: int, *, concatenated: bool = False) -> None:
+        super().__init__()
+        if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
+            raise ArgumentError(f"layers must be an integer of at least 0 (got {layers!r})")
+        self.dim, self.layers = positive_int("dim", dim), layers
+        if concatenated and dim <= layers:
+            raise ArgumentError(f"dim must be more than layers, {layers}, whose outputs are its parts (got {dim})")
+        self.width = dim // (layers + 1) if concatenated else dim
+        start = dim - layers * self.width if concatenated else dim
+        self.users = nn.Parameter(torch.empty(n_users, start))
+        self.items = nn.Parameter(torch.empty(n_items, start))
+        nn.init.normal_(self.users, std=0.1)
+        nn.init.normal_(self.items, std=0.1)
+
+    @classmethod
+    def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> Self:
+        """An encoder for this graph, its parameters drawn by PyTorch's generator."""
+        return cls(graph.n_users, graph.n_items, config.dim, config.layers)
+
+    def start_from_svd(self, graph: Graph, seed: int = 0) -> None:
+        """Set ``E^(0)`` to the rows of ``R D^-1/2 V`` and ``D^1/2 V``, normalised, V the top right singular vectors
+        of S.
+
+        On rows of unit length Adam's first steps are small against the embeddings; from shorter ones they would undo
+        the start.
+        """
+        _, vectors = graph.singular_vectors(self.users.shape[1], seed)
+        users, items = graph.normalised @ vectors, vectors  # a positive factor a row does not survive normalisation
+        with torch.no_grad():
+            self.users.copy_(nn.functional.normalize(torch.from_numpy(users)))
+            self.items.copy_(nn.functional.normalize(torch.from_numpy(items)))
+
+    def fold_in(self, graph: Graph) -> Tensor:
+        """``p_i = d_i^-1/2 B o_i``, ``(n_items, dim)``, an approximation: what a layer with a nonlinearity makes of a
+        history is no sum over its items.
+
+        B is the linear map that comes closest, in squares over the users of the graph, to the embeddings they have:
+        ``Σ_u ‖q_u − B Σ_{i∈H_u} (d_u d_i)^-1/2 o_i‖²`` plus a small ridge. So it also brings what a user's own
+        ``e^(0)``, which somebody new does not have, adds on average.
+        """
+        users, items = self(graph)
+        sent, _ = graph.propagate(users, items)
+        x, q = sent.detach().double(), users.detach().double()
+        gram = x.T @ x
+        gram.diagonal().add_(_RIDGE * gram.diagonal().mean() + 1e-12)
+        turn = torch.linalg.solve(gram, x.T @ q).to(items)  # Bᵀ
+        degree = torch.from_numpy(graph.item_degree).to(items).clamp(min=1)
+        folded: Tensor = (items / degree.sqrt()[:, None]) @ turn
+        return folded

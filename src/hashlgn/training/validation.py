@@ -1,0 +1,64 @@
+"""What a validation slice says of queries and items: the metric that decides while a model is trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from hashlgn.config import Config
+from hashlgn.data import Interactions
+from hashlgn.errors import positive_int
+from hashlgn.evaluation.metrics import METRICS, Floats, Judged
+from hashlgn.training.graph import Graph
+
+__all__ = ["near_best", "ranking_metric", "ranking_values", "validation_metric"]
+
+
+@torch.no_grad()
+def validation_metric(
+    model: nn.Module, graph: Graph, fit: Interactions, held_out: Interactions, config: Config
+) -> float:
+    """Mean recall or NDCG of the held-out interactions, over the whole catalogue with the fitted ones masked."""
+    model.eval()
+    queries, items, _ = model(graph)
+    return ranking_metric(queries, items, fit, held_out, config)
+
+
+def ranking_metric(
+    queries: torch.Tensor, items: torch.Tensor, fit: Interactions, held_out: Interactions, config: Config
+) -> float:
+    """The same for any queries and items."""
+    return float(ranking_values(queries, items, fit, held_out, config).mean())
+
+
+def ranking_values(
+    queries: torch.Tensor, items: torch.Tensor, fit: Interactions, held_out: Interactions, config: Config
+) -> Floats:
+    """The same, one value a user who has held-out interactions."""
+    k = min(positive_int("train.monitor_k", config.train.monitor_k), held_out.n_items)
+    function = METRICS[config.train.monitor]
+    users = np.flatnonzero(np.diff(held_out.indptr))
+    values = []
+    for start in range(0, len(users), 1024):
+        chunk = users[start : start + 1024]
+        scores = queries[torch.from_numpy(chunk).to(queries.device)] @ items.T
+        seen, truth = fit.matrix[chunk].tocoo(), held_out.matrix[chunk].tocsr()
+        scores[torch.from_numpy(seen.row).long(), torch.from_numpy(seen.col).long()] = -torch.inf
+        top = scores.topk(k, dim=1).indices.cpu().numpy()
+        indptr = np.arange(len(chunk) + 1) * k
+        values.append(function(Judged.build(indptr, top.ravel(), truth.indptr, truth.indices), k))
+    return np.concatenate(values)
+
+
+def near_best(values: Floats) -> npt.NDArray[np.int64]:
+    """Numbers of the rows of ``values``, (way, user), whose mean lies within one standard error of the best row's: that
+    of the mean difference of the two, user by user.
+
+    Source: the one-standard-error rule of Breiman, Friedman, Olshen and Stone, *Classification and Regression Trees*,
+    1984.
+    """
+    behind = values[values.mean(axis=1).argmax()] - values
+    error = behind.std(axis=1) / np.sqrt(behind.shape[1])
+    return np.flatnonzero(behind.mean(axis=1) <= error)

@@ -1,0 +1,1 @@
+"""Files, provenance and the console."""

@@ -1,0 +1,157 @@
+"""What a person sees: progress on the terminal and as JSON lines in a file, results files, one line for an error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from hashlgn.errors import ArgumentError, HashLGNError, UnknownIdError
+from hashlgn.utils.progress import Progress as Step
+
+__all__ = [
+    "exit_code",
+    "json_lines",
+    "named",
+    "output",
+    "say",
+    "training_bar",
+    "write_json",
+]
+
+output = Console(stderr=True, highlight=False)  # standard output is for answers
+
+
+@contextlib.contextmanager
+def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Callable[[Step], None]]:
+    """A bar with epoch, loss, validation metric and time left; gives what ``fit(report=…)`` takes.
+
+    Args:
+        metric: name of the validation metric.
+        quiet: show nothing.
+        title: stands before the stage.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=output, disable=quiet or not output.is_terminal, transient=True) as bar:
+        task: TaskID | None = None
+        best: float | None = None
+
+        def show(step: Step) -> None:
+            nonlocal task, best
+            if task is None:
+                task = bar.add_task("", total=step.steps, state="")
+            if step.metric is not None:
+                best = step.metric
+            state = f"loss {step.loss:.4f}" + (f"  {metric} {best:.4f}" if best is not None else "")
+            text = f"{title}{step.stage} epoch {min(step.epoch + (not step.epoch_done), step.epochs)}/{step.epochs}"
+            bar.update(task, total=step.steps, completed=step.step, description=text, state=state)
+
+        yield show
+
+
+@contextlib.contextmanager
+def json_lines(path: Path | None, metric: str) -> Iterator[Callable[[Step], None]]:
+    """Append one JSON object an epoch to a file; nothing where ``path`` is None.
+
+    Raises:
+        ArgumentError: the file cannot be written.
+    """
+    if path is None:
+        yield lambda step: None
+        return
+    try:
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise ArgumentError(f"log must be a writable file (got {str(path)!r}: {error.strerror})") from error
+    with file:
+
+        def write(step: Step) -> None:
+            if not step.epoch_done:
+                return
+            line: dict[str, Any] = {"stage": step.stage, "epoch": step.epoch, "loss": step.loss}
+            if step.metric is not None:
+                line[metric] = step.metric
+            file.write(json.dumps(line | {"seconds": round(step.seconds, 3)}) + "\n")
+            file.flush()
+
+        yield write
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a results file, whole or not at all.
+
+    Raises:
+        ArgumentError: it cannot be written.
+    """
+    from hashlgn.utils.storage import json_text, reason, replaced_file
+
+    content = json_text("results", value, indent=2)
+    try:
+        with replaced_file(path) as temporary:
+            temporary.write_bytes(content + b"\n")
+    except OSError as error:
+        raise ArgumentError(f"json must be a writable file (got {str(path)!r}: {reason(error)})") from error
+
+
+def say(quiet: bool, text: str) -> None:
+    """Print a line beside the answers, unless it is to be quiet."""
+    if not quiet:
+        output.print(text, soft_wrap=True, markup=False)
+
+
+def named(recommender: Any, code: int) -> str:
+    """An item as a person reads it: id, title and genres."""
+    model = recommender.model
+    text = str(model.item_ids.decode([code])[0])
+    if model.titles is not None and model.titles[code]:
+        text += f"  {model.titles[code]}"
+    if model.genres is not None and model.genres[code]:
+        text += f"  ({', '.join(model.genres[code])})"
+    return text
+
+
+def exit_code(app: typer.Typer, arguments: list[str]) -> int:
+    """Run one command line: 0 for done, 1 for failed work, 2 for bad usage, 130 for interrupted."""
+    usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # Typer has moved this class about, and not its child
+    try:
+        code = app(arguments, prog_name="hashlgn", standalone_mode=False)
+        if code == 130:  # Typer has turned the interruption into a code
+            return _fail(130, "interrupted; a training goes on with --resume")
+        return code if isinstance(code, int) else 0
+    except usage_error as error:
+        message = str(getattr(error, "format_message", error.__str__)())
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(message)
+            return 0
+        context = getattr(error, "ctx", None)
+        return _fail(2, f"{message.rstrip('.')} (see {context.command_path if context else 'hashlgn'} --help)")
+    except (ArgumentError, UnknownIdError) as error:
+        return _fail(2, str(error))
+    except HashLGNError as error:
+        return _fail(1, str(error))
+    except BrokenPipeError:  # nobody reads the output any more, and Python would complain when it flushes it at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(1, f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(130, "interrupted; a training goes on with --resume")
+
+
+def _fail(code: int, message: str) -> int:
+    print("hashlgn:", " ".join(message.split()), file=sys.stderr)
+    return code

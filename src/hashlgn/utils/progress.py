@@ -1,0 +1,34 @@
+"""Where a training stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Progress"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the training stands; reported after every step, with ``metric`` filled in after a validation.
+
+    Attributes:
+        stage: ``encoder`` or ``joint``; before them ``trial``, which counts its own steps, where the encoder is chosen.
+        epoch: epochs of this stage that are complete.
+        epochs: epochs of this stage, at most.
+        step: steps done in all stages.
+        steps: steps in all stages, at most.
+        loss: mean loss of the epoch so far.
+        metric: validation metric, where this report follows a validation.
+        epoch_done: whether this report ends an epoch.
+        seconds: since the training began, earlier runs of a resumed training included.
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    metric: float | None
+    epoch_done: bool
+    seconds: float

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import hashlgn
+from conftest import clusters
+from hashlgn.cli.main import app
+from hashlgn.data import random_ratio
+from hashlgn.data.synthetic import write_lightgcn
+from hashlgn.errors import ArtifactError
+from hashlgn.utils.console import exit_code
+
+FAST = ["--epochs", "4", "--dim", "16", "--quiet"]
+LIGHTGCN = ["--set", "model.encoder=lightgcn"]  # which has steps and a joint training
+LIGHTGCN = ["--set", "model.encoder=lightgcn"]
+
+
+def run(*arguments: object) -> int:
+    return exit_code(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_lightgcn(folder, *random_ratio(clusters(), seed=0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "model"
+    assert run("train", data, "--out", out, "--bits", 32, *FAST) == 0
+    return out
+
+
+def test_train_reads_train_txt_alone(model: Path, data: Path) -> None:
+    train = hashlgn.read_interactions(data, part="train")
+    info = hashlgn.load(model).info()
+    assert info["interactions"] == len(train)
+    assert info["bits"] == 32
+    assert info["provenance"]["data"]["fingerprint"] == train.fingerprint()
+
+
+def test_evaluate_prints_and_writes_what_the_library_says(model: Path, data: Path, tmp_path: Path, capsys) -> None:
+    assert (
+        run("evaluate", model, "--test", data, "--k", "2,5", "--threshold", "0.1", "--json", tmp_path / "r.json") == 0
+    )
+    shown = capsys.readouterr().out
+    held = json.loads((tmp_path / "r.json").read_text())
+    test = hashlgn.read_interactions(data, part="test")
+    want = hashlgn.evaluate(hashlgn.load(model), test, (2, 5))
+    assert held["cuts"][1]["metrics"]["recall"]["mean"] == want.at(5).mean("recall")
+    assert f"{want.at(5).mean('recall'):.4f}" in shown
+    assert {"version", "machine", "model", "test"} <= held.keys()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_recommend_writes_every_user_in_every_format(model: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"recs{suffix}"
+    assert run("recommend", model, "--out", out, "--k", 3, "--quiet") == 0
+    if suffix == ".parquet":
+        rows = pq.read_table(out).to_pylist()
+    elif suffix == ".csv":
+        rows = list(csv.DictReader(out.open()))
+    else:
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert list(rows[0]) == ["user", "item", "score", "rank"]
+    want = hashlgn.load(model).recommend(k=3)
+    assert [int(row["item"]) for row in rows] == want["item"].tolist()
+    np.testing.assert_array_equal(np.array([row["score"] for row in rows], np.float32), want["score"])
+
+
+def test_recommend_for_some_users_by_threshold_and_with_seen(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "users.txt").write_text("1003\r\n1001\n\n")
+    out = tmp_path / "recs.csv"
+    assert (
+        run("recommend", model, "--out", out, "--users", tmp_path / "users.txt", "--threshold=-10", "--keep-seen") == 0
+    )
+    users = [row["user"] for row in csv.DictReader(out.open())]
+    assert users == ["1003"] * 40 + ["1001"] * 40
+
+
+@pytest.mark.parametrize("encoder", ["gcn", "ngcf", "dgcf", "sage"])
+def test_an_encoder_is_trained_by_name(data: Path, tmp_path: Path, encoder: str) -> None:
+    out, small = tmp_path / "model", ["--dim", 8, "--bits", 16, "--epochs", 3, "--set", "train.monitor_k=5"]
+    assert run("train", data, "--out", out, "--quiet", *small, "--set", f"model.encoder={encoder}") == 0
+    model = hashlgn.load(out)
+    assert model.info()["config"]["model"]["encoder"] == encoder
+    assert len(model.recommend(history=[1, 5], k=3)) == 3
+
+
+def test_similar_and_info(model: Path, capsys) -> None:
+    assert run("similar", model, "--item", "1", "--k", 3) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert run("info", model) == 0
+    assert "32 bits" in capsys.readouterr().out
+    assert run("info", model, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "hashlgn"
+
+
+def test_columns_may_have_any_name(tmp_path: Path, capsys) -> None:
+    (tmp_path / "odd.csv").write_text("who,what,stars\n1,2,5\n1,3,1\n2,2,4\n")
+    assert (
+        run("data", "stats", tmp_path / "odd.csv", "--columns", "user=who,item=what,rating=stars", "--min-rating", 4)
+        == 0
+    )
+    assert "2" in capsys.readouterr().out
+
+
+def test_stats_and_synth(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "made"
+    assert run("data", "synth", "--users", 50, "--items", 30, "--interactions", 400, "--out", out) == 0
+    assert run("data", "stats", out, "--json", tmp_path / "s.json") == 0
+    stats = json.loads((tmp_path / "s.json").read_text())
+    test = hashlgn.read_interactions(out, part="test")
+    assert stats["interactions"] + len(test) == 400
+    assert "density" in capsys.readouterr().out
+
+
+def test_flags_go_before_the_file_and_set_before_flags(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[model]\nbits = 16\n[train]\nseed = 5\nlr = 0.02\n")
+    out = tmp_path / "model"
+    options = [
+        "--config",
+        tmp_path / "c.toml",
+        "--bits",
+        24,
+        *LIGHTGCN,
+        "--set",
+        "train.lr=0.01",
+        "--log",
+        tmp_path / "log.jsonl",
+    ]
+    assert run("train", data, "--out", out, *options, *FAST) == 0
+    config = hashlgn.load(out).info()["config"]
+    assert (config["model"]["bits"], config["train"]["seed"], config["train"]["lr"]) == (24, 5, 0.01)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert next(line["epoch"] for line in lines if line["stage"] == "joint") == 1
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_the_papers_recipe_yields_to_what_is_given(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    assert run("train", data, "--out", out, "--preset", "paper", "--set", "train.batch_size=64", *FAST) == 0
+    config = hashlgn.load(out).info()["config"]
+    assert (config["train"]["loss"], config["train"]["epochs"], config["model"]["dim"]) == ("bpr", 4, 16)
+
+
+def test_a_search_ends_in_a_file_that_train_reads(data: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("optuna", reason="the extra 'tune' is not installed")
+    held = ["--set", "train.epochs=2", "--set", "model.layers=1", "--dim", 8, "--model", "lightgcn"]
+    assert run("tune", data, "--out", tmp_path / "search", "--trials", 2, *held, "--quiet") == 0
+    assert "best.toml" in capsys.readouterr().out
+    best = tmp_path / "search" / "best.toml"
+    assert run("train", data, "--out", tmp_path / "model", "--config", best, "--quiet") == 0
+    config = hashlgn.load(tmp_path / "model").info()["config"]
+    rows = json.loads((tmp_path / "search" / "trials.json").read_text())
+    assert config["train"]["lr"] == rows["best"]["train.lr"] and "model.layers" not in rows["best"]
+
+
+def test_the_ablation_prints_a_row_and_its_command(data: Path, tmp_path: Path, capsys) -> None:
+    fast = ["--set", "train.epochs=2", "--set", "model.dim=8", "--set", "model.bits=16"]
+    options = ["--rows", "default; codes not trained", "--seeds", 1, "--k", 5, "--out", tmp_path, "--quiet", *fast]
+    assert run("experiment", "ablation", "--data", data, *options) == 0
+    shown = capsys.readouterr().out
+    assert "recall@5" in shown and f"codes not trained: hashlgn train {data}" in shown
+
+
+def test_the_grid_prints_every_combination(data: Path, tmp_path: Path, capsys) -> None:
+    fast = ["--set", "train.epochs=2", "--set", "model.dim=8", "--bits", 16, "--k", 5, "--quiet"]
+    names = ["--encoders", "lightgcn", "--hashes", "linear,itq", "--losses", "softmax,bpr"]
+    assert run("experiment", "grid", "--data", data, "--out", tmp_path, *names, *fast) == 0
+    shown = capsys.readouterr().out
+    assert all(f"lightgcn, {name}, {loss}" in shown for name in ("linear", "itq") for loss in ("softmax", "bpr"))
+
+
+def test_the_reproduction_writes_tables_and_a_page(data: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("implicit", reason="the extra 'references' is not installed")
+    fast = ["--set", "train.epochs=1", "--set", "model.dim=8", "--set", "model.layers=1", "--threads", 1]
+    assert run("reproduce", "--data", data, "--out", tmp_path, *fast) == 0
+    shown = capsys.readouterr().out
+    assert "HashGNN, as published" in shown and "not known" in shown and "0.315" in shown
+    assert all((tmp_path / name).is_file() for name in ("index.html", "results.json", "reproduction.md"))
+
+
+def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
+    assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *FAST, *LIGHTGCN) == 0
+
+    import hashlgn.training.trainer
+
+    done = 0
+    real = hashlgn.training.trainer.validation_metric
+
+    def interrupted(*arguments: object) -> float:
+        nonlocal done
+        done += 1
+        if done == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlgn.training.trainer, "validation_metric", interrupted)
+    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST, *LIGHTGCN) == 130
+    assert (tmp_path / "part.checkpoint").exists() and not (tmp_path / "part").exists()
+    monkeypatch.setattr(hashlgn.training.trainer, "validation_metric", real)
+    assert (
+        run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST, *LIGHTGCN) == 2
+    )  # nothing is lost by a forgotten word
+    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, "--resume", *FAST, *LIGHTGCN) == 0
+    for name in ("items.safetensors", "users.safetensors"):
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train"], 2, "Missing argument"),
+        (["nonsense"], 2, "No such command"),
+        (["train", "{tmp}/nothing", "--out", "{tmp}/m"], 2, "does not exist"),
+        (["train", "{data}", "--out", "{tmp}/m", "--bits", "12"], 2, "bits must be a positive multiple of 8"),
+        (["train", "{data}", "--out", "{tmp}/m", "--set", "train.rate=1"], 2, "configuration key must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--set", "train.lr=fast"], 2, "train.lr must be a number"),
+        (["train", "{data}", "--out", "{tmp}/m", "--model", "LightGCN"], 2, "model.kind must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--set", "model.sign=foo"], 2, "model.sign must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--set", "model.power=nan"], 2, "model.power must be a number"),
+        (["train", "{data}", "--out", "{tmp}/m", "--columns", "who=1"], 2, "columns must be user="),
+        (
+            ["data", "synth", "--users=3", "--items=3", "--interactions=4", "--out={tmp}/s", "--seed=-1"],
+            2,
+            "seed must be",
+        ),
+        (["data", "stats", "{tmp}/cr.csv"], 1, "line feed"),
+        (["train", "{data}", "--out", "{tmp}/m", "--loss", "hinge"], 2, "loss must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", "--preset", "best"], 2, "preset must be one of 'paper'"),
+        (["bench", "train", "--sides", "float"], 2, "sides must be one of"),
+        (["tune", "{data}", "--out", "{tmp}/t", "--trials", "0"], 2, "trials must be a positive integer"),
+        (["tune", "{data}", "--out", "{tmp}/t", "--set", "lr"], 2, "set must have the form"),
+        (["experiment", "ablation", "--data", "{data}", "--rows", "x"], 2, "rows must be one of"),
+        (["experiment", "grid", "--data", "{data}", "--hashes", "md5"], 2, "hashes must be one of"),
+        (["reproduce", "--data", "{data}", "--preset", "slow"], 2, "preset must be one of"),
+        (["bench", "train", "--synthetic", "many"], 2, "synthetic must be numbers"),
+        (["train", "{data}", "--out", "{tmp}/m", "--device", "tpu"], 2, "device must be"),
+        (["train", "{data}", "--out", "{data}"], 2, "folder must be empty or hold an artifact"),
+        (["train", "{tmp}/empty.csv", "--out", "{tmp}/m"], 1, "empty.csv"),
+        (["train", "{tmp}/header.csv", "--out", "{tmp}/m"], 1, "no interactions"),
+        (["evaluate", "{model}", "--test", "{data}", "--k", "0"], 2, "k must be a positive integer"),
+        (["evaluate", "{model}", "--test", "{data}", "--k", "many"], 2, "k must be numbers separated by commas"),
+        (["evaluate", "{model}", "--test", "{data}", "--threshold", "nan"], 2, "threshold must be a number"),
+        (["evaluate", "{data}", "--test", "{data}"], 1, "manifest.json"),
+        (["recommend", "{model}", "--out", "{tmp}/r.xlsx"], 2, ".parquet"),
+        (["recommend", "{model}", "--out", "{tmp}/r.csv", "--k", "3", "--threshold", "1"], 2, "must not both be given"),
+        (["recommend", "{model}", "--out", "{tmp}/r.csv", "--users", "{tmp}/users.txt"], 2, "users"),
+        (["similar", "{model}", "--item", "nobody"], 2, "nobody"),
+        (["data", "get", "ml-2m"], 2, "ml-1m"),
+    ],
+)
+def test_bad_usage_is_one_line_with_its_exit_code(
+    arguments: list[str], code: int, message: str, model: Path, data: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("user,item\n")
+    (tmp_path / "users.txt").write_text("1001\n77\n")
+    (tmp_path / "cr.csv").write_bytes(b"user,item\r1,2\r2,3\r")
+    places = {"data": data, "model": model, "tmp": tmp_path}
+    assert run(*(argument.format(**places) for argument in arguments)) == code
+    error = capsys.readouterr().err.strip().splitlines()
+    assert message in error[-1]
+    assert sum(line.startswith("hashlgn:") for line in error) == 1
+    assert not (tmp_path / "m").exists() and not list(tmp_path.glob("r.*"))
+
+
+def test_a_model_that_cannot_be_saved_leaves_the_training(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    import hashlgn.estimators
+
+    def full(*arguments: object) -> None:
+        raise ArtifactError("cannot save: No space left on device")
+
+    out = tmp_path / "new" / "folder" / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlgn.estimators.HashLGN, "save", full)
+        assert run("train", data, "--out", out, "--bits", 32, *LIGHTGCN, *FAST) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert out.with_name("model.checkpoint").exists()
+    assert run("train", data, "--out", out, "--bits", 32, "--resume", *LIGHTGCN, *FAST) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["model"]
+
+
+def test_help_everywhere(capsys) -> None:
+    for command in ([], ["train"], ["evaluate"], ["recommend"], ["similar"], ["info"], ["demo"]):
+        assert run(*command, "--help") == 0
+        assert "--help" in capsys.readouterr().out
+    for group in (
+        ["data", "get"],
+        ["data", "stats"],
+        ["data", "synth"],
+        ["bench", "read"],
+        ["bench", "train"],
+        ["bench", "search"],
+    ):
+        assert run(*group, "--help") == 0
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip().endswith(hashlgn.__version__)

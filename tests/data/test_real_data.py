@@ -1,0 +1,50 @@
+"""The main job on real data, from the published split to the file of recommendations; skipped without the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+import hashlgn
+from hashlgn.cli.main import app
+from hashlgn.data import random_ratio
+from hashlgn.evaluation.metrics import METRICS, Judged
+from hashlgn.utils.console import exit_code
+
+
+def test_ml_100k_beats_popularity_by_far(real_data: Path) -> None:
+    data = hashlgn.read_interactions(real_data / "ml-100k", min_rating=4)
+    train, test = random_ratio(data, seed=0)
+    model = hashlgn.HashLGN(bits=64, dim=32, epochs=12).fit(train)
+    result = hashlgn.evaluate(model, test, k=20).at(20)
+    popular = np.argsort(-np.bincount(train.indices, minlength=train.n_items), kind="stable")
+    users = np.flatnonzero(np.diff(test.indptr))
+    answers = [popular[~np.isin(popular, train.row(user))][:20] for user in users]
+    truth = test.matrix[users].tocsr()
+    judged = Judged.build(np.arange(len(users) + 1) * 20, np.concatenate(answers), truth.indptr, truth.indices)
+    assert result.mean("recall") > 1.4 * METRICS["recall"](judged, 20).mean()
+    assert result.mean("ndcg") > 1.4 * METRICS["ndcg"](judged, 20).mean()
+
+
+def test_the_file_of_recommendations_says_what_evaluate_says(real_data: Path, tmp_path: Path) -> None:
+    folder, out = real_data / "ml-1m", tmp_path / "model"
+    options = ["--epochs", "2", "--dim", "32", "--bits", "64", "--quiet"]
+    assert exit_code(app, ["train", str(folder), "--out", str(out), *options]) == 0
+    assert exit_code(app, ["recommend", str(out), "--out", str(tmp_path / "r.parquet"), "--k", "50", "--quiet"]) == 0
+    rows = pq.read_table(tmp_path / "r.parquet")
+    truth: dict[int, set[int]] = {}
+    for line in (folder / "test.txt").read_text().splitlines():
+        user, *items = map(int, line.split())
+        truth[user] = set(items)
+    model = hashlgn.load(out)
+    known = set(model.model.item_ids.values.tolist())
+    hits = dict.fromkeys(truth, 0)
+    for user, item in zip(rows["user"].to_pylist(), rows["item"].to_pylist(), strict=True):
+        hits[user] += item in truth[user]
+    recall = np.mean([hits[user] / len(items & known) for user, items in truth.items() if items & known])
+    told = hashlgn.evaluate(model, folder, k=50).at(50).mean("recall")
+    assert abs(recall - told) < 1e-9
+    assert recall > 0.3
+    assert model.model.titles[int(model.model.item_ids.encode([2857])[0])] == "American Beauty (1999)"

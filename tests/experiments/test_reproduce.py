@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import clusters
+from hashlgn.config import Config, preset_changes
+from hashlgn.data import random_ratio
+from hashlgn.errors import ArgumentError
+from hashlgn.evaluation.full_ranking import evaluate
+from hashlgn.experiments.baselines.indexes import PEERS
+from hashlgn.experiments.baselines.rerank import Reranked
+from hashlgn.experiments.common.cache import interval
+from hashlgn.experiments.reproduction import run as room
+from hashlgn.experiments.reproduction.judge import NDCGS
+from hashlgn.experiments.reproduction.rows import FLOAT, METHODS, Bench, Row, rows_of_preset, thresholds_of
+from hashlgn.experiments.reproduction.run import reproduce
+from hashlgn.experiments.reproduction.tables import NOT_KNOWN, paired
+from hashlgn.experiments.reproduction.timing import threshold_loop
+from hashlgn.inference.recommender import Recommender
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.items import FloatItems, binary_items
+from hashlgn.training.model import checked
+
+pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
+FAST = {"model.dim": 16, "train.epochs": 4, "train.batch_users": 16, "train.monitor_k": 5}
+ROWS = {
+    row.name: row
+    for row in (
+        Row("float", "LightGCN", "ours", {"model.kind": "lightgcn"}, sweep=True),
+        Row("paper", "HashLGN", "paper", preset_changes("paper") | {"model.bits": 16}, sweep=True),
+        Row("codes", "HashLGN", "ours", {"model.bits": 16, "model.encoder": "lightgcn"}, start="float", sweep=True),
+        Row("signs", "HashGNN", "itq-hamming", start="float", bits=16, sweep=True),
+        Row("longer", "HashLGN", "activity", start="codes"),
+        Row("hashgnn", "HashGNN", "paper", preset_changes("hashgnn") | {"model.bits": 16, "train.temperature": 2.0}),
+        Row("ordered anew", "HashGNN", "reranked", start="hashgnn"),
+        Row("popularity", "reference", "popularity"),
+        Row("product", "quantiser", "product", start="float", bits=16, scale=True),
+    )
+}
+TRAIN, TEST = random_ratio(clusters(), 0.3, seed=0)
+
+
+def run(out: Path, **options: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"seeds": 2, "rows": ROWS, "changes": FAST, "cuts": (5, 10), "threads": 1}
+    return reproduce(TRAIN, TEST, out, **(given | options))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("reproduction")
+    return out, run(out)
+
+
+def test_every_cell_can_be_traced(done) -> None:
+    _, result = done
+    assert len(result["cells"]) == 2 * len(ROWS)
+    for cell in result["cells"]:
+        assert cell["train"] == TRAIN.fingerprint() and cell["test"] == TEST.fingerprint()
+        assert {"seed", "threads", "version", "machine", "settings", "created"} <= cell.keys()
+
+
+def test_the_numbers_are_those_of_an_evaluation(done) -> None:
+    out, result = done
+    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
+    for name in ("float", "codes", "product"):
+        cell = next(cell for cell in result["cells"] if cell["name"] == name and cell["seed"] == 1)
+        found = evaluate(Recommender(bench.build(ROWS[name], 1).whole), TEST, (5, 10), metrics=("recall", *NDCGS))
+        for metric in ("recall", *NDCGS):
+            assert cell["mips"]["@5"][metric] == found.at(5).mean(metric)
+
+
+def test_the_threshold_is_the_best_on_validation(done) -> None:
+    _, result = done
+    for cell in result["cells"]:
+        if cell["sweep"]:
+            best = max(point["validation_f1"] for point in cell["sweep"])
+            assert cell["tips"]["validation_f1"] == best
+            sizes = [point["answer_size"] for point in cell["sweep"]]
+            assert sizes == sorted(sizes)  # thresholds fall
+
+
+def test_queries_by_activity_rank_as_before(done) -> None:
+    _, result = done
+    cells = {cell["name"]: cell for cell in result["cells"] if cell["seed"] == 0}
+    assert cells["longer"]["mips"]["@5"]["recall"] == cells["codes"]["mips"]["@5"]["recall"]
+    assert cells["longer"]["tips"]["validation_f1"] >= cells["codes"]["tips"]["validation_f1"]
+    assert str(cells["longer"]["settings"]["activity"]) in cells["longer"]["validation"]
+    assert cells["longer"]["seconds"] > cells["codes"]["seconds"] > cells["float"]["seconds"]
+
+
+def test_reranking_starts_from_the_codes_and_costs_floats(done) -> None:
+    out, result = done
+    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
+    codes, floats = (bench.build(ROWS[name], 0) for name in ("hashgnn", "ordered anew"))
+    for part in ("whole", "fit"):
+        one, two = getattr(codes, part), getattr(floats, part)
+        np.testing.assert_array_equal(one.users, np.where(two.users >= 0, 1, -1))
+        np.testing.assert_array_equal(one.items.decode(), np.where(two.items.vectors >= 0, 1, -1))
+    cells = {cell["name"]: cell for cell in result["cells"] if cell["seed"] == 0}
+    assert cells["hashgnn"]["bytes_per_item"] == 2 and cells["ordered anew"]["bytes_per_item"] == 2 + 64
+    recommender = floats.recommender(floats.whole)
+    assert isinstance(recommender.searcher, Reranked)
+    assert cells["ordered anew"]["mips"]["@5"]["recall"] == evaluate(recommender, TEST, 5).at(5).mean("recall")
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3])
+@pytest.mark.parametrize("candidates", [7, 60, 500])
+def test_reranking_by_hand(candidates: int, threshold: float | None) -> None:
+    rng = np.random.default_rng(0)
+    items, queries = (rng.uniform(-1, 1, (n, 16)).astype(np.float32) for n in (60, 300))
+    deny = np.arange(0, 60, 4)
+    searcher, exclude = Reranked(FloatItems(items), 1, candidates), Exclusion.build(60, deny=deny)
+    hits = (
+        searcher.search(queries, 5, exclude)
+        if threshold is None
+        else searcher.search_above(queries, threshold, exclude)
+    )
+    allowed = np.setdiff1d(np.arange(60), deny)
+    for row, query in enumerate(queries):
+        distance = (np.sign(query) != np.sign(items[allowed])).sum(axis=1)
+        near = allowed[np.lexsort((allowed, distance))][:candidates]
+        best = near[np.argsort(-(items[near] @ query))]
+        want = best[:5] if threshold is None else best[items[best] @ query > threshold]
+        found, scores = hits.row(row)
+        np.testing.assert_array_equal(found, want)
+        np.testing.assert_allclose(scores, items[want] @ query, rtol=1e-5, atol=1e-6)
+
+
+def test_codes_cannot_be_ordered_by_vectors() -> None:
+    with pytest.raises(ArgumentError, match=r"items must be continuous vectors \(got CodedItems\)"):
+        Reranked(binary_items(np.zeros((3, 2), np.uint8)))
+    with pytest.raises(ArgumentError, match="candidates must be a positive integer"):
+        Reranked(FloatItems(np.zeros((3, 8), np.float32)), candidates=0)
+
+
+def test_thresholds_give_answers_of_the_sizes_wanted(done) -> None:
+    out, _ = done
+    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
+    built, held_out = bench.build(ROWS["float"], 0), bench.slices(0)[1]
+    model = Recommender(built.fit)
+    for size, threshold in zip((1, 2, 5), thresholds_of(built.fit, model.searcher, held_out), strict=False):
+        cut = evaluate(model, held_out, (), threshold=threshold, metrics=("recall",)).cuts[0]
+        assert cut.mean("answer_size") == pytest.approx(size, abs=0.1)
+
+
+def test_a_deleted_cell_alone_is_run_again(done, monkeypatch) -> None:
+    out, result = done
+    ran: list[str] = []
+    real = room.judged
+
+    def counted(built: Any, *arguments: Any, **options: Any) -> Any:
+        ran.append(built.whole.kind)
+        return real(built, *arguments, **options)
+
+    monkeypatch.setattr(room, "judged", counted)
+    lost = next(path for path in (out / "cells").iterdir() if '"name": "popularity"' in path.read_text())
+    lost.unlink()
+    again = run(out)
+    assert ran == ["popularity"]
+    assert again["tables"]["paired"] == result["tables"]["paired"]
+
+
+def test_a_model_trained_again_is_the_same(done, tmp_path: Path) -> None:
+    out, _ = done
+    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
+    other = Bench(TRAIN, tmp_path, ROWS, changes=FAST, threads=1)
+    for part in ("whole", "fit"):
+        one, two = (getattr(b.build(ROWS["codes"], 0), part) for b in (bench, other))
+        np.testing.assert_array_equal(one.users, two.users)
+        np.testing.assert_array_equal(one.items.packed, two.items.packed)
+
+
+def test_the_tables_say_what_is_not_known(done) -> None:
+    out, result = done
+    published = [row for row in result["tables"]["mips"] if "as published" in row["row"]]
+    assert [row["row"].split(",")[0] for row in published] == list(METHODS)
+    assert published[0]["recall@5"] == NOT_KNOWN
+    assert "±" in next(row for row in result["tables"]["mips"] if row["row"] == "codes")["recall@5"]
+    text = (out / "reproduction.md").read_text("utf-8")
+    page = (out / "index.html").read_text("utf-8")
+    assert "## Table 2" in text and NOT_KNOWN in text
+    assert page.count("data:image/svg+xml") == 5 and "http://" not in page
+    assert json.loads((out / "results.json").read_text("utf-8"))["tables"]["ndcg"] == result["tables"]["ndcg"]
+
+
+def test_search_is_timed_both_ways(done) -> None:
+    _, result = done
+    times = result["times"]
+    assert {line["row"] for line in times["mips"]} == {name for name, row in ROWS.items() if row.sweep}
+    assert all(line["paper seconds"] > 0 and line["ours seconds"] > 0 for line in times["mips"] + times["tips"])
+
+
+def test_both_threshold_searches_answer_the_same(done) -> None:
+    out, _ = done
+    model = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1).build(ROWS["codes"], 0).whole
+    exclude = Exclusion.build(len(model.items), seen=model.seen)
+    above = PEERS["faiss-flat"](model.items.decode(), 0, 1).above
+    assert above is not None
+    ours = Recommender(model).searcher.search_above(model.users, 0.2, exclude)
+    assert threshold_loop(above, model.users, 0.2, exclude) == len(ours.items) > 0
+
+
+def test_paired_differences_are_of_the_users() -> None:
+    def cell(values: list[float]) -> list[dict[str, Any]]:
+        return [{"per_user": {"recall": values, "ndcg": values}}]
+
+    line = paired([("a", "b")], {"a": cell([0.5, 0.7, 0.9]), "b": cell([0.4, 0.6, 0.8])})[0]
+    assert (line["recall"], line["recall, 95%"]) == ("+0.1000", "+0.1000 to +0.1000")
+
+
+def test_an_interval_is_students() -> None:
+    assert interval([0.4]) == (0.4, None)
+    mean, half = interval([0.4, 0.6])
+    assert mean == 0.5 and half == pytest.approx(12.706 * 0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_rows_of_a_preset_are_configurations(preset: str) -> None:
+    rows = rows_of_preset(preset)
+    assert FLOAT in rows and {row.method for row in rows.values()} == {*METHODS, "reference", "quantiser"}
+    for row in rows.values():
+        assert row.start is None or row.start in rows
+        checked(Config().updated(row.changes))
+    guided = [
+        row.changes.get("model.guidance") for row in rows.values() if row.method == "HashGNN" and row.how == "paper"
+    ]
+    assert guided == [True, True, False]
+    sizes = {row.bits + 16 * row.scale for row in rows.values() if row.method == "quantiser"}
+    assert sizes == ({80} if preset == "quick" else {80, 144})  # the bytes of our 64 and 128 bits with a scale
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "seeds must be a positive integer"),
+        ({"preset": "slow"}, "preset must be one of 'quick', 'full'"),
+        ({"cuts": (0,)}, "cuts must be a positive integer"),
+        ({"rows": {"popularity": ROWS["popularity"]}}, "rows must hold one of"),
+        ({"rows": {"codes": ROWS["codes"]}}, "must start from a row that is there"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        run(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_training_leaves_nothing_that_is_taken_for_a_model(done, tmp_path: Path) -> None:
+    out, _ = done
+    shutil.copytree(out / "models", tmp_path / "models")
+    for folder in (tmp_path / "models").iterdir():
+        shutil.rmtree(folder / "fit")
+    bench = Bench(TRAIN, tmp_path / "models", ROWS, changes=FAST, threads=1)
+    assert len(bench.build(ROWS["float"], 0).fit.user_ids) == TRAIN.n_users

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hashlgn
+from conftest import clusters
+from hashlgn.errors import ArgumentError, DataError, NotFittedError, UnknownIdError
+from hashlgn.inference.recommender import Recommender
+
+CONFIG = {"model.dim": 16, "train.epochs": 6, "train.validation_users": 20}
+
+
+@pytest.fixture(scope="module")
+def train() -> hashlgn.Interactions:
+    return clusters()
+
+
+@pytest.fixture(scope="module", params=["hashlgn", "paper", "lightgcn"])
+def model(request: pytest.FixtureRequest, train: hashlgn.Interactions) -> Recommender:
+    if request.param == "lightgcn":
+        return hashlgn.LightGCN(config=CONFIG).fit(train)
+    how = {"model.hash": "mlp3", "model.decoder": "reweight"} if request.param == "paper" else {}
+    return hashlgn.HashLGN(bits=32, config=CONFIG | how).fit(train)
+
+
+def rows(table: object) -> list[tuple[object, ...]]:
+    return list(zip(*(table[name].tolist() for name in ("user", "item", "score", "rank")), strict=True))  # type: ignore[index]
+
+
+def test_answers_are_the_best_unseen_items_of_the_users_own_group(model: Recommender, train) -> None:
+    table = model.recommend([1000, 1001], k=3)
+    assert table["user"].tolist() == [1000] * 3 + [1001] * 3
+    assert table["rank"].tolist() == [1, 2, 3] * 2
+    for user, group in ((1000, 0), (1001, 1)):
+        seen = set((train.row(int(train.user_ids.encode([user])[0])) + 1).tolist())
+        items = table["item"][table["user"] == user]
+        assert not seen & set(items.tolist())
+        assert all((item - 1) % 4 == group for item in items.tolist())
+    scores = table["score"]
+    assert (np.diff(scores[:3]) <= 0).all()
+
+
+def test_answers_equal_the_scores_of_all_items_sorted(model: Recommender, train) -> None:
+    served = model.model
+    scores = served.users.astype(np.float64) @ served.items.decode().astype(np.float64).T
+    table = model.recommend(k=5)
+    for code in range(len(served.user_ids)):
+        want = scores[code].copy()
+        want[train.row(code)] = -np.inf
+        got = table["score"][table["user"] == served.user_ids.values[code]]
+        np.testing.assert_allclose(got, np.sort(want)[::-1][: len(got)], rtol=1e-4, atol=1e-5)
+
+
+def test_all_users_one_user_and_the_order_asked(model: Recommender) -> None:
+    assert len(np.unique(model.recommend(k=1)["user"])) == 60
+    assert rows(model.recommend(1003, k=2)) == rows(model.recommend([1003], k=2))
+    assert model.recommend([1005, 1002], k=1)["user"].tolist() == [1005, 1002]
+
+
+def test_seen_allow_and_deny(model: Recommender) -> None:
+    everything = model.recommend([1000], k=100, filter_seen=False)
+    assert len(everything) == 40
+    assert set(model.recommend([1000], k=100, allow=[1, 2, 3], filter_seen=False)["item"].tolist()) == {1, 2, 3}
+    assert not {5, 9} & set(model.recommend([1000], k=100, deny=[5, 9], filter_seen=False)["item"].tolist())
+    assert len(model.recommend([1000], allow=[])) == 0
+    assert len(model.recommend([1000], deny=list(range(1, 41)))) == 0
+
+
+def test_threshold_gives_everything_above_and_nothing_else(model: Recommender) -> None:
+    whole = model.recommend([1000, 1001], k=100)
+    cut = float(np.median(whole["score"]))
+    over = model.recommend([1000, 1001], threshold=cut)
+    want = [row for row in rows(whole) if row[2] > cut]  # type: ignore[operator]
+    assert [row[:3] for row in rows(over)] == [row[:3] for row in want]
+    assert len(model.recommend(threshold=float("inf"))) == 0
+
+
+def test_history_of_a_training_user_gives_their_group(model: Recommender) -> None:
+    table = model.recommend(history=[1, 5, 9], k=3)
+    assert table["user"].tolist() == [0, 0, 0]
+    assert all((item - 1) % 4 == 0 for item in table["item"].tolist())
+    assert not {1, 5, 9} & set(table["item"].tolist())
+    with pytest.raises(DataError, match="names in history"):
+        model.recommend(history={("a", 1): [1]})
+    named = model.recommend(history={"ann": [1, 5, 9], "bob": [2, 6]}, k=3)
+    assert named["user"].tolist() == ["ann"] * 3 + ["bob"] * 3
+    assert named["item"][:3].tolist() == table["item"].tolist()
+    assert all((item - 1) % 4 == 1 for item in named["item"][3:].tolist())
+
+
+def test_unknown_ids_are_refused_or_skipped(model: Recommender) -> None:
+    with pytest.raises(UnknownIdError, match="users"):
+        model.recommend([1000, 7])
+    with pytest.raises(UnknownIdError):
+        model.recommend(["1000"])  # a string is another user than the integer
+    assert set(model.recommend([1000, 7], k=1, on_unknown="skip")["user"].tolist()) == {1000}
+    assert len(model.recommend([7], on_unknown="skip")) == 0
+    with pytest.raises(DataError, match="users must hold integers or strings"):
+        model.recommend(1000.5)
+    with pytest.raises(UnknownIdError, match="deny"):
+        model.recommend([1000], deny=[999])
+    with pytest.raises(UnknownIdError, match="history"):
+        model.recommend(history=[1, 999])
+    assert len(model.recommend(history=[1, 999], k=2, on_unknown="skip")) == 2
+    part = model.recommend(history={"a": [999], "b": [1]}, k=2, on_unknown="skip")
+    assert part["user"].tolist() == ["b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k must be a positive integer"),
+        ({"k": -1}, "k must be a positive integer"),
+        ({"k": 2.5}, "k must be a positive integer"),
+        ({"threshold": float("nan")}, "threshold must be a number"),
+        ({"threshold": "high"}, "threshold must be a number"),
+        ({"on_unknown": "guess"}, "on_unknown must be one of"),
+        ({"history": []}, "history must hold at least one known item"),
+        ({"users": [1000], "history": [1]}, "users must be None"),
+    ],
+)
+def test_bad_arguments_are_named(model: Recommender, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        model.recommend(**arguments)
+
+
+def test_similar_items_share_the_group_and_leave_the_item_out(model: Recommender) -> None:
+    table = model.similar_items([1, 2], k=4)
+    assert table["item"].tolist() == [1] * 4 + [2] * 4
+    assert all((similar - item) % 4 == 0 for item, similar in zip(table["item"], table["similar"], strict=True))
+    assert 1 not in table["similar"][:4].tolist()
+    served = model.model
+    vectors = served.items.decode().astype(np.float64)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    codes, others = (served.item_ids.encode(table[name]) for name in ("item", "similar"))
+    np.testing.assert_allclose(table["score"], (unit[codes] * unit[others]).sum(axis=1), rtol=1e-4, atol=1e-5)
+    assert len(model.similar_items(1, k=1000)) == 39
+    with pytest.raises(UnknownIdError):
+        model.similar_items(999)
+
+
+def test_saved_and_loaded_answers_alike(model: Recommender, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    again = hashlgn.load(tmp_path / "model")
+    assert rows(again.recommend(k=5)) == rows(model.recommend(k=5))
+    assert rows(again.recommend(history=[1, 5], k=5)) == rows(model.recommend(history=[1, 5], k=5))
+    assert again.info() == model.info()
+
+
+def test_a_loaded_model_answers_without_torch(model: Recommender, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    code = (
+        "import sys, hashlgn\n"
+        f"m = hashlgn.load({str(tmp_path / 'model')!r})\n"
+        "assert len(m.recommend([1000], k=3)) == 3 and len(m.recommend(history=[1], k=3)) == 3\n"
+        "assert len(m.similar_items(1, 3)) == 3\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_second_fit_answers_from_the_second_data() -> None:
+    model = hashlgn.LightGCN(config=CONFIG).fit(clusters())
+    model.recommend(k=1)
+    model.similar_items(1)
+    model.fit(clusters(n_users=30, n_items=20))
+    assert len(np.unique(model.recommend(k=1)["user"])) == 30
+    assert len(model.similar_items(1, k=100)) == 19
+
+
+def test_before_fit_there_is_nothing_to_ask() -> None:
+    for question in (lambda m: m.recommend(), lambda m: m.similar_items(1), lambda m: m.save("x"), lambda m: m.info()):
+        with pytest.raises(NotFittedError, match="call fit first"):
+            question(hashlgn.HashLGN())
+
+
+def test_training_starts_from_a_saved_float_model(train, tmp_path: Path) -> None:
+    hashlgn.LightGCN(config=CONFIG).fit(train).save(tmp_path / "float")
+    start = {"train.init": str(tmp_path / "float")}
+    model = hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(train)
+    assert set(model.info()["metrics"]["validation"]) == {"encoder", "joint"}
+    with pytest.raises(ArgumentError, match="same users and items"):
+        hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(clusters(n_users=30))
+    with pytest.raises(ArgumentError, match="start must hold"):
+        hashlgn.HashLGN(bits=32, config=CONFIG | start | {"model.dim": 8}).fit(train)
+    # Another seed or other data would put what the start was trained on into the validation slice.
+    with pytest.raises(ArgumentError, match="differs in seed"):
+        hashlgn.HashLGN(bits=32, seed=1, config=CONFIG | start).fit(train)
+    part = train.select(np.arange(len(train)) > 0)
+    with pytest.raises(ArgumentError, match="differs in data"):
+        hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(part)
+    model.save(tmp_path / "coded")
+    with pytest.raises(ArgumentError, match="float model"):
+        hashlgn.HashLGN(config=CONFIG | {"train.init": str(tmp_path / "coded")}).fit(train)
+
+
+def test_what_is_given_goes_before_the_configuration() -> None:
+    model = hashlgn.HashLGN(bits=64, seed=3, config={"model.bits": 32, "train.seed": 1, "train.lr": 0.01})
+    assert (model.config.model.bits, model.config.train.seed, model.config.train.lr) == (64, 3, 0.01)
+    with pytest.raises(ArgumentError, match=r"model\.kind must be 'hashlgn' here"):
+        hashlgn.HashLGN(config={"model.kind": "lightgcn"})
+    assert hashlgn.HashLGN(bits=np.int64(64)).config.model.bits == 64
+    with pytest.raises(ArgumentError, match="configuration key"):
+        hashlgn.HashLGN(config={"train.rate": 1})
+
+
+@pytest.mark.parametrize("bits", [0, 12, -8])
+def test_bits_that_are_no_multiple_of_eight(bits: int, train) -> None:
+    with pytest.raises(ArgumentError, match="bits must be a positive multiple of 8"):
+        hashlgn.HashLGN(bits=bits, config=CONFIG).fit(train)
+
+
+def test_one_user_or_one_item_is_nothing_to_learn_from() -> None:
+    for pairs in (([1, 1], [1, 2]), ([1, 2], [1, 1])):
+        with pytest.raises(DataError, match="at least 2 users and 2 items"):
+            hashlgn.HashLGN().fit(hashlgn.Interactions.from_pairs(*pairs))
+
+
+def test_a_user_who_has_seen_everything_gets_nothing() -> None:
+    users, items = np.meshgrid(np.arange(12), np.arange(10), indexing="ij")
+    keep = (users == 0) | ((users + items) % 2 == 0)
+    model = hashlgn.LightGCN(config=CONFIG | {"model.dim": 4}).fit(
+        hashlgn.Interactions.from_pairs(users[keep], items[keep])
+    )
+    assert len(model.recommend([0], k=5)) == 0
+    assert model.recommend([0, 1], k=5)["user"].tolist() == [1] * 5
+
+
+def test_the_papers_recipe_by_name() -> None:
+    fast = {"train.epochs": 2, "train.validate_every": 1, "train.batch_size": 64}
+    stages: set[str] = set()
+    model = hashlgn.HashLGN(bits=32, preset="paper", config=fast)
+    model.fit(clusters(), report=lambda step: stages.add(step.stage))
+    assert stages == {"joint"}  # from the first step
+    config = model.info()["config"]
+    assert (config["train"]["loss"], config["train"]["init"]) == ("bpr", "random")
+    assert (config["model"]["bits"], config["model"]["dim"], config["train"]["epochs"]) == (32, 64, 2)
+    assert hashlgn.LightGCN(preset="paper").config.train.loss == "bpr"
+    with pytest.raises(ArgumentError, match="preset must be one of 'paper'"):
+        hashlgn.HashLGN(preset="mine")
+    with pytest.raises(ArgumentError, match="preset must be left out"):
+        hashlgn.HashLGN(preset="paper", config=model.config)
