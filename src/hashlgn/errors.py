@@ -2,6 +2,7 @@
 
     HashLGNError
     ├── ArgumentError        an argument breaks a rule (also a ValueError)
+    │   └── UnknownColumnError   a table has no column of that name (also a KeyError)
     ├── UnknownIdError       an id that the model or the data has never seen (also a KeyError)
     ├── DataError            a file, a folder or a frame that cannot be read as interactions (also a ValueError)
     ├── ArtifactError        a saved model that is missing, damaged, altered or too new
@@ -14,10 +15,15 @@ Messages name the argument, state the rule and give the value: ``k must be a pos
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
+import numbers
+import operator
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 __all__ = [
     "ArgumentError",
@@ -27,12 +33,19 @@ __all__ = [
     "HashLGNError",
     "MissingExtraError",
     "NotFittedError",
+    "UnknownColumnError",
     "UnknownIdError",
     "choose",
+    "flag",
+    "k_or_threshold",
     "need",
     "positive_int",
+    "shown",
+    "thread_count",
     "threshold_value",
 ]
+
+_MOST_THREADS = 1024  # more is a mistake on any machine, and starting so many may fail
 
 
 class HashLGNError(Exception):
@@ -41,6 +54,13 @@ class HashLGNError(Exception):
 
 class ArgumentError(HashLGNError, ValueError):
     """An argument breaks a rule."""
+
+
+class UnknownColumnError(ArgumentError, KeyError):
+    """A table has no column of that name."""
+
+    def __str__(self) -> str:  # KeyError would print the message quoted
+        return str(self.args[0]) if self.args else ""
 
 
 class UnknownIdError(HashLGNError, KeyError):
@@ -86,15 +106,35 @@ def need(module: str, extra: str, purpose: str) -> ModuleType:
         ) from error
 
 
+def shown(value: Any) -> str:
+    """A value as an error message gives it: on one line, and cut where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever a stranger's __repr__ raises, the error is about the argument
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 120 else f"{text[:117]}…"
+
+
 def choose(name: str, value: Any, choices: dict[str, Any]) -> Any:
     """Look ``value`` up in a table of choices.
 
     Raises:
         ArgumentError: ``value`` is not a key; the message lists the keys.
     """
-    if value not in choices:
-        raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))} (got {value!r})")
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))} (got {shown(value)})")
     return choices[value]
+
+
+def flag(name: str, value: Any) -> bool:
+    """Check that ``value`` is true or false (NumPy's are taken).
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ArgumentError(f"{name} must be True or False (got {shown(value)})")
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -103,21 +143,52 @@ def positive_int(name: str, value: Any) -> int:
     Raises:
         ArgumentError: it is not.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
-        raise ArgumentError(f"{name} must be a positive integer (got {value!r})")
-    return int(value)
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:  # fractions, text, arrays
+        number = 0
+    if number < 1:
+        raise ArgumentError(f"{name} must be a positive integer (got {shown(value)})")
+    return number
+
+
+def thread_count(name: str, value: Any) -> int | None:
+    """Check a number of processor threads: None, which means all, or 1 … 1,024.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    if value is None:
+        return None
+    count = positive_int(name, value)
+    if count > _MOST_THREADS:
+        raise ArgumentError(f"{name} must be at most {_MOST_THREADS} (got {shown(value)})")
+    return count
 
 
 def threshold_value(name: str, value: Any) -> float:
-    """Check that ``value`` is a number; infinities are meaningful, NaN is not.
+    """Check that ``value`` is a number, one of NumPy's too; infinities are meaningful, NaN is not.
 
     Raises:
         ArgumentError: it is no number, or NaN.
     """
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if math.isnan(number) or isinstance(value, bool):
-        raise ArgumentError(f"{name} must be a number, not NaN (got {value!r})")
+    number = math.nan
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
+    if math.isnan(number):
+        raise ArgumentError(f"{name} must be a number, not NaN (got {shown(value)})")
     return number
+
+
+def k_or_threshold(k: Any, threshold: Any, *, default: int = 10) -> tuple[int | None, float | None]:
+    """What bounds an answer: exactly one of ``k`` and ``threshold``; ``default`` for k where both are None.
+
+    Raises:
+        ArgumentError: both are given, or the one that is given breaks its rule.
+    """
+    if threshold is None:
+        return default if k is None else positive_int("k", k), None
+    if k is not None:
+        raise ArgumentError(f"k and threshold must not both be given (got k={shown(k)}, threshold={shown(threshold)})")
+    return None, threshold_value("threshold", threshold)

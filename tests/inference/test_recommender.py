@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,8 @@ import hashlgn
 from conftest import clusters
 from hashlgn.errors import ArgumentError, DataError, NotFittedError, UnknownIdError
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.tables import Table
+from hashlgn.search import Exact
 
 CONFIG = {"model.dim": 16, "train.epochs": 6, "train.validation_users": 20}
 
@@ -28,8 +33,8 @@ def model(request: pytest.FixtureRequest, train: hashlgn.Interactions) -> Recomm
     return hashlgn.HashLGN(bits=32, config=CONFIG | how).fit(train)
 
 
-def rows(table: object) -> list[tuple[object, ...]]:
-    return list(zip(*(table[name].tolist() for name in ("user", "item", "score", "rank")), strict=True))  # type: ignore[index]
+def rows(table: Table) -> list[tuple[object, ...]]:
+    return list(zip(*(column.tolist() for column in table.values()), strict=True))
 
 
 def test_answers_are_the_best_unseen_items_of_the_users_own_group(model: Recommender, train) -> None:
@@ -82,11 +87,12 @@ def test_threshold_gives_everything_above_and_nothing_else(model: Recommender) -
 
 def test_history_of_a_training_user_gives_their_group(model: Recommender) -> None:
     table = model.recommend(history=[1, 5, 9], k=3)
-    assert table["user"].tolist() == [0, 0, 0]
+    assert list(table) == ["item", "score", "rank"]  # nobody is invented
     assert all((item - 1) % 4 == 0 for item in table["item"].tolist())
     assert not {1, 5, 9} & set(table["item"].tolist())
-    with pytest.raises(DataError, match="names in history"):
-        model.recommend(history={("a", 1): [1]})
+    for names in ([("a", 1)], [1, "1"], [True], [2**70]):
+        with pytest.raises(ArgumentError, match="names in history"):
+            model.recommend(history={name: [1] for name in names})
     named = model.recommend(history={"ann": [1, 5, 9], "bob": [2, 6]}, k=3)
     assert named["user"].tolist() == ["ann"] * 3 + ["bob"] * 3
     assert named["item"][:3].tolist() == table["item"].tolist()
@@ -122,11 +128,155 @@ def test_unknown_ids_are_refused_or_skipped(model: Recommender) -> None:
         ({"on_unknown": "guess"}, "on_unknown must be one of"),
         ({"history": []}, "history must hold at least one known item"),
         ({"users": [1000], "history": [1]}, "users must be None"),
+        ({"k": 3, "threshold": 0.5}, "k and threshold must not both be given"),
+        ({"k": np.array([3])}, "k must be a positive integer"),
+        ({"k": True}, "k must be a positive integer"),
+        ({"k": np.True_}, "k must be a positive integer"),
+        ({"k": "3"}, "k must be a positive integer"),
+        ({"threshold": "0.5"}, "threshold must be a number"),
+        ({"threshold": np.True_}, "threshold must be a number"),
+        ({"threshold": np.array([0.5])}, "threshold must be a number"),
+        ({"filter_seen": "no"}, "filter_seen must be True or False"),
+        ({"titles": 2}, "titles must be True or False"),
+        ({"on_unknown": []}, "on_unknown must be one of"),
+        ({"users": np.ma.masked_array([1000, 1001], [0, 1])}, "users must have no masked entries"),
+        ({"users": {1000: [1]}}, "users must be a list of ids"),
+        ({"users": [1000, 1001], "allow": {1000: [1]}}, "allow must have a list for everybody"),
+        ({"users": [1000, 1001], "deny": [[1]]}, "deny must have 2 lists"),
+        ({"history": [1], "deny": {"ann": [2]}}, "deny must be one list where the history has no name"),
+        ({"history": {"ann": [1], "bob": []}}, "history must hold at least one known item for every user .*'bob'"),
     ],
 )
 def test_bad_arguments_are_named(model: Recommender, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         model.recommend(**arguments)
+
+
+def test_harmless_numbers_are_taken(model: Recommender) -> None:
+    want = rows(model.recommend([1000], 3))
+    for k in (np.int64(3), np.uint8(3), np.array(3)):
+        assert rows(model.recommend(np.array([1000], np.uint16), k)) == want
+    assert rows(model.recommend(np.ma.masked_array([1000], [False]), 3)) == want
+    assert rows(model.recommend(np.int32(1000), k=3, filter_seen=np.True_)) == want
+    assert len(model.recommend([1000], k=2**70, filter_seen=False)) == 40
+    some = model.recommend([1000], threshold=np.float32(0.0))
+    assert rows(some) == rows(model.recommend([1000], threshold=0))
+
+
+def test_iterators_are_read_once(model: Recommender) -> None:
+    assert rows(model.recommend(iter([1000, 1001]), k=3)) == rows(model.recommend([1000, 1001], k=3))
+    denied = model.recommend([1000], k=100, deny=(item for item in [5, 9]), filter_seen=False)
+    assert len(denied) == 38 and not {5, 9} & set(denied["item"].tolist())
+    assert set(model.recommend([1000], k=100, allow=iter([1, 2]), filter_seen=False)["item"].tolist()) == {1, 2}
+    assert set(model.recommend([1000], k=100, allow={1, 2}, filter_seen=False)["item"].tolist()) == {1, 2}
+    lists = model.recommend([1000], k=100, deny={1000: iter([5, 9])}, filter_seen=False)
+    assert rows(lists) == rows(denied)
+    assert rows(model.recommend(history=iter([1, 5]), k=3)) == rows(model.recommend(history=[1, 5], k=3))
+    assert rows(model.recommend(history={"a": iter([1])}, k=3)) == rows(model.recommend(history={"a": [1]}, k=3))
+    assert rows(model.similar_items(iter([1, 2]), 3)) == rows(model.similar_items([1, 2], 3))
+    assert model.score(iter([1000]), iter([1])) == model.score(1000, 1)
+
+
+@pytest.mark.parametrize("bound", [{"k": 4}, {"threshold": 0.05}])
+def test_lists_per_user_are_the_lists_of_one_user(model: Recommender, bound: dict[str, float]) -> None:
+    users = [1003, 1000, 1007]
+    allow, deny = [[3, 7, 11, 15, 19], [1, 5, 9, 2], []], [[7], [], [4]]
+    for filter_seen in (True, False):
+        for limits in ({"allow": allow}, {"deny": deny}, {"allow": allow, "deny": deny}):
+            whole = model.recommend(users, filter_seen=filter_seen, **bound, **limits)
+            alone = [
+                model.recommend([user], filter_seen=filter_seen, **bound, **{k: v[place] for k, v in limits.items()})
+                for place, user in enumerate(users)
+            ]
+            assert whole["item"].tolist() == [item for table in alone for item in table["item"].tolist()]
+            np.testing.assert_allclose(
+                whole["score"], np.concatenate([t["score"] for t in alone]), rtol=1e-5, atol=1e-7
+            )
+            named = {name: dict(zip(users, lists, strict=True)) for name, lists in limits.items()}
+            assert rows(model.recommend(users, filter_seen=filter_seen, **bound, **named)) == rows(whole)
+    some = model.recommend([1000, 1001], k=100, deny={1001: [2, 6], 1050: [1]}, filter_seen=False)
+    assert [(some["user"] == user).sum() for user in (1000, 1001)] == [40, 38]
+    skipped = model.recommend([77, 1000, 1001], k=100, deny=[[1], [2], [3, 999]], filter_seen=False, on_unknown="skip")
+    for user, denied in ((1000, 2), (1001, 3)):
+        assert set(range(1, 41)) - set(skipped["item"][skipped["user"] == user].tolist()) == {denied}
+    visitors = model.recommend(history={"ann": [1], "bob": [1]}, k=100, deny={"bob": [5]})
+    assert [(visitors["user"] == name).sum() for name in ("ann", "bob")] == [39, 38]
+
+
+def test_scores_of_pairs_are_those_of_the_answers(model: Recommender) -> None:
+    table = model.recommend([1000, 1001, 1002], k=40, filter_seen=False)
+    scores = model.score(table["user"], table["item"])
+    assert scores.dtype == np.float32
+    if model.info()["bits"]:
+        np.testing.assert_array_equal(scores, table["score"])
+    np.testing.assert_allclose(scores, table["score"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.score(1000, [3, 4]), model.score([1000, 1000], [3, 4]))
+    with pytest.raises(ArgumentError, match="users and items must have one length"):
+        model.score([1000, 1001, 1002], [1, 2])
+    with pytest.raises(UnknownIdError, match="items"):
+        model.score(1000, 999)
+
+
+def test_another_engine_takes_effect_at_once(model: Recommender) -> None:
+    before = model.recommend(k=5)
+    model.similar_items(1)
+    try:
+        model.engine = "exact"
+        after = model.recommend(k=5)
+        assert isinstance(model.searcher, Exact)
+        assert after["item"].tolist() == before["item"].tolist()
+        model.engine = "nonsense"
+        for question in (model.recommend, lambda: model.similar_items(1)):
+            with pytest.raises(ArgumentError, match="engine must be one of"):
+                question()
+    finally:
+        model.engine = "auto"
+    for engine in ([], "fast", None):
+        with pytest.raises(ArgumentError, match="engine must be one of"):
+            Recommender(model.model, engine=engine)
+    for threads in (0, 2**31, "2", np.array([2])):
+        with pytest.raises(ArgumentError, match="threads must be"):
+            Recommender(model.model, threads=threads)
+
+
+def test_a_model_that_has_answered_is_copied(model: Recommender, tmp_path: Path) -> None:
+    want = rows(model.recommend(k=3)), rows(model.similar_items([1, 2], 3)), rows(model.recommend(history=[1], k=3))
+    joblib = pytest.importorskip("joblib")
+    joblib.dump(model, tmp_path / "model.joblib")
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), joblib.load(tmp_path / "model.joblib")):
+        got = rows(again.recommend(k=3)), rows(again.similar_items([1, 2], 3)), rows(again.recommend(history=[1], k=3))
+        assert got == want and again.info() == model.info()
+
+
+def test_titles_come_along_where_the_model_knows_them(model: Recommender) -> None:
+    names = [f"映画 {number}" for number in model.model.item_ids.values.tolist()]
+    titled = Recommender(dataclasses.replace(model.model, titles=names))
+    for table, items in ((titled.recommend(k=3), "item"), (titled.similar_items([1, 2], 3), "similar")):
+        assert table["title"].tolist() == [f"映画 {number}" for number in table[items].tolist()]
+    assert "title" not in titled.recommend(k=3, titles=False) and "title" not in model.recommend(k=3)
+    assert titled.recommend([1000], allow=[])["title"].tolist() == []
+
+
+def test_similar_users_and_limits(model: Recommender) -> None:
+    table = model.similar_users([1000, 1001], k=4)
+    assert list(table) == ["user", "similar", "score", "rank"]
+    assert all((other - user) % 4 == 0 for user, other in zip(table["user"], table["similar"], strict=True))
+    unit = model.model.users / np.linalg.norm(model.model.users, axis=1, keepdims=True)
+    codes = [model.model.user_ids.encode(table[name]) for name in ("user", "similar")]
+    np.testing.assert_allclose(table["score"], (unit[codes[0]] * unit[codes[1]]).sum(axis=1), rtol=1e-4, atol=1e-5)
+    assert len(model.similar_users(1000, k=1000)) == 59
+    assert set(model.similar_users(1000, allow=[1000, 1004, 1008])["similar"].tolist()) == {1004, 1008}
+    near = model.similar_items([1, 77], 3, on_unknown="skip", deny=[25])
+    assert set(near["item"].tolist()) == {1} and 25 not in near["similar"].tolist()
+    whole = model.similar_items(1, k=100)
+    bound = float(np.median(whole["score"]))
+    assert (
+        model.similar_items(1, threshold=bound)["similar"].tolist() == whole["similar"][whole["score"] > bound].tolist()
+    )
+    per_item = model.similar_items([1, 2], 100, deny={2: [6]})
+    assert [(per_item["item"] == item).sum() for item in (1, 2)] == [39, 38]
+    with pytest.raises(ArgumentError, match="must not both be given"):
+        model.similar_items(1, 3, threshold=0.5)
 
 
 def test_similar_items_share_the_group_and_leave_the_item_out(model: Recommender) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,8 +45,25 @@ def test_columns_by_name_and_by_frame() -> None:
     assert made.to_arrow().schema.field("user").type == "int64"
     assert table(["a", "b"]).to_arrow().schema.field("user").type == "string"
     assert "5" in repr(made) and "[2 rows]" in repr(made)
-    with pytest.raises(ArgumentError, match="column must be one of"):
-        made["genre"]
+
+
+def test_a_table_is_a_mapping_of_columns() -> None:
+    made = table([5, 6])
+    assert list(made) == ["user", "score", "rank"] and "user" in made and "genre" not in made and 3 not in made
+    assert dict(made)["rank"].tolist() == [1, 2] and [name for name, _ in made.items()] == list(made.keys())
+    assert made.get("genre") is None and made == table([5, 6]) and made != table([5, 7])
+    for kind in (KeyError, ArgumentError):
+        with pytest.raises(kind, match=r"column must be one of 'user', 'score', 'rank' \(got 'genre'\)"):
+            made["genre"]
+    assert pa.table(made).column_names == list(made)
+
+
+def test_a_long_table_prints_short() -> None:
+    users = [f"<{number}>" for number in range(1000)]
+    made = table(users)
+    shown = made._repr_html_()
+    assert len(repr(made).splitlines()) == 13 and "[1,000 rows]" in repr(made)
+    assert shown.count("<tr>") == 11 and "&lt;3&gt;" in shown and "1,000 rows" in shown and "<3>" not in shown
 
 
 def test_integers_and_strings_in_one_column_are_never_confused() -> None:
@@ -195,3 +213,10 @@ def test_where_a_file_cannot_go(tmp_path: Path) -> None:
     ):
         with pytest.raises(ArgumentError, match=message):
             RowWriter(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".csv", "a\0b.csv", "y" * 300 + "/z.csv"])
+def test_a_path_that_is_none_is_one_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArgumentError, match="out must") as caught, RowWriter(tmp_path / name) as writer:
+        writer.write(table([1]))
+    assert len(str(caught.value)) < 400

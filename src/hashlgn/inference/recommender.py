@@ -1,9 +1,13 @@
-"""External ids in, items and scores out: recommend, find similar items, save, load. PyTorch is not needed."""
+"""External ids in, items and scores out: recommend, score, find similar ones, save, load. PyTorch is not needed.
+
+An answer takes four steps, each a small function: what the caller asks becomes rows (``requests``), rows become
+queries, queries are searched, hits become a table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +15,32 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Ids
-from hashlgn.errors import ArgumentError, NotFittedError, choose, positive_int, threshold_value
+from hashlgn.errors import ArgumentError, NotFittedError, choose, flag, k_or_threshold, thread_count
 from hashlgn.inference.artifact import load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
+from hashlgn.inference.requests import Limits, Rows, listed, skips
 from hashlgn.inference.tables import Table
 from hashlgn.scoring.decoders import Floats
-from hashlgn.scoring.exclusion import Exclusion, rows_of
-from hashlgn.scoring.items import CodedItems, FloatItems
-from hashlgn.search import Hits, Searcher, build_searcher
+from hashlgn.scoring.items import CodedItems, FloatItems, Items
+from hashlgn.scoring.pairs import pair_scores
+from hashlgn.search import SEARCHERS, Hits, Searcher, build_searcher
+from hashlgn.search.base import order_hits
 
 __all__ = ["BATCH", "Recommender", "load"]
 
 BATCH = 2048  # users answered at a time
 Ints = npt.NDArray[np.int64]
+Bounds = tuple[int | None, float | None]  # k or a threshold
+
+
+@dataclass(frozen=True)
+class _Catalogue:
+    """What is searched: ids, vectors or codes, a searcher over them, and the queries that rows ask it."""
+
+    ids: Ids
+    items: Items
+    searcher: Searcher
+    queries: Callable[[Rows], Floats]
 
 
 class Recommender:
@@ -31,14 +48,21 @@ class Recommender:
 
     Args:
         model: what was trained, as arrays.
-        engine: searcher by name (``hashlgn.search.SEARCHERS``); ``auto`` takes the fastest exact
-            one, an approximate one with a warning from tens of millions of items on.
-        threads: processor threads of the search; all where None.
+        engine: searcher by name (``hashlgn.search.SEARCHERS``). The default ``auto`` takes the fastest exact one, and
+            an approximate one with a warning from tens of millions of items on. It may be changed at any time.
+        threads: processor threads of the search; all where None, the default. It may be changed at any time.
+
+    Raises:
+        ArgumentError: ``engine`` or ``threads`` breaks its rule.
     """
 
+    engine: str
+    threads: int | None
+
     def __init__(self, model: ServedModel, *, engine: str = "auto", threads: int | None = None) -> None:
+        choose("engine", engine, {"auto": None, **SEARCHERS})
         self._model: ServedModel | None = model
-        self.engine, self.threads = engine, threads
+        self.engine, self.threads = engine, thread_count("threads", threads)
 
     @property
     def model(self) -> ServedModel:
@@ -51,15 +75,15 @@ class Recommender:
             raise NotFittedError(f"this {type(self).__name__} is not trained yet: call fit first")
         return self._model
 
-    @cached_property
+    @property
     def searcher(self) -> Searcher:
-        """The searcher over the catalogue, built when first asked."""
-        return build_searcher(self.model.items, self.engine, self.threads)
+        """The searcher over the catalogue, built when first asked, and again where engine or threads change."""
+        return self._catalogue("items", self._items).searcher
 
     def recommend(
         self,
         users: Any = None,
-        k: int = 10,
+        k: int | None = None,
         *,
         threshold: float | None = None,
         filter_seen: bool = True,
@@ -67,27 +91,31 @@ class Recommender:
         deny: Any = None,
         on_unknown: str = "raise",
         history: Any = None,
+        titles: bool = True,
     ) -> Table:
-        """The best items for each user, best first.
+        """The best items for each user, best first: those with the highest scores ``q_u · o_i``.
 
         Args:
-            users: external ids of users, or one id; every user of the training where None.
-            k: number of items a user; fewer come back where a user has fewer candidates.
-            threshold: instead of the k best, every item whose score is greater than this.
-            filter_seen: leave out what the user has interacted with.
-            allow: external ids of the only items that may be answered, or None for all.
-            deny: external ids of items that must not be answered.
-            on_unknown: what to do about ids that the training has not seen, in ``users``, ``allow``, ``deny`` and
-                ``history``: ``raise``, or ``skip`` them.
+            users: external ids of users, or one id. Default: every user of the training.
+            k: number of items per user; fewer come back where a user has fewer candidates. Default: 10, unless a
+                threshold is given.
+            threshold: instead of ``k``: every item whose score is greater than this.
+            filter_seen: leave out what the user has interacted with. Default: True.
+            allow: external ids of the only items that may be answered: one list for all users, a list with one list per
+                user asked, or a mapping from each user asked to a list. Default: all items.
+            deny: external ids of items that must not be answered, in the same forms; a mapping may leave users out.
+            on_unknown: what to do about ids that the training has not seen: ``raise``, the default, or ``skip`` them.
             history: instead of ``users``: the item ids that one new user has interacted with, or a mapping from names
-                of new users to such lists. The model's propagation rule folds them in; nothing is trained. The one
-                user of a plain list is called 0.
+                of new users to such lists. The model's propagation rule folds them in; nothing is trained.
+            titles: add a column ``title`` where the model knows titles. Default: True.
 
         Returns:
-            Columns user, item, score and rank (from 1), in the order of the users asked.
+            Columns user, item, score and rank (from 1), and title, in the order of the users asked. A plain list as
+            ``history`` has no name, and the table no column user.
 
         Raises:
-            ArgumentError: an argument breaks its rule.
+            ArgumentError: an argument breaks its rule, or ``k`` and ``threshold`` are both given.
+            DataError: a value is no id.
             UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
             NotFittedError: the model is not trained.
         """
@@ -100,13 +128,14 @@ class Recommender:
             deny=deny,
             on_unknown=on_unknown,
             history=history,
+            titles=titles,
         )
         return Table.concatenate(list(parts))
 
     def recommend_batches(
         self,
         users: Any = None,
-        k: int = 10,
+        k: int | None = None,
         *,
         threshold: float | None = None,
         filter_seen: bool = True,
@@ -114,65 +143,114 @@ class Recommender:
         deny: Any = None,
         on_unknown: str = "raise",
         history: Any = None,
+        titles: bool = True,
     ) -> Iterator[Table]:
         """As ``recommend``, a few thousand users at a time, so that the whole answer need not fit in memory.
 
         There is at least one table, empty where there is nothing to answer.
         """
-        model = self.model
-        skip = choose("on_unknown", on_unknown, {"raise": False, "skip": True})
-        k = positive_int("k", k)
-        threshold = None if threshold is None else threshold_value("threshold", threshold)
-        allowed, denied = self._items("allow", allow, skip), self._items("deny", deny, skip)
+        model, skip, bounds = self.model, skips(on_unknown), k_or_threshold(k, threshold)
+        filter_seen, titles = flag("filter_seen", filter_seen), flag("titles", titles)
         if history is not None:
             if users is not None:
                 raise ArgumentError("history stands for new users: users must be None where history is given")
-            names, histories = self._histories(history, skip)
+            if model.fold_in is None:
+                raise ArgumentError("history needs a model saved with its fold-in (this one has none)")
+            rows = Rows.given(model.item_ids, history, skip)
         else:
-            codes = np.arange(len(model.user_ids)) if users is None else self._users(users, skip)
+            rows = Rows.stored(model.user_ids, "users", users, skip, model.seen)
+        limits = Limits.build(model.item_ids, model.user_ids, rows, allow, deny, skip)
+        catalogue = self._catalogue("items", self._items)
+        return self._tables(catalogue, rows, limits, bounds, ("user", "item"), filter_seen, titles)
 
-        def batches() -> Iterator[Table]:
-            count = len(names) if history is not None else len(codes)
-            for start in range(0, max(count, 1), BATCH):
-                if history is not None:
-                    seen = rows_of(histories, np.arange(start, min(start + BATCH, count)))
-                    labels = names[start : start + BATCH]
-                    queries = model.fold_in.queries(*seen) if model.fold_in is not None else model.users[:0]
-                else:
-                    chunk = codes[start : start + BATCH]
-                    seen, queries, labels = rows_of(model.seen, chunk), model.users[chunk], model.user_ids.decode(chunk)
-                exclude = Exclusion.build(
-                    len(model.items), seen=seen if filter_seen else None, allow=allowed, deny=denied
-                )
-                hits = (
-                    self.searcher.search(queries, k, exclude)
-                    if threshold is None
-                    else self.searcher.search_above(queries, threshold, exclude)
-                )
-                yield self._table("user", labels, "item", hits)
-
-        return batches()
-
-    def similar_items(self, items: Any, k: int = 10) -> Table:
+    def similar_items(
+        self,
+        items: Any,
+        k: int | None = None,
+        *,
+        threshold: float | None = None,
+        allow: Any = None,
+        deny: Any = None,
+        on_unknown: str = "raise",
+        titles: bool = True,
+    ) -> Table:
         """The items most similar to each item, by the cosine of their vectors: of ``g(c)`` where items are codes.
 
         Args:
-            items: external ids of items, or one id.
-            k: number of neighbours an item; the item itself is left out.
+            items: external ids of items, or one id. The item itself is left out of its answer.
+            k: number of neighbours per item. Default: 10, unless a threshold is given.
+            threshold: instead of ``k``: every item whose cosine is greater than this.
+            allow: external ids of the only items that may be answered, as in ``recommend``: for all, or per item asked.
+            deny: external ids of items that must not be answered, in the same forms.
+            on_unknown: what to do about unknown ids: ``raise``, the default, or ``skip`` them.
+            titles: add a column ``title``, that of the similar item, where the model knows titles. Default: True.
 
         Returns:
-            Columns item, similar, score (cosine) and rank (from 1).
+            Columns item, similar, score (cosine) and rank (from 1), and title.
 
         Raises:
-            ArgumentError: k is no positive integer.
-            UnknownIdError: an item is unknown.
+            ArgumentError: an argument breaks its rule, or ``k`` and ``threshold`` are both given.
+            UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
             NotFittedError: the model is not trained.
         """
-        k, codes = positive_int("k", k), self.model.item_ids.encode(_listed(items), name="items")
-        vectors, searcher = self._similarity
-        exclude = Exclusion.build(len(self.model.items), seen=(np.arange(len(codes) + 1), codes))
-        hits = searcher.search(vectors(codes), k, exclude)
-        return self._table("item", self.model.item_ids.decode(codes), "similar", hits)
+        bounds = k_or_threshold(k, threshold)
+        return self._similar("item", self._similar_items, items, bounds, (allow, deny), on_unknown, titles)
+
+    def similar_users(
+        self,
+        users: Any,
+        k: int | None = None,
+        *,
+        threshold: float | None = None,
+        allow: Any = None,
+        deny: Any = None,
+        on_unknown: str = "raise",
+    ) -> Table:
+        """The users of the training who are most similar to each user, by the cosine of their queries ``f(q)``.
+
+        Args:
+            users: external ids of users, or one id. The user is left out of their own answer.
+            k: number of neighbours per user. Default: 10, unless a threshold is given.
+            threshold: instead of ``k``: every user whose cosine is greater than this.
+            allow: external ids of the only users that may be answered: for all, or per user asked.
+            deny: external ids of users that must not be answered, in the same forms.
+            on_unknown: what to do about unknown ids: ``raise``, the default, or ``skip`` them.
+
+        Returns:
+            Columns user, similar, score (cosine) and rank (from 1).
+
+        Raises:
+            ArgumentError: an argument breaks its rule, or ``k`` and ``threshold`` are both given.
+            UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
+            NotFittedError: the model is not trained.
+        """
+        bounds = k_or_threshold(k, threshold)
+        return self._similar("user", self._similar_users, users, bounds, (allow, deny), on_unknown, False)
+
+    def score(self, users: Any, items: Any) -> Floats:
+        """The scores ``q_u · o_i`` of given pairs, as ``recommend`` gives them.
+
+        Args:
+            users: external ids of users, or one id, which then stands for all pairs.
+            items: external ids of items, one per user, or one id, which then stands for all pairs.
+
+        Returns:
+            ``(n,)`` float32.
+
+        Raises:
+            ArgumentError: the two have different lengths.
+            UnknownIdError: an id is unknown.
+            NotFittedError: the model is not trained.
+        """
+        model = self.model
+        user_codes = model.user_ids.encode(listed("users", users), name="users")
+        item_codes = model.item_ids.encode(listed("items", items), name="items")
+        if len(user_codes) != len(item_codes) and 1 not in (len(user_codes), len(item_codes)):
+            raise ArgumentError(f"users and items must have one length (got {len(user_codes)} and {len(item_codes)})")
+        user_codes, item_codes = np.broadcast_arrays(user_codes, item_codes)
+        asked, numbers = np.unique(user_codes, return_inverse=True)
+        rows = Rows.of_codes(model.user_ids, asked, model.seen)
+        return pair_scores(model.items, self._queries(rows), numbers, item_codes)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model to a folder, all or nothing; an artifact that is there is replaced.
@@ -206,63 +284,89 @@ class Recommender:
         model = self._model
         return (
             f"{type(self).__name__}({model.kind}, {len(model.user_ids):,} users, {len(model.item_ids):,} items, "
-            f"{model.items.bytes_per_item:g} bytes an item)"
+            f"{model.items.bytes_per_item:g} bytes per item)"
         )
 
-    @cached_property
-    def _similarity(self) -> tuple[Callable[[Ints], Floats], Searcher]:
-        """Unit vectors of items by number, and a searcher whose scores against them are cosines."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the searchers, which a copy builds again when it is first asked."""
+        return {name: value for name, value in self.__dict__.items() if name != "_built"}
+
+    def _catalogue(self, name: str, build: Callable[[], _Catalogue]) -> _Catalogue:
+        """What ``build`` makes, kept for as long as model, engine and threads are what they were."""
+        built: dict[str, tuple[Any, _Catalogue]] = self.__dict__.setdefault("_built", {})
+        key = (self.model, self.engine, self.threads)
+        if name not in built or built[name][0] != key:
+            built[name] = key, build()
+        return built[name][1]
+
+    def _searcher(self, items: Items, engine: Any) -> Searcher:
+        return build_searcher(items, engine, thread_count("threads", self.threads))
+
+    def _items(self) -> _Catalogue:
+        model = self.model
+        return _Catalogue(model.item_ids, model.items, self._searcher(model.items, self.engine), self._queries)
+
+    def _similar_items(self) -> _Catalogue:
+        """Unit vectors of items: scores are cosines."""
         items = self.model.items
         if isinstance(items, FloatItems):
-            unit = _unit(items.vectors)
-            return lambda codes: unit[codes], build_searcher(FloatItems(unit), self.engine, self.threads)
+            return self._cosines(self.model.item_ids, _unit(items.vectors), self.engine)
         blocks = (items.packed[start : start + 65_536] for start in range(0, len(items), 65_536))
         lengths = [np.linalg.norm(items.decoder.decode(block), axis=1) for block in blocks]
         scale = 1 / np.maximum(np.concatenate([np.empty(0, np.float32), *lengths]), 1e-12)
         coded = CodedItems(items.packed, items.decoder, scale)
-        return (
-            lambda codes: _unit(coded.decoder.decode(coded.packed[codes])),
-            build_searcher(coded, self.engine, self.threads),
-        )
 
-    def _table(self, label: str, labels: npt.NDArray[Any], answer: str, hits: Hits) -> Table:
-        counts = np.diff(hits.indptr)
-        return Table(
-            {
-                label: np.repeat(labels, counts),
-                answer: self.model.item_ids.decode(hits.items),
-                "score": hits.scores,
-                "rank": np.arange(len(hits.items)) - np.repeat(hits.indptr[:-1], counts) + 1,
-            }
-        )
+        def queries(rows: Rows) -> Floats:
+            return _unit(coded.decoder.decode(coded.packed[rows.codes]))
 
-    def _users(self, users: Any, skip: bool) -> Ints:
-        codes = self.model.user_ids.encode(_listed(users), name="users", on_unknown="mark" if skip else "raise")
-        return codes[codes >= 0]
+        return _Catalogue(self.model.item_ids, coded, self._searcher(coded, self.engine), queries)
 
-    def _items(self, name: str, items: Any, skip: bool) -> Ints | None:
-        if items is None:
-            return None
-        codes = self.model.item_ids.encode(_listed(items), name=name, on_unknown="mark" if skip else "raise")
-        return codes[codes >= 0]
+    def _similar_users(self) -> _Catalogue:
+        ids = self.model.user_ids
+        return self._cosines(ids, _unit(self._queries(Rows.stored(ids, "users", None, False, self.model.seen))), "auto")
 
-    def _histories(self, history: Any, skip: bool) -> tuple[npt.NDArray[Any], tuple[Ints, Ints]]:
-        """Names of new users, and their item numbers in compressed-row form, ascending, each once."""
-        if self.model.fold_in is None:
-            raise ArgumentError("history needs a model saved with its fold-in (this one has none)")
-        lists = history if isinstance(history, Mapping) else {0: history}
-        rows, names = [], []
-        for name, items in lists.items():
-            codes = self._items("history", items, skip)
-            if skip and codes is not None and not len(codes):
-                continue
-            if codes is None or not len(codes):
-                raise ArgumentError(f"history must hold at least one known item for every user (got none for {name!r})")
-            names.append(name)
-            rows.append(np.unique(codes))
-        indptr = np.cumsum([0, *map(len, rows)])
-        ids, codes = Ids.from_values(names, name="names in history")
-        return ids.decode(codes), (indptr, np.concatenate(rows) if rows else np.empty(0, np.int64))
+    def _cosines(self, ids: Ids, unit: Floats, engine: Any) -> _Catalogue:
+        items = FloatItems(unit)
+        return _Catalogue(ids, items, self._searcher(items, engine), lambda rows: unit[rows.codes])
+
+    def _queries(self, rows: Rows) -> Floats:
+        """The query ``f(q)`` of each row, ``(q, width)``."""
+        if rows.codes is not None:
+            return self.model.users[rows.codes]
+        assert self.model.fold_in is not None  # or the histories would have been refused
+        return self.model.fold_in.queries(*rows.lists)
+
+    def _similar(
+        self,
+        side: str,
+        build: Callable[[], _Catalogue],
+        values: Any,
+        bounds: Bounds,
+        limits: tuple[Any, Any],
+        on_unknown: str,
+        titles: bool,
+    ) -> Table:
+        ids, skip, titles = getattr(self.model, f"{side}_ids"), skips(on_unknown), flag("titles", titles)
+        rows = Rows.stored(ids, f"{side}s", values, skip)
+        bound = Limits.build(ids, ids, rows, *limits, skip)
+        catalogue = self._catalogue(f"similar {side}s", build)
+        return Table.concatenate(list(self._tables(catalogue, rows, bound, bounds, (side, "similar"), True, titles)))
+
+    def _tables(
+        self,
+        catalogue: _Catalogue,
+        rows: Rows,
+        limits: Limits,
+        bounds: Bounds,
+        columns: tuple[str, str],
+        own: bool,
+        titles: bool,
+    ) -> Iterator[Table]:
+        """The answers to all rows, a batch at a time; ``own`` says whether rows leave out their own lists."""
+        for start in range(0, max(len(rows), 1), BATCH):
+            part = rows.part(start, start + BATCH)
+            hits = _search(catalogue, part, limits, start, bounds, own)
+            yield _table(catalogue.ids, part.names, columns, hits, self.model.titles if titles else None)
 
 
 def load(folder: str | Path, *, engine: str = "auto", threads: int | None = None) -> Recommender:
@@ -270,13 +374,38 @@ def load(folder: str | Path, *, engine: str = "auto", threads: int | None = None
 
     Raises:
         ArtifactError: the folder is no artifact, or a damaged, altered or newer one.
+        ArgumentError: ``engine`` or ``threads`` breaks its rule.
     """
     return Recommender(load_artifact(folder), engine=engine, threads=threads)
 
 
-def _listed(values: Any) -> Any:
-    """One id as a list of one."""
-    return [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
+def _search(catalogue: _Catalogue, rows: Rows, limits: Limits, start: int, bounds: Bounds, own: bool) -> Hits:
+    """The answers to one batch, which begins at row ``start`` of all."""
+    (k, threshold), queries = bounds, catalogue.queries(rows)
+    exclude = limits.exclusion(start, len(rows), rows.lists if own else None)
+    k = None if k is None else min(k, max(len(catalogue.items), 1))
+    pairs = limits.candidates(start, len(rows))
+    if pairs is not None:  # everybody has an allow list of their own: only its items are scored
+        kept = ~exclude.excluded(*pairs)
+        row, item = pairs[0][kept], pairs[1][kept]
+        scores = pair_scores(catalogue.items, queries, row, item)
+        above = slice(None) if threshold is None else np.float64(scores) > threshold
+        return order_hits([(row[above], item[above], scores[above])], len(rows), k)
+    if threshold is not None:
+        return catalogue.searcher.search_above(queries, threshold, exclude)
+    assert k is not None  # one of the two is given
+    return catalogue.searcher.search(queries, k, exclude)
+
+
+def _table(ids: Ids, names: npt.NDArray[Any] | None, columns: tuple[str, str], hits: Hits, titles: Any) -> Table:
+    counts = np.diff(hits.indptr)
+    made: dict[str, npt.NDArray[Any]] = {} if names is None else {columns[0]: np.repeat(names, counts)}
+    made[columns[1]] = ids.decode(hits.items)
+    made["score"] = hits.scores
+    made["rank"] = np.arange(len(hits.items)) - np.repeat(hits.indptr[:-1], counts) + 1
+    if titles is not None:
+        made["title"] = np.array([*(titles[item] for item in hits.items.tolist()), None], np.object_)[:-1]
+    return Table(made)
 
 
 def _unit(vectors: Floats) -> Floats:

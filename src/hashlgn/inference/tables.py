@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,18 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hashlgn.errors import ArgumentError, choose, need
+from hashlgn.errors import ArgumentError, UnknownColumnError, need, shown
 from hashlgn.utils.storage import reason, replaced_file
 
 __all__ = ["WRITERS", "RowWriter", "Table"]
 
 Columns = dict[str, npt.NDArray[Any]]
+_ROWS = 10  # that are printed
 
 
-class Table:
-    """Named columns of one length, in order.
+class Table(Mapping[str, npt.NDArray[Any]]):
+    """Named columns of one length, in order: a mapping from names to NumPy arrays.
 
-    ``table["score"]`` is a NumPy array. Columns of ids are int64 where all ids are integers, else arrays of objects.
+    Iteration and ``in`` are over names of columns; ``len`` is the number of rows, as of a data frame. Columns of ids
+    are int64 where all ids are integers, else arrays of objects.
 
     Args:
         columns: arrays ``(n,)`` by name.
@@ -49,6 +52,8 @@ class Table:
         names = {table.names for table in tables}
         if len(names) != 1:
             raise ArgumentError(f"tables must have the same columns (got {sorted(names)})")
+        if len(tables) == 1:
+            return tables[0]
         (only,) = names
         return cls({name: np.concatenate([table[name] for table in tables]) for name in only})
 
@@ -58,18 +63,51 @@ class Table:
         return tuple(self._columns)
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        column: npt.NDArray[Any] = choose("column", name, self._columns)
-        return column
+        try:
+            return self._columns[name]
+        except (KeyError, TypeError):
+            raise UnknownColumnError(
+                f"column must be one of {', '.join(map(repr, self._columns))} (got {shown(name)})"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
 
     def __len__(self) -> int:
         return len(next(iter(self._columns.values())))
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Table):
+            return NotImplemented
+        return self.names == other.names and all(np.array_equal(self[name], other[name]) for name in self)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
-        shown = [[str(value) for value in column[:10].tolist()] for column in self._columns.values()]
-        widths = [max(map(len, [name, *texts])) for name, texts in zip(self.names, shown, strict=True)]
-        rows = [self.names, *zip(*shown, strict=True)]
+        rows = self._shown()
+        widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
         lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([*lines, *(["…"] if len(self) > 10 else []), f"[{len(self):,} rows]"])
+        return "\n".join([*lines, *(["…"] if len(self) > _ROWS else []), f"[{len(self):,} rows]"])
+
+    def _repr_html_(self) -> str:
+        head, *rows = ([html.escape(text) for text in row] for row in self._shown())
+        lines = [
+            f"<tr><th>{'</th><th>'.join(head)}</th></tr>",
+            *(f"<tr><td>{'</td><td>'.join(r)}</td></tr>" for r in rows),
+        ]
+        more = f", of which {_ROWS} are shown" if len(self) > _ROWS else ""
+        return f"<table>{''.join(lines)}</table><p>{len(self):,} rows{more}</p>"
+
+    def _shown(self) -> list[tuple[str, ...]]:
+        """Names and the first rows, as text."""
+        columns = [
+            [f"{value:.6g}" if isinstance(value, float) else str(value) for value in column[:_ROWS].tolist()]
+            for column in self._columns.values()
+        ]
+        return [self.names, *zip(*columns, strict=True)]
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def to_arrow(self) -> pa.Table:
         """An Arrow table; a column of objects becomes integers or strings.
@@ -109,19 +147,26 @@ class RowWriter:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         if self.path.suffix not in WRITERS:
-            raise ArgumentError(f"out must end in {', '.join(WRITERS)} (got {str(path)!r})")
-        if not self.path.parent.is_dir():
-            raise ArgumentError(f"out must lie in a folder that exists (got {str(path)!r})")
-        if self.path.is_dir():
-            raise ArgumentError(f"out must be a file (got the folder {str(path)!r})")
+            raise ArgumentError(f"out must end in {', '.join(WRITERS)} (got {shown(str(path))})")
+        try:
+            parent, folder = self.path.parent.is_dir(), self.path.is_dir()
+        except (OSError, ValueError) as error:  # too long, not to be read, with a zero byte
+            raise ArgumentError(f"out must be a path to write to (got {shown(str(path))}: {reason(error)})") from error
+        if not parent:
+            raise ArgumentError(f"out must lie in a folder that exists (got {shown(str(path))})")
+        if folder:
+            raise ArgumentError(f"out must be a file (got the folder {shown(str(path))})")
         self._stack = contextlib.ExitStack()
         self._sink: Any = None
         self._schema: pa.Schema | None = None  # of the first rows; until there are any, of the last empty table
 
     def __enter__(self) -> Self:
-        self._temporary = self._stack.enter_context(replaced_file(self.path))
+        try:
+            self._temporary = self._stack.enter_context(replaced_file(self.path))
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"out must be writable (got {shown(str(self.path))}: {reason(error)})") from error
         return self
 
     def write(self, table: Table) -> None:
@@ -188,7 +233,7 @@ class _Csv:
 
 
 class _JsonLines:
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = path.open("wb")

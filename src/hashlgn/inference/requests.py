@@ -1,0 +1,264 @@
+"""What a caller asks, made into numbers at the edge: rows to answer, and what may be answered to each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.data.ids import Ids
+from hashlgn.errors import ArgumentError, choose, shown
+from hashlgn.scoring.exclusion import Exclusion, rows_of
+
+__all__ = ["Limits", "Rows", "encoded", "listed", "ragged", "skips"]
+
+Ints = npt.NDArray[np.int64]
+Pairs = tuple[Ints, Ints]  # rows and items
+Ragged = tuple[Ints, npt.NDArray[np.integer[Any]]]  # indptr (q + 1,) and the numbers of all rows
+
+
+def skips(on_unknown: Any) -> bool:
+    """Whether unknown ids are skipped.
+
+    Raises:
+        ArgumentError: ``on_unknown`` is neither ``raise`` nor ``skip``.
+    """
+    return bool(choose("on_unknown", on_unknown, {"raise": False, "skip": True}))
+
+
+def listed(name: str, values: Any) -> Any:
+    """The ids that a caller gave, read once: one id means a list of one, an iterator or a set becomes a list.
+
+    Raises:
+        ArgumentError: it is a mapping, or a masked array with masked entries.
+    """
+    if isinstance(values, Mapping):
+        raise ArgumentError(f"{name} must be a list of ids (got the mapping {shown(values)})")
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.getmaskarray(values).any():
+            raise ArgumentError(f"{name} must have no masked entries (got {shown(values)})")
+        values = values.data
+    if isinstance(values, np.ndarray) and not values.ndim:
+        values = values.item()
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        return [values]
+    return list(values) if isinstance(values, Iterator | AbstractSet | range) else values
+
+
+def encoded(ids: Ids, name: str, values: Any, skip: bool) -> Ints:
+    """Internal numbers of the ids that a caller gave; unknown ones are left out where ``skip``.
+
+    Raises:
+        UnknownIdError: an id is unknown, and not ``skip``.
+        DataError: a value is no id.
+    """
+    codes = ids.encode(listed(name, values), name=name, on_unknown="mark" if skip else "raise")
+    return codes[codes >= 0]
+
+
+def ragged(ids: Ids, name: str, lists: Sequence[Any], skip: bool) -> Ragged:
+    """Lists of ids as numbers in compressed-row form, ascending within each row, each once.
+
+    Raises:
+        UnknownIdError: an id is unknown, and not ``skip``.
+        DataError: a value is no id.
+    """
+    plain = [values.tolist() if isinstance(values, np.ndarray) else list(values) for values in lists]
+    owners = np.repeat(np.arange(len(plain)), [len(values) for values in plain])
+    codes = ids.encode(list(chain.from_iterable(plain)), name=name, on_unknown="mark" if skip else "raise")
+    known = codes >= 0
+    return _joined(len(plain), len(ids), owners[known], codes[known])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of an answer, in the order asked.
+
+    Attributes:
+        names: external id or name of each row, ``(q,)``; None for one row without a name.
+        lists: item numbers of each row, in compressed-row form: a user's history.
+        codes: internal number of each row ``(q,)``, None where rows are histories that the caller gave.
+        asked: position of each row among what the caller listed, ``(q,)``.
+        n_asked: how many rows the caller listed, those included that were skipped.
+    """
+
+    names: npt.NDArray[Any] | None
+    lists: Ragged
+    codes: Ints | None
+    asked: Ints
+    n_asked: int
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def part(self, start: int, stop: int) -> Rows:
+        """The rows ``start … stop − 1``."""
+        stop = min(stop, len(self))
+        return Rows(
+            None if self.names is None else self.names[start:stop],
+            rows_of(self.lists, np.arange(start, stop)),
+            None if self.codes is None else self.codes[start:stop],
+            self.asked[start:stop],
+            self.n_asked,
+        )
+
+    @classmethod
+    def stored(cls, ids: Ids, name: str, values: Any, skip: bool, lists: Ragged | None = None) -> Rows:
+        """Rows that have a number.
+
+        Args:
+            ids: their ids.
+            name: what the argument is called in errors.
+            values: ids as the caller gave them; all where None.
+            skip: whether unknown ids are skipped.
+            lists: the list of every number; the number itself, which it leaves out, where None.
+
+        Raises:
+            UnknownIdError: an id is unknown, and not ``skip``.
+        """
+        if values is None:
+            return cls.of_codes(ids, np.arange(len(ids)), lists)
+        codes = ids.encode(listed(name, values), name=name, on_unknown="mark" if skip else "raise")
+        known = np.flatnonzero(codes >= 0)
+        return replace(cls.of_codes(ids, codes[known], lists), asked=known, n_asked=len(codes))
+
+    @classmethod
+    def of_codes(cls, ids: Ids, codes: Ints, lists: Ragged | None) -> Rows:
+        """Rows by number, each once or more often."""
+        own = (np.arange(len(codes) + 1), codes) if lists is None else rows_of(lists, codes)
+        return cls(ids.decode(codes), own, codes, np.arange(len(codes)), len(codes))
+
+    @classmethod
+    def given(cls, ids: Ids, history: Any, skip: bool) -> Rows:
+        """Histories that the caller gave: one list of item ids, or a mapping from names to such lists.
+
+        Raises:
+            ArgumentError: a history has no known item, or names are not all integers or all strings.
+            UnknownIdError: an item is unknown, and not ``skip``.
+        """
+        named = isinstance(history, Mapping)
+        names = list(history) if named else [None]
+        indptr, indices = ragged(
+            ids, "history", [listed("history", v) for v in (history.values() if named else [history])], skip
+        )
+        filled = np.diff(indptr) > 0
+        if not skip and not filled.all():
+            which = f" for {shown(names[int(np.flatnonzero(~filled)[0])])}" if named else ""
+            raise ArgumentError(f"history must hold at least one known item for every user (got none{which})")
+        asked = np.flatnonzero(filled)
+        lists = rows_of((indptr, indices), asked)
+        return cls(_names(names)[asked] if named else None, lists, None, asked, len(names))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be answered beside what a row leaves out itself.
+
+    Attributes:
+        n_items: size of the catalogue.
+        allow: the only items that any row may be answered, or None for all.
+        deny: items that no row may be answered, or None.
+        row_allow: the same row by row, in compressed-row form, or None.
+        row_deny: the same row by row, or None.
+    """
+
+    n_items: int
+    allow: Ints | None = None
+    deny: Ints | None = None
+    row_allow: Ragged | None = None
+    row_deny: Ragged | None = None
+
+    @classmethod
+    def build(cls, ids: Ids, row_ids: Ids, rows: Rows, allow: Any, deny: Any, skip: bool) -> Limits:
+        """Read ``allow`` and ``deny`` as a caller gave them: one list for all, a list per row, or a mapping.
+
+        Args:
+            ids: of what is answered.
+            row_ids: of the rows.
+            rows: what is asked about.
+            allow: a list of ids for all rows; a list with one list per row; or a mapping from rows to lists, which
+                must name every row.
+            deny: the same; a mapping may leave rows out.
+            skip: whether unknown ids are skipped.
+
+        Raises:
+            ArgumentError: lists are too few or too many, or ``allow`` misses a row.
+            UnknownIdError: an id is unknown, and not ``skip``.
+        """
+        found: dict[str, Any] = {}
+        for name, values in (("allow", allow), ("deny", deny)):
+            values = values if values is None or isinstance(values, Mapping) else listed(name, values)
+            lists = None if values is None else _row_lists(name, values, row_ids, rows, skip)
+            if lists is not None:
+                found[f"row_{name}"] = ragged(ids, name, lists, skip)
+            elif values is not None:
+                found[name] = encoded(ids, name, values, skip)
+        return cls(len(ids), **found)
+
+    def exclusion(self, start: int, n: int, own: Ragged | None) -> Exclusion:
+        """What ``n`` rows from ``start`` on leave out: their ``own`` lists, and what is not allowed."""
+        denied = None if self.row_deny is None else rows_of(self.row_deny, np.arange(start, start + n))
+        if own is not None and denied is not None:
+            owners = [np.repeat(np.arange(n), np.diff(indptr)) for indptr, _ in (own, denied)]
+            own = _joined(n, self.n_items, np.concatenate(owners), np.concatenate((own[1], denied[1])))
+        return Exclusion.build(self.n_items, seen=denied if own is None else own, allow=self.allow, deny=self.deny)
+
+    def candidates(self, start: int, n: int) -> Pairs | None:
+        """Rows and items of all that may be answered to ``n`` rows from ``start`` on, where each has a list."""
+        if self.row_allow is None:
+            return None
+        indptr, items = rows_of(self.row_allow, np.arange(start, start + n))
+        return np.repeat(np.arange(n), np.diff(indptr)), items
+
+
+def _row_lists(name: str, values: Any, row_ids: Ids, rows: Rows, skip: bool) -> list[Any] | None:
+    """One list of ids per row, or None where there is one list for all."""
+    if isinstance(values, Mapping):
+        lists = {key: listed(name, items) for key, items in values.items()}
+        if rows.codes is None:
+            keys: list[Any] = [] if rows.names is None else rows.names.tolist()
+            by_row = [lists.get(key) for key in keys]
+            if rows.names is None:
+                raise ArgumentError(f"{name} must be one list where the history has no name (got {shown(values)})")
+        else:
+            codes = row_ids.encode(list(lists), name=f"{name}'s keys", on_unknown="mark" if skip else "raise")
+            numbered = dict(zip(codes.tolist(), lists.values(), strict=True))
+            by_row = [numbered.get(code) for code in rows.codes.tolist()]
+        missing = [row for row, items in enumerate(by_row) if items is None]
+        if missing and name == "allow":
+            label = None if rows.names is None else rows.names[missing[0]]
+            raise ArgumentError(f"allow must have a list for everybody who is asked about (got none for {label!r})")
+        return [[] if items is None else items for items in by_row]
+    if isinstance(values, list | tuple) and values and all(_is_list(part) for part in values):
+        if len(values) != rows.n_asked:
+            raise ArgumentError(f"{name} must have {rows.n_asked} lists, one per row asked (got {len(values)})")
+        return [listed(name, values[place]) for place in rows.asked.tolist()]
+    return None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | AbstractSet | np.ndarray | range)
+
+
+def _joined(n_rows: int, n_items: int, owners: Ints, codes: Ints) -> Ragged:
+    """Loose pairs in compressed-row form, ascending within each row, each once."""
+    keys = np.unique(owners * max(n_items, 1) + codes)
+    indptr = np.searchsorted(keys, np.arange(n_rows + 1) * max(n_items, 1))
+    return indptr.astype(np.int64), keys % max(n_items, 1)
+
+
+def _names(names: list[Any]) -> npt.NDArray[Any]:
+    """Names of histories as a column: integers or strings."""
+    if all(isinstance(name, str) for name in names):
+        return np.array([*names, None], np.object_)[:-1]
+    if all(isinstance(name, int | np.integer) and not isinstance(name, bool) for name in names):
+        try:
+            return np.array(names, np.int64)
+        except OverflowError:
+            pass
+    raise ArgumentError(f"names in history must be all strings, or all integers of 64 bits (got {shown(names)})")

@@ -1,0 +1,45 @@
+"""Scores of single (query, item) pairs: the numbers that every engine gives, without a scan."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.scoring.codes import unpack_words
+from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.items import CodedItems, Items
+
+__all__ = ["pair_scores"]
+
+_CHUNK = 1 << 17  # pairs at a time
+
+
+def pair_scores(items: Items, queries: Floats, rows: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> Floats:
+    """The score of query ``rows[j]`` for item ``numbers[j]``, for every j.
+
+    Args:
+        items: the catalogue.
+        queries: ``(q, width)`` float32.
+        rows: query of each pair, ``(p,)``.
+        numbers: item of each pair, ``(p,)``.
+
+    Returns:
+        ``(p,)`` float32: of codes the float64 sum over the float32 table times the scale, of floats the inner product
+        in float64, each rounded once.
+    """
+    scores = np.empty(len(rows), np.float32)
+    tables = items.decoder.tables(queries) if isinstance(items, CodedItems) else None
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        row, item = rows[part], numbers[part]
+        if isinstance(items, CodedItems) and tables is not None:
+            words = unpack_words(items.packed[item])
+            total = np.zeros(len(row), np.float64)
+            for m in range(words.shape[1]):
+                total += tables[row, m, words[:, m]].astype(np.float64)
+            if items.scale is not None:
+                total *= items.scale[item]
+        else:
+            total = np.einsum("ij,ij->i", queries[row], items.decode()[item], dtype=np.float64)
+        scores[part] = total
+    return scores
