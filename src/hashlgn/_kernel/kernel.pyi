@@ -44,3 +44,34 @@ def pack(codes: npt.NDArray[np.uint8], order: npt.NDArray[np.uint32] | None, row
 
 def unpack(rows: npt.NDArray[np.uint8], first: int, codes: npt.NDArray[np.uint8]) -> None:
     """Read the codes of the places ``first …`` back."""
+
+def product(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float32], out: npt.NDArray[np.float64], isa: str = "auto"
+) -> None:
+    """``out[q, :] = Σ_j x[q, j] · y[j, :]``, j ascending, without terms whose x is 0."""
+
+def chosen(
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float32],
+    items: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float64],
+) -> None:
+    """``out[q, l] = Σ_j x[q, j] · y[items[q, l], j]``, j ascending, without terms whose x is 0."""
+
+def sums(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    vectors: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float64],
+) -> None:
+    """``out[r, :] = Σ_e weights[e] · vectors[indices[e], :]`` over the entries of each row, ascending."""
+
+def histogram(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    packed: npt.NDArray[np.uint8],
+    out: npt.NDArray[np.float64],
+) -> None:
+    """``out[r, 16 m + k]``: the sum of the weights of the row's entries whose sub-code m is k, ascending."""

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "candidates.hpp"
+#include "products.hpp"
 
 namespace hashlgn {
 
@@ -56,6 +57,8 @@ struct Lanes {
   // Writes the table in bytes, `width` a word: entries as whole steps below the greatest of their word, rounded towards it, and
   // these counted from the least, or with `falling` from the greatest; up to 255. How many steps all words span.
   int64_t (*steps)(const double* table, const float* most, int words, double inverse, bool falling, uint8_t* out);
+  // Products of rows, see products.hpp.
+  void (*product)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
 };
 
 // Keeps all values.
@@ -292,7 +295,8 @@ struct Scans {
   static constexpr Lanes lanes(const char* name) {
     using S = Survivors<V>;
     return {name,    V::width,  V::tile, values,  passing, select, count,
-            S::sums, S::wanted, S::keys, S::best, S::sort, read,   steps};
+            S::sums, S::wanted, S::keys, S::best, S::sort, read,   steps,
+            Products<std::max(V::width / 8, 2)>::product};
   }
 };
 

@@ -206,6 +206,54 @@ void unpack(In<uint8_t, 3> rows, size_t first, nb::ndarray<uint8_t, nb::ndim<2>,
   unpack_blocks(rows.data(), codes.shape(1), first, codes.shape(0), codes.data());
 }
 
+template <class T, size_t N>
+using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+
+void product(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) {
+  require(x.shape(1) == y.shape(0), "x and y must fit");
+  require(out.shape(0) == x.shape(0) && out.shape(1) == y.shape(1), "out must have the shape of the product");
+  const Lanes* lanes = lanes_named(isa);
+  const nb::gil_scoped_release released;
+  lanes->product(x.data(), x.shape(0), x.shape(1), y.data(), y.shape(1), out.data());
+}
+
+void require_rows(const int64_t* numbers, size_t count, size_t rows) {
+  for (size_t i = 0; i < count; ++i) {
+    require(numbers[i] >= 0 && static_cast<size_t>(numbers[i]) < rows, "item numbers must lie inside the arrays");
+  }
+}
+
+void chosen(In<double, 2> x, In<float, 2> y, In<int64_t, 2> items, Out<double, 2> out) {
+  require(x.shape(1) == y.shape(1) && items.shape(0) == x.shape(0), "x, y and items must fit");
+  require(out.shape(0) == items.shape(0) && out.shape(1) == items.shape(1), "out must have the shape of items");
+  const nb::gil_scoped_release released;
+  require_rows(items.data(), items.shape(0) * items.shape(1), y.shape(0));
+  chosen_products(x.data(), x.shape(0), x.shape(1), y.data(), items.data(), items.shape(1), out.data());
+}
+
+void require_ragged(const In<int64_t, 1>& indptr, const In<int64_t, 1>& indices, const In<double, 1>& weights, size_t rows) {
+  const size_t count = indptr.shape(0);
+  require(count >= 1 && indptr.data()[0] == 0, "indptr must begin with 0");
+  for (size_t i = 1; i < count; ++i) require(indptr.data()[i] >= indptr.data()[i - 1], "indptr must ascend");
+  require(static_cast<size_t>(indptr.data()[count - 1]) == indices.shape(0), "indptr must end with the number of indices");
+  require(weights.shape(0) == indices.shape(0), "weights must be one an index");
+  require_rows(indices.data(), indices.shape(0), rows);
+}
+
+void sums(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weights, In<float, 2> vectors, Out<double, 2> out) {
+  require_ragged(indptr, indices, weights, vectors.shape(0));
+  require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == vectors.shape(1), "out must have a row a history");
+  const nb::gil_scoped_release released;
+  weighted_sums(indptr.data(), out.shape(0), indices.data(), weights.data(), vectors.data(), vectors.shape(1), out.data());
+}
+
+void histogram(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weights, In<uint8_t, 2> packed, Out<double, 2> out) {
+  require_ragged(indptr, indices, weights, packed.shape(0));
+  require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == 32 * packed.shape(1), "out must have a row a history");
+  const nb::gil_scoped_release released;
+  histograms(indptr.data(), out.shape(0), indices.data(), weights.data(), packed.data(), packed.shape(1), out.data());
+}
+
 }  // namespace
 
 NB_MODULE(kernel, m) {
@@ -226,6 +274,12 @@ NB_MODULE(kernel, m) {
         "chosen"_a.noconvert() = nb::none(), "threads"_a = 1, "isa"_a = "auto", "timed"_a = false);
   m.def("pack", &pack, "codes"_a.noconvert(), "order"_a.noconvert(), "rows"_a.noconvert());
   m.def("unpack", &unpack, "rows"_a.noconvert(), "first"_a, "codes"_a.noconvert());
+  m.def("product", &product, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert(), "isa"_a = "auto");
+  m.def("chosen", &chosen, "x"_a.noconvert(), "y"_a.noconvert(), "items"_a.noconvert(), "out"_a.noconvert());
+  m.def("sums", &sums, "indptr"_a.noconvert(), "indices"_a.noconvert(), "weights"_a.noconvert(), "vectors"_a.noconvert(),
+        "out"_a.noconvert());
+  m.def("histogram", &histogram, "indptr"_a.noconvert(), "indices"_a.noconvert(), "weights"_a.noconvert(),
+        "packed"_a.noconvert(), "out"_a.noconvert());
 }
 
 }  // namespace hashlgn

@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.scoring.codes import Bytes, unpack_signs, unpack_words
+from hashlgn.scoring.products import Doubles, ordered_product
 
 __all__ = ["CodebookDecoder", "Decoder", "Floats", "ReweightDecoder"]
 
 Floats = npt.NDArray[np.float32]
-_PART = 256  # queries whose tables are made at a time
+_CHUNK = 128  # queries whose tables are made at a time
 
 
 class Decoder(Protocol):
-    """A decoding function ``g`` that is a sum over words: ``g(c) = Σ_m C_m[word_m]`` in R^width."""
+    """A decoding function ``g`` that is a sum over 4-bit sub-codes: ``g(c) = Σ_m C_m[word_m]`` in R^width."""
 
     @property
     def width(self) -> int:
@@ -61,16 +62,17 @@ class ReweightDecoder:
         return int(self.alpha.shape[0])
 
     def tables(self, queries: Floats) -> Floats:
-        """The sixteen partial sums of ``f ⊙ g`` over each word's four bits: ``(q, bits)`` → ``(q, bits / 4, 16)``."""
-        set_bits = ((np.arange(16) >> np.arange(4)[:, None]) & 1).astype(np.float64)  # (4, 16)
-        either = np.concatenate((set_bits, 1 - set_bits))  # (8, 16)
-        signed = np.stack((self.alpha, -self.beta)).astype(np.float64).reshape(2, -1, 4).transpose(1, 0, 2)  # (M, 2, 4)
+        """Sixteen partial sums of ``f ⊙ g`` over each sub-code's four bits: ``(q, bits)`` → ``(q, bits / 4, 16)``."""
+        weights = np.stack((-self.beta, self.alpha), axis=1).astype(np.float64).reshape(-1, 4, 2)
 
-        def sums(wide: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            products = wide.reshape(len(wide), -1, 1, 4) * signed  # (q, M, 2, 4)
-            return products.reshape(-1, 8) @ either  # (q · M, 16)
+        def sums(chunk: Floats) -> Doubles:  # bit by bit, ascending: the order of ``ordered_product``
+            products = chunk.astype(np.float64).reshape(len(chunk), -1, 4, 1) * weights  # (q, M, 4, 2)
+            total = products[:, :, 0] + 0.0
+            for bit in range(1, 4):
+                total = (total[:, :, None, :] + products[:, :, bit, :, None]).reshape(*total.shape[:2], -1)
+            return total
 
-        return _by_parts(queries, self.bits // 4, sums)
+        return _by_chunks(queries, self.bits // 4, sums)
 
     def decode(self, packed: Bytes) -> Floats:
         """Decoded vectors, ``(n, bits)``."""
@@ -80,7 +82,7 @@ class ReweightDecoder:
 
 @dataclass(frozen=True)
 class CodebookDecoder:
-    """Each 4-bit word selects one of sixteen learned vectors: ``g(c) = Σ_m C_m[word_m]``.
+    """Each 4-bit sub-code selects one of sixteen learned vectors: ``g(c) = Σ_m C_m[word_m]``.
 
     Attributes:
         codewords: ``(M, 16, width)`` float32.
@@ -100,11 +102,11 @@ class CodebookDecoder:
 
     def tables(self, queries: Floats) -> Floats:
         """Inner products of queries and codewords: ``(q, width)`` → ``(q, M, 16)``."""
-        return _by_parts(queries, len(self.codewords), lambda wide: wide @ self._wide)
+        return _by_chunks(queries, len(self.codewords), lambda chunk: ordered_product(chunk, self._columns))
 
     @cached_property
-    def _wide(self) -> npt.NDArray[np.float64]:
-        return self.codewords.reshape(-1, self.width).T.astype(np.float64)
+    def _columns(self) -> Floats:
+        return np.ascontiguousarray(self.codewords.reshape(-1, self.width).T, np.float32)
 
     def decode(self, packed: Bytes) -> Floats:
         """Decoded vectors, ``(n, width)``."""
@@ -115,12 +117,10 @@ class CodebookDecoder:
         return decoded
 
 
-def _by_parts(
-    queries: Floats, words: int, sums: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-) -> Floats:
-    """Query tables ``(q, words, 16)`` from float64 sums over some queries at a time: what is large stays in cache."""
-    tables = np.empty((len(queries), words, 16), np.float32)
-    for start in range(0, len(queries), _PART):
-        part = slice(start, start + _PART)
-        tables[part] = sums(queries[part].astype(np.float64)).reshape(-1, words, 16)
+def _by_chunks(queries: Floats, count: int, sums: Callable[[Floats], Doubles]) -> Floats:
+    """Query tables ``(q, count, 16)`` from float64 sums over some queries at a time: what is large stays in cache."""
+    tables = np.empty((len(queries), count, 16), np.float32)
+    for start in range(0, len(queries), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        tables[chunk] = sums(queries[chunk]).reshape(-1, count, 16)
     return tables

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.histories import sorted_rows
+from hashlgn.scoring.products import norms, ordered_product, weighted_sums
 
 __all__ = ["FoldIn"]
 
@@ -35,26 +37,28 @@ class FoldIn:
     signs: bool = False
 
     def queries(self, indptr: Ints, indices: npt.NDArray[np.integer]) -> Floats:
-        """Queries for histories in compressed-row form: ``indptr (q + 1,)``, ``indices`` → ``(q, width)``."""
-        counts = np.diff(indptr)
-        sums = np.zeros((len(counts), self.item_vectors.shape[1]), np.float32)
-        filled = counts > 0
-        if filled.any():
-            gathered = self.item_vectors[indices].astype(np.float32)
-            sums[filled] = np.add.reduceat(gathered, indptr[:-1][filled], axis=0)
-            sums[filled] /= np.sqrt(counts[filled, None])
-        return self.compress(sums)
+        """Queries for histories in compressed-row form: ``indptr (q + 1,)``, ``indices`` → ``(q, width)``.
+
+        Sums run in float64 over ascending item numbers: neither the order of a history nor the batch changes a bit.
+
+        Raises:
+            ArgumentError: the arrays do not fit, or an item is not in the catalogue or twice in a history.
+        """
+        bounds, items, ones = sorted_rows(indptr, indices, None, len(self.item_vectors))
+        gathered = self.item_vectors[items].astype(np.float32)
+        sums = weighted_sums(bounds, np.arange(len(items)), ones, gathered)
+        counts = np.maximum(np.diff(bounds), 1)
+        return self.compress((sums / np.sqrt(counts[:, None])).astype(np.float32))
 
     def compress(self, q: Floats) -> Floats:
         """Apply normalisation, ``f`` and signs: ``(n, dim)`` → ``(n, width)``."""
         q = _unit(q) if self.normalise else q
         for depth, (weight, bias) in enumerate(self.layers):
-            q = (np.maximum(q, 0) if depth else q) @ weight.T + bias
+            q = (ordered_product(np.maximum(q, 0) if depth else q, weight.T) + bias).astype(np.float32)
         if self.signs:
             return np.where(q >= 0, 1.0, -1.0).astype(np.float32)
         return np.ascontiguousarray(_unit(q) if self.normalise else q, np.float32)
 
 
 def _unit(q: Floats) -> Floats:
-    lengths = np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-12)
-    return np.asarray(q / lengths, np.float32)
+    return (q / np.maximum(norms(q), 1e-12)[:, None]).astype(np.float32)

@@ -6,9 +6,10 @@ either float vectors, scored ``f · o``, or packed codes, scored
     score(f, i) = scale_i · f · g(c_i) = scale_i · Σ_m T[m, word_im],        T = decoder.tables(f), shape (M, 16)
 
 because every decoder here is a sum over the 4-bit words of a code (``scale_i`` is 1 where items carry none). Tables are
-computed in float64 and rounded to float32 once, so that they do not depend on the batch; the sum over them is taken in
-float64 and rounded to float32 once, at the end: that is *the* score, and every searcher
-over codes returns exactly these numbers, ordered by (score descending, item ascending).
+computed by ``ordered_product`` in float64 and rounded to float32 once, so that they do not depend on the batch; the
+sum over them is taken in float64, m ascending, multiplied by the scale and rounded to float32 once: that is *the*
+score. The score of a float item is ``ordered_product`` too, rounded once. A score of −0.0 is given as +0.0. Every
+searcher returns exactly these numbers, ordered by (score descending, item ascending).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring.codes import Bytes, unpack_signs
 from hashlgn.scoring.decoders import Decoder, Floats, ReweightDecoder
+from hashlgn.scoring.products import Doubles
 
 __all__ = [
     "CodedItems",
@@ -29,6 +31,7 @@ __all__ = [
     "binary_items",
     "binary_queries",
     "reach",
+    "rounded",
     "word_scores",
 ]
 
@@ -156,6 +159,13 @@ def word_scores(table: Floats, words: Bytes, scale: npt.NDArray[np.float16] | No
     total = np.zeros(len(words), np.float64)
     for m in range(words.shape[1]):
         total += table[m].astype(np.float64)[words[:, m]]
+    return rounded(total, scale)
+
+
+def rounded(total: Doubles, scale: npt.NDArray[np.floating] | None = None) -> Floats:
+    """Scores from float64 sums, which may be overwritten: times the scales, rounded to float32 once, +0.0 for −0.0."""
     if scale is not None:
         total *= scale
-    return total.astype(np.float32)
+    scores = total.astype(np.float32)
+    scores += np.float32(0)
+    return scores

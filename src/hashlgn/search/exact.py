@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from hashlgn.errors import positive_int, threshold_value
 from hashlgn.scoring.codes import unpack_words
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.items import CodedItems, Items, reach
+from hashlgn.scoring.items import CodedItems, Items, reach, rounded
+from hashlgn.scoring.products import ordered_product
 from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, check_reach, order_hits
 
 __all__ = ["Exact"]
@@ -48,14 +51,16 @@ class Exact:
     def scores(self, queries: Floats) -> Floats:
         """All scores, ``(q, n)``."""
         if not isinstance(self.items, CodedItems) or self.words is None:
-            return queries @ self.items.decode().T
+            return rounded(ordered_product(queries, self._columns))
         tables = self.items.decoder.tables(queries)
         total = np.zeros((len(queries), len(self.items)), np.float64)
         for m, words in enumerate(self.words):
             total += tables[:, m, :].astype(np.float64)[:, words]
-        if self.items.scale is not None:
-            total *= self.items.scale
-        return total.astype(np.float32)
+        return rounded(total, self.items.scale)
+
+    @cached_property
+    def _columns(self) -> Floats:
+        return np.ascontiguousarray(self.items.decode().T)
 
     def _search(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion | None) -> Hits:
         n = len(self.items)

@@ -1,0 +1,126 @@
+// Products in float64 whose bits depend on nothing but their row: one multiplication and one addition a term, in a fixed order.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+namespace hashlgn {
+
+constexpr size_t kProductQueries = 4;  // rows of x that share what is read of y: their sums fill half of 16 registers
+
+// N is the number of doubles in a register. Lanes of a register are columns, so that no sum is split.
+template <int N>
+struct Products {
+  typedef double Wide __attribute__((vector_size(8 * N)));
+  struct Columns {
+    Wide a, b;
+  };
+  static constexpr size_t kColumns = 2 * N;
+
+  // out[q, :] = Σ_j x[q, j] · y[j, :], j ascending, without the terms whose x is 0. The shapes are (queries, n), (n, width)
+  // and (queries, width). A sum starts at +0, so it is never −0, and to add a zero to it changes nothing: only where a y is
+  // not finite must the zeros be left out.
+  static void product(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out) {
+    size_t done = 0;
+    if (queries >= kProductQueries && std::all_of(y, y + n * width, [](float value) { return std::isfinite(value); })) {
+      done = queries - queries % kProductQueries;
+      std::vector<Columns> strip(n);
+      for (size_t first = 0; first < width; first += kColumns) {
+        const size_t count = std::min(kColumns, width - first);
+        for (size_t j = 0; j < n; ++j) {
+          double columns[kColumns] = {};
+          for (size_t i = 0; i < count; ++i) columns[i] = y[j * width + first + i];
+          __builtin_memcpy(&strip[j], columns, sizeof(columns));
+        }
+        for (size_t q = 0; q < done; q += kProductQueries) together(x + q * n, n, strip.data(), out + q * width + first, width, count);
+      }
+    }
+    for (size_t q = done; q < queries; ++q) alone(x + q * n, n, y, width, out + q * width);
+  }
+
+ private:
+  static void together(const double* x, size_t n, const Columns* strip, double* out, size_t width, size_t count) {
+    Columns sums[kProductQueries] = {};
+    for (size_t j = 0; j < n; ++j) {
+      const Columns columns = strip[j];
+      for (size_t q = 0; q < kProductQueries; ++q) sums[q].a += x[q * n + j] * columns.a, sums[q].b += x[q * n + j] * columns.b;
+    }
+    for (size_t q = 0; q < kProductQueries; ++q) __builtin_memcpy(out + q * width, &sums[q], count * sizeof(double));
+  }
+
+  static void alone(const double* x, size_t n, const float* y, size_t width, double* out) {
+    constexpr size_t kRows = 4;  // rows of y added at a time: sums are read and written that much more seldom
+    std::fill(out, out + width, 0.0);
+    const float* rows[kRows];
+    double factors[kRows];
+    size_t held = 0;
+    for (size_t j = 0; j < n; ++j) {
+      if (x[j] == 0) continue;
+      rows[held] = y + j * width, factors[held++] = x[j];
+      if (held == kRows) add<kRows>(factors, rows, width, out), held = 0;
+    }
+    for (size_t i = 0; i < held; ++i) add<1>(factors + i, rows + i, width, out);
+  }
+
+  template <size_t R>
+  static void add(const double* factors, const float* const* rows, size_t width, double* __restrict out) {
+    const float* held[R];
+    std::copy(rows, rows + R, held);
+    for (size_t i = 0; i < width; ++i) {
+      double sum = out[i];
+      for (size_t r = 0; r < R; ++r) sum += factors[r] * static_cast<double>(held[r][i]);
+      out[i] = sum;
+    }
+  }
+};
+
+// out[q, l] = Σ_j x[q, j] · y[chosen[q, l], j], j ascending, without the terms whose x is 0.
+inline void chosen_products(const double* x, size_t queries, size_t n, const float* y, const int64_t* chosen, size_t length,
+                            double* out) {
+  constexpr size_t kTogether = 8;  // sums in flight: an addition takes some cycles
+  for (size_t q = 0; q < queries; ++q, x += n, chosen += length, out += length) {
+    for (size_t first = 0; first < length; first += kTogether) {
+      const size_t count = std::min(kTogether, length - first);
+      const float* rows[kTogether];
+      double sums[kTogether] = {};
+      for (size_t i = 0; i < kTogether; ++i) rows[i] = y + static_cast<size_t>(chosen[first + std::min(i, count - 1)]) * n;
+      for (size_t j = 0; j < n; ++j) {
+        if (x[j] == 0) continue;
+        for (size_t i = 0; i < kTogether; ++i) sums[i] += x[j] * static_cast<double>(rows[i][j]);
+      }
+      std::copy(sums, sums + count, out + first);
+    }
+  }
+}
+
+// out[r, :] = Σ_e weights[e] · vectors[indices[e], :] over the entries e of row r, ascending.
+inline void weighted_sums(const int64_t* indptr, size_t rows, const int64_t* indices, const double* weights,
+                          const float* vectors, size_t width, double* out) {
+  std::fill(out, out + rows * width, 0.0);
+  for (size_t r = 0; r < rows; ++r, out += width) {
+    for (int64_t e = indptr[r]; e < indptr[r + 1]; ++e) {
+      const float* vector = vectors + static_cast<size_t>(indices[e]) * width;
+      for (size_t j = 0; j < width; ++j) out[j] += weights[e] * static_cast<double>(vector[j]);
+    }
+  }
+}
+
+// out[r, m, k] = Σ_e weights[e] · [sub-code m of indices[e] is k] over the entries e of row r, ascending.
+// `packed` has two sub-codes a byte, `bytes` a row.
+inline void histograms(const int64_t* indptr, size_t rows, const int64_t* indices, const double* weights, const uint8_t* packed,
+                       size_t bytes, double* out) {
+  std::fill(out, out + rows * bytes * 32, 0.0);
+  for (size_t r = 0; r < rows; ++r, out += bytes * 32) {
+    for (int64_t e = indptr[r]; e < indptr[r + 1]; ++e) {
+      const uint8_t* code = packed + static_cast<size_t>(indices[e]) * bytes;
+      for (size_t i = 0; i < bytes; ++i) {
+        out[32 * i + (code[i] & 15)] += weights[e];
+        out[32 * i + 16 + (code[i] >> 4)] += weights[e];
+      }
+    }
+  }
+}
+
+}  // namespace hashlgn

@@ -1,0 +1,207 @@
+"""Histories: a user is the sum of what is in their history, ``v_u = Σ_{i∈H_u} a_ui p_i``, and no vector of their own.
+
+``a_ui`` is the strength of the interaction and ``p_i`` the vector of item i in a history, kept as floats or as codes.
+Sums run in float64 over ascending item numbers, so that neither the order of events nor the batch changes a bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.errors import ArgumentError
+from hashlgn.scoring.codes import Bytes
+from hashlgn.scoring.products import Doubles, histograms, norms, ordered_product, weighted_sums
+
+__all__ = ["CodedHistories", "FloatHistories", "Histories", "queries", "sorted_rows"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+class Histories(Protocol):
+    """The items of a catalogue as they count in histories: a vector ``p_i`` of ``width`` numbers each."""
+
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Bytes per item as stored, without what all items share."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def vectors(self, indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Doubles:
+        """Sums ``v_u = Σ_{i∈H_u} a_ui p_i`` of histories in compressed-row form.
+
+        Args:
+            indptr: bounds of the rows, ``(q + 1,)``, from 0 to the number of entries.
+            indices: item numbers, ``(entries,)``, in any order within a row, each at most once.
+            weights: strengths ``a_ui``, ``(entries,)``, positive and finite; 1 where None.
+
+        Returns:
+            ``(q, width)`` float64.
+
+        Raises:
+            ArgumentError: the arrays do not fit, an item is not in the catalogue or twice in a row, or a weight is not
+                positive and finite.
+        """
+
+
+@dataclass(frozen=True)
+class FloatHistories:
+    """Histories from float vectors.
+
+    Attributes:
+        items: ``p``, ``(n, width)`` float32.
+    """
+
+    items: Floats
+
+    def __post_init__(self) -> None:
+        if self.items.ndim != 2 or not np.isfinite(self.items).all():
+            raise ArgumentError(f"items must be finite vectors, (n, width) (got shape {self.items.shape})")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+        return int(self.items.shape[1])
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Bytes per item as stored."""
+        return float(self.items.itemsize * self.items.shape[1])
+
+    def vectors(self, indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Doubles:
+        """Sums of histories; see ``Histories``."""
+        return weighted_sums(*sorted_rows(indptr, indices, weights, len(self)), self.items)
+
+
+@dataclass(frozen=True)
+class CodedHistories:
+    """Histories from codes: ``p_i = weight_i · Σ_m C'_m[word'_im]``.
+
+    The sum over a history is taken by sub-codes first: ``h[m, k] = Σ_i a_ui weight_i [word'_im = k]``, then
+    ``v = Σ_{m,k} h[m, k] C'_m[k]``.
+
+    Attributes:
+        packed: codes, ``(n, bits / 8)`` uint8.
+        codewords: ``C'``, ``(M, 16, width)`` float32, with ``M = bits / 4``.
+        weight: ``(n,)`` float16 or float32, finite.
+    """
+
+    packed: Bytes
+    codewords: Floats
+    weight: npt.NDArray[np.floating[Any]]
+
+    def __post_init__(self) -> None:
+        if self.codewords.ndim != 3 or self.codewords.shape[1] != 16 or not np.isfinite(self.codewords).all():
+            raise ArgumentError(f"codewords must be finite, (M, 16, width) (got shape {self.codewords.shape})")
+        if self.packed.ndim != 2 or 2 * self.packed.shape[1] != len(self.codewords):
+            raise ArgumentError(f"packed must have {len(self.codewords)} / 2 columns (got shape {self.packed.shape})")
+        if self.weight.shape != (len(self.packed),) or not np.isfinite(self.weight).all():
+            raise ArgumentError(f"weight must be finite, ({len(self.packed)},) (got shape {self.weight.shape})")
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+        return int(self.codewords.shape[2])
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Bytes per item as stored: code and weight."""
+        return float(self.packed.shape[1] + self.weight.itemsize)
+
+    def vectors(self, indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Doubles:
+        """Sums of histories; see ``Histories``."""
+        bounds, items, strengths = sorted_rows(indptr, indices, weights, len(self))
+        return ordered_product(histograms(bounds, items, strengths * self.weight[items], self.packed), self._rows)
+
+    @cached_property
+    def _rows(self) -> Floats:
+        return np.ascontiguousarray(self.codewords.reshape(-1, self.width), np.float32)
+
+
+def queries(
+    histories: Histories, indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> Floats:
+    """Queries ``q_u = v_u / ‖v_u‖`` of histories, ``(q, width)`` float32; a zero query where ``v_u`` is zero.
+
+    Args:
+        histories: the items as they count in histories.
+        indptr: as of ``Histories.vectors``.
+        indices: as of ``Histories.vectors``.
+        weights: as of ``Histories.vectors``.
+
+    Raises:
+        ArgumentError: as ``Histories.vectors``, or a sum is too large for float64.
+    """
+    v = histories.vectors(indptr, indices, weights)
+    largest = np.abs(v).max(axis=1, initial=0)
+    if not np.isfinite(largest).all():
+        raise ArgumentError("weights must be so small that the sum of a history is finite")
+    # A power of two changes no bit of a quotient, and keeps squares inside float64.
+    v = np.ldexp(v, -np.frexp(largest)[1][:, None])
+    lengths = norms(v)[:, None]
+    unit: Floats = np.divide(v, lengths, out=np.zeros_like(v), where=lengths > 0).astype(np.float32)
+    return unit
+
+
+def sorted_rows(
+    indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None, n_items: int
+) -> tuple[Ints, Ints, Doubles]:
+    """Check histories in compressed-row form, and sort each row by item number.
+
+    Returns:
+        Bounds and items int64, weights float64 (1 where None).
+
+    Raises:
+        ArgumentError: see ``Histories.vectors``.
+    """
+    bounds, items = _integers("indptr", indptr), _integers("indices", indices)
+    if not len(bounds) or bounds[0] != 0 or bounds[-1] != len(items) or (bounds[1:] < bounds[:-1]).any():
+        raise ArgumentError("indptr must ascend from 0 to the number of indices")
+    if len(items) and (items.min() < 0 or items.max() >= n_items):
+        bad = items[(items < 0) | (items >= n_items)][0]
+        raise ArgumentError(f"indices must hold item numbers in 0 … {n_items - 1} (got {bad})")
+    strengths = np.ones(len(items), np.float64) if weights is None else _strengths(weights, len(items))
+    keys = np.repeat(np.arange(len(bounds) - 1) * n_items, bounds[1:] - bounds[:-1]) + items
+    if not (keys[1:] > keys[:-1]).all():
+        order = np.argsort(keys, kind="stable")
+        keys, items, strengths = keys[order], items[order], strengths[order]
+        twice = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(twice):
+            raise ArgumentError(
+                f"indices must hold each item of a history once (item {items[twice[0]]} is there twice)"
+            )
+    return bounds, items, strengths
+
+
+def _integers(name: str, values: npt.ArrayLike) -> Ints:
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ArgumentError(f"{name} must be a flat array of integers (got {array.dtype}, shape {array.shape})")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def _strengths(weights: npt.ArrayLike, count: int) -> Doubles:
+    array = np.asarray(weights)
+    if array.shape != (count,) or (count and array.dtype.kind not in "fiu"):
+        raise ArgumentError(f"weights must be {count} numbers, one an index (got {array.dtype}, shape {array.shape})")
+    strengths = np.ascontiguousarray(array, np.float64)
+    wrong = ~(np.isfinite(strengths) & (strengths > 0))
+    if wrong.any():
+        raise ArgumentError(f"weights must be positive and finite (got {strengths[wrong][0]})")
+    return strengths

@@ -1,0 +1,136 @@
+"""Ordered products: the compiled form gives the bits of the NumPy form, whatever the batch and the instruction set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hashlgn._kernel import compiled
+from hashlgn.scoring import products
+from hashlgn.scoring.products import chosen_products, histograms, norms, ordered_product, weighted_sums
+
+kernel = compiled()
+SETS = [] if kernel is None else kernel.instruction_sets()
+seeds = st.integers(0, 2**32 - 1)
+
+
+@contextmanager
+def by_numpy() -> Iterator[None]:
+    """The definitions, without the compiled module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "_compiled", None)
+        yield
+
+
+def bits(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values).view(np.uint64)
+
+
+def numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Numbers of very different sizes and both signs, nearly cancelling sums, zeros of both signs."""
+    drawn = rng.standard_normal(shape) * 10.0 ** rng.integers(-30, 10, shape)
+    drawn[rng.random(shape) < 0.2] = 0.0
+    drawn[rng.random(shape) < 0.1] = -0.0
+    drawn[rng.random(shape) < 0.1] = 1e-45
+    return drawn.astype(np.float32)
+
+
+@settings(deadline=None, max_examples=100)
+@given(seeds, st.integers(0, 11), st.integers(0, 70), st.integers(0, 70), st.booleans())
+def test_products_have_the_bits_of_the_definition(seed: int, q: int, n: int, width: int, double: bool) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = numbers(rng, q, n), numbers(rng, n, width)
+    x = x * np.float64(1 / 3) if double else x
+    with by_numpy():
+        want = ordered_product(x, y)
+    by_hand = np.zeros((q, width))
+    for j in range(n):
+        by_hand += x[:, j, None].astype(np.float64) * y[j].astype(np.float64)
+    np.testing.assert_array_equal(bits(by_hand), bits(want))
+    for isa in SETS:
+        np.testing.assert_array_equal(bits(ordered_product(x, y, isa)), bits(want))
+        for cut in range(q):
+            np.testing.assert_array_equal(bits(ordered_product(x[cut : cut + 3], y, isa)), bits(want[cut : cut + 3]))
+
+
+@pytest.mark.parametrize("broken", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_counts_where_its_factor_is_not_zero(broken: float) -> None:
+    x, y = np.eye(6, dtype=np.float32)[:, :5], np.ones((5, 20), np.float32)
+    y[1, 3] = broken
+    with by_numpy():
+        want = ordered_product(x, y)
+    assert np.flatnonzero(~np.isfinite(want)).tolist() == [20 + 3]
+    for isa in SETS:
+        np.testing.assert_array_equal(ordered_product(x, y, isa), want)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, st.integers(0, 5), st.integers(0, 40), st.integers(0, 20))
+def test_chosen_products_are_entries_of_the_whole_product(seed: int, q: int, n: int, length: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = numbers(rng, q, n), numbers(rng, 9, n)
+    chosen = rng.integers(0, 9, (q, length))
+    want = np.take_along_axis(ordered_product(x, np.ascontiguousarray(y.T)), chosen, axis=1)
+    np.testing.assert_array_equal(bits(chosen_products(x, y, chosen)), bits(want))
+    with by_numpy():
+        np.testing.assert_array_equal(bits(chosen_products(x, y, chosen)), bits(want))
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, st.lists(st.integers(0, 9), max_size=6), st.integers(0, 40), st.integers(1, 9))
+def test_sums_and_histograms_have_the_bits_of_the_definition(
+    seed: int, counts: list[int], width: int, n_bytes: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    indices = rng.integers(0, 12, int(indptr[-1]))
+    weights = numbers(rng, len(indices)).astype(np.float64) / 3
+    vectors, packed = numbers(rng, 12, width), rng.integers(0, 256, (12, n_bytes), np.uint8)
+    sums, found = weighted_sums(indptr, indices, weights, vectors), histograms(indptr, indices, weights, packed)
+    with by_numpy():
+        np.testing.assert_array_equal(bits(weighted_sums(indptr, indices, weights, vectors)), bits(sums))
+        np.testing.assert_array_equal(bits(histograms(indptr, indices, weights, packed)), bits(found))
+    for row in range(len(counts)):
+        total, table = np.zeros(width), np.zeros((2 * n_bytes, 16))
+        for entry in range(indptr[row], indptr[row + 1]):
+            total += weights[entry] * vectors[indices[entry]]
+            for m in range(2 * n_bytes):
+                table[m, packed[indices[entry], m // 2] >> 4 * (m % 2) & 15] += weights[entry]
+        np.testing.assert_array_equal(bits(sums[row]), bits(total))
+        np.testing.assert_array_equal(bits(found[row]), bits(table.ravel()))
+
+
+@given(seeds, st.integers(1, 9), st.integers(0, 50))
+def test_lengths_do_not_depend_on_the_batch(seed: int, n: int, width: int) -> None:
+    vectors = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
+    whole = norms(vectors)
+    np.testing.assert_allclose(whole, np.linalg.norm(vectors.astype(np.float64), axis=1), rtol=1e-12)
+    for row in range(n):
+        np.testing.assert_array_equal(bits(norms(vectors[row : row + 1])), bits(whole[row : row + 1]))
+        np.testing.assert_array_equal(bits(norms(np.asfortranarray(vectors))), bits(whole))
+
+
+@pytest.mark.skipif(kernel is None, reason="the search kernel was not compiled when HashLGN was installed")
+def test_the_compiled_forms_refuse_arrays_that_do_not_fit() -> None:
+    x, y, out = np.zeros((2, 3)), np.zeros((3, 4), np.float32), np.zeros((2, 4))
+    rows, ones = np.array([0, 1, 2]), np.ones(2)
+    for call, message in (
+        (lambda: kernel.product(x, y[:2].copy(), out), "x and y must fit"),
+        (lambda: kernel.product(x, y, out[:1]), "out must have the shape"),
+        (lambda: kernel.chosen(np.zeros((2, 4)), y, np.zeros((1, 1), np.int64), out[:1, :1].copy()), "items must fit"),
+        (lambda: kernel.chosen(np.zeros((1, 4)), y, np.full((1, 1), 3), np.zeros((1, 1))), "must lie inside"),
+        (lambda: kernel.sums(rows, np.array([0, -1]), ones, y, out), "must lie inside"),
+        (lambda: kernel.sums(np.array([0, 2, 1]), np.array([0, 1]), ones, y, out), "indptr must ascend"),
+        (lambda: kernel.sums(np.array([0, 1, 3]), np.array([0, 1]), ones, y, out), "indptr must end"),
+        (
+            lambda: kernel.histogram(rows, np.array([0, 1]), ones[:1], np.zeros((3, 1), np.uint8), out),
+            "weights must be",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
