@@ -123,8 +123,7 @@ def histograms(indptr: Ints, indices: Ints, weights: Doubles, packed: npt.NDArra
     columns = np.stack((codes & 15, codes >> 4), axis=2).reshape(len(indices), width // 16) + np.arange(0, width, 16)
     columns += np.repeat(np.arange(rows) * width, np.diff(indptr))[:, None]
     repeated = np.repeat(weights, columns.shape[1])
-    sums: Doubles = np.bincount(columns.ravel(), repeated, minlength=rows * width)
-    return sums.reshape(rows, width)
+    return np.asarray(np.bincount(columns.ravel(), repeated, minlength=rows * width), np.float64).reshape(rows, width)
 
 
 def norms(vectors: npt.NDArray[np.floating[Any]]) -> Doubles:
