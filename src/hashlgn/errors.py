@@ -121,7 +121,11 @@ def choose(name: str, value: Any, choices: dict[str, Any]) -> Any:
     Raises:
         ArgumentError: ``value`` is not a key; the message lists the keys.
     """
-    if not isinstance(value, str) or value not in choices:
+    try:
+        known = value in choices
+    except TypeError:  # a list or an array is no key
+        known = False
+    if not known:
         raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))} (got {shown(value)})")
     return choices[value]
 
