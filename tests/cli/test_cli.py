@@ -237,7 +237,7 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         (["data", "stats", "{tmp}/cr.csv"], 1, "line feed"),
         (["train", "{data}", "--out", "{tmp}/m", "--loss", "hinge"], 2, "loss must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--preset", "best"], 2, "preset must be one of 'paper'"),
-        (["bench", "train", "--sides", "float"], 2, "sides must be one of"),
+        (["bench", "train", "--variants", "float"], 2, "variants must be one of"),
         (["tune", "{data}", "--out", "{tmp}/t", "--trials", "0"], 2, "trials must be a positive integer"),
         (["tune", "{data}", "--out", "{tmp}/t", "--set", "lr"], 2, "set must have the form"),
         (["experiment", "ablation", "--data", "{data}", "--rows", "x"], 2, "rows must be one of"),

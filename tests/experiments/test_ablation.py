@@ -9,19 +9,24 @@ import numpy as np
 import pytest
 
 from conftest import clusters
+from hashlgn.cli.main import app
 from hashlgn.config import Config, load_config
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArgumentError
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.evaluation.full_ranking import evaluate
-from hashlgn.experiments.studies import ablation as room
-from hashlgn.experiments.studies.ablation import QUANTISER, ROWS, ablation, read_parts
+from hashlgn.experiments.baselines import recommenders
+from hashlgn.experiments.common.runs import Run, Runner
+from hashlgn.experiments.studies import study as module
+from hashlgn.experiments.studies.ablation import ROWS, ablation
+from hashlgn.experiments.studies.study import SPLITS, read_parts
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.model import checked
+from hashlgn.utils.console import exit_code
 
-FAST = {"model.dim": 16, "model.bits": 16, "train.epochs": "4", "train.batch_users": 16, "train.monitor_k": 5}
+FAST = {"model.dim": 16, "model.bits": 16, "train.epochs": 4, "train.batch_users": 16, "train.monitor_k": 5}
 SOME = ("default", "mlp3 + reweight", "codes not trained", "float, 64")
 TRAIN, TEST = random_ratio(clusters(), 0.3, seed=0)
 
@@ -32,40 +37,39 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return out, ablation(TRAIN, TEST, out, rows=SOME, seeds=2, k=5, changes=FAST, threads=1)
 
 
-def test_every_cell_is_its_own_training_judged_on_the_test_part(done) -> None:
+def test_every_result_is_its_own_training_evaluated_on_the_test_part(done) -> None:
     _, result = done
-    assert [(cell["row"], cell["config"]["train"]["seed"]) for cell in result["cells"]] == [
+    assert sorted((one["name"], one["seed"]) for one in result["runs"]) == sorted(
         (name, seed) for seed in range(2) for name in SOME
-    ]
-    for cell in result["cells"][:4]:
-        config = Config.from_dict(cell["config"])
+    )
+    for one in (one for one in result["runs"] if one["seed"] == 0):
+        config = Config.from_dict(one["config"])
         model = (LightGCN if config.model.kind == "lightgcn" else HashLGN)(config=config, threads=1).fit(TRAIN)
         cut = evaluate(model, TEST, 5).at(5)
-        assert (cell["recall"], cell["ndcg"]) == (cut.mean("recall"), cut.mean("ndcg"))
+        assert (one["recall"], one["ndcg"]) == (cut.mean("recall"), cut.mean("ndcg"))
 
 
 def test_an_encoder_is_trained_once_for_the_rows_that_share_it(done) -> None:
     out, _ = done
-    assert len(list((out / "starts").iterdir())) == 4  # of 67% and of 100% of the epochs, under two seeds
+    assert len(list((out / "models").iterdir())) == 4  # of 67% and of 100% of the epochs, under two seeds
 
 
 @pytest.mark.parametrize("encoder", [name for name in ENCODERS if name != "spectral"])
 def test_an_encoder_shared_by_rows_gives_what_each_would_have_trained(encoder: str, tmp_path: Path) -> None:
-    config = checked(Config().updated({"model.encoder": encoder} | FAST | ROWS["mlp3 + reweight"]))
-    alone = room._encoder_alone(config)
-    assert alone is not None and alone.train.epochs == 2
-    LightGCN(config=alone).fit(TRAIN).save(tmp_path / "start")
-    shared = HashLGN(config=config.updated({"train.init": str(tmp_path / "start")})).fit(TRAIN).model
-    own = HashLGN(config=config).fit(TRAIN).model
+    run = Run("codes", {"model.encoder": encoder, **FAST, **ROWS["mlp3 + reweight"].changes})
+    start = module._started(run).start
+    assert start is not None and start.config().train.epochs == 2
+    shared = Runner(TRAIN, tmp_path).model(module._started(run), 0).whole
+    own = HashLGN(config=run.config()).fit(TRAIN).model
     assert isinstance(shared.items, CodedItems) and isinstance(own.items, CodedItems)
     np.testing.assert_array_equal(shared.items.packed, own.items.packed)
     np.testing.assert_array_equal(shared.users, own.users)
 
 
-def test_the_table_is_of_the_cells(done) -> None:
+def test_the_table_is_of_the_results(done) -> None:
     out, result = done
     for row in result["rows"]:
-        values = [cell["recall"] for cell in result["cells"] if cell["row"] == row["row"]]
+        values = [cell["recall"] for cell in result["runs"] if cell["name"] == row["row"]]
         assert row["recall@5"] == round(float(np.mean(values)), 4)
         # 12.706: the 97.5% point of Student's t with one degree of freedom
         assert row["±"] == pytest.approx(12.706 * np.std(values, ddof=1) / np.sqrt(2), abs=1e-4)
@@ -73,53 +77,84 @@ def test_the_table_is_of_the_cells(done) -> None:
     assert text.count("\n| ") == 1 + len(SOME) and "hashlgn train DATA" in text
 
 
-def test_the_command_of_a_row_is_the_configuration_of_its_cell(done) -> None:
+def test_the_command_of_a_row_is_the_configuration_of_its_result(done) -> None:
     _, result = done
-    for cell in result["cells"][: len(SOME)]:
-        words = shlex.split(result["commands"][cell["row"]])
+    for cell in (one for one in result["runs"] if one["seed"] == 0):
+        words = shlex.split(result["commands"][cell["name"]])
         settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
         flags = {"train.seed": words[words.index("--seed") + 1]}
         assert checked(load_config(None, flags, settings)).to_dict() == cell["config"]
 
 
-def test_a_finished_cell_is_never_run_twice(done, monkeypatch) -> None:
+def test_a_finished_result_is_never_computed_twice(done, monkeypatch) -> None:
     out, result = done
     trained: list[str] = []
-    real = room._run
+    real = Runner.model
 
-    def counted(train: Any, test: Any, config: Config, *arguments: Any, **options: Any) -> Any:
-        trained.append(config.model.hash)
-        return real(train, test, config, *arguments, **options)
+    def counted(self: Runner, run: Run, *arguments: Any, **options: Any) -> Any:
+        trained.append(run.name)
+        return real(self, run, *arguments, **options)
 
-    monkeypatch.setattr(room, "_run", counted)
-    lost = next(
-        path for path in (out / "cells").iterdir() if json.loads(path.read_text())["config"]["model"]["hash"] == "mlp3"
-    )
-    lost.unlink()
+    monkeypatch.setattr(Runner, "model", counted)
+    files = [path for path in (out / "runs").iterdir() if '"mlp3"' in path.read_text()]
+    files[0].unlink()
     again = ablation(TRAIN, TEST, out, rows=SOME, seeds=2, k=5, changes=FAST, threads=1)
-    assert trained == ["mlp3"]
-    for old, new in zip(result["cells"], again["cells"], strict=True):
-        assert (old["recall"], old["ndcg"]) == (new["recall"], new["ndcg"])
+    assert trained == ["mlp3 + reweight", "encoder"]
+    for old, new in zip(result["runs"], again["runs"], strict=True):
+        assert (old["name"], old["recall"], old["ndcg"]) == (new["name"], new["recall"], new["ndcg"])
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name != "default"])
-def test_every_row_is_a_configuration_of_its_own(name: str) -> None:
-    def made(changes: dict[str, Any]) -> tuple[Config, str | None]:
-        own = dict(changes)
-        quantiser = own.pop(QUANTISER, None)
-        return checked(Config().updated(own)), quantiser
+def test_every_row_is_a_run_of_its_own() -> None:
+    identities = [json.dumps(run.identity(0), sort_keys=True) for run in ROWS.values()]
+    assert len(set(identities)) == len(ROWS) and all(name == run.name for name, run in ROWS.items())
 
-    assert [made(changes) for changes in ROWS.values()].count(made(ROWS[name])) == 1
+
+def test_a_baseline_that_cannot_be_computed_is_left_out_with_a_line(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(recommenders, "_LARGEST", 1000)
+    said: list[str] = []
+    result = ablation(TRAIN, TEST, tmp_path, rows=("popularity", "ease"), seeds=1, k=5, say=said.append)
+    assert [row["row"] for row in result["rows"]] == ["popularity"] == list(result["commands"])
+    assert said[1].startswith("left out: ease (EASE and SLIM hold dense matrices")
+
+
+def test_every_command_of_a_grid_makes_its_row_again(tmp_path: Path, monkeypatch, capsys) -> None:
+    write_lightgcn(tmp_path / "my data", TRAIN, TEST)
+    monkeypatch.chdir(tmp_path)
+    settings = [f"--set={key}={value}" for key, value in (FAST | {"train.epochs": 2}).items()]
+    line = "experiment grid --out grid --encoders lightgcn --hashes float,residual,mlp3,product,itq-hamming --quiet"
+    line += " --losses softmax --baselines popularity,ease --bits 16 --seeds 1 --k 5 --threads 1"
+    assert exit_code(app, [*line.split(), "--data", "my data", *settings]) == 0
+    result = json.loads((tmp_path / "grid" / "grid.json").read_text())
+    assert len(result["commands"]) == len(result["rows"]) == 7
+    for row in result["rows"]:
+        capsys.readouterr()
+        folder = tmp_path / f"again {row['row']}"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        (folder / "my data").symlink_to(tmp_path / "my data")
+        for command in result["commands"][row["row"]].split(" && "):
+            assert exit_code(app, shlex.split(command)[1:]) == 0
+        text = capsys.readouterr().out
+        if "evaluate" in result["commands"][row["row"]]:
+            assert f"{row['recall@5']:.4f}" in text and f"{row['ndcg@5']:.4f}" in text
+        else:
+            assert json.loads((folder / "OUT" / "grid.json").read_text())["rows"][0]["recall@5"] == row["recall@5"]
 
 
 def test_parts_are_given_or_cut(tmp_path: Path) -> None:
     write_lightgcn(tmp_path / "given", TRAIN, TEST)
-    train, test, folder = read_parts(tmp_path / "given", tmp_path / "out")
-    assert (len(train), len(test), folder) == (len(TRAIN), len(TEST), tmp_path / "given")
-    (tmp_path / "whole.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u in range(5) for i in range(10)))
-    train, test, folder = read_parts(tmp_path / "whole.csv", tmp_path / "out")
-    assert (len(train), len(test)) == (40, 10)
-    assert read_parts(folder, tmp_path / "other")[0].fingerprint() == train.fingerprint()
+    train, test, source = read_parts(tmp_path / "given", tmp_path / "out")
+    assert (len(train), len(test), source) == (len(TRAIN), len(TEST), str(tmp_path / "given"))
+    rows = [f"{user},{item},{100 * user + item}\n" for user in range(5) for item in range(10)]
+    (tmp_path / "whole.csv").write_text("user,item,timestamp\n" + "".join(rows))
+    sizes = {"ratio": (40, 10), "leave-last": (45, 5), "time": (40, 10)}
+    for split in SPLITS:
+        train, test, source = read_parts(tmp_path / "whole.csv", tmp_path / "out", split)
+        assert (len(train), len(test)) == sizes[split]
+        assert read_parts(source, tmp_path / "other")[0].fingerprint() == train.fingerprint()
+    assert set(test.user_ids.decode(np.flatnonzero(np.diff(test.indptr))).tolist()) == {4}  # the latest ten
+    with pytest.raises(ArgumentError, match="split must be one of 'ratio', 'leave-last', 'time'"):
+        read_parts(tmp_path / "whole.csv", tmp_path / "out", "halves")
 
 
 @pytest.mark.parametrize(
@@ -138,11 +173,11 @@ def test_bad_arguments(options: dict[str, Any], message: str, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_quantisers_of_one_float_model_share_it_and_have_the_bytes_of_our_codes(tmp_path: Path) -> None:
+def test_quantizers_of_one_float_model_share_it_and_have_the_bytes_of_our_codes(tmp_path: Path) -> None:
     names = [name for name in ROWS if "product" in name and name.startswith(("64", "80"))]
     assert len(names) == 2
     held = {"model.encoder": "lightgcn", "train.epochs": 2, "train.batch_users": 16, "train.monitor_k": 5}
     result = ablation(TRAIN, TEST, tmp_path, rows=names, seeds=1, k=5, changes=held, threads=1)
     assert [row["bytes/item"] for row in result["rows"]] == [10, 10]
-    assert len(list((tmp_path / "starts").iterdir())) == 1
+    assert len(list((tmp_path / "models").iterdir())) == 1
     assert all(row["recall@5"] > 0.15 for row in result["rows"])

@@ -14,7 +14,7 @@ import hashlgn
 from conftest import clusters
 from hashlgn.data import random_ratio
 from hashlgn.errors import ArgumentError, MissingExtraError
-from hashlgn.experiments.baselines.indexes import PEERS, binary_flat, loop_over_seen, matmul, without_seen
+from hashlgn.experiments.baselines.indexes import INDEXES, binary_flat, loop_over_seen, matmul, without_seen
 from hashlgn.experiments.benchmarks.search.bench import bench_search
 from hashlgn.experiments.benchmarks.search.catalogues import SPREAD, random_catalogue, saved_catalogue
 from hashlgn.experiments.benchmarks.search.run import Truth
@@ -48,14 +48,14 @@ def oracle(vectors: Any, users: Any, exclude: Exclusion | None = None) -> Any:
     return np.argsort(-scores, axis=1, kind="stable")[:, :K]
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_a_peer_finds_the_best(name: str, spread: tuple[Any, Any, Exclusion]) -> None:
+@pytest.mark.parametrize("name", INDEXES)
+def test_an_index_finds_the_best(name: str, spread: tuple[Any, Any, Exclusion]) -> None:
     package = name.removesuffix("-l2")
     if package in PACKAGES and importlib.util.find_spec(package) is None:
         pytest.skip(f"{name} is not installed: pip install 'hashlgn[bench]'")
     vectors, users, exclude = spread
-    peer = PEERS[name](vectors, 64, 1)
-    search = list(peer.search.values())[-1]
+    index = INDEXES[name](vectors, 64, 1)
+    search = list(index.search.values())[-1]
     expected = oracle(vectors, users)
     found = search(users, K)
     assert found.shape == (len(users), K)
@@ -65,22 +65,22 @@ def test_a_peer_finds_the_best(name: str, spread: tuple[Any, Any, Exclusion]) ->
     left = without_seen(search, users, K, exclude)
     rows, places = np.nonzero(left >= 0)
     assert not exclude.excluded(rows, left[rows, places]).any()
-    assert peer.bytes_per_item >= (0.9 * 64 if "refined" in name or name == "faiss-flat" else 8)
+    assert index.bytes_per_item >= (0.9 * 64 if "refined" in name or name == "faiss-flat" else 8)
 
 
 def test_distances_stand_for_products() -> None:
     rng = np.random.default_rng(1)
     vectors = rng.uniform(1, 1.5, (500, 1)).astype(np.float32) * random_catalogue(500, [64], [16], 1, 1).vectors[16]
     users = rng.standard_normal((20, 16), np.float32)
-    found = PEERS["faiss-hnsw-l2"](vectors, 64, 1).search["ef 512"](users, K)  # a breadth over all items: exhaustive
+    found = INDEXES["faiss-hnsw-l2"](vectors, 64, 1).search["ef 512"](users, K)  # a breadth over all items: exhaustive
     assert np.array_equal(found, oracle(vectors, users))
     with pytest.raises(ArgumentError, match="adds nothing"):
-        PEERS["faiss-hnsw-l2"](vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 64, 1)
+        INDEXES["faiss-hnsw-l2"](vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 64, 1)
 
 
 def test_every_way_to_leave_seen_items_out_gives_one_answer(spread: tuple[Any, Any, Exclusion]) -> None:
     vectors, users, exclude = spread
-    flat = PEERS["faiss-flat"](vectors, 64, 1).search[""]
+    flat = INDEXES["faiss-flat"](vectors, 64, 1).search[""]
     expected = oracle(vectors, users, exclude)
     assert np.array_equal(without_seen(flat, users, K, exclude), expected)
     assert np.array_equal(matmul(vectors, users, K, exclude), expected)
@@ -93,7 +93,7 @@ def test_every_way_to_leave_seen_items_out_gives_one_answer(spread: tuple[Any, A
 def test_seen_items_of_a_catalogue_that_runs_out() -> None:
     vectors, users = np.eye(4, dtype=np.float32)[:3], np.ones((2, 4), np.float32)
     exclude = Exclusion.build(3, seen=(np.array([0, 2, 2]), np.array([0, 1])))
-    found = without_seen(PEERS["faiss-flat"](vectors, 8, 1).search[""], users, 3, exclude)
+    found = without_seen(INDEXES["faiss-flat"](vectors, 8, 1).search[""], users, 3, exclude)
     assert found[0].tolist() == [2, -1, -1]
     assert sorted(found[1].tolist()) == [0, 1, 2]
 
@@ -136,7 +136,7 @@ def test_a_random_run() -> None:
         batch=16,
         singles=2,
         repeats=1,
-        peers=["faiss-pq", "faiss-ivf-pq"],
+        baselines=["faiss-pq", "faiss-ivf-pq"],
         say=said.append,
     )
     rows = result["rows"]
@@ -161,16 +161,24 @@ def test_a_random_run() -> None:
 
 def test_a_missing_package_is_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any) -> Any:
-        raise MissingExtraError("the peer 'scann' needs the package 'scann'")
+        raise MissingExtraError("the index 'scann' needs the package 'scann'")
 
-    monkeypatch.setitem(PEERS, "scann", missing)
+    monkeypatch.setitem(INDEXES, "scann", missing)
     said: list[str] = []
     rows = bench_search(
-        items=[500], bits=[64], ks=[5], batch=4, singles=1, repeats=1, peers=["scann"], searchers=[], say=said.append
+        items=[500],
+        bits=[64],
+        ks=[5],
+        batch=4,
+        singles=1,
+        repeats=1,
+        baselines=["scann"],
+        searchers=[],
+        say=said.append,
     )["rows"]
     assert all("scann" not in row["method"] for row in rows)
     assert [line for line in said if line.startswith("left out")] == [
-        "left out: scann over 64 floats (the peer 'scann' needs the package 'scann')"
+        "left out: scann over 64 floats (the index 'scann' needs the package 'scann')"
     ]
 
 
@@ -180,7 +188,7 @@ def test_a_missing_package_is_left_out_with_a_line(monkeypatch: pytest.MonkeyPat
         ({"items": [0]}, "items must be a positive integer"),
         ({"bits": [12]}, "bits must be a positive multiple of 8"),
         ({"ks": [0]}, "k must be a positive integer"),
-        ({"peers": ["nothing"]}, "peers must be one of"),
+        ({"baselines": ["nothing"]}, "baselines must be one of"),
         ({"searchers": ["nothing"]}, "searchers must be one of"),
         ({"items": [100], "ks": [101]}, "k must be at most"),
         ({"ks": []}, "k must hold at least one"),
@@ -219,7 +227,7 @@ def test_the_command_writes_tables_and_a_plot(cache: Path, tmp_path: Path, capsy
     pytest.importorskip("matplotlib")
     files = {name: tmp_path / f"search.{name}" for name in ("json", "md", "svg")}
     line = "bench search --trained --items 2000 --bits 64 --dims 16 --k 10 --batch 32 --singles 1 --repeats 1"
-    line += f" --peers faiss-ivf-pq --searchers decoded,fastscan --cache {cache}"
+    line += f" --baselines faiss-ivf-pq --searchers decoded,fastscan --cache {cache}"
     line += f" --json {files['json']} --md {files['md']} --plot {files['svg']}"
     assert exit_code(app, line.split()) == 0
     output = capsys.readouterr().out
@@ -244,7 +252,7 @@ def test_saved_models_are_judged_as_evaluate_judges_them(tmp_path: Path) -> None
     models = [hashlgn.LightGCN(config=settings).fit(train), hashlgn.HashLGN(bits=32, config=settings).fit(train)]
     folders = [model.save(tmp_path / name) for model, name in zip(models, ("float", "codes"), strict=True)]
     rows = bench_search(
-        models=folders, test=test, bits=[32], ks=[5], singles=1, repeats=1, peers=[], searchers=["decoded", "flat"]
+        models=folders, test=test, bits=[32], ks=[5], singles=1, repeats=1, baselines=[], searchers=["decoded", "flat"]
     )["rows"]
     quality = {(row["method"], row["over"].split(",")[0]): row["recall"] for row in rows}
     for place, key in (

@@ -14,8 +14,8 @@ from conftest import clusters
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArgumentError
-from hashlgn.experiments.benchmarks import train as room
-from hashlgn.experiments.benchmarks.train import OTHERS, SIDES, bench_train
+from hashlgn.experiments.benchmarks import train as module
+from hashlgn.experiments.benchmarks.train import OTHERS, VARIANTS, bench_train
 from hashlgn.experiments.common.tables import table
 
 FAST = {"model.dim": 16, "model.bits": 16}
@@ -24,7 +24,7 @@ FAST = {"model.dim": 16, "model.bits": 16}
 @pytest.fixture
 def here(monkeypatch) -> None:
     """Measure in this process: a new one takes seconds to load PyTorch."""
-    monkeypatch.setattr(room, "_alone", room._measure)
+    monkeypatch.setattr(module, "_alone", module._measure)
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +32,17 @@ def reference() -> Any:
     return importlib.import_module("hashlgn.experiments.baselines.lightgcn_reference")
 
 
-def test_steps_of_every_side_are_timed(here) -> None:
-    sides = (*SIDES, "reference")
-    result = bench_train(sizes=(6000,), sides=sides, seconds=0.05, threads=1, changes=FAST)
-    rows = {row["side"]: row for row in result["rows"]}
-    assert list(rows) == list(sides)
+def test_steps_of_every_variant_are_timed(here) -> None:
+    variants = (*VARIANTS, "reference")
+    result = bench_train(sizes=(6000,), variants=variants, seconds=0.05, threads=1, changes=FAST)
+    rows = {row["variant"]: row for row in result["rows"]}
+    assert list(rows) == list(variants)
     for name in ("lightgcn-bpr", "hashlgn-paper-bpr", "reference"):
         assert rows[name]["steps/epoch"] == math.ceil(6000 / 2048)
     for row in rows.values():
         assert row["interactions"] == 6000 and row["epochs"] > 0 and row["peak MB"] >= 0
         assert row["s/epoch"] == pytest.approx(row["ms/step"] * row["steps/epoch"] / 1000, abs=0.001)
-    for name in SIDES:
+    for name in VARIANTS:
         assert 0 < rows[name]["propagation"] < 1 and 0 < rows[name]["sampling"] < 1
         assert rows[name]["propagation"] + rows[name]["sampling"] < 1
     assert rows["reference"]["propagation"] is None
@@ -51,27 +51,27 @@ def test_steps_of_every_side_are_timed(here) -> None:
 
 def test_a_model_without_steps_has_no_times(here) -> None:
     changes = FAST | {"model.encoder": "spectral"}  # in closed form
-    (row,) = bench_train(sizes=(6000,), sides=("lightgcn",), seconds=0.05, changes=changes)["rows"]
+    (row,) = bench_train(sizes=(6000,), variants=("lightgcn",), seconds=0.05, changes=changes)["rows"]
     assert row["s/epoch"] is None and row["note"] == "no steps"
 
 
 def test_a_target_ends_a_recipe_where_it_is_reached(here, tmp_path: Path) -> None:
     write_lightgcn(tmp_path, *random_ratio(clusters(), seed=0))
     how: dict[str, Any] = {"seconds": 30.0, "threads": 1, "changes": FAST | {"train.epochs": 6}}
-    (easy,) = bench_train(tmp_path, sides=("lightgcn",), target=0.01, **how)["rows"]
+    (easy,) = bench_train(tmp_path, variants=("lightgcn",), target=0.01, **how)["rows"]
     assert easy["epochs"] == 1 and easy["best recall@20"] >= 0.01
     assert 0 <= easy["s to target"] <= easy["s"] + 0.1
-    (coded,) = bench_train(tmp_path, sides=("hashlgn",), target=0.01, **how)["rows"]
+    (coded,) = bench_train(tmp_path, variants=("hashlgn",), target=0.01, **how)["rows"]
     assert coded["epochs"] == 5  # four of the encoder alone, which are not what is served
-    ours, other = bench_train(sizes=(6000,), sides=("lightgcn", "reference"), target=0.99, **(how | {"seconds": 0.3}))[
-        "rows"
-    ]
+    ours, other = bench_train(
+        sizes=(6000,), variants=("lightgcn", "reference"), target=0.99, **(how | {"seconds": 0.3})
+    )["rows"]
     assert ours["s to target"] is None and 0 < ours["best recall@20"] < 0.99 and ours["epochs"] > 1
     assert other["s to target"] is None and 0 < other["best recall@20"] < 0.99
 
 
 def test_a_process_of_its_own() -> None:
-    (row,) = bench_train(sizes=(5000,), sides=("lightgcn",), seconds=0.05, threads=1, changes=FAST)["rows"]
+    (row,) = bench_train(sizes=(5000,), variants=("lightgcn",), seconds=0.05, threads=1, changes=FAST)["rows"]
     assert row["interactions"] == 5000 and row["note"] == ""
 
 
@@ -87,8 +87,8 @@ def test_a_process_that_dies_leaves_a_row(monkeypatch) -> None:
         def submit(self, *_: Any) -> Any:
             raise BrokenProcessPool("killed")
 
-    monkeypatch.setattr(room, "ProcessPoolExecutor", Dead)
-    (row,) = bench_train(sizes=(5000,), sides=("lightgcn",))["rows"]
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Dead)
+    (row,) = bench_train(sizes=(5000,), variants=("lightgcn",))["rows"]
     assert row["note"] == "died, most likely for want of memory"
     assert row["s/epoch"] is None and "-" in table([row])
 
@@ -96,7 +96,7 @@ def test_a_process_that_dies_leaves_a_row(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sides": ("float",)}, "sides must be one of 'lightgcn'"),
+        ({"variants": ("float",)}, "variants must be one of 'lightgcn'"),
         ({"seconds": 0.0}, "seconds must be positive"),
         ({"target": 1.0}, "target must lie between 0 and 1"),
         ({"sizes": (0,)}, "synthetic must be a positive integer"),

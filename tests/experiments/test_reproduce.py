@@ -9,45 +9,49 @@ import numpy as np
 import pytest
 
 from conftest import clusters
-from hashlgn.config import Config, preset_changes
+from hashlgn.config import preset_changes
 from hashlgn.data import random_ratio
 from hashlgn.errors import ArgumentError
 from hashlgn.evaluation.full_ranking import evaluate
-from hashlgn.experiments.baselines.indexes import PEERS
+from hashlgn.experiments.baselines.indexes import INDEXES
 from hashlgn.experiments.baselines.rerank import Reranked
-from hashlgn.experiments.common.cache import interval
-from hashlgn.experiments.reproduction import run as room
-from hashlgn.experiments.reproduction.judge import NDCGS
-from hashlgn.experiments.reproduction.rows import FLOAT, METHODS, Bench, Row, rows_of_preset, thresholds_of
+from hashlgn.experiments.common.runs import Run, Runner
+from hashlgn.experiments.common.tables import interval
+from hashlgn.experiments.reproduction import run as module
+from hashlgn.experiments.reproduction.evaluate import NDCGS
+from hashlgn.experiments.reproduction.rows import METHODS, Row, made_of, rows_of_preset, thresholds_of
 from hashlgn.experiments.reproduction.run import reproduce
-from hashlgn.experiments.reproduction.tables import NOT_KNOWN, paired
+from hashlgn.experiments.reproduction.tables import PUBLISHED, paired
 from hashlgn.experiments.reproduction.timing import threshold_loop
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import FloatItems, binary_items
-from hashlgn.training.model import checked
 
 pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
 FAST = {"model.dim": 16, "train.epochs": 4, "train.batch_users": 16, "train.monitor_k": 5}
+FLOAT = Run("float", {"model.kind": "lightgcn"})
+CODES = Run("codes", {"model.bits": 16, "model.encoder": "lightgcn"}, FLOAT)
+HASHGNN = Run("hashgnn", preset_changes("hashgnn") | {"model.bits": 16, "train.temperature": 2.0})
 ROWS = {
-    row.name: row
+    row.name: row.updated(FAST)
     for row in (
-        Row("float", "LightGCN", "ours", {"model.kind": "lightgcn"}, sweep=True),
-        Row("paper", "HashLGN", "paper", preset_changes("paper") | {"model.bits": 16}, sweep=True),
-        Row("codes", "HashLGN", "ours", {"model.bits": 16, "model.encoder": "lightgcn"}, start="float", sweep=True),
-        Row("signs", "HashGNN", "itq-hamming", start="float", bits=16, sweep=True),
-        Row("longer", "HashLGN", "activity", start="codes"),
-        Row("hashgnn", "HashGNN", "paper", preset_changes("hashgnn") | {"model.bits": 16, "train.temperature": 2.0}),
-        Row("ordered anew", "HashGNN", "reranked", start="hashgnn"),
-        Row("popularity", "reference", "popularity"),
-        Row("product", "quantiser", "product", start="float", bits=16, scale=True),
+        Row("LightGCN", FLOAT, sweep=True),
+        Row("HashLGN", Run("paper", preset_changes("paper") | {"model.bits": 16}), "paper", sweep=True),
+        Row("HashLGN", CODES, sweep=True),
+        Row("HashGNN", Run("signs", {"model.bits": 16, "model.scale": False}, FLOAT, "itq-hamming"), sweep=True),
+        Row("HashLGN", CODES, "activity"),
+        Row("HashGNN", HASHGNN, "paper"),
+        Row("HashGNN", HASHGNN, "reranked"),
+        Row("baseline", Run("popularity", baseline="popularity")),
+        Row("quantizer", Run("product", {"model.bits": 16}, FLOAT, "product")),
     )
 }
+LONGER, AGAIN = "codes, by activity", "hashgnn, re-ranked by continuous vectors"
 TRAIN, TEST = random_ratio(clusters(), 0.3, seed=0)
 
 
 def run(out: Path, **options: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {"seeds": 2, "rows": ROWS, "changes": FAST, "cuts": (5, 10), "threads": 1}
+    given: dict[str, Any] = {"seeds": 2, "rows": list(ROWS.values()), "changes": FAST, "cuts": (5, 10), "threads": 1}
     return reproduce(TRAIN, TEST, out, **(given | options))
 
 
@@ -57,27 +61,27 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return out, run(out)
 
 
-def test_every_cell_can_be_traced(done) -> None:
+def test_every_result_can_be_traced(done) -> None:
     _, result = done
-    assert len(result["cells"]) == 2 * len(ROWS)
-    for cell in result["cells"]:
+    assert len(result["runs"]) == 2 * len(ROWS)
+    for cell in result["runs"]:
         assert cell["train"] == TRAIN.fingerprint() and cell["test"] == TEST.fingerprint()
         assert {"seed", "threads", "version", "machine", "settings", "created"} <= cell.keys()
 
 
 def test_the_numbers_are_those_of_an_evaluation(done) -> None:
     out, result = done
-    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
+    runner = Runner(TRAIN, out, keep=True, threads=1)
     for name in ("float", "codes", "product"):
-        cell = next(cell for cell in result["cells"] if cell["name"] == name and cell["seed"] == 1)
-        found = evaluate(Recommender(bench.build(ROWS[name], 1).whole), TEST, (5, 10), metrics=("recall", *NDCGS))
+        cell = next(cell for cell in result["runs"] if cell["name"] == name and cell["seed"] == 1)
+        found = evaluate(Recommender(runner.model(ROWS[name].run, 1).whole), TEST, (5, 10), metrics=("recall", *NDCGS))
         for metric in ("recall", *NDCGS):
             assert cell["mips"]["@5"][metric] == found.at(5).mean(metric)
 
 
 def test_the_threshold_is_the_best_on_validation(done) -> None:
     _, result = done
-    for cell in result["cells"]:
+    for cell in result["runs"]:
         if cell["sweep"]:
             best = max(point["validation_f1"] for point in cell["sweep"])
             assert cell["tips"]["validation_f1"] == best
@@ -87,26 +91,26 @@ def test_the_threshold_is_the_best_on_validation(done) -> None:
 
 def test_queries_by_activity_rank_as_before(done) -> None:
     _, result = done
-    cells = {cell["name"]: cell for cell in result["cells"] if cell["seed"] == 0}
-    assert cells["longer"]["mips"]["@5"]["recall"] == cells["codes"]["mips"]["@5"]["recall"]
-    assert cells["longer"]["tips"]["validation_f1"] >= cells["codes"]["tips"]["validation_f1"]
-    assert str(cells["longer"]["settings"]["activity"]) in cells["longer"]["validation"]
-    assert cells["longer"]["seconds"] > cells["codes"]["seconds"] > cells["float"]["seconds"]
+    cells = {cell["name"]: cell for cell in result["runs"] if cell["seed"] == 0}
+    assert cells[LONGER]["mips"]["@5"]["recall"] == cells["codes"]["mips"]["@5"]["recall"]
+    assert cells[LONGER]["tips"]["validation_f1"] >= cells["codes"]["tips"]["validation_f1"]
+    assert str(cells[LONGER]["settings"]["activity"]) in cells[LONGER]["validation"]
+    assert cells[LONGER]["seconds"] > cells["codes"]["seconds"] > cells["float"]["seconds"]
 
 
 def test_reranking_starts_from_the_codes_and_costs_floats(done) -> None:
     out, result = done
-    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
-    codes, floats = (bench.build(ROWS[name], 0) for name in ("hashgnn", "ordered anew"))
+    runner = Runner(TRAIN, out, keep=True, threads=1)
+    codes, floats = (made_of(ROWS[name], runner, 0) for name in ("hashgnn", AGAIN))
     for part in ("whole", "fit"):
         one, two = getattr(codes, part), getattr(floats, part)
         np.testing.assert_array_equal(one.users, np.where(two.users >= 0, 1, -1))
         np.testing.assert_array_equal(one.items.decode(), np.where(two.items.vectors >= 0, 1, -1))
-    cells = {cell["name"]: cell for cell in result["cells"] if cell["seed"] == 0}
-    assert cells["hashgnn"]["bytes_per_item"] == 2 and cells["ordered anew"]["bytes_per_item"] == 2 + 64
+    cells = {cell["name"]: cell for cell in result["runs"] if cell["seed"] == 0}
+    assert cells["hashgnn"]["bytes_per_item"] == 2 and cells[AGAIN]["bytes_per_item"] == 2 + 64
     recommender = floats.recommender(floats.whole)
     assert isinstance(recommender.searcher, Reranked)
-    assert cells["ordered anew"]["mips"]["@5"]["recall"] == evaluate(recommender, TEST, 5).at(5).mean("recall")
+    assert cells[AGAIN]["mips"]["@5"]["recall"] == evaluate(recommender, TEST, 5).at(5).mean("recall")
 
 
 @pytest.mark.parametrize("threshold", [None, 0.3])
@@ -141,25 +145,25 @@ def test_codes_cannot_be_ordered_by_vectors() -> None:
 
 def test_thresholds_give_answers_of_the_sizes_wanted(done) -> None:
     out, _ = done
-    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
-    built, held_out = bench.build(ROWS["float"], 0), bench.slices(0)[1]
-    model = Recommender(built.fit)
-    for size, threshold in zip((1, 2, 5), thresholds_of(built.fit, model.searcher, held_out), strict=False):
+    runner = Runner(TRAIN, out, keep=True, threads=1)
+    made, held_out = runner.model(ROWS["float"].run, 0), runner.slices(ROWS["float"].run, 0)[1]
+    model = Recommender(made.fit)
+    for size, threshold in zip((1, 2, 5), thresholds_of(made.fit, model.searcher, held_out), strict=False):
         cut = evaluate(model, held_out, (), threshold=threshold, metrics=("recall",)).cuts[0]
         assert cut.mean("answer_size") == pytest.approx(size, abs=0.1)
 
 
-def test_a_deleted_cell_alone_is_run_again(done, monkeypatch) -> None:
+def test_a_deleted_result_alone_is_computed_again(done, monkeypatch) -> None:
     out, result = done
     ran: list[str] = []
-    real = room.judged
+    real = module.evaluated
 
-    def counted(built: Any, *arguments: Any, **options: Any) -> Any:
-        ran.append(built.whole.kind)
-        return real(built, *arguments, **options)
+    def counted(made: Any, *arguments: Any, **options: Any) -> Any:
+        ran.append(made.whole.kind)
+        return real(made, *arguments, **options)
 
-    monkeypatch.setattr(room, "judged", counted)
-    lost = next(path for path in (out / "cells").iterdir() if '"name": "popularity"' in path.read_text())
+    monkeypatch.setattr(module, "evaluated", counted)
+    lost = next(path for path in (out / "runs").iterdir() if '"baseline": "popularity"' in path.read_text())
     lost.unlink()
     again = run(out)
     assert ran == ["popularity"]
@@ -168,39 +172,66 @@ def test_a_deleted_cell_alone_is_run_again(done, monkeypatch) -> None:
 
 def test_a_model_trained_again_is_the_same(done, tmp_path: Path) -> None:
     out, _ = done
-    bench = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1)
-    other = Bench(TRAIN, tmp_path, ROWS, changes=FAST, threads=1)
     for part in ("whole", "fit"):
-        one, two = (getattr(b.build(ROWS["codes"], 0), part) for b in (bench, other))
+        one, two = (
+            Runner(TRAIN, folder, keep=True, threads=1).model(ROWS["codes"].run, 0).part(part)
+            for folder in (out, tmp_path)
+        )
         np.testing.assert_array_equal(one.users, two.users)
         np.testing.assert_array_equal(one.items.packed, two.items.packed)
 
 
-def test_the_tables_say_what_is_not_known(done) -> None:
+def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
+    rows = [Row("LightGCN", FLOAT, sweep=True), Row("HashLGN", CODES)]
+    result = reproduce(TRAIN, TEST, tmp_path, seeds=1, rows=rows, changes=FAST, cuts=(10, 20, 30, 50), threads=1)
+    tables = {
+        name: {row["row"].removesuffix(", as published"): row for row in result["tables"][name]}
+        for name in ("mips", "tips")
+    }
+    for method in METHODS:
+        line, other = tables["mips"][method], tables["tips"][method]
+        # the F1 of two methods is that of the means, by the paper's own numbers: each stands in its own column alone
+        precision, recall = (PUBLISHED[method]["mips"][f"{metric}@50"] for metric in ("precision", "recall"))
+        of_means = abs(2 * precision * recall / (precision + recall) - PUBLISHED[method]["mips"]["f1@50"]) < 0.002
+        assert of_means == (method != "HashGNN")
+        for where, at in ((line, "@50"), (other, "")):
+            assert (where[f"f1{at}"] is None) == of_means and (where[f"f1_of_means{at}"] is None) != of_means
+        assert line["recall@10"] is None and line["train s"] is None
+    assert tables["mips"]["HashGNN"]["f1@50"] == "0.2023" and tables["mips"]["LightGCN"]["f1_of_means@50"] == "0.2762"
+    assert tables["tips"]["HashLGN"] | {"mean size": None} == tables["tips"]["HashLGN"]
+    assert (tables["tips"]["HashLGN"]["recall"], tables["tips"]["HashLGN"]["threshold"]) == ("0.4665", "4")
+    assert tables["tips"]["HashLGN"]["ms per user"] == f"{12.07 / 6.04:.4f}"
+
+
+def test_the_tables_and_the_page_are_whole(done) -> None:
     out, result = done
     published = [row for row in result["tables"]["mips"] if "as published" in row["row"]]
     assert [row["row"].split(",")[0] for row in published] == list(METHODS)
-    assert published[0]["recall@5"] == NOT_KNOWN
     assert "±" in next(row for row in result["tables"]["mips"] if row["row"] == "codes")["recall@5"]
     text = (out / "reproduction.md").read_text("utf-8")
     page = (out / "index.html").read_text("utf-8")
-    assert "## Table 2" in text and NOT_KNOWN in text
+    assert "## Table 2" in text and "0.4665" in text and "0.4665" in page
     assert page.count("data:image/svg+xml") == 5 and "http://" not in page
     assert json.loads((out / "results.json").read_text("utf-8"))["tables"]["ndcg"] == result["tables"]["ndcg"]
 
 
-def test_search_is_timed_both_ways(done) -> None:
+def test_search_is_timed_both_ways_over_answers_of_the_same_sizes(done) -> None:
     _, result = done
     times = result["times"]
-    assert {line["row"] for line in times["mips"]} == {name for name, row in ROWS.items() if row.sweep}
-    assert all(line["paper seconds"] > 0 and line["ours seconds"] > 0 for line in times["mips"] + times["tips"])
+    swept = {name for name, row in ROWS.items() if row.sweep}
+    assert {(line["row"], line["k"], line["mean size"]) for line in times["mips"]} == {
+        (name, k, k) for name in swept for k in (5, 10)
+    }
+    for name in swept:
+        sizes = [line["mean size"] for line in times["tips"] if line["row"] == name]
+        assert sizes == sorted(sizes) and len(set(sizes)) == len(sizes)  # thresholds fall
 
 
 def test_both_threshold_searches_answer_the_same(done) -> None:
     out, _ = done
-    model = Bench(TRAIN, out / "models", ROWS, changes=FAST, threads=1).build(ROWS["codes"], 0).whole
+    model = Runner(TRAIN, out, keep=True).model(ROWS["codes"].run, 0).whole
     exclude = Exclusion.build(len(model.items), seen=model.seen)
-    above = PEERS["faiss-flat"](model.items.decode(), 0, 1).above
+    above = INDEXES["faiss-flat"](model.items.decode(), 0, 1).above
     assert above is not None
     ours = Recommender(model).searcher.search_above(model.users, 0.2, exclude)
     assert threshold_loop(above, model.users, 0.2, exclude) == len(ours.items) > 0
@@ -223,15 +254,13 @@ def test_an_interval_is_students() -> None:
 @pytest.mark.parametrize("preset", ["quick", "full"])
 def test_rows_of_a_preset_are_configurations(preset: str) -> None:
     rows = rows_of_preset(preset)
-    assert FLOAT in rows and {row.method for row in rows.values()} == {*METHODS, "reference", "quantiser"}
-    for row in rows.values():
-        assert row.start is None or row.start in rows
-        checked(Config().updated(row.changes))
-    guided = [
-        row.changes.get("model.guidance") for row in rows.values() if row.method == "HashGNN" and row.how == "paper"
-    ]
+    assert len({row.name for row in rows}) == len(rows)
+    assert {row.method for row in rows} == {*METHODS, "baseline", "quantizer"}
+    for row in rows:
+        row.run.identity(0)  # which checks it, and what it starts from
+    guided = [row.run.changes.get("model.guidance") for row in rows if row.method == "HashGNN" and row.how == "paper"]
     assert guided == [True, True, False]
-    sizes = {row.bits + 16 * row.scale for row in rows.values() if row.method == "quantiser"}
+    sizes = {row.run.config().model.bits + 16 * row.run.config().model.scale for row in rows if row.run.quantizer}
     assert sizes == ({80} if preset == "quick" else {80, 144})  # the bytes of our 64 and 128 bits with a scale
 
 
@@ -241,8 +270,7 @@ def test_rows_of_a_preset_are_configurations(preset: str) -> None:
         ({"seeds": 0}, "seeds must be a positive integer"),
         ({"preset": "slow"}, "preset must be one of 'quick', 'full'"),
         ({"cuts": (0,)}, "cuts must be a positive integer"),
-        ({"rows": {"popularity": ROWS["popularity"]}}, "rows must hold one of"),
-        ({"rows": {"codes": ROWS["codes"]}}, "must start from a row that is there"),
+        ({"rows": [ROWS["popularity"]]}, "rows must hold one of"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -254,7 +282,8 @@ def test_bad_arguments(options: dict[str, Any], message: str, tmp_path: Path) ->
 def test_a_killed_training_leaves_nothing_that_is_taken_for_a_model(done, tmp_path: Path) -> None:
     out, _ = done
     shutil.copytree(out / "models", tmp_path / "models")
-    for folder in (tmp_path / "models").iterdir():
-        shutil.rmtree(folder / "fit")
-    bench = Bench(TRAIN, tmp_path / "models", ROWS, changes=FAST, threads=1)
-    assert len(bench.build(ROWS["float"], 0).fit.user_ids) == TRAIN.n_users
+    runner = Runner(TRAIN, tmp_path, keep=True, threads=1)
+    folder = runner.folder(ROWS["float"].run, 0)
+    shutil.rmtree(folder / "whole")
+    assert len(runner.model(ROWS["float"].run, 0).fit.user_ids) == TRAIN.n_users
+    assert (folder / "whole").exists()

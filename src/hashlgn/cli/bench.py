@@ -31,7 +31,7 @@ def bench_read(
 def bench_train(
     data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.", exists=True)] = None,
     synthetic: Annotated[str, typer.Option(help="Numbers of interactions to make, separated by commas.")] = "1000000",
-    sides: Annotated[
+    variants: Annotated[
         str,
         typer.Option(help="What to measure, separated by commas; reference and pyg are others'.  [default: all ours]"),
     ] = "",
@@ -47,12 +47,12 @@ def bench_train(
 ) -> None:
     """Time and memory of training by size, or time to a quality; each measurement in a process of its own."""
     from hashlgn.config import override_changes
-    from hashlgn.experiments.benchmarks.train import SIDES, bench_train
+    from hashlgn.experiments.benchmarks.train import VARIANTS, bench_train
 
     result = bench_train(
         data,
         sizes=numbers("synthetic", synthetic, int),
-        sides=[side.strip() for side in sides.split(",") if side.strip()] or tuple(SIDES),
+        variants=[name.strip() for name in variants.split(",") if name.strip()] or tuple(VARIANTS),
         seconds=seconds,
         target=target,
         threads=threads,
@@ -77,7 +77,7 @@ def bench_search(
     repeats: Annotated[int, typer.Option(min=1, help="Rounds, of which the median counts.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads, of everything that is measured.")] = 1,
     searchers: Annotated[str, typer.Option(help="Our searchers, separated by commas.  [default: all but exact]")] = "",
-    peers: Annotated[
+    baselines: Annotated[
         str, typer.Option(help="Others' indexes, separated by commas, or none.  [default: all installed]")
     ] = "",
     trained: Annotated[
@@ -93,7 +93,7 @@ def bench_search(
     md: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw agreement or quality against speed: .png or .svg.")] = None,
 ) -> None:
-    """Time and judge our searchers and others' indexes, over codes and floats, in one run."""
+    """Time and evaluate our searchers and others' indexes, over codes and floats, in one run."""
     from hashlgn.evaluation.full_ranking import read_test
     from hashlgn.experiments.benchmarks.search.bench import bench_search
     from hashlgn.experiments.benchmarks.search.report import check_plot, draw, tables, write_markdown
@@ -110,7 +110,7 @@ def bench_search(
         repeats=repeats,
         threads=threads,
         searchers=_names(searchers),
-        peers=[] if peers.strip() == "none" else _names(peers),
+        baselines=[] if baselines.strip() == "none" else _names(baselines),
         trained=trained,
         cache=cache,
         models=model,

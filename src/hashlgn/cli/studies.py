@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,12 +17,23 @@ from hashlgn.cli.options import (
     MinRating,
     Preset,
     Quiet,
+    Set,
     Threads,
     read_data,
 )
+from hashlgn.experiments.common.tables import table
 from hashlgn.utils.console import say
 
 __all__ = ["experiment_app", "reproduce", "tune"]
+
+StudyData = Annotated[
+    str, typer.Option(help="Folder with train.txt and test.txt, or a published data set; other data is split.")
+]
+Split = Annotated[
+    str, typer.Option(help="How other data is split: ratio (80/20 per user), leave-last, or time (the last 20%).")
+]
+Seeds = Annotated[int, typer.Option(help="How many, from 0 on.")]
+Cutoff = Annotated[int, typer.Option("--k", help="Cutoff of recall and NDCG.")]
 
 experiment_app = typer.Typer(help="Run experiments whose tables the documentation shows.", no_args_is_help=True)
 
@@ -74,153 +85,139 @@ def tune(
 
 @experiment_app.command("ablation")
 def ablation(
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Folder with train.txt and test.txt; other data is split 80/20 a user into OUT/data.", exists=True
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for cells, starts and the table.")] = Path("hashlgn-ablation"),
-    seeds: Annotated[int, typer.Option(help="How many, from 0 on.")] = 3,
+    data: StudyData,
+    out: Annotated[Path, typer.Option(help="Folder for results, models and the table.")] = Path("hashlgn-ablation"),
+    seeds: Seeds = 3,
     rows: Annotated[str, typer.Option(help="Names of rows, separated by semicolons.  [default: all]")] = "",
-    k: Annotated[int, typer.Option(help="Cut of recall and NDCG.")] = 50,
-    set_: Annotated[list[str], typer.Option("--set", help="A setting of every row, as train.epochs=10.")] = [],  # noqa: B006
+    k: Cutoff = 50,
+    split: Split = "ratio",
+    set_: Set = [],  # noqa: B006
     threads: Threads = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """What each choice of the default recipe is worth: a table of changes from it, over seeds.
 
-    A cell that is finished is a file in the folder, and is never run twice.
+    A result that is finished is a file in the folder, and is never computed twice.
     """
     from hashlgn.config import override_changes
-    from hashlgn.experiments.common.tables import table
-    from hashlgn.experiments.studies.ablation import ROWS, read_parts
+    from hashlgn.experiments.studies.ablation import ROWS
     from hashlgn.experiments.studies.ablation import ablation as run
+    from hashlgn.experiments.studies.study import read_parts
 
-    train, test, folder = read_parts(data, out)
+    train, test, data = read_parts(data, out, split)
     result = run(
         train,
         test,
         out,
-        rows=[name.strip() for name in rows.split(";") if name.strip()] or tuple(ROWS),
+        rows=_listed(rows, ";") or tuple(ROWS),
         seeds=seeds,
         k=k,
         changes=override_changes(set_),
         threads=threads,
         device=device,
-        data_name=str(folder),
+        data_name=data,
         quiet=quiet,
         say=lambda line: say(quiet, line),
     )
-    typer.echo(table(result["rows"]) + "\n")
-    for name, command in result["commands"].items():
-        typer.echo(f"{name}: {command}")
+    _show(result)
 
 
 @experiment_app.command("grid")
 def grid(
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Folder with train.txt and test.txt; other data is split 80/20 a user into OUT/data.", exists=True
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for cells, starts and the table.")] = Path("hashlgn-grid"),
-    encoders: Annotated[str, typer.Option(help="Separated by commas.  [default: all]")] = "",
+    data: StudyData,
+    out: Annotated[Path, typer.Option(help="Folder for results, models and the table.")] = Path("hashlgn-grid"),
+    encoders: Annotated[str, typer.Option(help="Separated by commas, or none.  [default: all]")] = "",
     hashes: Annotated[
-        str, typer.Option(help="Hashes, quantisers of a float model, or float, by commas.  [default: all]")
+        str, typer.Option(help="Hashes, quantizers of a float model, or float, by commas.  [default: all]")
     ] = "",
     losses: Annotated[str, typer.Option(help="Separated by commas.")] = "softmax",
+    baselines: Annotated[str, typer.Option(help="Separated by commas, or none.")] = "popularity,ease,als",
     bits: Annotated[int | None, typer.Option(help="Length of an item's code.  [default: 128]")] = None,
-    seeds: Annotated[int, typer.Option(help="How many, from 0 on.")] = 1,
-    k: Annotated[int, typer.Option(help="Cut of recall and NDCG.")] = 50,
-    set_: Annotated[list[str], typer.Option("--set", help="A setting of every row, as train.epochs=10.")] = [],  # noqa: B006
+    seeds: Seeds = 1,
+    k: Cutoff = 50,
+    split: Split = "ratio",
+    set_: Set = [],  # noqa: B006
     threads: Threads = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Every combination of encoders, hashes and losses in one table, grid.md and grid.json in the folder.
 
-    A cell that is finished is a file in the folder, and is never run twice.
+    A result that is finished is a file in the folder, and is never computed twice.
     """
     from hashlgn.config import override_changes
     from hashlgn.errors import need
-    from hashlgn.experiments.common.tables import table
-    from hashlgn.experiments.studies.ablation import read_parts
     from hashlgn.experiments.studies.grid import grid as run
+    from hashlgn.experiments.studies.study import read_parts
 
     need("torch", "train", "the grid")
-    from hashlgn.experiments.baselines.quantizers import QUANTISERS
+    from hashlgn.experiments.baselines.quantizers import QUANTIZERS
     from hashlgn.training.encoders import ENCODERS
     from hashlgn.training.hashes import HASHES
 
-    def listed(text: str) -> list[str]:
-        return [part.strip() for part in text.split(",") if part.strip()]
-
-    train, test, folder = read_parts(data, out)
+    train, test, data = read_parts(data, out, split)
     result = run(
         train,
         test,
         out,
-        encoders=listed(encoders) or list(ENCODERS),
-        hashes=listed(hashes) or ["float", *HASHES, *QUANTISERS],
-        losses=listed(losses),
+        encoders=[] if encoders == "none" else _listed(encoders) or list(ENCODERS),
+        hashes=_listed(hashes) or ["float", *HASHES, *QUANTIZERS],
+        losses=_listed(losses),
+        baselines=[] if baselines == "none" else _listed(baselines),
         bits=bits,
         seeds=seeds,
         k=k,
         changes=override_changes(set_),
         threads=threads,
         device=device,
-        data_name=str(folder),
+        data_name=data,
         quiet=quiet,
         say=lambda line: say(quiet, line),
     )
-    typer.echo(table(result["rows"]))
+    _show(result)
 
 
 def reproduce(
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Folder with train.txt and test.txt; other data is split 80/20 a user.  [default: MovieLens 1M]",
-            exists=True,
+            help="Folder with train.txt and test.txt, or a published data set; other data is split.  "
+            "[default: MovieLens 1M]"
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for cells, models, tables and the page.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for results, models, tables and the page.")] = Path(
         "hashlgn-reproduction"
     ),
     seeds: Annotated[int | None, typer.Option(help="How many, from 0 on.  [default: 1 for quick, 3 for full]")] = None,
     preset: Annotated[str, typer.Option(help="quick: the paper's recipes are stopped early; full: hours.")] = "quick",
-    set_: Annotated[list[str], typer.Option("--set", help="A setting of every training, as train.epochs=10.")] = [],  # noqa: B006
+    split: Split = "ratio",
+    set_: Set = [],  # noqa: B006
     threads: Threads = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """The paper's experiment: all methods trained, judged and timed, then tables, figures and a page.
+    """The paper's experiment: all methods trained, evaluated and timed, then tables, figures and a page.
 
-    A cell that is finished is a file in the folder, and is never run twice: a run that was killed goes on.
+    A result that is finished is a file in the folder, and is never computed twice: a run that was killed goes on.
     """
     from hashlgn.config import override_changes
     from hashlgn.experiments.demo import find_data
     from hashlgn.experiments.reproduction.run import reproduce as run
-    from hashlgn.experiments.studies.ablation import read_parts
+    from hashlgn.experiments.studies.study import options, read_parts
 
-    if data is None:
-        train, test, name = find_data()
-    else:
-        train, test, folder = read_parts(data, out)
-        name = str(folder)
+    train, test, name = find_data() if data is None else read_parts(data, out, split)
     count = seeds if seeds is not None else (3 if preset == "full" else 1)
-    given = f" --data {data}" if data else ""
-    typed = "".join(f" --set {change}" for change in set_) + (f" --threads {threads}" if threads else "")
+    given = f" --data {data} --split {split}" if data else ""
+    changes = override_changes(set_)
+    typed = options(changes) + (f" --threads {threads}" if threads else "")
     result = run(
         train,
         test,
         out,
         seeds=count,
         preset=preset,
-        changes=override_changes(set_),
+        changes=changes,
         threads=threads,
         device=device,
         data_name=name,
@@ -228,8 +225,17 @@ def reproduce(
         quiet=quiet,
         say=lambda line: say(quiet, line),
     )
-    from hashlgn.experiments.common.tables import table
-
     for name in ("mips", "tips", "search"):
         typer.echo(table(result["tables"][name]) + "\n")
     typer.echo(f"Wrote {out / 'index.html'}, {out / 'reproduction.md'} and {out / 'results.json'}")
+
+
+def _listed(text: str, by: str = ",") -> list[str]:
+    return [part.strip() for part in text.split(by) if part.strip()]
+
+
+def _show(result: dict[str, Any]) -> None:
+    """The table, and below it a command for each row."""
+    typer.echo(table(result["rows"]) + "\n")
+    for name, command in result["commands"].items():
+        typer.echo(f"{name}: {command}")

@@ -16,25 +16,45 @@ from hashlgn.data import Interactions, random_ratio, read_interactions
 from hashlgn.data.download import cached, download
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import DownloadError, need
-from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.evaluation.full_ranking import Evaluation, evaluate
+from hashlgn.experiments.common.page import drawn, new_figure, write_page
+from hashlgn.experiments.common.runs import Run, Runner
 from hashlgn.experiments.common.tables import table
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.exclusion import Exclusion, rows_of
 from hashlgn.scoring.items import CodedItems
-from hashlgn.utils.console import output, training_bar, write_json
+from hashlgn.utils.console import output, write_json
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["Contender", "demo", "find_data"]
+__all__ = ["RUNS", "demo", "find_data"]
 
 CUTS = (50, 100)
-_PAPER = {"model.hash": "mlp3", "model.decoder": "reweight"}
-_CODEBOOK = {"model.hash": "residual", "model.decoder": "codebook"}
+# The float model of the same width is trained once, and every hashed model goes on from it.
+_FLOATS = {dim: Run(f"LightGCN {dim} floats", {"model.kind": "lightgcn", "model.dim": dim}) for dim in (64, 128)}
+_FORMS = {"paper": ("mlp3", "reweight"), "codebook": ("residual", "codebook")}
+RUNS = [
+    *_FLOATS.values(),
+    *(
+        Run(
+            f"HashLGN {name} {bits} bits",
+            {"model.encoder": "lightgcn", "model.hash": hash_, "model.decoder": decoder, "model.bits": bits},
+            _FLOATS[128],
+        )
+        for name, (hash_, decoder) in _FORMS.items()
+        for bits in (64, 128)
+    ),
+]
+_COLORS = {"floats": "#5b6472", "paper": "#c9772b", "codebook": "#1f6f8b"}
+_LABELS = {
+    "floats": "LightGCN, floats",
+    "paper": "HashLGN, the paper's decoder",
+    "codebook": "HashLGN, codebook decoder",
+}
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One model of the comparison, judged on the test part."""
+class _Evaluated:
+    """One model of the comparison, evaluated on the test part."""
 
     name: str
     model: Recommender
@@ -64,7 +84,6 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
     need("torch", "train", "the demonstration")
     need("matplotlib", "report", "the demonstration's page")
     need("jinja2", "report", "the demonstration's page")
-    from hashlgn.experiments.common.page import write_page
 
     out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
@@ -74,10 +93,10 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
         quiet, f"      {train.n_users:,} users, {train.n_items:,} items, {len(train):,} + {len(test):,} interactions\n"
     )
 
-    contenders = _contenders(out, train, test, seed=seed, threads=threads, quiet=quiet)
-    reference = contenders[0].search_seconds
-    rows = [contender.row(reference) for contender in contenders]
-    best = contenders[-1]
+    runner = Runner(train, out, threads=threads, quiet=quiet)
+    models = [_evaluated(runner, run, test, seed) for run in RUNS]
+    rows = [model.row(models[0].search_seconds) for model in models]
+    best = models[-1]
     _say(quiet, "\n" + table(rows))
     _say(
         quiet,
@@ -98,18 +117,19 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
     results = {
         "data": {"source": source, "train": train.stats(), "fingerprint": train.fingerprint()},
         "models": rows,
-        "evaluation": {contender.name: contender.quality.to_dict() for contender in contenders},
+        "evaluation": {model.name: model.quality.to_dict() for model in models},
         "threshold_search": tips,
         "user": person,
         "seconds": round(time.perf_counter() - began, 1),
         **provenance(seed=seed, threads=threads),
     }
     write_json(out / "results.json", results)
-    write_page(out / "index.html", results, _code_patterns(best.model))
+    figures = {"quality": _quality(rows), "times": _times(rows), "codes": _codes(_code_patterns(best.model))}
+    write_page(out / "index.html", "demo.html", results | figures)
     _say(
         quiet,
         f"\nWrote {out / 'index.html'}, {out / 'results.json'} and the models in {out / 'models'} "
-        f"({results['seconds']:.0f} s in all).\nTry: hashlgn info {out / 'models' / best.name.replace(' ', '-')}",
+        f"({results['seconds']:.0f} s in all).\nTry: hashlgn info {runner.folder(RUNS[-1], seed) / 'whole'}",
     )
     return results
 
@@ -141,37 +161,18 @@ def find_data(seed: int = 0) -> tuple[Interactions, Interactions, str]:
     return *random_ratio(made, seed=seed), "the built-in SYNTHETIC catalogue (no HASHLGN_DATA, no cache, no network)"
 
 
-def _contenders(
-    out: Path, train: Interactions, test: Interactions, *, seed: int, threads: int | None, quiet: bool
-) -> list[Contender]:
-    """Train every model, save it, and judge it; the float baseline first, the best codes last."""
-    start = out / "models" / "LightGCN-128-floats"
-    models: list[tuple[str, LightGCN | HashLGN]] = [
-        (f"LightGCN {dim} floats", LightGCN(dim=dim, seed=seed, threads=threads)) for dim in (64, 128)
-    ]
-    # The float model of the same width is trained once, and every hashed model goes on from it.
-    models += [
-        (
-            f"HashLGN {name} {bits} bits",
-            HashLGN(bits, seed=seed, threads=threads, config=how | {"train.init": str(start)}),
-        )
-        for name, how in (("paper", _PAPER), ("codebook", _CODEBOOK))
-        for bits in (64, 128)
-    ]
-    done = []
-    for name, estimator in models:
-        with training_bar("recall@50", quiet=quiet, title=f"{name}: ") as report:
-            estimator.fit(train, report=report)
-        estimator.save(out / "models" / name.replace(" ", "-"))
-        quality = evaluate(estimator, test, CUTS)
-        done.append(Contender(name, estimator, quality, _search_seconds(estimator, quality)))
-        at = quality.at(50)
-        _say(
-            quiet,
-            f"{name:<26} trained in {estimator.model.provenance['seconds']:5.1f} s   "
-            f"Recall@50 {at.mean('recall'):.4f}   NDCG@50 {at.mean('ndcg'):.4f}",
-        )
-    return done
+def _evaluated(runner: Runner, run: Run, test: Interactions, seed: int) -> _Evaluated:
+    """Train a model, or read it where a demonstration before has trained it, and evaluate it."""
+    made = runner.model(run, seed, keep=True)
+    model = Recommender(made.whole, threads=runner.threads)
+    quality = evaluate(model, test, CUTS)
+    at = quality.at(50)
+    _say(
+        runner.quiet,
+        f"{run.name:<26} trained in {made.own_seconds:5.1f} s   "
+        f"Recall@50 {at.mean('recall'):.4f}   NDCG@50 {at.mean('ndcg'):.4f}",
+    )
+    return _Evaluated(run.name, model, quality, _search_seconds(model, quality))
 
 
 def _search_seconds(model: Recommender, quality: Evaluation, repeats: int = 3) -> float:
@@ -187,10 +188,10 @@ def _search_seconds(model: Recommender, quality: Evaluation, repeats: int = 3) -
     return statistics.median(times)
 
 
-def _threshold_search(contender: Contender, test: Interactions) -> dict[str, float]:
+def _threshold_search(best: _Evaluated, test: Interactions) -> dict[str, float]:
     """Threshold search at the median score of the 50th best item."""
-    model, served = contender.model, contender.model.model
-    codes = served.user_ids.encode(contender.quality.users)
+    model, served = best.model, best.model.model
+    codes = served.user_ids.encode(best.quality.users)
     exclude = Exclusion.build(len(served.items), seen=rows_of(served.seen, codes))
     hits = model.searcher.search(served.users[codes], 50, exclude)
     full = np.diff(hits.indptr) == 50
@@ -249,8 +250,7 @@ def _side_by_side(person: dict[str, Any]) -> str:
 def _code_patterns(model: Recommender, anchors: int = 4, neighbours: int = 4) -> list[dict[str, Any]]:
     """Codes of some popular items, each followed by its most similar ones: titles and bits, ``(bits,)`` of 0 and 1."""
     served = model.model
-    if not isinstance(served.items, CodedItems):
-        return []
+    assert isinstance(served.items, CodedItems)
     popularity = np.bincount(served.seen[1], minlength=len(served.items))
     rows: list[dict[str, Any]] = []
     for item in np.argsort(-popularity, kind="stable")[: 12 * anchors : 12].tolist():
@@ -260,6 +260,52 @@ def _code_patterns(model: Recommender, anchors: int = 4, neighbours: int = 4) ->
         for place, (code, row) in enumerate(zip(group.tolist(), bits.tolist(), strict=True)):
             rows.append(_described(model, code) | {"anchor": place == 0, "bits": row})
     return rows
+
+
+def _quality(rows: list[dict[str, Any]]) -> str:
+    """Recall and NDCG at 50 against bytes per item."""
+    figure, axes = new_figure(1, 2, (9, 3.4))
+    for axis, metric in zip(axes, ("recall@50", "ndcg@50"), strict=True):
+        for kind, color in _COLORS.items():
+            points = [(row["bytes/item"], row[metric]) for row in rows if kind in row["model"]]
+            axis.plot(*zip(*points, strict=True), marker="o", color=color, label=_LABELS[kind])
+        axis.set_xscale("log", base=2)
+        sizes = sorted({row["bytes/item"] for row in rows})
+        axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        axis.minorticks_off()
+        axis.set_xlabel("bytes per item")
+        axis.set_title(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
+    axes[0].legend(frameon=False)
+    return drawn(figure)
+
+
+def _times(rows: list[dict[str, Any]]) -> str:
+    """Search time by model."""
+    figure, (axis,) = new_figure(1, 1, (9, 2.6))
+    colors = [next(color for kind, color in _COLORS.items() if kind in row["model"]) for row in rows]
+    bars = axis.barh([row["model"] for row in rows], [row["search ms"] for row in rows], color=colors)
+    axis.bar_label(bars, fmt="%.0f ms", padding=3)
+    axis.invert_yaxis()
+    axis.set_xlabel("top 100 for all test users, ms")
+    return drawn(figure)
+
+
+def _codes(rows: list[dict[str, Any]]) -> str:
+    """One line of bits for each item; a popular item first, its nearest neighbours below it."""
+    figure, (axis,) = new_figure(1, 1, (11, 0.26 * len(rows) + 0.5))
+    bits = [row["bits"] for row in rows]
+    axis.imshow(bits, aspect="auto", cmap="Blues", interpolation="nearest", vmin=-0.3, vmax=1.2)
+    labels = [(row["title"] or f"item {row['item']}")[:42] for row in rows]
+    axis.set_yticks(range(len(rows)), labels, fontsize=8)
+    for tick, row in zip(axis.get_yticklabels(), rows, strict=True):
+        tick.set_fontweight("bold" if row["anchor"] else "normal")
+    for position, row in enumerate(rows):
+        if row["anchor"] and position:
+            axis.axhline(position - 0.5, color="black", linewidth=1.2)
+    axis.set_xticks(range(0, len(bits[0]) + 1, 16))
+    axis.set_xlabel("bit")
+    axis.tick_params(length=0)
+    return drawn(figure)
 
 
 def _say(quiet: bool, text: str) -> None:

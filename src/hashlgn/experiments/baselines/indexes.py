@@ -1,6 +1,6 @@
 """Other libraries' indexes over float vectors, each set up as its own documentation recommends, behind one call.
 
-``PEERS`` is the table of choices: name → builder. A builder imports its library itself; one that is not installed
+``INDEXES`` is the table of choices: name → builder. A builder imports its library itself; one that is not installed
 raises ``MissingExtraError``. Every index is told to rank by inner product.
 """
 
@@ -23,7 +23,7 @@ from hashlgn.scoring.codes import Bytes
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 
-__all__ = ["CODED", "PEERS", "Peer", "Search", "binary_flat", "loop_over_seen", "matmul", "without_seen"]
+__all__ = ["CODED", "INDEXES", "Index", "Search", "binary_flat", "loop_over_seen", "matmul", "without_seen"]
 
 faiss: Any = faiss_module  # its type stubs lack half of the indexes
 Ints = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ _REFINED = 4  # times k candidates are scored again with floats
 
 
 @dataclass(frozen=True)
-class Peer:
+class Index:
     """An index and its operating points.
 
     Attributes:
@@ -50,48 +50,48 @@ class Peer:
     above: Callable[[Floats, float], tuple[Ints, Ints]] | None = None
 
 
-Builder = Callable[[Floats, int, int], Peer]  # vectors (n, dim), bits, threads
+Builder = Callable[[Floats, int, int], Index]  # vectors (n, dim), bits, threads
 
 
-def _flat(vectors: Floats, bits: int, threads: int) -> Peer:
+def _flat(vectors: Floats, bits: int, threads: int) -> Index:
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     return _faiss(index, above=True)
 
 
-def _pq(vectors: Floats, bits: int, threads: int) -> Peer:
+def _pq(vectors: Floats, bits: int, threads: int) -> Index:
     index = faiss.IndexPQFastScan(vectors.shape[1], _words(vectors, bits), 4, faiss.METRIC_INNER_PRODUCT)
     return _filled(index, vectors)
 
 
-def _residual(vectors: Floats, bits: int, threads: int) -> Peer:
+def _residual(vectors: Floats, bits: int, threads: int) -> Index:
     plain = faiss.AdditiveQuantizer.ST_LUT_nonorm  # inner products need no norms beside the codes
     index = faiss.IndexResidualQuantizerFastScan(vectors.shape[1], bits // 4, 4, faiss.METRIC_INNER_PRODUCT, plain)
     index.rq.max_beam_size = 8
     return _filled(index, vectors)
 
 
-def _ivf_pq(vectors: Floats, bits: int, threads: int) -> Peer:
+def _ivf_pq(vectors: Floats, bits: int, threads: int) -> Index:
     (n, dim), words = vectors.shape, _words(vectors, bits)
     coarse = faiss.IndexFlatIP(dim)
     index = faiss.IndexIVFPQFastScan(coarse, dim, _lists(n), words, 4, faiss.METRIC_INNER_PRODUCT)
     return _refined(coarse, index, vectors)
 
 
-def _rabitq(vectors: Floats, bits: int, threads: int) -> Peer:
+def _rabitq(vectors: Floats, bits: int, threads: int) -> Index:
     """One bit a dimension and two floats an item, as published, whatever ``bits``; rotated at random before."""
     dim = vectors.shape[1]
     return _filled(_rotated(faiss.IndexRaBitQFastScan(dim, faiss.METRIC_INNER_PRODUCT)), vectors)
 
 
-def _ivf_rabitq(vectors: Floats, bits: int, threads: int) -> Peer:
+def _ivf_rabitq(vectors: Floats, bits: int, threads: int) -> Index:
     n, dim = vectors.shape
     coarse = faiss.IndexFlatIP(dim)
     index = faiss.IndexIVFRaBitQFastScan(coarse, dim, _lists(n), faiss.METRIC_INNER_PRODUCT)
     return _refined(coarse, index, vectors, _rotated(index))
 
 
-def _hnsw(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Peer:
+def _hnsw(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Index:
     held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
     metric = faiss.METRIC_L2 if squared else faiss.METRIC_INNER_PRODUCT
     index = faiss.IndexHNSWFlat(held.shape[1], _LINKS, metric)
@@ -102,11 +102,11 @@ def _hnsw(vectors: Floats, bits: int, threads: int, *, squared: bool = False) ->
         parameters = faiss.SearchParametersHNSW(efSearch=max(breadth, k))
         return np.asarray(index.search(ask(queries), k, params=parameters)[1])
 
-    return Peer({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, _size(index) / len(vectors))
+    return Index({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, _size(index) / len(vectors))
 
 
-def _hnswlib(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Peer:
-    hnswlib = need("hnswlib", "bench", "the peer 'hnswlib'")
+def _hnswlib(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Index:
+    hnswlib = need("hnswlib", "bench", "the index 'hnswlib'")
     held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
     index = hnswlib.Index(space="l2" if squared else "ip", dim=held.shape[1])
     index.init_index(max_elements=len(vectors), M=_LINKS, ef_construction=_WIDTH, random_seed=0)
@@ -117,11 +117,11 @@ def _hnswlib(vectors: Floats, bits: int, threads: int, *, squared: bool = False)
         index.set_ef(max(breadth, k))
         return np.asarray(index.knn_query(ask(queries), k, num_threads=threads)[0], np.int64)
 
-    return Peer({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, index.index_file_size() / len(vectors))
+    return Index({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, index.index_file_size() / len(vectors))
 
 
-def _usearch(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Peer:
-    usearch = need("usearch.index", "bench", "the peer 'usearch'")
+def _usearch(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Index:
+    usearch = need("usearch.index", "bench", "the index 'usearch'")
     held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
     index = usearch.Index(
         ndim=held.shape[1],
@@ -139,14 +139,14 @@ def _usearch(vectors: Floats, bits: int, threads: int, *, squared: bool = False)
         counts = np.reshape(getattr(found, "counts", keys.shape[1]), (-1, 1))  # one query has no counts
         return np.where(np.arange(keys.shape[1]) < counts, keys, -1)
 
-    return Peer({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, index.serialized_length / len(vectors))
+    return Index({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, index.serialized_length / len(vectors))
 
 
-def _scann(vectors: Floats, bits: int, threads: int) -> Peer:
+def _scann(vectors: Floats, bits: int, threads: int) -> Index:
     """As its documentation advises: all floats under 20,000 items, hashes under 100,000, and a tree of about √n leaves
     above.
     """
-    scann = need("scann.scann_ops.py.scann_ops_pybind", "bench", "the peer 'scann'")
+    scann = need("scann.scann_ops.py.scann_ops_pybind", "bench", "the index 'scann'")
     n = len(vectors)
     builder = scann.builder(vectors, min(10, n), "dot_product").set_n_training_threads(threads)
     leaves = round(math.sqrt(n)) if n >= 100_000 else 0
@@ -169,10 +169,10 @@ def _scann(vectors: Floats, bits: int, threads: int) -> Peer:
     with tempfile.TemporaryDirectory(prefix="hashlgn-bench-") as folder:
         index.serialize(folder)
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
-    return Peer(points or {"": partial(search, None)}, size / n)
+    return Index(points or {"": partial(search, None)}, size / n)
 
 
-PEERS: dict[str, Builder] = {
+INDEXES: dict[str, Builder] = {
     "faiss-flat": _flat,
     "faiss-pq": _pq,
     "faiss-rq": _residual,
@@ -190,11 +190,11 @@ PEERS: dict[str, Builder] = {
 CODED = frozenset({"faiss-pq", "faiss-rq", "faiss-ivf-pq"})  # use ``bits``
 
 
-def binary_flat(packed: Bytes) -> Peer:
+def binary_flat(packed: Bytes) -> Index:
     """Faiss's exhaustive Hamming search over packed codes; queries are packed too."""
     index = faiss.IndexBinaryFlat(8 * packed.shape[1])
     index.add(packed)
-    return Peer({"": lambda queries, k: np.asarray(index.search(queries, k)[1])}, float(packed.shape[1]))
+    return Index({"": lambda queries, k: np.asarray(index.search(queries, k)[1])}, float(packed.shape[1]))
 
 
 def without_seen(search: Search, queries: Any, k: int, exclude: Exclusion) -> Ints:
@@ -257,13 +257,13 @@ def matmul(vectors: Floats, queries: Floats, k: int, exclude: Exclusion) -> Ints
     return np.concatenate(answers)
 
 
-def _faiss(index: Any, *, above: bool = False) -> Peer:
+def _faiss(index: Any, *, above: bool = False) -> Index:
     def over(queries: Floats, threshold: float) -> tuple[Ints, Ints]:
         bounds, _, items = index.range_search(queries, threshold)
         return bounds.astype(np.int64), items
 
     search: Search = lambda queries, k: np.asarray(index.search(queries, k)[1])  # noqa: E731
-    return Peer({"": search}, _size(index) / index.ntotal, over if above else None)
+    return Index({"": search}, _size(index) / index.ntotal, over if above else None)
 
 
 def _rotated(index: Any) -> Any:
@@ -272,13 +272,13 @@ def _rotated(index: Any) -> Any:
     return faiss.IndexPreTransform(rotation, index)
 
 
-def _filled(index: Any, vectors: Floats) -> Peer:
+def _filled(index: Any, vectors: Floats) -> Index:
     index.train(_sample(vectors))
     index.add(vectors)
     return _faiss(index)
 
 
-def _refined(coarse: Any, index: Any, vectors: Floats, outer: Any = None) -> Peer:
+def _refined(coarse: Any, index: Any, vectors: Floats, outer: Any = None) -> Index:
     """An inverted file whose best candidates are scored again with the floats, which it therefore holds too."""
     outer = index if outer is None else outer
     outer.train(_sample(vectors))
@@ -291,7 +291,7 @@ def _refined(coarse: Any, index: Any, vectors: Floats, outer: Any = None) -> Pee
         kept[1].nprobe = lists
         return np.asarray(refined.search(queries, k)[1])
 
-    return Peer(
+    return Index(
         {f"nprobe {lists}": partial(search, lists) for lists in _probes(index.nlist)}, _size(refined) / len(vectors)
     )
 

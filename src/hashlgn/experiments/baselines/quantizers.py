@@ -1,7 +1,7 @@
-"""Quantisers of a float model's items that learn nothing from interactions: the references at equal bytes.
+"""Quantizers of a float model's items that learn nothing from interactions: the references at equal bytes.
 
-Every quantiser turns item vectors into our own ``CodedItems``, so that search, certificates and evaluation are those
-of a trained code. ``o ≈ scale · Σ_m C_m[word_m]`` with four bits a word for the additive ones; for those by signs
+Every quantizer turns item vectors into our own ``CodedItems``, so that search, certificates and evaluation are those
+of a trained code. ``o ≈ scale · Σ_m C_m[word_m]`` with 4-bit sub-codes for the additive ones; for those by signs
 
     o ≈ scale · Pᵀ c,   c = sign(P o) ∈ {±1}^bits,   score = scale · (P q) · c
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import faiss as faiss_module
@@ -30,14 +31,14 @@ from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.hashes import iterative_quantisation
 
-__all__ = ["QUANTISERS", "Quantised", "quantise"]
+__all__ = ["QUANTIZERS", "Quantized", "quantize"]
 
-faiss: Any = faiss_module  # its type stubs lack half of the quantisers
+faiss: Any = faiss_module  # its type stubs lack half of the quantizers
 _ENOUGH = 256  # vectors below which Faiss will not cluster
 
 
 @dataclass(frozen=True)
-class Quantised:
+class Quantized:
     """Codes of the items, and what the queries become.
 
     Attributes:
@@ -58,31 +59,31 @@ class Quantised:
         return np.where(projected >= 0, 1.0, -1.0).astype(np.float32) if self.signs else projected
 
 
-def quantise(vectors: Floats, name: str, bits: int, *, scale: bool = False, seed: int = 0) -> Quantised:
-    """Quantise item vectors.
+def quantize(vectors: Floats, name: str, bits: int, *, scale: bool = False, seed: int = 0) -> Quantized:
+    """Quantize item vectors.
 
     Args:
         vectors: ``(n, dim)``.
-        name: a key of ``QUANTISERS``.
+        name: a key of ``QUANTIZERS``.
         bits: length of a code, a multiple of 8, scale not included.
-        scale: quantise directions, and store ``‖o‖ / ‖g(c)‖`` as two more bytes an item.
+        scale: quantize directions, and store ``‖o‖ / ‖g(c)‖`` as two more bytes an item.
         seed: fixes every draw.
 
     Raises:
         ArgumentError: an unknown name, a length that breaks its rule, too few items to cluster, or a scale asked of
             Hamming distances, which have none.
     """
-    function = choose("quantiser", name, QUANTISERS)
+    function = choose("quantizer", name, QUANTIZERS)
     bits = check_bits(bits)
     if scale and name.endswith("-hamming"):
         raise ArgumentError(
-            f"scale must be False for quantiser {name!r}, whose scores are distances of bits (got True)"
+            f"scale must be False for quantizer {name!r}, whose scores are distances of bits (got True)"
         )
     if len(vectors) < 16:
         raise ArgumentError(f"vectors must hold at least 16 items, one a codeword (got {len(vectors)})")
     lengths = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
-    wanted = vectors / lengths[:, None] if scale else vectors
-    found: Quantised = function(np.ascontiguousarray(wanted, np.float32), bits, seed)
+    target = vectors / lengths[:, None] if scale else vectors
+    found: Quantized = function(np.ascontiguousarray(target, np.float32), bits, seed)
     if not scale:
         return found
     norms = np.maximum(np.linalg.norm(found.items.decode(), axis=1), 1e-12)
@@ -90,28 +91,28 @@ def quantise(vectors: Floats, name: str, bits: int, *, scale: bool = False, seed
     return replace(found, items=CodedItems(found.items.packed, found.items.decoder, scales))
 
 
-def _signs(vectors: Floats, projection: Floats, *, hamming: bool) -> Quantised:
+def _signs(vectors: Floats, projection: Floats, *, hamming: bool) -> Quantized:
     codes = np.where(vectors @ projection.T >= 0, 1, -1).astype(np.int8)
     ones = np.ones(len(projection), np.float32)
-    return Quantised(CodedItems(pack_signs(codes), ReweightDecoder(ones, ones)), projection, hamming)
+    return Quantized(CodedItems(pack_signs(codes), ReweightDecoder(ones, ones)), projection, hamming)
 
 
-def _hyperplanes(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Quantised:
+def _hyperplanes(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Quantized:
     normals = np.random.default_rng(seed).standard_normal((bits, vectors.shape[1]))
     return _signs(vectors, normals.astype(np.float32), hamming=hamming)
 
 
-def _itq(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Quantised:
+def _itq(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Quantized:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         projection = iterative_quantisation(torch.from_numpy(vectors), bits).numpy()
     return _signs(vectors, np.ascontiguousarray(projection, np.float32), hamming=hamming)
 
 
-def _product(vectors: Floats, bits: int, seed: int) -> Quantised:
-    """Optimised product quantisation: each word its own part of a rotated space, turned back into the whole one."""
+def _product(vectors: Floats, bits: int, seed: int) -> Quantized:
+    """Optimized product quantization: each sub-code has its own part of a rotated space, which is turned back."""
     dim, words = vectors.shape[1], bits // 4
-    wide = -(-dim // words) * words  # a multiple of the words, zeros where the vector ends
+    wide = -(-dim // words) * words  # a multiple of the sub-codes, zeros where the vector ends
     padded = np.zeros((len(vectors), wide), np.float32)
     padded[:, :dim] = vectors
     quantizer = faiss.ProductQuantizer(wide, words, 4)
@@ -130,51 +131,43 @@ def _product(vectors: Floats, bits: int, seed: int) -> Quantised:
     return _additive(placed @ rotation[:, :dim], packed, words)
 
 
-def _residual(vectors: Floats, bits: int, seed: int) -> Quantised:
+def _residual(vectors: Floats, bits: int, seed: int) -> Quantized:
     quantizer = faiss.ResidualQuantizer(vectors.shape[1], bits // 4, 4)
     quantizer.max_beam_size = 8
     quantizer.cp.min_points_per_centroid, quantizer.cp.seed = 1, seed
     return _fitted(quantizer, vectors)
 
 
-def _local_search(vectors: Floats, bits: int, seed: int) -> Quantised:
+def _local_search(vectors: Floats, bits: int, seed: int) -> Quantized:
     quantizer = faiss.LocalSearchQuantizer(vectors.shape[1], bits // 4, 4)
     quantizer.random_seed, quantizer.train_iters = seed, 10
     return _fitted(quantizer, vectors)
 
 
-def _fitted(quantizer: Any, vectors: Floats) -> Quantised:
+def _fitted(quantizer: Any, vectors: Floats) -> Quantized:
     quantizer.train(_enough(vectors))
     packed = np.asarray(quantizer.compute_codes(vectors))
     codewords = faiss.vector_to_array(quantizer.codebooks).reshape(-1, 16, vectors.shape[1])
     return _additive(codewords, packed, len(codewords))
 
 
-def _additive(codewords: Floats, packed: Any, words: int) -> Quantised:
+def _additive(codewords: Floats, packed: Any, words: int) -> Quantized:
     read = unpack_words(packed[:, : words // 2])
-    return Quantised(CodedItems(pack_words(read), CodebookDecoder(np.ascontiguousarray(codewords, np.float32))))
+    return Quantized(CodedItems(pack_words(read), CodebookDecoder(np.ascontiguousarray(codewords, np.float32))))
 
 
 def _enough(vectors: Floats) -> Floats:
     """The vectors, repeated where they are too few for Faiss's clustering or least squares."""
-    wanted = max(_ENOUGH, 4 * vectors.shape[1])
-    return vectors if len(vectors) >= wanted else np.resize(vectors, (wanted, vectors.shape[1]))
+    least = max(_ENOUGH, 4 * vectors.shape[1])
+    return vectors if len(vectors) >= least else np.resize(vectors, (least, vectors.shape[1]))
 
 
-def _hyperplanes_hamming(vectors: Floats, bits: int, seed: int) -> Quantised:
-    return _hyperplanes(vectors, bits, seed, hamming=True)
-
-
-def _itq_hamming(vectors: Floats, bits: int, seed: int) -> Quantised:
-    return _itq(vectors, bits, seed, hamming=True)
-
-
-QUANTISERS: dict[str, Callable[[Floats, int, int], Quantised]] = {
+QUANTIZERS: dict[str, Callable[[Floats, int, int], Quantized]] = {
     "hyperplanes": _hyperplanes,
-    "hyperplanes-hamming": _hyperplanes_hamming,
+    "hyperplanes-hamming": partial(_hyperplanes, hamming=True),
     "itq": _itq,
-    "itq-hamming": _itq_hamming,
+    "itq-hamming": partial(_itq, hamming=True),
     "product": _product,
-    "residual-quantisation": _residual,
+    "residual-quantization": _residual,
     "local-search": _local_search,
 }

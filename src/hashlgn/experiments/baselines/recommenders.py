@@ -1,7 +1,8 @@
-"""Outside references as served models: popularity, EASE and implicit's ALS, tuned on a validation slice.
+"""Recommenders of others as served models: popularity, EASE, SLIM and implicit's ALS, tuned on a validation slice.
 
-``REFERENCES`` is the table of choices. A reference is tuned once on (fit, held out) and then builds a model of any
-interactions; what it builds is searched and judged as every other model is.
+``RECOMMENDERS`` is the table of choices. A baseline is tuned once on (fit, held out) and then builds a model of any
+interactions; what it builds is searched and evaluated as every other model is. The budget of tuning is stated: one
+model for each entry of the baseline's ``grid``.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy import linalg
+import numpy.typing as npt
+from scipy import linalg, sparse
 
 from hashlgn.data import Interactions
 from hashlgn.errors import DataError, choose, need
@@ -22,32 +25,34 @@ from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.items import FloatItems
 
-__all__ = ["REFERENCES", "Reference", "Tuned", "tuned"]
+__all__ = ["RECOMMENDERS", "Baseline", "Tuned", "tuned"]
 
-_LARGEST = 8 * 2**30  # bytes of EASE's dense matrices
+_LARGEST = 8 * 2**30  # bytes of the dense matrices of EASE and SLIM
+_ROUNDS, _TOLERANCE = 200, 1e-4  # of SLIM's alternating directions
 
-Built = tuple[Floats, Floats]  # queries (n_users, width), items (n_items, width): the score is their inner product
+Doubles = npt.NDArray[np.float64]
+Factors = tuple[Floats, Floats]  # queries (n_users, width), items (n_items, width): the score is their inner product
 
 
 @dataclass(frozen=True)
-class Reference:
-    """How a reference is computed, and the settings to choose from.
+class Baseline:
+    """How a baseline is computed, and the settings to choose from.
 
     Attributes:
         build: ``(data, settings, seed, threads)`` → queries and items.
         grid: settings, of which the best on validation is taken.
     """
 
-    build: Callable[[Interactions, Mapping[str, Any], int, int | None], Built]
+    build: Callable[[Interactions, Mapping[str, Any], int, int | None], Factors]
     grid: Sequence[Mapping[str, Any]] = ({},)
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A reference with its settings chosen.
+    """A baseline with its settings chosen.
 
     Attributes:
-        name: key of ``REFERENCES``.
+        name: key of ``RECOMMENDERS``.
         settings: the chosen ones.
         values: the validation metric of every setting of the grid, in its order; empty where there is no choice.
         seed: fixes every draw.
@@ -56,25 +61,34 @@ class Tuned:
 
     name: str
     settings: Mapping[str, Any]
-    values: tuple[float, ...]
+    values: tuple[float, ...] = ()
     seed: int = 0
     threads: int | None = None
 
     def build(self, data: Interactions) -> ServedModel:
-        """The reference computed from interactions, as a model that is served."""
-        return _served(self.name, self.settings, data, self.seed, self.threads)
+        """The baseline computed from interactions, as a model that is served."""
+        users, items = RECOMMENDERS[self.name].build(data, self.settings, self.seed, self.threads)
+        return ServedModel(
+            kind=self.name,
+            config=dict(self.settings),
+            user_ids=data.user_ids,
+            item_ids=data.item_ids,
+            users=np.ascontiguousarray(users, np.float32),
+            items=FloatItems(np.ascontiguousarray(items, np.float32)),
+            seen=(data.indptr, data.indices),
+        )
 
 
 def tuned(
     name: str, fit: Interactions, held_out: Interactions, *, k: int = 50, seed: int = 0, threads: int | None = None
 ) -> Tuned:
-    """Choose a reference's settings by Recall@k of the held-out interactions.
+    """Choose a baseline's settings by Recall@k of the held-out interactions.
 
     Args:
-        name: a key of ``REFERENCES``.
+        name: a key of ``RECOMMENDERS``.
         fit: what it is computed from while its settings are chosen.
         held_out: what decides, over the same catalogues.
-        k: cut of the recall.
+        k: cutoff of the recall.
         seed: fixes every draw.
         threads: processor threads; all where None.
 
@@ -83,61 +97,68 @@ def tuned(
         DataError: nothing is held out, or a dense model would not fit in memory.
         MissingExtraError: a package of the extra ``references`` is not installed.
     """
-    grid = choose("reference", name, REFERENCES).grid
+    grid = choose("baseline", name, RECOMMENDERS).grid
     if len(grid) == 1:
         return Tuned(name, grid[0], (), seed, threads)
     values = []
     for settings in grid:
-        model = Recommender(_served(name, settings, fit, seed, threads), threads=threads)
+        model = Recommender(Tuned(name, settings, (), seed, threads).build(fit), threads=threads)
         values.append(evaluate(model, held_out, k, metrics=("recall",)).cuts[0].mean("recall"))
     return Tuned(name, grid[int(np.argmax(values))], tuple(values), seed, threads)
 
 
-def _served(name: str, settings: Mapping[str, Any], data: Interactions, seed: int, threads: int | None) -> ServedModel:
-    users, items = REFERENCES[name].build(data, settings, seed, threads)
-    return ServedModel(
-        kind=name,
-        config=dict(settings),
-        user_ids=data.user_ids,
-        item_ids=data.item_ids,
-        users=np.ascontiguousarray(users, np.float32),
-        items=FloatItems(np.ascontiguousarray(items, np.float32)),
-        seen=(data.indptr, data.indices),
-    )
-
-
-def _popularity(data: Interactions, settings: Mapping[str, Any], seed: int, threads: int | None) -> Built:
+def _popularity(data: Interactions, settings: Mapping[str, Any], seed: int, threads: int | None) -> Factors:
     """The share of all interactions that is the item's, for everybody alike."""
     counts = np.bincount(data.indices, minlength=data.n_items)
     return np.ones((data.n_users, 1), np.float32), (counts / max(len(data), 1)).astype(np.float32)[:, None]
 
 
-def _ease(data: Interactions, settings: Mapping[str, Any], seed: int, threads: int | None) -> Built:
-    """``B = I − P diag(1 / diag P)`` with ``P = (XᵀX + λI)⁻¹``: least squares of X by XB with a zero diagonal.
+def _ease(data: Interactions, settings: Mapping[str, Any], seed: int, threads: int | None) -> Factors:
+    """``B = I − P diag(1 / diag P)`` with ``P = (Xᵀ W X + λI)⁻¹``, ``W = diag(d_u^user_weight)``, d_u the number of
+    items of user u: weighted least squares of X by XB with a zero diagonal.
 
-    The query is the user's row of X, and item i the column ``B[:, i]``. Source: Steck, *Embarrassingly shallow
-    autoencoders for sparse data*, WWW 2019.
+    The query is the user's row of X, and item i the column ``B[:, i]``. ``user_weight`` 0 is the published form; −0.5
+    keeps a few heavy users from deciding everything. Source: Steck, *Embarrassingly shallow autoencoders for sparse
+    data*, WWW 2019.
     """
-    n = data.n_items
-    size = 4 * n * (data.n_users + 4 * n)
-    if size > _LARGEST:
-        raise DataError(f"EASE holds dense matrices of at most {_LARGEST:,} bytes (these would be {size:,})")
-    x = data.matrix.astype(np.float64)
-    gram = np.asarray((x.T @ x).todense())
-    gram[np.diag_indices(n)] += settings["regularisation"]
-    # Half of the symmetric inverse, by Cholesky; the other half is mirrored.
-    inverse = linalg.lapack.dpotri(linalg.cholesky(gram, overwrite_a=True, check_finite=False))[0]
-    inverse = np.triu(inverse) + np.triu(inverse, 1).T
+    inverse = _inverse(_gram(data, settings["user_weight"]), settings["regularization"])
     weights = -inverse / np.diag(inverse)
-    weights[np.diag_indices(n)] = 0
-    return np.asarray(x.astype(np.float32).todense()), weights.T.astype(np.float32)
+    np.fill_diagonal(weights, 0)
+    return _rows(data), weights.T.astype(np.float32)
 
 
-def _als(data: Interactions, settings: Mapping[str, Any], seed: int, threads: int | None) -> Built:
-    """Alternating least squares on confidences ``1 + α``. Source: Hu, Koren, Volinsky, *Collaborative filtering for
-    implicit feedback datasets*, ICDM 2008, as the package ``implicit`` computes it.
+def _slim(data: Interactions, settings: Mapping[str, Any], seed: int, threads: int | None) -> Factors:
+    """``min_B ½ ‖X − XB‖² + l2/2 ‖B‖² + l1 ‖B‖₁`` with ``B ≥ 0`` and a zero diagonal: sparse item-item weights.
+
+    Solved for all items at once by the alternating direction method of multipliers; B is the constrained copy, so that
+    its zeros are zeros. Sources: Ning and Karypis, *SLIM*, ICDM 2011; Steck, Dimakopoulou, Riabov, Jebara, *ADMM SLIM*,
+    WSDM 2020.
     """
-    need("implicit", "references", "the reference ALS")
+    gram, l1, l2 = _gram(data), settings["l1"], settings["l2"]
+    rho = max(l2, float(np.diag(gram).mean()))  # the penalty of the split; it changes the speed alone
+    inverse = _inverse(gram, l2 + rho)
+    start, diagonal = inverse @ gram, np.diag(inverse)
+    sparse_copy, dual = np.zeros_like(gram), np.zeros_like(gram)
+    for _ in range(_ROUNDS):
+        dense = start + inverse @ (rho * sparse_copy - dual)
+        dense -= inverse * (np.diag(dense) / diagonal)
+        before, sparse_copy = sparse_copy, np.maximum(dense + (dual - l1) / rho, 0)
+        np.fill_diagonal(sparse_copy, 0)
+        dual += rho * (dense - sparse_copy)
+        scale = _TOLERANCE * max(float(np.linalg.norm(sparse_copy)), 1e-12)
+        if max(np.linalg.norm(dense - sparse_copy), np.linalg.norm(sparse_copy - before)) < scale:
+            break
+    return _rows(data), sparse_copy.T.astype(np.float32)
+
+
+def _als(data: Interactions, settings: Mapping[str, Any], seed: int, threads: int | None) -> Factors:
+    """Alternating least squares with weight ``alpha`` on what a user has and 1 on all else.
+
+    ``1 / alpha`` is the weight of the unobserved, relative to the observed. The package's regularization is the same
+    for all users and items; it offers none that grows with their interactions. Source: Hu, Koren, Volinsky,
+    *Collaborative filtering for implicit feedback datasets*, ICDM 2008, as the package ``implicit`` computes it.
+    """
+    need("implicit", "references", "the baseline ALS")
     from implicit.cpu.als import AlternatingLeastSquares
 
     with warnings.catch_warnings():
@@ -148,15 +169,48 @@ def _als(data: Interactions, settings: Mapping[str, Any], seed: int, threads: in
     return model.user_factors, model.item_factors
 
 
-REFERENCES: dict[str, Reference] = {
-    "popularity": Reference(_popularity),
-    "ease": Reference(_ease, tuple({"regularisation": value} for value in (100.0, 300.0, 1000.0))),
-    "als": Reference(
+def _gram(data: Interactions, user_weight: float = 0.0) -> Doubles:
+    """``Xᵀ diag(d_u^user_weight) X``, dense.
+
+    Raises:
+        DataError: it and what is computed from it would not fit in memory.
+    """
+    size = 4 * data.n_items * (data.n_users + 12 * data.n_items)
+    if size > _LARGEST:
+        raise DataError(f"EASE and SLIM hold dense matrices of at most {_LARGEST:,} bytes (these would be {size:,})")
+    x = data.matrix.astype(np.float64)
+    weights = np.maximum(np.diff(data.indptr), 1).astype(np.float64) ** user_weight
+    return np.asarray((x.T @ sparse.diags_array(weights) @ x).todense())
+
+
+def _inverse(gram: Doubles, regularization: float) -> Doubles:
+    """``(G + λI)⁻¹``: half of it by Cholesky, and the other half mirrored."""
+    shifted = gram.copy()
+    shifted[np.diag_indices_from(shifted)] += regularization
+    half = linalg.lapack.dpotri(linalg.cholesky(shifted, overwrite_a=True, check_finite=False))[0]
+    return np.asarray(np.triu(half) + np.triu(half, 1).T)
+
+
+def _rows(data: Interactions) -> Floats:
+    return np.asarray(data.matrix.astype(np.float32).todense())
+
+
+# The settings of each: their number is the budget of tuning.
+RECOMMENDERS: dict[str, Baseline] = {
+    "popularity": Baseline(_popularity),
+    "ease": Baseline(
+        _ease,
+        (
+            *({"user_weight": 0.0, "regularization": value} for value in (100.0, 300.0, 1000.0)),
+            *({"user_weight": -0.5, "regularization": value} for value in (10.0, 25.0, 50.0, 100.0, 200.0)),
+        ),
+    ),
+    "slim": Baseline(_slim, tuple({"l1": l1, "l2": l2} for l1, l2 in product((1.0, 5.0), (50.0, 200.0)))),
+    "als": Baseline(
         _als,
         tuple(
-            {"factors": 64, "regularization": regularisation, "alpha": alpha, "iterations": 15}
-            for regularisation in (0.01, 10.0)
-            for alpha in (1.0, 5.0, 20.0)
+            {"factors": factors, "regularization": regularization, "alpha": alpha, "iterations": 15}
+            for factors, regularization, alpha in product((64, 128), (0.1, 1.0, 10.0), (2.0, 5.0, 20.0))
         ),
     ),
 }

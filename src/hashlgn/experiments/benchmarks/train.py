@@ -27,10 +27,10 @@ from hashlgn.errors import ArgumentError, HashLGNError, choose, need, positive_i
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["OTHERS", "SIDES", "bench_train"]
+__all__ = ["OTHERS", "VARIANTS", "bench_train"]
 
 _PAPER = {"model.encoder": "lightgcn", "model.hash": "mlp3", "model.decoder": "reweight"}
-SIDES: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "lightgcn": {"model.kind": "lightgcn"},
     "lightgcn-bpr": {"model.kind": "lightgcn", "train.loss": "bpr"},
     "hashlgn": {"model.encoder": "lightgcn"},
@@ -47,7 +47,7 @@ _ENDLESS = 1_000_000  # epochs of a measurement that its time ends
 class _Task:
     """One measurement, as its process is told."""
 
-    side: str
+    variant: str
     source: Path | int  # interactions to read, or how many to make
     seconds: float
     target: float | None
@@ -57,16 +57,16 @@ class _Task:
     changes: Mapping[str, Any]
 
     def config(self) -> Config:
-        """What our side is trained with, and for the others how they are validated."""
+        """What our variant is trained with, and for the others how they are validated."""
         judged = {"train.monitor": "recall", "train.monitor_k": 20, "train.validate_every": 1}
         # Without validation, and of the joint training from the first step on: the encoder's steps are LightGCN's.
         timed = {"train.validation_users": 0, "train.epochs": _ENDLESS, "train.warmup": 0.0}
         how = timed if self.target is None else judged
-        return Config().updated({**SIDES.get(self.side, {}), **self.changes, **how, "train.seed": self.seed})
+        return Config().updated({**VARIANTS.get(self.variant, {}), **self.changes, **how, "train.seed": self.seed})
 
 
 @dataclass
-class _Course:
+class _Trace:
     """How a training went: seconds since it began, after every step; and every validation of what is to be served."""
 
     steps_per_epoch: int = 1
@@ -97,7 +97,7 @@ def bench_train(
     data: Path | None = None,
     *,
     sizes: Sequence[int] = (1_000_000,),
-    sides: Sequence[str] = tuple(SIDES),
+    variants: Sequence[str] = tuple(VARIANTS),
     seconds: float = 20.0,
     target: float | None = None,
     threads: int | None = None,
@@ -106,7 +106,7 @@ def bench_train(
     changes: Mapping[str, Any] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure every side on all data, in turn.
+    """Measure every variant on all data, in turn.
 
     Without a target, steps are timed: no validation, codes from the first step on, ended when ``seconds`` have passed
     since that step. With one, each recipe runs as it is, validated after every epoch, until what it would serve has
@@ -116,23 +116,23 @@ def bench_train(
     Args:
         data: interactions; None makes synthetic ones.
         sizes: how many to make; there is a user for 50 of them and an item for 200.
-        sides: keys of ``SIDES``; or of ``OTHERS``, LightGCN's published recipe (batches of 2,048 under BPR) with
+        variants: keys of ``VARIANTS``; or of ``OTHERS``, LightGCN's published recipe (batches of 2,048 under BPR) with
             PyTorch and with PyTorch Geometric, which stand in the folder ``benchmarks`` of a checkout.
         seconds: how long to run each.
         target: Recall@20 on validation.
         threads: processor threads; all where None.
         device: ``auto``, ``cpu`` or ``cuda``; memory is the processor's in any case.
         seed: fixes every draw.
-        changes: of the configuration of our sides.
+        changes: of the configuration of our variants.
         say: called with a line after every measurement.
 
     Returns:
         ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
         ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
-        ``propagation`` and ``sampling`` are the shares of sparse products and of drawing batches in it, where the side
-        is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the
-        process held before there was data. With a target, ``s/epoch`` has preparation and validations in it. A process
-        that dies, as for want of memory, leaves a row that says so.
+        ``propagation`` and ``sampling`` are the shares of sparse products and of drawing batches in it, where the
+        variant is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less
+        what the process held before there was data. With a target, ``s/epoch`` has preparation and validations in it.
+        A process that dies, as for want of memory, leaves a row that says so.
 
     Raises:
         ArgumentError: an argument breaks its rule.
@@ -149,15 +149,15 @@ def bench_train(
         raise ArgumentError(f"target must lie between 0 and 1 (got {target!r})")
     sources: list[Path | int] = [positive_int("synthetic", size) for size in sizes] if data is None else [data]
     tasks = [
-        _Task(side, source, seconds, target, threads, where, seed, dict(changes or {}))
+        _Task(variant, source, seconds, target, threads, where, seed, dict(changes or {}))
         for source in sources
-        for side in sides
+        for variant in variants
     ]
     for task in tasks:
-        choose("sides", task.side, SIDES | dict.fromkeys(OTHERS))
+        choose("variants", task.variant, VARIANTS | dict.fromkeys(OTHERS))
         checked(task.config())
-        if task.side == "pyg":
-            need("torch_geometric", "bench", "the side 'pyg'")
+        if task.variant == "pyg":
+            need("torch_geometric", "bench", "the variant 'pyg'")
     rows = []
     for task in tasks:
         rows.append(_alone(task))
@@ -180,8 +180,8 @@ def _alone(task: _Task) -> dict[str, Any]:
     except (BrokenProcessPool, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not isinstance(error, BrokenProcessPool) and "memory" not in str(error):
             raise
-        names = _row(task, 1, _Course(), 0, 0.0)
-        known = {"side": task.side, "interactions": task.source if isinstance(task.source, int) else None}
+        names = _row(task, 1, _Trace(), 0, 0.0)
+        known = {"variant": task.variant, "interactions": task.source if isinstance(task.source, int) else None}
         return dict.fromkeys(names) | known | {"note": "died, most likely for want of memory"}
 
 
@@ -198,8 +198,8 @@ def _follow_parent() -> None:
 
 
 def _measure(task: _Task) -> dict[str, Any]:
-    if task.side == "pyg":
-        need("torch_geometric", "bench", "the side 'pyg'")
+    if task.variant == "pyg":
+        need("torch_geometric", "bench", "the variant 'pyg'")
     # What PyTorch loads when first used is neither time nor memory of the training.
     LightGCN(config={"train.epochs": 1, "train.init": "random"}).fit(synthetic(20, 20, 100))
     before = _memory("VmRSS")
@@ -210,36 +210,36 @@ def _measure(task: _Task) -> dict[str, Any]:
         data = synthetic(max(n // 50, 200), max(n // 200, 200), n, seed=task.seed, titles=False)
     if sys.platform == "linux":
         Path("/proc/self/clear_refs").write_text("5")  # what made the data is not training: forget its peak
-    course, began = _Course(), time.perf_counter()
+    trace, began = _Trace(), time.perf_counter()
     with contextlib.suppress(_Enough):
-        (_run_other if task.side in OTHERS else _run_ours)(task, data, course)
-    return _row(task, len(data), course, _memory("VmHWM") - before, time.perf_counter() - began)
+        (_run_other if task.variant in OTHERS else _run_ours)(task, data, trace)
+    return _row(task, len(data), trace, _memory("VmHWM") - before, time.perf_counter() - began)
 
 
-def _run_ours(task: _Task, data: Interactions, course: _Course) -> None:
+def _run_ours(task: _Task, data: Interactions, trace: _Trace) -> None:
     config = task.config()
 
     def report(step: Any) -> None:
         # One that is to have codes is not served before it has them.
         final = config.model.kind == "lightgcn" or step.stage == "joint"
-        course.epochs += step.epoch_done
-        course.steps_per_epoch = max(1, step.steps // config.train.epochs)
-        course.note(task, step.seconds, step.metric if final else None)
+        trace.epochs += step.epoch_done
+        trace.steps_per_epoch = max(1, step.steps // config.train.epochs)
+        trace.note(task, step.seconds, step.metric if final else None)
 
     estimator = (LightGCN if config.model.kind == "lightgcn" else HashLGN)(
         config=config, threads=task.threads, device=task.device
     )
     # On another device the processor does not wait for a product, and its clock would show the launch alone.
-    with _watched(course) if task.device == "cpu" else contextlib.nullcontext():
+    with _watched(trace) if task.device == "cpu" else contextlib.nullcontext():
         estimator.fit(data, report=report)
 
 
 @contextlib.contextmanager
-def _watched(course: _Course) -> Iterator[None]:
+def _watched(trace: _Trace) -> Iterator[None]:
     """Count the seconds of sparse products (the backward ones too) and of drawing batches."""
     from hashlgn.training import graph, losses
 
-    course.parts = {"propagation": 0.0, "sampling": 0.0}
+    trace.parts = {"propagation": 0.0, "sampling": 0.0}
 
     @contextlib.contextmanager
     def counted(part: str) -> Iterator[None]:
@@ -247,7 +247,7 @@ def _watched(course: _Course) -> Iterator[None]:
         try:
             yield
         finally:
-            course.parts[part] += time.perf_counter() - began
+            trace.parts[part] += time.perf_counter() - began
 
     def product(rows: Any, x: Any) -> Any:
         with counted("propagation"):
@@ -278,7 +278,7 @@ def _watched(course: _Course) -> Iterator[None]:
             setattr(losses, name, batches)
 
 
-def _run_other(task: _Task, data: Interactions, course: _Course) -> None:
+def _run_other(task: _Task, data: Interactions, trace: _Trace) -> None:
     if task.threads is not None:
         need("torch", "train", "bench train").set_num_threads(task.threads)
     from hashlgn.training.validation import ranking_metric
@@ -290,47 +290,47 @@ def _run_other(task: _Task, data: Interactions, course: _Course) -> None:
         fit, held_out = validation_slice(data, share, seed=task.seed, max_users=users)
     from hashlgn.experiments.baselines.lightgcn_reference import CONTENDERS
 
-    other = CONTENDERS[task.side](fit, seed=task.seed, device=task.device)
-    course.steps_per_epoch = other.steps_per_epoch
+    other = CONTENDERS[task.variant](fit, seed=task.seed, device=task.device)
+    trace.steps_per_epoch = other.steps_per_epoch
     for _ in range(_ENDLESS):
         for _ in other.epoch():
-            course.note(task, time.perf_counter() - began, None)
-        course.epochs += 1
+            trace.note(task, time.perf_counter() - began, None)
+        trace.epochs += 1
         if held_out is not None:
             recall = ranking_metric(*other.embeddings(), fit, held_out, config)
-            course.note(task, time.perf_counter() - began, recall, stepped=False)
+            trace.note(task, time.perf_counter() - began, recall, stepped=False)
 
 
-def _row(task: _Task, size: int, course: _Course, peak: int, seconds: float) -> dict[str, Any]:
+def _row(task: _Task, size: int, trace: _Trace, peak: int, seconds: float) -> dict[str, Any]:
     """What is shown of a measurement."""
     if task.target is None:
-        shown, note = _timed(course, size), "" if len(course.moments) > 1 else "no steps"
+        shown, note = _timed(trace, size), "" if len(trace.moments) > 1 else "no steps"
     else:
-        recalls, target = course.recalls, task.target
+        recalls, target = trace.recalls, task.target
         shown, note = (
             {
                 "best recall@20": round(max(recall for _, recall in recalls), 4) if recalls else None,
                 "s to target": next((round(at, 1) for at, recall in recalls if recall >= target), None),
-                "epochs": course.epochs,
+                "epochs": trace.epochs,
                 "s": round(seconds, 1),
             },
             "",
         )
     memory = {"peak MB": round(peak / 1e6), "bytes/edge": round(peak / size)}
-    return {"side": task.side, "interactions": size} | shown | memory | {"note": note}
+    return {"variant": task.variant, "interactions": size} | shown | memory | {"note": note}
 
 
-def _timed(course: _Course, size: int) -> dict[str, Any]:
+def _timed(trace: _Trace, size: int) -> dict[str, Any]:
     """Times of steps; None where there were fewer than two."""
-    moments, steps = course.moments, course.steps_per_epoch
+    moments, steps = trace.moments, trace.steps_per_epoch
     many = len(moments) > 1
     step = (moments[-1] - moments[0]) / (len(moments) - 1) if many else math.nan
     shown = {
         "start s": moments[0] if moments else None,
         "ms/step": 1000 * step,
         "ns/edge/step": 1e9 * step / size,
-        "propagation": _share(course, "propagation"),
-        "sampling": _share(course, "sampling"),
+        "propagation": _share(trace, "propagation"),
+        "sampling": _share(trace, "sampling"),
         "steps/epoch": steps,
         "epochs": max(len(moments) - 1, 0) / steps,
         "s/epoch": step * steps,
@@ -342,11 +342,11 @@ def _timed(course: _Course, size: int) -> dict[str, Any]:
     }
 
 
-def _share(course: _Course, part: str) -> float | None:
+def _share(trace: _Trace, part: str) -> float | None:
     """Of the time of the steps after the first, that of a part; None where it is not known."""
-    if part not in course.parts or len(course.moments) < 2:
+    if part not in trace.parts or len(trace.moments) < 2:
         return None
-    return course.parts[part] / (course.moments[-1] - course.moments[0])
+    return trace.parts[part] / (trace.moments[-1] - trace.moments[0])
 
 
 def _memory(name: str) -> int:

@@ -1,4 +1,4 @@
-"""The tables of ``hashlgn reproduce``, from its cells: the paper's numbers beside what was measured here."""
+"""The tables of ``hashlgn reproduce``: the paper's numbers beside what was measured here."""
 
 from __future__ import annotations
 
@@ -8,54 +8,135 @@ from typing import Any
 import numpy as np
 
 from hashlgn.evaluation.metrics import paired_bootstrap
-from hashlgn.experiments.common.cache import interval, markdown
-from hashlgn.experiments.reproduction.judge import NDCGS, PAIRED
+from hashlgn.experiments.common.tables import interval, markdown, spread
+from hashlgn.experiments.reproduction.evaluate import NDCGS, PAIRED
 from hashlgn.experiments.reproduction.rows import METHODS, Row
 
-__all__ = ["NDCG_NOTE", "NOT_KNOWN", "PUBLISHED", "markdown_report", "paired", "tables"]
+__all__ = ["F1_NOTE", "NDCG_NOTE", "PUBLISHED", "markdown_report", "paired", "tables"]
 
-NOT_KNOWN = "not known"
-# What the paper prints for MovieLens 1M, as far as it is known to us: by method, then by column of table 1.
-PUBLISHED: dict[str, dict[str, float]] = {
-    "LightGCN": {"recall@50": 0.411, "ndcg@50": 0.398},
-    "HashLGN": {"recall@50": 0.315, "ndcg@50": 0.293},
+GROUPS = (*METHODS, "baseline", "quantizer")
+USERS = 6040  # of MovieLens 1M: the paper's times are for all of them
+_SHOWN = ("precision", "recall", "f1", "f1_of_means", "ndcg")
+Results = Mapping[str, Sequence[Mapping[str, Any]]]  # by row, one for each seed
+
+
+def _cutoff(cut: int, precision: float, recall: float, f1: float, ndcg: float, seconds: float) -> dict[str, float]:
+    named = {"precision": precision, "recall": recall, "f1": f1, "ndcg": ndcg, "seconds": seconds}
+    return {f"{name}@{cut}": value for name, value in named.items()}
+
+
+# The paper's tables 1 and 2, in its own digits.
+PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
+    "HashGNN": {
+        "mips": _cutoff(50, 0.2225, 0.2891, 0.2023, 0.5930, 31.5) | _cutoff(100, 0.1396, 0.3426, 0.1634, 0.6578, 28.0),
+        "tips": {"threshold": 5, "precision": 0.159, "recall": 0.2998, "f1": 0.1594, "ndcg": 0.6582, "seconds": 24.51},
+    },
+    "LightGCN": {
+        "mips": _cutoff(50, 0.2087, 0.4114, 0.2762, 0.3982, 14.1734)
+        | _cutoff(100, 0.1522, 0.5558, 0.2384, 0.4415, 14.6762),
+        "tips": {"threshold": 6, "precision": 0.2118, "recall": 0.4523, "f1": 0.2866, "ndcg": 0.0913, "seconds": 22.73},
+    },
+    "HashLGN": {
+        "mips": _cutoff(50, 0.1676, 0.3151, 0.2181, 0.2931, 13.5427)
+        | _cutoff(100, 0.1282, 0.4585, 0.1998, 0.3384, 13.7535),
+        "tips": {"threshold": 4, "precision": 0.1457, "recall": 0.4665, "f1": 0.2201, "ndcg": 0.1317, "seconds": 12.07},
+    },
 }
-_SHOWN = ("precision", "recall", "f1", "ndcg")
-Cells = Mapping[str, Sequence[Mapping[str, Any]]]  # by row, one a seed
+_OF_MEANS = ("LightGCN", "HashLGN")  # methods whose published F1 is that of the mean precision and the mean recall
 
+F1_NOTE = (
+    "The paper's F1 of LightGCN and HashLGN is the one of the mean precision and the mean recall (table 1: "
+    "2 · 0.2087 · 0.4114 / (0.2087 + 0.4114) = 0.277, printed 0.2762), so it stands in the column f1_of_means. "
+    "HashGNN's is not (its means would give 0.2515, printed 0.2023): it is most likely the mean of the users' F1, and "
+    "stands in the column f1. Each is to be compared with our number in the same column."
+)
 NDCG_NOTE = (
-    "The published NDCG of LightGCN (0.398) and of HashLGN (0.293) lie beside their Recall@50 (0.411, 0.315) as the "
-    "standard NDCG does in the rows here (NDCG a little below recall), so those two rows most likely used the standard "
-    "form or one close to it. The paper's HashGNN row is on a different scale from its others: most likely it was "
-    "computed with HashGNN's released code, whose ideal counts the hits alone and gives the largest values of the four "
-    "(column ndcg_hashgnn). Which code made which row is not published: this is an inference from the values."
+    "The published NDCG of LightGCN (0.3982) and of HashLGN (0.2931) in table 1 lie beside their Recall@50 (0.4114, "
+    "0.3151) as the standard NDCG does in the rows here (NDCG a little below recall), so those rows most likely used "
+    "the standard form or one close to it. The paper's HashGNN row (0.5930 beside a recall of 0.2891) is on another "
+    "scale: most likely it was computed with HashGNN's released code, whose ideal counts the hits alone and gives the "
+    "largest values of the four (column ndcg_hashgnn). In table 2, LightGCN (0.0913) and HashLGN (0.1317) are on a "
+    "third scale, far below their recall. Which code made which number is not published: this is an inference from the "
+    "values."
 )
 
 
-def tables(rows: Mapping[str, Row], cells: Cells, times: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def tables(rows: Sequence[Row], results: Results, times: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Every table as rows with the same keys.
 
     Args:
         rows: in order.
-        cells: what was found, by row.
+        results: what was found, by row.
         times: what ``timed`` returned.
     """
-    per_user = {(line["row"], line["k"]): line for line in times["mips"]}
+    measured = {(line["row"], line["k"]): line["ours seconds"] for line in times["mips"]}
+    users = times["users"]
+
+    def top(name: str) -> dict[str, Any]:
+        found = results[name]
+        values = {
+            f"{metric}{cut}": spread([result["mips"][cut][metric] for result in found])
+            for cut in found[0]["mips"]
+            for metric in _SHOWN
+        }
+        last = list(found[0]["mips"])[-1]
+        # of the run that measured all together, where the row was in it
+        seconds = measured.get((name, int(last[1:])), interval([r["mips"][last]["search_seconds"] for r in found])[0])
+        trained = round(interval([result["seconds"] for result in found])[0], 1)
+        return values | {"bytes/item": found[0]["bytes_per_item"]} | _time(seconds, users) | {"train s": trained}
+
+    def above(name: str) -> dict[str, Any]:
+        found = [result["tips"] for result in results[name]]
+        seconds = interval([tip["search_seconds"] for tip in found])[0]
+        values = {metric: spread([tip[metric] for tip in found]) for metric in _SHOWN}
+        size = {"mean size": f"{found[0]['answer_size']:.1f}"}
+        return {"threshold": f"{found[0]['threshold']:.4g}"} | values | size | _time(seconds, users)
+
     return {
-        "mips": _published(rows, cells, per_user, times["users"]),
-        "tips": _tips(rows, cells, times["users"]),
-        "ndcg": [{"row": name} | _ndcgs(cells[name]) for name in rows],
-        "search": _searches(times, times["users"]),
+        "mips": _beside(rows, results, "mips", top),
+        "tips": _beside(rows, results, "tips", above),
+        "ndcg": [{"row": name} | _ndcgs(found) for name, found in results.items()],
+        "search": _searches(times, users),
     }
 
 
-def paired(comparisons: Sequence[tuple[str, str]], cells: Cells) -> list[dict[str, Any]]:
+def _beside(rows: Sequence[Row], results: Results, which: str, line: Any) -> list[dict[str, Any]]:
+    """A table by method: what the paper prints, None where it does not, and below it our rows."""
+    lines = []
+    for group in GROUPS:
+        ours = [{"row": row.name} | line(row.name) for row in rows if row.method == group and row.name in results]
+        if group in PUBLISHED:
+            names = list(ours[0] if ours else line(next(iter(results))))
+            lines.append({**dict.fromkeys(["row", *names]), **_published(group, which, names)})
+        lines += ours
+    return lines
+
+
+def _published(method: str, which: str, names: Sequence[str]) -> dict[str, Any]:
+    """The paper's numbers under our names of columns."""
+    printed = PUBLISHED[method][which]
+    found: dict[str, Any] = {"row": f"{method}, as published"}
+    for name in names:
+        metric, at, cut = name.partition("@")
+        wrong = "f1" if method in _OF_MEANS else "f1_of_means"
+        source = ("f1" if metric == "f1_of_means" else metric) + at + cut
+        if metric != wrong and source in printed:
+            found[name] = f"{printed[source]:g}" if name == "threshold" else f"{printed[source]:.4f}"
+    seconds = printed.get("seconds") or [value for name, value in printed.items() if name.startswith("seconds")][-1]
+    return found | _time(seconds, USERS)
+
+
+def _time(seconds: float, users: int) -> dict[str, str]:
+    return {"ms per user": f"{1000 * seconds / users:.4f}", "s in all": f"{seconds:.3f}"}
+
+
+def paired(comparisons: Sequence[tuple[str, str]], results: Results) -> list[dict[str, Any]]:
     """Differences of two rows under the first seed on the same users, with paired bootstrap 95% intervals."""
     lines = []
     for first, second in comparisons:
         line: dict[str, Any] = {"row": first, "minus": second}
         for metric in PAIRED:
-            a, b = (np.asarray(cells[name][0]["per_user"][metric]) for name in (first, second))
+            a, b = (np.asarray(results[name][0]["per_user"][metric]) for name in (first, second))
             difference, (low, high) = paired_bootstrap(a, b)
             line |= {metric: f"{difference:+.4f}", f"{metric}, 95%": f"{low:+.4f} to {high:+.4f}"}
         lines.append(line)
@@ -72,18 +153,20 @@ def markdown_report(result: Mapping[str, Any]) -> str:
         f"{result['threads'] or 'all'} threads; hashlgn {result['version']}, seeds {result['seeds']}, preset "
         f"{result['preset']}. Data fingerprint {result['data']['train'][:16]}…. The sum of all trainings was "
         f"{result['train_seconds']:.0f} s.",
-        "± is half the width of the 95% interval of the mean over seeds (Student's t); there is none for one seed.",
+        "± is half the width of the 95% interval of the mean over seeds (Student's t); there is none for one seed. A "
+        "dash stands where the paper does not say.",
         "## Table 1: the k best (MIPS)",
         markdown(shown["mips"]),
-        "`s in all` and `ms a user` are of our search; the paper's procedure stands beside it below. "
-        + ("The paper's recipes were stopped early: rows say after how many epochs. " if result["limited"] else ""),
+        "`s in all` and `ms per user` are of our search; the paper's procedure stands beside it below. "
+        + ("The paper's recipes were stopped early: rows say after how many epochs. " if result["limited"] else "")
+        + F1_NOTE,
         "## Table 2: everything over a threshold (TIPS)",
         markdown(shown["tips"]),
-        "The threshold has the best mean F1 on the validation slice. A slice holds fewer items a user than the test "
+        "The threshold has the best mean F1 on the validation slice. A slice holds fewer items per user than the test "
         "part, so it asks for shorter answers than would be best there; that is alike for all rows.",
         "## Differences of two rows on the same users",
         markdown(shown["paired"]) if shown["paired"] else "No two rows to compare.",
-        "Seed 0, at the first cut; intervals by paired bootstrap over users, 1,000 resamples.",
+        "Seed 0, at the first cutoff; intervals by paired bootstrap over users, 1,000 resamples.",
         "## Search time both ways",
         markdown(shown["search"]),
         *(f"* {way}: {text}." for way, text in result["times"]["includes"].items()),
@@ -94,72 +177,9 @@ def markdown_report(result: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _published(rows: Mapping[str, Row], cells: Cells, times: Mapping[Any, Any], users: int) -> list[dict[str, Any]]:
-    cuts = list(next(iter(cells.values()))[0]["mips"])
-    lines = []
-    for method in (*METHODS, "reference", "quantiser"):
-        if method in METHODS:
-            known = PUBLISHED.get(method, {})
-            named: dict[str, Any] = {
-                f"{metric}{cut}": known.get(f"{metric}{cut}", NOT_KNOWN) for cut in cuts for metric in _SHOWN
-            }
-            nothing: dict[str, Any] = {
-                "bytes/item": None,
-                "ms a user": NOT_KNOWN,
-                "s in all": NOT_KNOWN,
-                "train s": None,
-            }
-            lines.append({"row": f"{method}, as published"} | named | nothing)
-        for name, row in rows.items():
-            if row.method != method:
-                continue
-            found = cells[name]
-            values = {
-                f"{metric}{cut}": _spread([cell["mips"][cut][metric] for cell in found])
-                for cut in cuts
-                for metric in _SHOWN
-            }
-            line = times.get((name, int(cuts[-1][1:])))  # of the run that measured all together, where it was in it
-            seconds = (
-                line["ours seconds"] if line else interval([c["mips"][cuts[-1]]["search_seconds"] for c in found])[0]
-            )
-            lines.append(
-                {"row": name}
-                | values
-                | {
-                    "bytes/item": found[0]["bytes_per_item"],
-                    "ms a user": f"{1000 * seconds / users:.4f}",
-                    "s in all": f"{seconds:.3f}",
-                    "train s": round(interval([cell["seconds"] for cell in found])[0], 1),
-                }
-            )
-    return lines
-
-
-def _tips(rows: Mapping[str, Row], cells: Cells, users: int) -> list[dict[str, Any]]:
-    lines = []
-    for method in (*METHODS, "reference", "quantiser"):
-        columns = ("threshold", *_SHOWN, "mean size", "ms a user", "s in all")
-        if method in METHODS:
-            lines.append({"row": f"{method}, as published"} | dict.fromkeys(columns, NOT_KNOWN))
-        for name, row in rows.items():
-            if row.method == method:
-                found = [cell["tips"] for cell in cells[name]]
-                seconds = interval([tip["search_seconds"] for tip in found])[0]
-                values = {
-                    "threshold": f"{found[0]['threshold']:.4g}",
-                    **{metric: _spread([tip[metric] for tip in found]) for metric in _SHOWN},
-                    "mean size": f"{found[0]['answer_size']:.1f}",
-                    "ms a user": f"{1000 * seconds / users:.4f}",
-                    "s in all": f"{seconds:.3f}",
-                }
-                lines.append({"row": name} | values)
-    return lines
-
-
 def _ndcgs(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {
-        f"{name}{cut}": _spread([cell["mips"][cut][name] for cell in found])
+        f"{name}{cut}": spread([result["mips"][cut][name] for result in found])
         for cut in found[0]["mips"]
         for name in NDCGS
     }
@@ -170,17 +190,12 @@ def _searches(times: Mapping[str, Any], users: int) -> list[dict[str, Any]]:
         {
             "row": line["row"],
             "search": f"top {line['k']}" if "k" in line else f"score > {line['threshold']:.4g}",
-            "items a user": f"{line['mean size']:.1f}",
+            "items per user": f"{line['mean size']:.1f}",
             "paper's procedure, s": f"{line['paper seconds']:.3f}",
-            "ms a user": f"{1000 * line['paper seconds'] / users:.4f}",
+            "ms per user": f"{1000 * line['paper seconds'] / users:.4f}",
             "ours, s": f"{line['ours seconds']:.3f}",
-            "ms a user ": f"{1000 * line['ours seconds'] / users:.4f}",
+            "ms per user ": f"{1000 * line['ours seconds'] / users:.4f}",
             "times faster": f"{line['paper seconds'] / line['ours seconds']:.1f}",
         }
         for line in [*times["mips"], *times["tips"]]
     ]
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean, half = interval(values)
-    return f"{mean:.4f}" + ("" if half is None else f" ± {half:.4f}")

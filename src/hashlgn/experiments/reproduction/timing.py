@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Interactions
-from hashlgn.experiments.baselines.indexes import PEERS, Search, loop_over_seen
+from hashlgn.experiments.baselines.indexes import INDEXES, Search, loop_over_seen
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.decoders import Floats
@@ -68,7 +68,7 @@ def timed(
         queries = np.ascontiguousarray(model.users[users])
         exclude = Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
         searcher = Recommender(model, threads=threads).searcher
-        flat = PEERS["faiss-flat"](np.ascontiguousarray(model.items.decode(), np.float32), 0, threads or 0)
+        flat = INDEXES["faiss-flat"](np.ascontiguousarray(model.items.decode(), np.float32), 0, threads or 0)
         assert flat.above is not None
         for k in cuts:
             tasks[name, "mips", k, "ours"] = partial(_answered, searcher.search, queries, k, exclude)

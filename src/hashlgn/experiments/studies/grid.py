@@ -1,33 +1,42 @@
-"""Every combination of encoders, hashes and losses in one table, a file a cell."""
+"""Every combination of encoders, hashes and losses in one table, with the baselines beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, choose, need
-from hashlgn.experiments.studies.ablation import QUANTISER, ablation
+from hashlgn.experiments.baselines.recommenders import RECOMMENDERS
+from hashlgn.experiments.common.runs import Run
+from hashlgn.experiments.studies.study import options, study
 
-__all__ = ["grid", "grid_rows"]
+__all__ = ["grid", "grid_runs"]
 
 
-def grid_rows(
-    encoders: Sequence[str], hashes: Sequence[str], losses: Sequence[str], *, bits: int | None = None
-) -> dict[str, dict[str, Any]]:
-    """Rows of the product, as changes from the default.
+def grid_runs(
+    encoders: Sequence[str],
+    hashes: Sequence[str],
+    losses: Sequence[str],
+    *,
+    baselines: Sequence[str] = (),
+    bits: int | None = None,
+) -> list[Run]:
+    """Runs of the product, and after them the baselines.
 
     A hash brings the decoder that fits it: codebooks for ``residual``, the paper's reweighting for the rest. Beside the
     hashes there is ``float``, the encoder without a hash, and the quantizers of
-    ``hashlgn.experiments.baselines.quantizers``, which are given the items of the float model of that
-    encoder and loss: they have their own bits, and their scale where they can.
+    ``hashlgn.experiments.baselines.quantizers``, which are given the items of the float model of that encoder and loss:
+    they have their own bits, and their scale where they can.
 
     Args:
-        encoders: keys of ``ENCODERS``.
-        hashes: keys of ``HASHES`` or ``QUANTISERS``, or ``float``.
+        encoders: keys of ``ENCODERS``; none where there are baselines alone.
+        hashes: keys of ``HASHES`` or ``QUANTIZERS``, or ``float``.
         losses: keys of ``LOSSES``.
+        baselines: keys of ``RECOMMENDERS``.
         bits: length of a code; the default configuration's where None.
 
     Raises:
@@ -35,37 +44,36 @@ def grid_rows(
         MissingExtraError: PyTorch is not installed.
     """
     need("torch", "train", "the grid")
-    from hashlgn.experiments.baselines.quantizers import QUANTISERS
+    from hashlgn.experiments.baselines.quantizers import QUANTIZERS
     from hashlgn.training.encoders import ENCODERS
     from hashlgn.training.hashes import HASHES
     from hashlgn.training.losses import LOSSES
 
-    known = {"float": None, **dict.fromkeys(HASHES), **dict.fromkeys(QUANTISERS)}
-    named: tuple[tuple[str, Sequence[str], dict[str, Any]], ...] = (
+    known: tuple[tuple[str, Sequence[str], dict[str, Any]], ...] = (
         ("encoders", encoders, dict(ENCODERS)),
-        ("hashes", hashes, known),
+        ("hashes", hashes, {"float": None, **HASHES, **QUANTIZERS}),
         ("losses", losses, dict(LOSSES)),
+        ("baselines", baselines, dict(RECOMMENDERS)),
     )
-    for name, values, choices in named:
-        if not values:
+    for name, values, choices in known:
+        if not values and name != "baselines" and not (name == "encoders" and baselines):
             raise ArgumentError(f"{name} must name at least one (got none)")
         for value in values:
             choose(name, value, choices)
-    rows = {}
+    runs = []
     for encoder in encoders:
         for loss in losses:
             for hash_ in hashes:
-                row: dict[str, Any] = {"model.encoder": encoder, "train.loss": loss}
+                changes: dict[str, Any] = {"model.encoder": encoder, "train.loss": loss}
                 if hash_ in HASHES:
-                    row |= {"model.hash": hash_, "model.decoder": "codebook" if hash_ == "residual" else "reweight"}
-                else:
-                    # The float model as wide as the one that codes start from.
-                    dim = 0 if encoder == "spectral" else 128
-                    row |= {"model.kind": "lightgcn", "model.dim": dim}
-                    row |= {} if hash_ == "float" else {QUANTISER: hash_}
-                row |= {} if bits is None else {"model.bits": bits}
-                rows[f"{encoder}, {hash_}, {loss}"] = row
-    return rows
+                    decoder = "codebook" if hash_ == "residual" else "reweight"
+                    changes |= {"model.hash": hash_, "model.decoder": decoder}
+                else:  # the float model as wide as the one that codes start from
+                    changes |= {"model.kind": "lightgcn", "model.dim": 0 if encoder == "spectral" else 128}
+                changes |= {} if bits is None else {"model.bits": bits}
+                quantizer = hash_ if hash_ in QUANTIZERS else None
+                runs.append(Run(f"{encoder}, {hash_}, {loss}", changes, quantizer=quantizer))
+    return runs + [Run(name, baseline=name) for name in baselines]
 
 
 def grid(
@@ -76,33 +84,45 @@ def grid(
     encoders: Sequence[str],
     hashes: Sequence[str],
     losses: Sequence[str],
+    baselines: Sequence[str] = (),
     bits: int | None = None,
     changes: Mapping[str, Any] | None = None,
-    **options: Any,
+    **others: Any,
 ) -> dict[str, Any]:
-    """Run the cells of the product that are not there yet, and write ``grid.json`` and ``grid.md``.
+    """Evaluate the combinations that are not there yet, and write ``grid.json`` and ``grid.md``.
 
     Args:
         train: what the models learn from.
-        test: what they are judged by, once.
-        out: folder for the cells and the table.
-        encoders: keys of ``ENCODERS``.
-        hashes: keys of ``HASHES`` or ``QUANTISERS``, or ``float``.
+        test: what they are evaluated by, once.
+        out: folder of the results and the table.
+        encoders: as for ``grid_runs``, and so are hashes, losses, baselines and bits.
+        hashes: keys of ``HASHES`` or ``QUANTIZERS``, or ``float``.
         losses: keys of ``LOSSES``.
+        baselines: keys of ``RECOMMENDERS``.
         bits: length of a code.
-        changes: from the default, in all rows; a width given here goes before the float model's.
-        options: seeds, k, device, threads, data_name, quiet and say, as for ``ablation``.
+        changes: from the default, in all rows; they go before a row's own.
+        others: seeds, k, device, threads, data_name, quiet and say, as for ``study``.
 
     Returns:
-        What ``ablation`` returns.
+        What ``study`` returns.
 
     Raises:
-        ArgumentError: an unknown name, or as for ``ablation``.
+        ArgumentError: an unknown name, or as for ``study``.
         MissingExtraError: PyTorch is not installed.
     """
-    rows = grid_rows(encoders, hashes, losses, bits=bits)
     held = dict(changes or {})
-    for row in rows.values():
-        row |= {key: value for key, value in held.items() if key in row}
     Config().updated(held)
-    return ablation(train, test, out, rows=tuple(rows), changes=held, table=rows, name="grid", **options)
+    runs = [
+        replace(run, changes={**run.changes, **held})
+        for run in grid_runs(encoders, hashes, losses, baselines=baselines, bits=bits)
+    ]
+
+    def command(run: Run) -> str:
+        if run.baseline is not None:
+            return f"--encoders none --baselines {run.baseline}{options(held)}"
+        encoder, hash_, loss = run.name.split(", ")
+        length = "" if bits is None else f" --bits {bits}"
+        chosen = f"--encoders {encoder} --hashes {hash_} --losses {loss} --baselines none"
+        return f"{chosen}{length}{options(held)}"
+
+    return study("grid", train, test, out, runs, command=command, **others)

@@ -1,6 +1,6 @@
 """Search measured: every searcher of ours beside every index that a user would pick instead, in one run.
 
-What is measured and how each peer is set up is told in ``docs/benchmarks.md``.
+What is measured and how each baseline is set up is told in ``docs/benchmarks.md``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.errors import ArgumentError, choose, positive_int
-from hashlgn.experiments.baselines.indexes import PEERS
+from hashlgn.experiments.baselines.indexes import INDEXES
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, random_catalogue, saved_catalogue
 from hashlgn.experiments.benchmarks.search.methods import Setting
 from hashlgn.experiments.benchmarks.search.run import measure
@@ -37,7 +37,7 @@ def bench_search(
     repeats: int = 5,
     threads: int = 1,
     searchers: Sequence[str] | None = None,
-    peers: Sequence[str] | None = None,
+    baselines: Sequence[str] | None = None,
     trained: bool = False,
     cache: Path | None = None,
     models: Sequence[Path] = (),
@@ -55,9 +55,9 @@ def bench_search(
         batch: queries a batch; 256 where None, and all users of saved models.
         singles: queries asked one a call.
         repeats: rounds, of which the median counts.
-        threads: processor threads, of ours and of every peer.
+        threads: processor threads, of ours and of every baseline.
         searchers: keys of ``SEARCHERS``; all but the oracle where None.
-        peers: keys of ``PEERS``; all that are installed where None.
+        baselines: keys of ``INDEXES``; all that are installed where None.
         trained: search catalogues trained on made-up interactions instead of random ones.
         cache: folder where these are kept.
         models: folders of saved models over the same data: searched instead of made catalogues.
@@ -72,8 +72,8 @@ def bench_search(
         ArgumentError: an argument breaks its rule.
     """
     chosen = [name for name in SEARCHERS if name != "exact"] if searchers is None else list(searchers)
-    others = list(PEERS) if peers is None else list(peers)
-    for name, values, table in (("searchers", chosen, SEARCHERS), ("peers", others, PEERS)):
+    others = list(INDEXES) if baselines is None else list(baselines)
+    for name, values, table in (("searchers", chosen, SEARCHERS), ("baselines", others, INDEXES)):
         for value in values:
             choose(name, value, table)
     for name, numbers in (("items", items), ("bits", bits), ("dims", dims), ("k", ks)):
@@ -100,9 +100,9 @@ def bench_search(
     for catalogue in catalogues:
         size = min(len(catalogue.seen[0]) - 1, batch or (len(catalogue.seen[0]) if models else 256))
         setting = Setting(ks, size, singles, repeats, threads)
-        rows += measure(catalogue, setting, searchers=chosen, peers=others, bits=bits, say=say)
+        rows += measure(catalogue, setting, searchers=chosen, baselines=others, bits=bits, say=say)
     packages = {name: _version(name) for name in _PACKAGES}
-    asked = {"batch": batch, "singles": singles, "repeats": repeats, "dims": dims, "peers": packages}
+    asked = {"batch": batch, "singles": singles, "repeats": repeats, "dims": dims, "baselines": packages}
     return {"rows": rows, "setting": asked, **provenance(seed=seed, threads=threads)}
 
 

@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import HashLGNError
-from hashlgn.experiments.baselines.indexes import CODED, PEERS, Peer, binary_flat, loop_over_seen, matmul, without_seen
+from hashlgn.experiments.baselines.indexes import (
+    CODED,
+    INDEXES,
+    Index,
+    binary_flat,
+    loop_over_seen,
+    matmul,
+    without_seen,
+)
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, Coded
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import FloatItems
@@ -41,7 +49,7 @@ class Method:
     """Something that answers, and what is known of it.
 
     Attributes:
-        name: of the searcher or the peer, with its operating point.
+        name: of the searcher or the index, with its operating point.
         over: what it searches.
         dim: width of the floats whose exact answer it is compared with, None for none.
         coded: the codes whose exact answer it is compared with, None for none.
@@ -72,13 +80,13 @@ def build_methods(
     setting: Setting,
     *,
     searchers: Sequence[str],
-    peers: Sequence[str],
+    baselines: Sequence[str],
     bits: Sequence[int],
     say: Callable[[str], None],
 ) -> list[Method]:
     """Build everything that is asked for and can be had; Faiss's flat search over the narrowest floats comes first."""
     return [
-        *_over_floats(catalogue, setting, searchers, peers, bits, say),
+        *_over_floats(catalogue, setting, searchers, baselines, bits, say),
         *_over_codes(catalogue, setting, searchers, say),
     ]
 
@@ -87,25 +95,25 @@ def _over_floats(
     catalogue: Catalogue,
     setting: Setting,
     searchers: Sequence[str],
-    peers: Sequence[str],
+    baselines: Sequence[str],
     bits: Sequence[int],
     say: Callable[[str], None],
 ) -> Iterator[Method]:
     for dim, vectors in sorted(catalogue.vectors.items()):
         users, over = catalogue.users[dim], f"{dim} floats"
-        for name in dict.fromkeys(["faiss-flat", *peers]):
+        for name in dict.fromkeys(["faiss-flat", *baselines]):
             for length in bits if name in CODED else bits[:1]:
                 say(f"{catalogue.name}: building {name} over {over}")
                 began = time.perf_counter()
                 try:
-                    peer = PEERS[name](vectors, length, setting.threads)
+                    index = INDEXES[name](vectors, length, setting.threads)
                 except HashLGNError as error:
                     say(f"left out: {name} over {over} ({error})")
                     break
                 build = time.perf_counter() - began
                 say(f"{catalogue.name}: built {name} over {over} in {build:.1f} s")
                 label = f"{name}, {length} bits" if name in CODED else name
-                for point, search in peer.search.items():
+                for point, search in index.search.items():
                     yield Method(
                         f"{label}, {point}" if point else label,
                         over,
@@ -113,20 +121,20 @@ def _over_floats(
                         None,
                         users,
                         build,
-                        peer.bytes_per_item,
+                        index.bytes_per_item,
                         search,
                         partial(without_seen, search),
-                        peer.above,
+                        index.above,
                     )
                     if name == "faiss-flat" and len(vectors) <= _SMALL:
-                        yield from _small(catalogue, dim, peer)
+                        yield from _small(catalogue, dim, index)
         if "flat" in searchers:
             began = time.perf_counter()
             flat = SEARCHERS["flat"](FloatItems(vectors), setting.threads)
             yield Method("flat", over, dim, None, users, time.perf_counter() - began, 4 * dim, filtered=flat.search)
 
 
-def _small(catalogue: Catalogue, dim: int, flat: Peer) -> Iterator[Method]:
+def _small(catalogue: Catalogue, dim: int, flat: Index) -> Iterator[Method]:
     """What is worth its time on small catalogues alone: the product with everything, and the paper's procedure."""
     users, vectors, over = catalogue.users[dim], catalogue.vectors[dim], f"{dim} floats"
     yield Method("numpy product", over, dim, None, users, 0.0, 4 * dim, filtered=partial(matmul, vectors))
@@ -190,9 +198,9 @@ def _probed(searcher: InvertedFile, probes: int, queries: Any, k: int, exclude: 
 
 def _binary(coded: Coded) -> Method:
     began = time.perf_counter()
-    peer = binary_flat(coded.items.packed)
+    index = binary_flat(coded.items.packed)
     queries = np.packbits(coded.queries > 0, axis=1, bitorder="little")
-    search = peer.search[""]
+    search = index.search[""]
     return Method(
         "faiss-binary",
         coded.name,
@@ -200,7 +208,7 @@ def _binary(coded: Coded) -> Method:
         coded.name,
         queries,
         time.perf_counter() - began,
-        peer.bytes_per_item,
+        index.bytes_per_item,
         search,
         partial(without_seen, search),
     )

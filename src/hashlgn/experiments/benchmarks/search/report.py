@@ -28,7 +28,7 @@ def write_markdown(path: Path, result: dict[str, Any]) -> None:
         ArgumentError: the file cannot be written.
     """
     machine, setting = result["machine"], result["setting"]
-    packages = ", ".join(f"{name} {version}" for name, version in setting["peers"].items() if version)
+    packages = ", ".join(f"{name} {version}" for name, version in setting["baselines"].items() if version)
     lines = [
         f"{machine['processor']}, {result['threads']} thread(s), {result['created'][:10]},",
         f"hashlgn {result['version']}, numpy {machine['packages'].get('numpy')}, {packages};",

@@ -61,7 +61,7 @@ def measure(
     setting: Setting,
     *,
     searchers: Sequence[str],
-    peers: Sequence[str],
+    baselines: Sequence[str],
     bits: Sequence[int],
     say: Say,
 ) -> list[dict[str, Any]]:
@@ -71,8 +71,8 @@ def measure(
         catalogue: what is searched, and who asks.
         setting: how to measure.
         searchers: keys of ``SEARCHERS``.
-        peers: keys of ``PEERS``.
-        bits: lengths of code for the peers that have codes.
+        baselines: keys of ``INDEXES``.
+        bits: lengths of code for the baselines that have codes.
         say: called with a line of progress.
 
     Returns:
@@ -83,7 +83,7 @@ def measure(
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(setting.threads)
     try:
-        methods = build_methods(catalogue, setting, searchers=searchers, peers=peers, bits=bits, say=say)
+        methods = build_methods(catalogue, setting, searchers=searchers, baselines=baselines, bits=bits, say=say)
         truths = _truths(catalogue, setting, say)
         _clock(methods, catalogue, setting, truths, say)
         rows = []

@@ -1,4 +1,4 @@
-"""One cell of ``hashlgn reproduce``: a row under one seed, its threshold chosen on validation, judged on test."""
+"""One result of ``hashlgn reproduce``: a row under one seed, its threshold chosen on validation, evaluated on test."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 from hashlgn.data import Interactions
 from hashlgn.evaluation.full_ranking import Cut, evaluate
 from hashlgn.evaluation.metrics import f1_of_means
-from hashlgn.experiments.reproduction.rows import Built, thresholds_of
+from hashlgn.experiments.common.runs import Made
+from hashlgn.experiments.reproduction.rows import thresholds_of
 
-__all__ = ["CUTS", "NDCGS", "PAIRED", "judged"]
+__all__ = ["CUTS", "NDCGS", "PAIRED", "evaluated"]
 
 CUTS = (50, 100)
 NDCGS = ("ndcg", "ndcg_paper", "ndcg_bigear", "ndcg_hashgnn")
-PAIRED = ("recall", "ndcg")  # kept by user at the first cut, for paired comparisons
+PAIRED = ("recall", "ndcg")  # kept by user at the first cutoff, for paired comparisons
 _METRICS = ("precision", "recall", "f1", *NDCGS)
 
 
-def judged(
-    built: Built,
+def evaluated(
+    made: Made,
     held_out: Interactions,
     test: Interactions,
     *,
@@ -28,46 +29,45 @@ def judged(
     cuts: tuple[int, ...] = CUTS,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """The result of a cell.
+    """The result of a row under one seed.
 
     The threshold is the one of ``thresholds_of`` with the best mean F1 on the held-out part, for the model as that part
-    was held out from it. The test part is looked at once, for all cuts and thresholds together.
+    was held out from it. The test part is looked at once, for all cutoffs and thresholds together.
 
     Args:
-        built: the row's model.
+        made: the row's model.
         held_out: the validation slice of its seed.
-        test: what it is judged by.
-        sweep: judge every threshold on the test part, not the chosen one alone.
-        cuts: of the top-k search; they are also reported by user, at the first.
+        test: what it is evaluated by.
+        sweep: evaluate every threshold on the test part, not the chosen one alone.
+        cuts: cutoffs of the top-k search; metrics by user are kept at the first.
         threads: of the search; all where None.
 
     Returns:
         ``mips`` and ``tips`` with means of all metrics, ``sweep``, ``per_user``, sizes and seconds.
     """
-    before = built.recommender(built.fit, threads=threads)
-    thresholds = thresholds_of(built.fit, before.searcher, held_out)
+    before = made.recommender(made.fit, threads=threads)
+    thresholds = thresholds_of(made.fit, before.searcher, held_out)
     valid = evaluate(before, held_out, (), threshold=thresholds, metrics=("f1",)).cuts
     values = [cut.mean("f1") for cut in valid]
     best = int(np.argmax(values))
-    wanted = thresholds if sweep else [thresholds[best]]
-    found = evaluate(built.recommender(built.whole, threads=threads), test, cuts, threshold=wanted, metrics=_METRICS)
+    asked = thresholds if sweep else [thresholds[best]]
+    found = evaluate(made.recommender(made.whole, threads=threads), test, cuts, threshold=asked, metrics=_METRICS)
     top, above = found.cuts[: len(cuts)], found.cuts[len(cuts) :]
-    shown = [
-        {"threshold": cut.threshold, "validation_f1": values[thresholds.index(cut.threshold)]} | _means(cut)
-        for cut in above
-        if cut.threshold is not None
+    points = [
+        {"threshold": threshold, "validation_f1": values[thresholds.index(threshold)]} | _means(cut)
+        for threshold, cut in zip(asked, above, strict=True)
     ]
     return {
         "users": len(found.users),
         "mips": {f"@{cut.k}": _means(cut) for cut in top},
-        "tips": shown[best if sweep else 0],
-        "sweep": shown if sweep else [],
+        "tips": points[best if sweep else 0],
+        "sweep": points if sweep else [],
         "per_user": {name: [round(float(v), 6) for v in top[0].per_user[name]] for name in PAIRED},
-        "bytes_per_item": built.whole.items.bytes_per_item,
-        "seconds": built.seconds,
-        "own_seconds": built.own_seconds,
-        "settings": built.settings,
-        **built.details,
+        "bytes_per_item": made.whole.items.bytes_per_item,
+        "seconds": made.seconds,
+        "own_seconds": made.own_seconds,
+        "settings": dict(made.settings),
+        **made.details,
     }
 
 

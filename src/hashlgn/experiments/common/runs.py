@@ -1,0 +1,291 @@
+"""One runner of experiments: runs under seeds, each made and evaluated once, and kept by what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self
+
+from hashlgn.config import Config
+from hashlgn.data import Interactions, validation_slice
+from hashlgn.errors import DataError, MissingExtraError
+from hashlgn.estimators import served_model
+from hashlgn.experiments.baselines.recommenders import tuned
+from hashlgn.inference.artifact import load_artifact, save_artifact
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.recommender import Recommender
+from hashlgn.scoring.items import FloatItems
+from hashlgn.utils.console import training_bar, write_json
+from hashlgn.utils.provenance import provenance
+
+__all__ = ["Made", "Run", "Runner"]
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a model is made: trained, or quantized from a float model, or computed as a baseline.
+
+    Attributes:
+        name: of its row in the tables. The model does not depend on it.
+        changes: from the default configuration.
+        start: the float model that a training goes on from, or whose items are quantized.
+        quantizer: a key of ``QUANTIZERS``, which gives codes of ``model.bits`` bits, and a scale if ``model.scale``.
+        baseline: a key of ``RECOMMENDERS``.
+    """
+
+    name: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    start: Run | None = None
+    quantizer: str | None = None
+    baseline: str | None = None
+
+    def updated(self, changes: Mapping[str, Any]) -> Self:
+        """The same run, and what it starts from, with more changes."""
+        start = self.start and self.start.updated(changes)
+        return replace(self, changes={**self.changes, **changes}, start=start)
+
+    def config(self, seed: int = 0) -> Config:
+        """The whole configuration under a seed, checked.
+
+        Raises:
+            ArgumentError: it breaks a rule.
+        """
+        from hashlgn.training.model import checked
+
+        return checked(Config().updated({**self.changes, "train.seed": seed}))
+
+    def identity(self, seed: int) -> Result:
+        """All that the model depends on beside the data, JSON-able."""
+        return {
+            "config": self.config(seed).to_dict(),
+            "start": self.start and self.start.identity(seed),
+            "quantizer": self.quantizer,
+            "baseline": self.baseline,
+        }
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model, and what is known of its making.
+
+    Attributes:
+        part: ``whole``: with everything it was trained on in its graph and in its seen lists, which is evaluated on the
+            test part; ``fit``: as its validation slice saw it, by which thresholds are chosen; of hashed users and
+            items, ``whole-continuous`` and ``fit-continuous``: the vectors that the signs are of.
+        seconds: of training or computing, the start's included.
+        own_seconds: without the start's.
+        settings: the configuration, or the settings chosen.
+        details: more for the results, such as validation values.
+        recommender: how the models answer.
+    """
+
+    part: Callable[[str], ServedModel]
+    seconds: float
+    own_seconds: float
+    settings: Mapping[str, Any]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    recommender: type[Recommender] = Recommender
+
+    @cached_property
+    def whole(self) -> ServedModel:
+        """The part ``whole``."""
+        return self.part("whole")
+
+    @cached_property
+    def fit(self) -> ServedModel:
+        """The part ``fit``."""
+        return self.part("fit")
+
+
+class Runner:
+    """Makes models over one data set, and keeps results and models in a folder.
+
+    Args:
+        train: what models learn from. A validation slice is cut from it under each seed, as training cuts it.
+        out: folder for ``runs/``, the results, and ``models/``.
+        keep: keep every trained model, with its parts; else only those that others start from, ``whole`` alone.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all where None.
+        quiet: show no progress bar.
+        say: called with a line after every run.
+    """
+
+    def __init__(
+        self,
+        train: Interactions,
+        out: Path,
+        *,
+        keep: bool = False,
+        device: str = "auto",
+        threads: int | None = None,
+        quiet: bool = True,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.train, self.out, self.keep = train, out, keep
+        self.device, self.threads, self.quiet = device, threads, quiet
+        self.say = say or (lambda line: None)
+
+    def results(
+        self,
+        runs: Iterable[Run],
+        seeds: int,
+        evaluate: Callable[[Run, int], Mapping[str, Any]],
+        identity: Callable[[Run], Mapping[str, Any]],
+        shown: Callable[[Result], str],
+    ) -> dict[str, list[Result]]:
+        """Evaluate every run under every seed, where it has not been done.
+
+        A baseline whose package is missing or whose matrices do not fit is left out, with a line.
+
+        Args:
+            runs: with different names.
+            seeds: 0, 1, … this many; all runs under the first, then all under the next.
+            evaluate: the run's result under a seed.
+            identity: what the result depends on beside the model.
+            shown: a result as a line.
+
+        Returns:
+            By name of the run: results, one for each seed.
+        """
+        found: dict[str, list[Result]] = {}
+        for seed in range(seeds):  # a whole table after the first round, intervals after the second
+            for run in runs:
+                try:
+                    result, fresh = self.result(
+                        {**run.identity(seed), **identity(run)}, partial(evaluate, run, seed), seed
+                    )
+                except (MissingExtraError, DataError) as error:
+                    if run.baseline is None:
+                        raise
+                    self.say(f"left out: {run.name} ({error})")
+                    continue
+                found.setdefault(run.name, []).append({"name": run.name, **result})
+                if fresh:
+                    self.say(f"{run.name}, seed {seed}: {shown(result)}")
+        return found
+
+    def result(
+        self, identity: Mapping[str, Any], evaluate: Callable[[], Mapping[str, Any]], seed: int
+    ) -> tuple[Result, bool]:
+        """A result: read from its file, else computed and written whole or not at all; and whether it is new."""
+        whole = {**identity, "seed": seed, "train": self.train.fingerprint(), "version": provenance()["version"]}
+        path = self.out / "runs" / f"{_digest(whole)}.json"
+        fresh = not path.exists()
+        if fresh:
+            found = {**whole, **evaluate(), **provenance(seed=seed, threads=self.threads, device=self.device)}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, found)
+        read: Result = json.loads(path.read_text("utf-8"))
+        return read, fresh
+
+    def slices(self, run: Run, seed: int) -> tuple[Interactions, Interactions]:
+        """(fit, held out), as training under this seed cuts them."""
+        settings = run.config(seed).train
+        return validation_slice(self.train, settings.validation_share, seed=seed, max_users=settings.validation_users)
+
+    def folder(self, run: Run, seed: int) -> Path:
+        """Where a trained model is kept."""
+        identity = {**run.identity(seed), "train": self.train.fingerprint(), "version": provenance()["version"]}
+        return self.out / "models" / f"{re.sub(r'[^A-Za-z0-9]+', '-', run.name)}-{_digest(identity)}"
+
+    def model(self, run: Run, seed: int, *, keep: bool = False) -> Made:
+        """The run's model under a seed; what is trained is read from its folder where it is there."""
+        if run.baseline is not None:
+            return self._baseline(run, run.baseline, seed)
+        if run.quantizer is not None:
+            return self._quantized(run, run.quantizer, seed)
+        start = None if run.start is None else self.model(run.start, seed, keep=True)
+        folder = self.folder(run, seed)
+        if (folder / "whole").exists():
+            part: Callable[[str], ServedModel] = lambda name: load_artifact(folder / name, encoder_state=True)  # noqa: E731
+        else:
+            part = self._train(run, seed, start, folder if keep or self.keep else None)
+        whole = part("whole")
+        own = whole.provenance["seconds"]
+        details = {"validation": whole.metrics["validation"]}
+        return Made(part, own + (start.seconds if start else 0.0), own, whole.config, details)
+
+    def _train(self, run: Run, seed: int, start: Made | None, folder: Path | None) -> Callable[[str], ServedModel]:
+        from hashlgn.training.graph import Graph
+        from hashlgn.training.trainer import train
+
+        checkpoint = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint = folder / "checkpoint"
+        with training_bar("validation", quiet=self.quiet, title=f"{run.name}, seed {seed}: ") as bar:
+            trained = train(
+                self.train,
+                run.config(seed),
+                device=self.device,
+                threads=self.threads,
+                checkpoint=checkpoint,
+                start=None if start is None else start.whole.encoder_state,
+                report=bar,
+            )
+        sources = {"whole": (self.train, trained.graph)}
+        if self.keep:
+            fit = self.slices(run, seed)[0]
+            sources = {"fit": (fit, Graph(fit, trained.graph.device)), **sources}
+        models: dict[str, ServedModel] = {}
+        for part, (data, graph) in sources.items():
+            model = served_model(trained, data, graph)
+            if self.keep and trained.model.binary:
+                users, items = (vectors.cpu().numpy() for vectors in trained.model.continuous(graph))
+                floats = replace(model, kind="continuous", users=users, items=FloatItems(items), fold_in=None)
+                models[f"{part}-continuous"] = floats
+            models[part] = model
+        if folder is not None and checkpoint is not None:
+            for part, model in models.items():  # the whole comes last: where it is, the others are
+                save_artifact(model, folder / part)
+            checkpoint.unlink(missing_ok=True)
+        return models.__getitem__
+
+    def _quantized(self, run: Run, quantizer: str, seed: int) -> Made:
+        from hashlgn.experiments.baselines.quantizers import quantize
+
+        assert run.start is not None, "a quantizer is given the items of a float model"
+        source, config = self.model(run.start, seed, keep=True), run.config(seed).model
+        scale = config.scale and not quantizer.endswith("-hamming")  # distances have no scale
+
+        def part(name: str) -> ServedModel:
+            model = source.part(name)
+            found = quantize(model.items.decode(), quantizer, config.bits, scale=scale, seed=seed)
+            coded: dict[str, Any] = {
+                "users": found.queries(model.users),
+                "items": found.items,
+                "fold_in": None,
+                "encoder_state": None,
+            }
+            return replace(model, kind=quantizer, **coded)
+
+        began = time.perf_counter()
+        whole = part("whole")
+        own = time.perf_counter() - began
+        settings = {"quantizer": quantizer, "bits": config.bits, "scale": scale}
+        parts: Callable[[str], ServedModel] = lambda name: whole if name == "whole" else part(name)  # noqa: E731
+        return Made(parts, source.seconds + own, own, settings, source.details)
+
+    def _baseline(self, run: Run, baseline: str, seed: int) -> Made:
+        fit, held_out = self.slices(run, seed)
+        began = time.perf_counter()
+        chosen = tuned(baseline, fit, held_out, seed=seed, threads=self.threads)
+        middle = time.perf_counter()
+        whole = chosen.build(self.train)
+        seconds = time.perf_counter() - middle
+        details = {"tuning_seconds": middle - began, "validation": list(chosen.values)}
+        parts: Callable[[str], ServedModel] = lambda name: whole if name == "whole" else chosen.build(fit)  # noqa: E731
+        return Made(parts, seconds, seconds, chosen.settings, details)
+
+
+def _digest(value: Any) -> str:
+    """A short name for a JSON-able value: equal values have equal names."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,184 @@
+"""A table of runs over seeds: made by the runner, evaluated on the test part, written as JSON and Markdown."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hashlgn.config import Config
+from hashlgn.data import Interactions, global_time, leave_last, random_ratio, read_interactions
+from hashlgn.data.synthetic import write_lightgcn
+from hashlgn.errors import choose, positive_int
+from hashlgn.evaluation.full_ranking import evaluate
+from hashlgn.experiments.common.runs import Run, Runner
+from hashlgn.experiments.common.tables import interval, markdown, write_text
+from hashlgn.utils.console import write_json
+from hashlgn.utils.provenance import provenance
+
+__all__ = ["SPLITS", "options", "read_parts", "study"]
+
+# How data without a split is split: 80% and 20% of every user's interactions at random, everybody's last interaction,
+# or everything from one moment on, which is 20% of all.
+SPLITS: dict[str, Callable[[Interactions], tuple[Interactions, Interactions]]] = {
+    "ratio": lambda data: random_ratio(data, 0.2, seed=0),
+    "leave-last": lambda data: leave_last(data, 1),
+    "time": lambda data: global_time(data, 0.2),
+}
+
+# What the encoder's own training does not depend on; runs that differ in these alone share it.
+_CODES = (
+    *("model.bits", "model.hash", "model.decoder", "model.sign", "model.compression", "model.scale"),
+    *("model.norm_penalty", "model.guidance"),
+    *("train.joint_loss", "train.joint_temperature", "train.joint_lr", "train.code_lr", "train.warmup"),
+)
+
+
+def study(
+    name: str,
+    train: Interactions,
+    test: Interactions,
+    out: str | Path,
+    runs: Sequence[Run],
+    *,
+    command: Callable[[Run], str],
+    seeds: int = 3,
+    k: int = 50,
+    device: str = "auto",
+    threads: int | None = None,
+    data_name: str = "DATA",
+    quiet: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Evaluate the runs that are not there yet, and write the table.
+
+    Where a run's encoder is trained alone first, that training is done once for all runs that have it in common, and
+    they go on from it; they end as if each had done it itself. Its seconds are counted in each. Nothing is chosen
+    here: the test part is looked at once for each run and seed, and for the table alone.
+
+    Args:
+        name: of the files, and of the command.
+        train: what the models learn from; each cuts its validation slice from it.
+        test: what they are evaluated by.
+        out: folder for ``runs/``, ``models/``, ``NAME.json`` and ``NAME.md``.
+        runs: in the order of the table.
+        command: of a quantizer's or a baseline's run: the options by which the study makes this row alone.
+        seeds: 0, 1, … this many.
+        k: cutoff of recall and NDCG.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all where None.
+        data_name: of the data, for the commands.
+        quiet: show no progress bar.
+        say: called with a line after every run.
+
+    Returns:
+        What ``NAME.json`` holds: ``rows`` with means over seeds, half the width of their 95% t-interval (None for one
+        seed), seconds of training; ``commands`` by row; ``runs``; and the provenance.
+
+    Raises:
+        ArgumentError: an argument or a configuration breaks its rule.
+    """
+    out = Path(out)
+    positive_int("seeds", seeds)
+    positive_int("k", k)
+    started = [_started(run) for run in runs]  # which checks every configuration, before anything is written
+    runner = Runner(train, out, device=device, threads=threads, quiet=quiet, say=say)
+
+    def evaluated(run: Run, seed: int) -> dict[str, Any]:
+        made = runner.model(run, seed)
+        cut = evaluate(made.recommender(made.whole, threads=threads), test, k).at(k)
+        values = {metric: cut.mean(metric) for metric in ("recall", "ndcg")}
+        more = {"bytes_per_item": made.whole.items.bytes_per_item, "seconds": made.seconds}
+        return {**values, **made.details, **more, "settings": dict(made.settings)}
+
+    results = runner.results(
+        started,
+        seeds,
+        evaluated,
+        lambda run: {"test": test.fingerprint(), "k": k},
+        lambda result: f"recall@{k} {result['recall']:.4f}, ndcg@{k} {result['ndcg']:.4f}",
+    )
+    rows = [_row(row, found, k) for row, found in results.items()]
+    commands = {run.name: _command(name, run, data_name, k, command(run)) for run in runs if run.name in results}
+    result = {"rows": rows, "commands": commands, "runs": [one for found in results.values() for one in found]}
+    result["data"] = {"train": train.fingerprint(), "test": test.fingerprint(), "name": data_name}
+    result |= provenance(seeds=seeds, threads=threads)
+    write_json(out / f"{name}.json", result)
+    how = "\n".join(f"* {row}: `{line}`" for row, line in commands.items())
+    note = "± is half the width of the 95% interval of the mean over seeds (Student's t)."
+    write_text(out / f"{name}.md", f"{markdown(rows)}\n\n{note}\n\n{how}\n")
+    return result
+
+
+def read_parts(source: str | Path, out: Path, split: str = "ratio") -> tuple[Interactions, Interactions, str]:
+    """Read a data set, and split it where it is not split.
+
+    Args:
+        source: a path, or the name of a published data set.
+        out: folder of the study, where the parts of data without a split are written.
+        split: a key of ``SPLITS``; a split that the data brings goes before it.
+
+    Returns:
+        Train, test, and what the commands of the library take for both.
+
+    Raises:
+        ArgumentError: an unknown split, or data without a split has ids that are no integers.
+        DataError: a split by time of data without times, or the data cannot be read.
+    """
+    cut = choose("split", split, SPLITS)
+    if not (Path(source) / "test.txt").is_file():
+        parts = cut(read_interactions(source))
+        source = out / f"data-{split}"
+        write_lightgcn(source, *parts)
+    return read_interactions(source), read_interactions(source, part="test"), str(source)
+
+
+def _started(run: Run) -> Run:
+    """The run with the float training that it shares with others: its own first stage, or what it quantizes."""
+    if run.baseline is not None or run.start is not None:
+        run.config()
+        return run
+    config = run.config()
+    flat = {f"{section}.{key}": value for section, keys in config.to_dict().items() for key, value in keys.items()}
+    plain = flat | {name: _value(Config(), name) for name in _CODES} | {"model.kind": "lightgcn"}
+    if run.quantizer is not None:
+        return replace(run, start=Run("float", plain))
+    epochs = int(config.train.warmup * config.train.epochs)
+    trained = config.model.encoder != "spectral" and config.train.init in ("svd", "random")
+    if config.model.kind == "lightgcn" or not trained or not epochs:
+        return run
+    return replace(run, start=Run("encoder", plain | {"train.epochs": epochs}))
+
+
+def _value(config: Config, name: str) -> Any:
+    section, _, key = name.partition(".")
+    return getattr(getattr(config, section), key)
+
+
+def _row(name: str, results: Sequence[Mapping[str, Any]], k: int) -> dict[str, Any]:
+    """A line of the table: means over seeds, each with half the width of its interval."""
+    row: dict[str, Any] = {"row": name, "bytes/item": results[0]["bytes_per_item"]}
+    for metric in ("recall", "ndcg"):
+        mean, half = interval([result[metric] for result in results])
+        width = None if half is None else round(half, 4)
+        row |= {f"{metric}@{k}": round(mean, 4), "±" if metric == "recall" else "± ": width}
+    seconds = statistics.mean(result["seconds"] for result in results)
+    return row | {"seeds": len(results), "train s": round(seconds, 1)}
+
+
+def _command(study: str, run: Run, data: str, k: int, own: str) -> str:
+    """How one result of a row is had by hand, under seed 0."""
+    source = shlex.quote(data)
+    if run.quantizer is not None or run.baseline is not None:
+        return f"hashlgn experiment {study} --data {source} --out OUT --seeds 1 --k {k} {own}"
+    train = f"hashlgn train {source} --out MODEL --seed 0{options(run.changes)}"
+    return f"{train} && hashlgn evaluate MODEL --test {source} --k {k}"
+
+
+def options(changes: Mapping[str, Any]) -> str:
+    """Changes as options of a command line."""
+    settings = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in changes.items()]
+    return "".join(f" --set {shlex.quote(setting)}" for setting in settings)
