@@ -72,3 +72,20 @@ def test_an_empty_allow_list_allows_nothing_and_an_empty_deny_list_denies_nothin
 def test_seen_that_is_no_compressed_row_form(indptr: list[int]) -> None:
     with pytest.raises(ArgumentError, match=r"seen must be .indptr, indices. in compressed-row form"):
         Exclusion.build(4, seen=(np.array(indptr, np.int64), np.array([0, 1])))
+
+
+def test_exclusions_made_by_hand_are_checked() -> None:
+    indptr, one = np.array([0, 1]), np.array([1])
+    for fields, message in (
+        ({"indptr": indptr}, "must come together"),
+        ({"indices": one}, "must come together"),
+        ({"indptr": indptr, "indices": np.array([-1])}, r"item numbers in 0 … 3 .got -1"),
+        ({"indptr": indptr, "indices": np.array([4])}, r"item numbers in 0 … 3 .got 4"),
+        ({"indptr": np.array([0, 2]), "indices": one}, "compressed-row form"),
+        ({"banned": np.zeros(3, bool)}, "banned must be 4 bool"),
+        ({"banned": np.zeros(4, np.uint8)}, "banned must be 4 bool"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            Exclusion(4, **fields)
+    with pytest.raises(ArgumentError, match="deny must not be masked"):
+        Exclusion.build(4, deny=np.ma.masked_array([1, 2], mask=[0, 1]))

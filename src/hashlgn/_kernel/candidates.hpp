@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 namespace hashlgn {
 
@@ -90,10 +92,11 @@ struct Survivors {
     return kept;
   }
 
-  // Keys from the pivot on to the front, the others behind them. Without branches: their order is anything.
+  // Keys that are at least the pivot to the front, the others behind them, without branches; how many come to the front: all
+  // only where keys are equal, as those of a damaged index may be. The pivot is the median of keys at the quarters.
   static size_t split(uint64_t* keys, size_t count, uint64_t* spare) {
-    const uint64_t a = keys[0], b = keys[count / 2], c = keys[count - 1];
-    const uint64_t pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));  // not the smallest: both sides get some
+    const uint64_t a = keys[count / 4], b = keys[count / 2], c = keys[count - 1 - count / 4];
+    const uint64_t pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));
     size_t front = 0;
     if constexpr (requires { V::split(keys, count, pivot, spare); }) {
       front = V::split(keys, count, pivot, spare);
@@ -109,22 +112,36 @@ struct Survivors {
     return front;
   }
 
+  // Splits that a good pivot never needs; after so many the standard library goes on, whose time is bounded.
+  static int most_splits(size_t count) { return 2 * std::bit_width(count); }
+
   static uint64_t best(uint64_t* keys, size_t count, size_t k, uint64_t* spare) {
-    while (count > 16) {
-      const size_t front = split(keys, count, spare);
+    for (int splits = most_splits(count); count > 16; --splits) {
+      const size_t front = splits ? split(keys, count, spare) : count;
+      if (front == count) {
+        std::nth_element(keys, keys + k - 1, keys + count, std::greater<>());
+        return keys[k - 1];
+      }
       if (front < k) keys += front, count -= front, k -= front;
       else count = front;
     }
-    sort(keys, count, spare);
+    sort_few(keys, count, spare);
     return keys[k - 1];
   }
 
-  static void sort(uint64_t* keys, size_t count, uint64_t* spare) {
-    while (count > kFew) {
-      const size_t front = split(keys, count, spare);
-      sort(keys, front, spare);
+  static void sort(uint64_t* keys, size_t count, uint64_t* spare) { sort(keys, count, spare, most_splits(count)); }
+
+  static void sort(uint64_t* keys, size_t count, uint64_t* spare, int splits) {
+    for (; count > kFew; --splits) {
+      const size_t front = splits > 0 ? split(keys, count, spare) : count;
+      if (front == count) return std::sort(keys, keys + count, std::greater<>());
+      sort(keys, front, spare, splits - 1);
       keys += front, count -= front;
     }
+    sort_few(keys, count, spare);
+  }
+
+  static void sort_few(uint64_t* keys, size_t count, uint64_t* spare) {
     if constexpr (requires { V::sort(keys, count); }) {
       V::sort(keys, count);
     } else {
@@ -133,7 +150,7 @@ struct Survivors {
       for (size_t i = 0; i < count; ++i) {
         const uint64_t key = spare[i];
         size_t greater = 0;
-        for (size_t j = 0; j < count; ++j) greater += spare[j] > key;
+        for (size_t j = 0; j < count; ++j) greater += spare[j] > key || (spare[j] == key && j < i);
         keys[greater] = key;
       }
     }

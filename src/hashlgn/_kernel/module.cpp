@@ -114,6 +114,12 @@ nb::ndarray<nb::numpy, T, nb::ndim<1>> array(size_t size, T*& data) {
   return nb::ndarray<nb::numpy, T, nb::ndim<1>>(data, {size}, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); }));
 }
 
+// Whether Python wants to raise, as after Ctrl-C.
+bool interrupted() {
+  const nb::gil_scoped_acquire acquired;
+  return PyErr_CheckSignals() != 0;
+}
+
 nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, size_t items, size_t k, double threshold,
               std::optional<In<int64_t, 1>> indptr, std::optional<In<int64_t, 1>> seen, std::optional<In<bool, 1>> banned,
               std::optional<In<int32_t, 2>> probes, std::optional<std::vector<In<uint32_t, 1>>> chosen, int threads,
@@ -163,7 +169,8 @@ nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, siz
                         probes ? probes->data() : nullptr,
                         probes ? probes->shape(1) : 0,
                         threads,
-                        lanes_named(isa)};
+                        lanes_named(isa),
+                        interrupted};
   Answer answer;
   int64_t *bounds, *numbers;
   float* scores;
@@ -174,7 +181,7 @@ nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, siz
     bounds[0] = 0;
     for (size_t i = 0; i < queries; ++i) bounds[i + 1] = bounds[i] + static_cast<int64_t>(answer.keys[i].size());
   }
-  if (!answer.error.empty()) throw nb::value_error(answer.error.c_str());
+  if (PyErr_Occurred()) throw nb::python_error();
   auto out_items = array<int64_t>(static_cast<size_t>(bounds[queries]), numbers);
   auto out_scores = array<float>(static_cast<size_t>(bounds[queries]), scores);
   {

@@ -3,8 +3,11 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 
@@ -19,6 +22,7 @@ constexpr size_t kStretch = kChunk * kBlock + kSpill;  // places of one query in
 constexpr size_t kZone = 16;      // blocks that share a bar
 constexpr size_t kTogether = 64;  // queries that walk through the catalogue together
 constexpr size_t kSome = 64;      // items scored at a time
+constexpr size_t kSteps = 8;      // chunks between two looks at the clock
 constexpr size_t kCrowd = 4096;   // items scored before bytes that tell them apart are thought of
 
 class Clock {
@@ -37,6 +41,66 @@ class Clock {
   std::chrono::steady_clock::time_point last_{};
 };
 
+// What the threads of a search share: whether to stop, and why.
+class Control {
+ public:
+  explicit Control(const Request& request) : interrupted_(request.interrupted), caller_(std::this_thread::get_id()) {}
+
+  std::mutex lock;
+  std::exception_ptr failure;
+
+  bool stopped() const { return stop_.load(std::memory_order_relaxed); }
+  void enter() { ++running_; }
+  void leave() {
+    const std::lock_guard guard(lock);
+    --running_;
+    done_.notify_all();
+  }
+  void fail(std::exception_ptr why) {
+    const std::lock_guard guard(lock);
+    if (!failure) failure = why;
+    stop_ = true;
+  }
+
+  template <class Work>
+  void guarded(const Work& work) {
+    try {
+      work();
+    } catch (...) {
+      fail(std::current_exception());
+    }
+    leave();
+  }
+
+  // To be called often. Only the calling thread may ask the interpreter, and seldom: it has to wait for its lock.
+  void ask() {
+    if (!interrupted_ || stopped() || std::this_thread::get_id() != caller_) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - asked_ < kPatience) return;
+    asked_ = now;
+    if (interrupted_()) stop_ = true;
+  }
+
+  // Until all have left.
+  void wait() {
+    std::unique_lock guard(lock);
+    while (!done_.wait_for(guard, kPatience, [this] { return running_ == 0; })) {
+      guard.unlock();
+      ask();
+      guard.lock();
+    }
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds kPatience{50};
+  bool (*interrupted_)();
+  std::thread::id caller_;
+  std::atomic<bool> stop_{false};
+  std::atomic<size_t> running_{0};
+  std::condition_variable done_;
+  std::chrono::steady_clock::time_point asked_ = std::chrono::steady_clock::now();
+};
+
 struct Chunk {
   const Part* part;
   size_t block;   // its first
@@ -47,8 +111,8 @@ struct Chunk {
 // One thread's walk through the catalogue with a few queries.
 class Walk {
  public:
-  Walk(const std::vector<Part>& parts, const Request& request, bool timed)
-      : parts_(parts), request_(request), lanes_(*request.lanes), clock_(timed) {
+  Walk(const std::vector<Part>& parts, const Request& request, Control& control, bool timed)
+      : parts_(parts), request_(request), control_(control), lanes_(*request.lanes), clock_(timed) {
     size_t most = 1;
     rising_ = request.probes == nullptr;
     for (const Part& part : parts) {
@@ -66,11 +130,11 @@ class Walk {
 
   Profile profile;
 
-  bool run(size_t begin, size_t end, std::vector<std::vector<uint64_t>>& keys) {
+  void run(size_t begin, size_t end, std::vector<std::vector<uint64_t>>& keys) {
     clock_.lap();
     std::vector<Query*> all;
     for (size_t i = 0; i < end - begin; ++i) {
-      if (!queries_[i].set(request_, begin + i)) return false;
+      if (!queries_[i].set(request_, begin + i)) throw std::invalid_argument("tables must be finite");
       all.push_back(&queries_[i]);
     }
     profile.quantise += clock_.lap();
@@ -94,12 +158,11 @@ class Walk {
       keys[begin + i].assign(all[i]->hits.begin(), all[i]->hits.end());
     }
     profile.order += clock_.lap();
-    return true;
   }
 
  private:
   void walk(const Part& part, size_t list, std::vector<Query*> alive) {
-    for (size_t done = 0; done < part.counts[list];) {
+    for (size_t done = 0; done < part.counts[list] && !stopped();) {
       const size_t block = part.starts[list] + done / kBlock;
       for (Query* query : alive) focus(part, block, *query);
       profile.quantise += clock_.lap();
@@ -137,6 +200,11 @@ class Walk {
       else sweep(chunk, &alive[first], size);
       first += size;
     }
+  }
+
+  bool stopped() {
+    if (++steps_ % kSteps == 0) control_.ask();
+    return control_.stopped();
   }
 
   static double largest(const Part& part, size_t block) { return part.largest ? part.largest[block] : 1; }
@@ -306,7 +374,7 @@ class Walk {
   }
 
   void gather(const Part& part, Query& query) {
-    for (size_t start = 0; start < part.n_chosen; start += kChunk * kBlock) {
+    for (size_t start = 0; start < part.n_chosen && !stopped(); start += kChunk * kBlock) {
       size_t kept = 0;
       for (size_t i = start; i < std::min(part.n_chosen, start + kChunk * kBlock); ++i) {
         kept_[kept] = part.chosen[i];
@@ -319,8 +387,12 @@ class Walk {
   bool banned(const Part& part, size_t place) {
     if (!request_.banned) return false;
     const size_t item = item_at(part, place);
-    if (item >= request_.items) return damaged_ = true;
+    if (item >= request_.items) damaged();
     return request_.banned[item] != 0;
+  }
+
+  [[noreturn]] static void damaged() {
+    throw std::invalid_argument("order must hold item numbers of the catalogue: the index is damaged");
   }
 
   static uint32_t item_at(const Part& part, size_t place) {
@@ -352,8 +424,7 @@ class Walk {
       kept = lanes_.wanted(sums.data(), part.scale ? scales.data() : nullptr, query.wanted(), kept, left.data(), scores.data());
       uint32_t last = 0;
       for (size_t i = 0; i < kept; ++i) last = std::max(last, left[i] = item_at(part, left[i]));
-      damaged_ |= last >= request_.items;
-      if (damaged_) return;
+      if (last >= request_.items) damaged();
       if (check_seen) kept = query.seen.without(scores.data(), left.data(), kept);
       profile.kept += query.offer(scores.data(), left.data(), kept);
     }
@@ -361,6 +432,7 @@ class Walk {
 
   const std::vector<Part>& parts_;
   const Request& request_;
+  Control& control_;
   const Lanes& lanes_;
   Clock clock_;
   size_t tile_ = 1;
@@ -371,9 +443,7 @@ class Walk {
   double share_ = 1;                    // of the catalogue that is not banned
   bool rising_ = false;
   std::vector<Query*> again_;           // know their bar, but are to see the chunk again
-
- public:
-  bool damaged_ = false;
+  size_t steps_ = 0;                    // chunks so far
 };
 
 }  // namespace
@@ -381,43 +451,41 @@ class Walk {
 Answer search(const std::vector<Part>& parts, const Request& request, bool timed) {
   Answer answer;
   answer.keys.resize(request.queries);
-  std::atomic<size_t> next{0};
-  std::mutex lock;
+  Control control(request);
   // Few queries a thread rather than idle threads.
   const size_t threads = std::clamp<size_t>(request.queries, 1, static_cast<size_t>(request.threads));
   const size_t together = std::clamp<size_t>((request.queries + threads - 1) / threads, 1, kTogether);
+  std::atomic<size_t> next{0};
   const auto work = [&] {
-    std::string error;
-    Profile profile;
-    try {
-      Walk walk(parts, request, timed);
-      for (size_t begin; (begin = next.fetch_add(together)) < request.queries;) {
-        if (!walk.run(begin, std::min(begin + together, request.queries), answer.keys)) error = "tables must be finite";
-        if (walk.damaged_) error = "order must hold item numbers of the catalogue: the index is damaged";
-        if (!error.empty()) break;
-      }
-      profile = walk.profile;
-    } catch (const std::exception& caught) {
-      error = caught.what();
+    Walk walk(parts, request, control, timed);
+    for (size_t begin; !control.stopped() && (begin = next.fetch_add(together)) < request.queries;) {
+      walk.run(begin, std::min(begin + together, request.queries), answer.keys);
     }
-    const std::lock_guard guard(lock);
-    if (!error.empty()) answer.error = error;
-    answer.profile.scanned += profile.scanned;
-    answer.profile.rescored += profile.rescored;
-    answer.profile.kept += profile.kept;
-    answer.profile.quantise += profile.quantise;
-    answer.profile.scan += profile.scan;
-    answer.profile.harvest += profile.harvest;
-    answer.profile.order += profile.order;
+    const std::lock_guard guard(control.lock);
+    answer.profile += walk.profile;
   };
   std::vector<std::thread> others;
   try {
-    for (size_t i = 1; i < threads; ++i) others.emplace_back(work);
+    others.reserve(threads - 1);
+    for (size_t i = 1; i < threads; ++i) {
+      control.enter();
+      try {
+        others.emplace_back([&] { control.guarded(work); });
+      } catch (...) {
+        control.leave();
+        throw;
+      }
+    }
   } catch (const std::system_error&) {
     // The system gives no more threads: those there are do the work.
+  } catch (...) {
+    control.fail(std::current_exception());
   }
-  work();
+  control.enter();
+  control.guarded(work);
+  control.wait();
   for (std::thread& other : others) other.join();
+  if (control.failure) std::rethrow_exception(control.failure);
   return answer;
 }
 

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "lanes.hpp"
@@ -44,6 +43,7 @@ struct Request {
   size_t n_probes;
   int threads;
   const Lanes* lanes;
+  bool (*interrupted)() = nullptr;  // whether the caller wants no answer any more; the calling thread asks it now and then
 };
 
 // What each stage did, over all queries.
@@ -52,14 +52,20 @@ struct Profile {
   uint64_t rescored = 0;  // exact scores
   uint64_t kept = 0;      // scores that reached the bar of their time
   double quantise = 0, scan = 0, harvest = 0, order = 0;  // seconds
+
+  void operator+=(const Profile& other) {
+    scanned += other.scanned, rescored += other.rescored, kept += other.kept;
+    quantise += other.quantise, scan += other.scan, harvest += other.harvest, order += other.order;
+  }
 };
 
 struct Answer {
   std::vector<std::vector<uint64_t>> keys;  // a query's hits, best first
   Profile profile;
-  std::string error;
 };
 
+// Raises what went wrong in any thread: std::bad_alloc, or std::invalid_argument for a damaged index and a table that is not
+// finite. After an interruption the answer is not whole.
 Answer search(const std::vector<Part>& parts, const Request& request, bool timed);
 
 // Codes (items, words / 2) in the given order to blocks, and back.

@@ -32,6 +32,18 @@ class Exclusion:
     indices: Ids | None = None
     banned: npt.NDArray[np.bool_] | None = None
 
+    def __post_init__(self) -> None:
+        if self.banned is not None and (self.banned.shape != (self.n_items,) or self.banned.dtype != np.bool_):
+            raise ArgumentError(f"banned must be {self.n_items} bool, one per item (got {self.banned.dtype})")
+        if self.indptr is None and self.indices is None:
+            return
+        if self.indptr is None or self.indices is None:
+            raise ArgumentError("indptr and indices must come together")
+        _check_rows(self.indptr, len(self.indices))
+        if len(self.indices) and (self.indices.min() < 0 or self.indices.max() >= self.n_items):
+            bad = self.indices[(self.indices < 0) | (self.indices >= self.n_items)][0]
+            raise ArgumentError(f"seen must hold item numbers in 0 … {self.n_items - 1} (got {bad})")
+
     @classmethod
     def build(
         cls,
@@ -59,14 +71,7 @@ class Exclusion:
             return cls(n_items, banned=banned)
         indptr = np.ascontiguousarray(seen[0], np.int64)
         indices = _item_numbers("seen", seen[1], n_items)
-        if (
-            indptr.ndim != 1
-            or not len(indptr)
-            or indptr[0] != 0
-            or indptr[-1] != len(indices)
-            or (np.diff(indptr) < 0).any()
-        ):
-            raise ArgumentError("seen must be (indptr, indices) in compressed-row form, indptr from 0 to len(indices)")
+        _check_rows(indptr, len(indices))
         rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         keys = rows * n_items + indices
         if (np.diff(keys) < 0).any():
@@ -125,7 +130,14 @@ def rows_of(
     return bounds, indices[places].astype(np.int64)
 
 
+def _check_rows(indptr: npt.NDArray[np.int64], count: int) -> None:
+    if indptr.ndim != 1 or not len(indptr) or indptr[0] != 0 or indptr[-1] != count or (indptr[1:] < indptr[:-1]).any():
+        raise ArgumentError("seen must be (indptr, indices) in compressed-row form, indptr from 0 to len(indices)")
+
+
 def _item_numbers(name: str, values: Iterable[int] | Ids, n_items: int) -> npt.NDArray[np.int64]:
+    if isinstance(values, np.ma.MaskedArray):
+        raise ArgumentError(f"{name} must not be masked: drop what is masked first")
     array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
     if array.size == 0:
         return np.empty(0, np.int64)

@@ -78,7 +78,12 @@ def check_queries(queries: Any, width: int, reach: float) -> Floats:
         ArgumentError: the shape is not ``(q, width)``, the values are no numbers, or not all finite, or so large that
             scores, at most ``reach · ‖f‖``, may leave float32.
     """
-    array = np.asarray(queries)
+    try:
+        array = np.asarray(queries)
+    except ValueError as error:  # rows of different lengths
+        raise ArgumentError(f"queries must have shape (q, {width}) ({error})") from error
+    if isinstance(queries, np.ma.MaskedArray):
+        raise ArgumentError("queries must not be masked: fill or drop what is masked first")
     if array.ndim != 2 or array.shape[1] != width:
         raise ArgumentError(f"queries must have shape (q, {width}) (got {array.shape})")
     if array.dtype.kind not in "fiu":

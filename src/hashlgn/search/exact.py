@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hashlgn.errors import positive_int, threshold_value
+from hashlgn.errors import positive_int, thread_count, threshold_value
 from hashlgn.scoring.codes import unpack_words
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
@@ -33,7 +33,7 @@ class Exact:
     """
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
-        self.items = items
+        self.items, self.threads = items, thread_count("threads", threads)
         self.words, self.longest, largest = None, reach(items), 1.0
         if isinstance(items, CodedItems):
             self.words = np.ascontiguousarray(unpack_words(items.packed).T)

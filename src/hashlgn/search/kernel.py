@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import ArgumentError, positive_int, threshold_value
+from hashlgn.errors import ArgumentError, positive_int, thread_count, threshold_value
 from hashlgn.scoring.codes import Bytes
 from hashlgn.scoring.decoders import Decoder, Floats
 from hashlgn.scoring.exclusion import Exclusion
@@ -169,7 +169,7 @@ class Kernel:
         if isa not in ("auto", *self.instruction_sets()):
             raise ArgumentError(f"isa must be one of auto, {', '.join(self.instruction_sets())} (got {isa!r})")
         self.decoder, self.scaled, self.isa = decoder, scaled, isa
-        self.threads = (os.cpu_count() or 1) if threads is None else positive_int("threads", threads)
+        self.threads = thread_count("threads", threads) or os.cpu_count() or 1
         self._longest = reach(CodedItems(np.empty((0, decoder.bits // 8), np.uint8), decoder))
         self._writing = threading.Lock()
 

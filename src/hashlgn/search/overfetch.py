@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import positive_int, threshold_value
+from hashlgn.errors import positive_int, thread_count, threshold_value
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import Items
@@ -51,7 +51,7 @@ class OverFetch(ABC):
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
         self.items, self.exact = items, Exact(items)
-        self.threads = None if threads is None else positive_int("threads", threads)
+        self.threads = thread_count("threads", threads)
         self._part: tuple[bytes, Ints, OverFetch] | None = None  # the last allowed part of the catalogue
 
     @abstractmethod
