@@ -93,8 +93,8 @@ def test_movielens_folders(tmp_path: Path, name: str, movies: bool) -> None:
     if not movies:
         assert data.titles is None
         return
-    assert data.titles == ["Ten (1995)", "Comédie, la (1999)", ""]
-    assert data.genres == [("Action", "Comedy"), (), ()]
+    assert data.titles == ["", "Ten (1995)", "Comédie, la (1999)"]  # items in order of arrival: 30, 10, 20
+    assert data.genres == [(), ("Action", "Comedy"), ()]
 
 
 def test_a_malformed_movie_is_named_by_its_line(tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_lightgcn_folder_in_parts(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("0 2 1\n1 1\n2\n")
     (tmp_path / "test.txt").write_text("0 3\r\n1 2 9 \n\n")
     train, test, everything = (read_interactions(tmp_path, part=p) for p in ("train", "test", "all"))
-    assert [train.row(u).tolist() for u in range(3)] == [[0, 1], [0], []]  # a user without items is kept
-    assert train.item_ids.values.tolist() == [1, 2]
+    assert [train.row(u).tolist() for u in range(3)] == [[0, 1], [1], []]  # a user without items is kept
+    assert train.item_ids.values.tolist() == [2, 1]
     assert (len(test), len(everything)) == (3, 6)
     encoded, dropped = test.encode_like(train)
     assert (len(encoded), dropped.items, dropped.interactions) == (1, 2, 2)
@@ -214,11 +214,20 @@ def test_ids_are_integers_or_strings_by_column(tmp_path: Path) -> None:
     path = tmp_path / "ids.csv"
     path.write_text("user,item\n007,1\n8,x\n")
     data = read_interactions(path)
-    assert data.user_ids.values.tolist() == [7, 8]
+    assert data.user_ids.values.tolist() == ["007", "8"]  # 007 is not how an integer is written
     assert data.item_ids.values.tolist() == ["1", "x"]
-    assert read_interactions(path, id_type="str").user_ids.values.tolist() == ["007", "8"]
-    with pytest.raises(DataError, match="line 3: the item must be an integer, as id_type='int' says"):
+    with pytest.raises(DataError, match="line 3: the item must be an integer of 64 bits, as id_type='int' says"):
         read_interactions(path, id_type="int")
+    path.write_text("user,item\n007,1\n 7,2.0\n8,2\n")
+    data = read_interactions(path, id_type="int")
+    assert (data.user_ids.values.tolist(), data.item_ids.values.tolist()) == ([7, 8], [1, 2])
+    assert data.matrix.toarray().tolist() == [[1, 1], [0, 1]]
+    assert read_interactions(path).user_ids.values.tolist() == ["007", " 7", "8"]
+    assert read_interactions(path).item_ids.values.tolist() == [1, 2]
+    assert read_interactions(path, id_type="str").item_ids.values.tolist() == ["1", "2.0", "2"]
+    path.write_text("user,item\n0x10,1\n16,-0\n")
+    data = read_interactions(path)
+    assert (data.user_ids.values.tolist(), data.item_ids.values.tolist()) == (["0x10", "16"], ["1", "-0"])
     many = b"user,item\n" + b"1,2\n" * 200_000 + b"abc,3\n"  # found out blocks later
     path.write_bytes(many)
     assert read_interactions(path).user_ids.values.tolist() == ["1", "abc"]
@@ -238,11 +247,13 @@ def test_rows_are_chosen(tmp_path: Path) -> None:
     first = read_interactions(tmp_path / "a.csv")
     assert first.ratings.tolist() == [3, 1, 4]
     assert read_interactions(tmp_path / "a.csv", duplicates="last").ratings.tolist() == [4, 1, 4]
-    assert read_interactions(tmp_path / "a.csv", min_rating=4).ratings.tolist() == [5, 4]
+    # What stands for a pair is decided first, then whether it is rated high enough.
+    assert read_interactions(tmp_path / "a.csv", min_rating=4).ratings.tolist() == [4]
+    assert read_interactions(tmp_path / "a.csv", min_rating=4, duplicates="last").ratings.tolist() == [4, 4]
     assert len(read_interactions(tmp_path / "a.csv", k_core=(1, 2))) == 2
     with pytest.raises(DataError, match="no interactions are left of 3 in the core of user_k=9, item_k=9"):
         read_interactions(tmp_path / "a.csv", k_core=9)
-    with pytest.raises(DataError, match=r"none of 5 ratings reaches min_rating \(6\)"):
+    with pytest.raises(DataError, match=r"none of 3 ratings reaches min_rating \(6\)"):
         read_interactions(tmp_path / "a.csv", min_rating=6)
     with pytest.raises(ArgumentError, match="min_rating must be a finite number"):
         read_interactions(tmp_path / "a.csv", min_rating=float("nan"))

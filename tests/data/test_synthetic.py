@@ -111,7 +111,7 @@ def test_written_lines(tmp_path: Path) -> None:
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     data = synthetic(3, 3, 4)
     with pytest.raises(ArgumentError, match=r"train must have integer ids from 0 for this format \(got Ids"):
-        write_lightgcn(tmp_path, replace(data, user_ids=Ids((), ["a", "b", "c"])), data)
+        write_lightgcn(tmp_path, replace(data, user_ids=Ids(["a", "b", "c"])), data)
     with pytest.raises(ArgumentError, match="test must have integer ids from 0"):
         write_lightgcn(tmp_path, data, replace(data, item_ids=Ids([-1, 0, 1])))
     with pytest.raises(DataError, match="test has no interactions"):

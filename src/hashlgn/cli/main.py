@@ -187,7 +187,7 @@ def recommend(
     if k is not None and threshold is not None:
         raise ArgumentError(f"k and threshold must not both be given (got k={k} and threshold={threshold})")
     recommender = load(model, threads=threads)
-    wanted = None if users is None else _ids(users, recommender.model.user_ids)
+    wanted = None if users is None else _ids(users)
     began, rows = time.perf_counter(), 0
     batches = recommender.recommend_batches(
         wanted, 100 if k is None else k, threshold=threshold, filter_seen=not keep_seen
@@ -210,7 +210,7 @@ def similar(
 
     recommender = load(model)
     ids = recommender.model.item_ids
-    key = _typed([item], ids)
+    key = [item]
     typer.echo(f"similar to {named(recommender, int(ids.encode(key, name='item')[0]))}")
     found = recommender.similar_items(key, k)
     for rank, score, code in zip(
@@ -325,19 +325,9 @@ def _counts(data: Any) -> str:
     return f"{data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions"
 
 
-def _ids(path: Path, catalogue: Any) -> list[int | str]:
+def _ids(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8-sig").split("\n")  # read_text has made every line end one
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"users must be a readable text file (got {str(path)!r}: {error})") from error
-    return _typed([line for line in lines if line.strip()], catalogue)
-
-
-def _typed(words: list[str], catalogue: Any) -> list[int | str]:
-    """Ids as typed by a person: strings where the catalogue has that string, else integers where it has any."""
-    strings = set(catalogue.strings.to_pylist()) if len(catalogue.strings) else set()
-    typed: list[int | str] = []
-    for word in words:
-        number = word.strip().removeprefix("-").isdecimal()
-        typed.append(int(word) if word not in strings and len(catalogue.ints) and number else word)
-    return typed
+    return [line for line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""Columns on their way in: ids factorised, ratings and times checked, and no more memory held than needed."""
+"""Columns on their way in: ids numbered, ratings and times checked, and no more memory held than needed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hashlgn.errors import DataError
 
-__all__ = ["Int32s", "Int64s", "Strings", "decoded", "factorise_ints", "finite", "move", "pages", "remainders", "whole"]
+__all__ = ["Arrivals", "Int32s", "Int64s", "decoded", "finite", "move", "pages", "remainders", "whole"]
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -25,57 +24,31 @@ def pages(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.frombuffer(mmap.mmap(-1, size), dtype) if size else np.empty(0, dtype)
 
 
-def factorise_ints(chunks: list[npt.NDArray[np.integer]]) -> tuple[Int64s, list[Int32s]]:
-    """The distinct integers of a column in chunks, ascending, and the rank of every row, chunk by chunk.
+class Arrivals:
+    """A column that comes in chunks, each with a dictionary of its own; numbers its values in order of arrival."""
 
-    Empties ``chunks`` on the way, so that a long column is never held twice.
-    """
-    filled = [chunk for chunk in chunks if len(chunk)]
-    low, high = min((int(c.min()) for c in filled), default=0), max((int(c.max()) for c in filled), default=0)
-    dense = high - low <= sum(map(len, filled)) // 4 + 1_000_000
-    if dense:  # ranked by marking, without a sort
-        present = np.zeros(high - low + 1, np.bool_)
-        for chunk in filled:
-            present[chunk.astype(np.int64) - low] = True
-        unique = np.flatnonzero(present) + low
-        rank = np.cumsum(present, dtype=np.int32)
-        rank -= 1
-    else:
-        unique = np.unique(np.concatenate([np.unique(chunk) for chunk in filled])).astype(np.int64)
-    del filled
-    codes = []
-    while chunks:
-        values = chunks.pop(0).astype(np.int64)
-        codes.append(pages(len(values), np.int32))
-        codes[-1][:] = rank[values - low] if dense else np.searchsorted(unique, values)
-    return unique, codes
-
-
-class Strings:
-    """A column of strings that comes in chunks, each with a dictionary of its own; words in common are held once."""
-
-    def __init__(self) -> None:
-        self._words = pa.array([], pa.string())  # in order of first appearance
+    def __init__(self, kind: pa.DataType) -> None:
+        """Start a column of values of a type, int64 or string."""
+        self._words = pa.array([], kind)
         self._pending: list[pa.DictionaryArray] = []
         self._codes: list[Int32s] = []
 
+    @property
+    def kind(self) -> pa.DataType:
+        """The type of the values."""
+        return self._words.type
+
     def add(self, chunk: pa.DictionaryArray) -> None:
-        """Take a chunk, dictionary-encoded int32 → string."""
+        """Take a chunk, dictionary-encoded int32 → value."""
         self._pending.append(chunk)
-        # Folding goes through all words: doing it only when there may be twice as many keeps the sum in proportion.
+        # Folding goes through all values: doing it only when there may be twice as many keeps the sum in proportion.
         if sum(len(c.dictionary) for c in self._pending) > max(len(self._words), 1 << 16):
             self._fold()
 
-    def factorise(self) -> tuple[pa.Array, list[Int32s]]:
-        """The distinct strings, ascending, and the rank of every row, chunk by chunk."""
+    def finish(self) -> tuple[pa.Array, list[Int32s]]:
+        """The distinct values in order of first arrival, and the number of every row, chunk by chunk."""
         self._fold()
-        texts = self._words.cast(pa.large_string())
-        order = pc.array_sort_indices(texts)
-        rank = np.empty(len(order), np.int32)
-        rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
-        for codes in self._codes:
-            codes[:] = rank[codes]
-        return texts.take(order), self._codes
+        return self._words, self._codes
 
     def _fold(self) -> None:
         start = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), self._words)

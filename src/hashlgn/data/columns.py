@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hashlgn.data.arrays import Strings, decoded, factorise_ints, pages
+from hashlgn.data.arrays import Arrivals, decoded, pages
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
+from hashlgn.data.values import canonical_integers, parsed_integers
 from hashlgn.errors import DataError
 
 __all__ = ["ALIASES", "ROLES", "Gather", "Request", "find_columns", "has_alias"]
@@ -124,15 +125,16 @@ class Gather:
         request: what was asked for.
         where: the source, for errors.
         place: names the place of a row (counted from 0 over all chunks) in errors.
+        written: whether ids come as text, so that their spelling decides whether they are integers.
     """
 
     request: Request
     where: str
     place: Callable[[int], str]
+    written: bool = False
     rows: int = 0
-    kept: int = 0
-    chunks: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {role: [] for role in ROLES})
-    strings: dict[str, Strings] = field(default_factory=dict)
+    chunks: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {"rating": [], "time": []})
+    ids: dict[str, Arrivals] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
 
     def add(self, batch: Mapping[str, pa.Array]) -> None:
@@ -142,7 +144,10 @@ class Gather:
             DataError: a value is missing, no id, no finite number.
         """
         columns = {role: self._column(role, array) for role, array in batch.items()}
-        kinds = {role: "strings" if isinstance(c, pa.Array) else "numbers" for role, c in columns.items()}
+        kinds = {
+            role: str(c.type.value_type) if isinstance(c, pa.DictionaryArray) else "number"
+            for role, c in columns.items()
+        }
         if self.rows and kinds != self.kinds:
             raise DataError(
                 f"{self.where}: all parts must have the same columns (got {kinds} after {self.kinds}, "
@@ -150,18 +155,11 @@ class Gather:
             )
         self.kinds = kinds
         self.rows += len(batch["user"])
-        low = self.request.min_rating
-        if low is not None:
-            if "rating" not in columns:
-                raise DataError(f"{self.where}: min_rating needs a column of ratings (name it with rating=)")
-            keep = columns["rating"] >= low
-            columns = {
-                role: c.filter(pa.array(keep)) if isinstance(c, pa.Array) else c[keep] for role, c in columns.items()
-            }
-        self.kept += len(columns["user"])
+        if self.request.min_rating is not None and "rating" not in columns:
+            raise DataError(f"{self.where}: min_rating needs a column of ratings (name it with rating=)")
         for role, column in columns.items():
-            if isinstance(column, pa.Array):
-                self.strings.setdefault(role, Strings()).add(column)
+            if isinstance(column, pa.DictionaryArray):
+                self.ids.setdefault(role, Arrivals(column.type.value_type)).add(column)
             else:
                 self.chunks[role].append(pages(len(column), column.dtype))
                 self.chunks[role][-1][:] = column
@@ -174,12 +172,10 @@ class Gather:
         """
         if not self.rows:
             raise DataError(f"{self.where}: no interactions (only a header, or nothing at all)")
-        if not self.kept:
-            raise DataError(f"{self.where}: none of {self.rows} ratings reaches min_rating ({self.request.min_rating})")
-        user_ids, users = self._factorise("user")
-        item_ids, items = self._factorise("item")
+        user_ids, users = self._numbered("user")
+        item_ids, items = self._numbered("item")
         pa.default_memory_pool().release_unused()  # Arrow keeps what it read with, many blocks of it
-        keys, start = np.empty(self.kept, np.int64), 0
+        keys, start = np.empty(self.rows, np.int64), 0
         while users:
             part = keys[start : start + len(users[0])]
             np.multiply(users.pop(0), max(len(item_ids), 1), out=part, dtype=np.int64)
@@ -187,14 +183,37 @@ class Gather:
             start += len(part)
         columns = {"keys": keys, "ratings": _joined(self.chunks["rating"]), "times": _joined(self.chunks["time"])}
         del keys, part
-        return Interactions.from_keys(user_ids, item_ids, columns, duplicates=self.request.duplicates)
+        data = Interactions.from_keys(user_ids, item_ids, columns, duplicates=self.request.duplicates)
+        return data if self.request.min_rating is None else data.rated_at_least(self.request.min_rating, self.where)
 
-    def _factorise(self, role: str) -> tuple[Ids, list[npt.NDArray[np.int32]]]:
-        if role in self.strings:
-            texts, codes = self.strings.pop(role).factorise()
-            return Ids((), texts), codes
-        ints, codes = factorise_ints(self.chunks[role])
-        return Ids(ints), codes
+    def _numbered(self, role: str) -> tuple[Ids, list[npt.NDArray[np.int32]]]:
+        words, codes = self.ids.pop(role).finish()
+        id_type, numbers = self.request.id_type, None
+        if words.type == pa.string():
+            words = words.cast(pa.large_string())
+            if id_type == "int":
+                numbers, valid = parsed_integers(words)
+                if not valid.all():
+                    self._no_integer(role, words, codes, int(np.flatnonzero(~valid)[0]))
+            elif id_type == "auto" and self.written:
+                numbers = canonical_integers(words)
+        elif id_type == "str":
+            words = words.cast(pa.large_string())
+        if numbers is None:
+            return Ids.from_arrow(words), codes
+        encoded = pa.array(numbers).dictionary_encode()
+        if len(encoded.dictionary) < len(numbers):  # "1" and "1.0" are one id
+            number = encoded.indices.to_numpy()
+            for chunk in codes:
+                chunk[:] = number[chunk]
+        return Ids.from_arrow(encoded.dictionary), codes
+
+    def _no_integer(self, role: str, words: pa.Array, codes: list[npt.NDArray[np.int32]], word: int) -> None:
+        row = int(np.flatnonzero(np.concatenate(codes) == word)[0])
+        raise DataError(
+            f"{self.where}: {self.place(row)}: the {role} must be an integer of 64 bits, as id_type='int' says "
+            f"(got {words[word].as_py()!r})"
+        )
 
     def _column(self, role: str, array: pa.Array) -> Any:
         if pa.types.is_dictionary(array.type) and array.type != pa.dictionary(pa.int32(), pa.string()):
@@ -214,20 +233,14 @@ class Gather:
             self._refuse(role, array, pc.invert(pc.equal(pc.floor(array), array)), "an integer or a string")
             self._refuse(role, array, pc.greater(pc.abs(array), 2.0**53), "at most 2^53, as a float")
             array, kind = array.cast(pa.int64()), pa.int64()
-        if pa.types.is_integer(kind) and not pa.types.is_dictionary(array.type) and self.request.id_type != "str":
+        if pa.types.is_integer(kind):
             if kind == pa.uint64():
                 too_large = pc.greater_equal(array, pa.scalar(2**63, pa.uint64()))
                 self._refuse(role, array, too_large, "an integer of 64 signed bits")
-            values = array.to_numpy(zero_copy_only=False)
-            small = not len(values) or (values.min() >= -(2**31) and values.max() < 2**31)
-            return values.astype(np.int32 if small else np.int64)
-        if not (pa.types.is_integer(kind) or _is_text(kind)):
+            return array.cast(pa.int64()).dictionary_encode()
+        if not _is_text(kind):
             raise DataError(f"{self.where}: the {role} must be an integer or a string (got {kind})")
-        if self.request.id_type == "int":
-            raise DataError(f"{self.where}: the {role} must be an integer, as id_type='int' says (got {kind})")
-        if pa.types.is_dictionary(array.type) and kind == pa.string():
-            return array
-        return array.cast(pa.string()).dictionary_encode()
+        return array if pa.types.is_dictionary(array.type) else array.cast(pa.string()).dictionary_encode()
 
     def _ratings(self, array: pa.Array) -> npt.NDArray[np.float32]:
         if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from scipy import sparse
 
 from hashlgn.data.arrays import Int32s, Int64s, finite, move, remainders, whole
 from hashlgn.data.ids import Ids
+from hashlgn.data.lookup import Texts
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int
 
 __all__ = ["CoreReport", "Dropped", "Interactions"]
@@ -235,19 +237,30 @@ class Interactions:
         """The items of one user number, ascending."""
         return self.indices[self.indptr[user] : self.indptr[user + 1]]
 
-    def fingerprint(self) -> str:
-        """SHA-256 over ids and pairs: equal for equal data, whatever the file format and the order of
-        rows.
+    def fingerprint(self, *, numbered: bool = False) -> str:
+        """SHA-256 over ids and pairs: equal for equal data, whatever the file format and the order of rows.
+
+        Args:
+            numbered: tell data apart whose ids have other numbers, because they arrived in another order.
         """
+        users, items = (np.arange(len(ids)) if numbered else ids.order() for ids in (self.user_ids, self.item_ids))
+        indptr, indices = self.indptr, self.indices
+        if (users[1:] < users[:-1]).any() or (items[1:] < items[:-1]).any():
+            keys = _inverse(users)[self.rows] * max(self.n_items, 1)
+            keys += _inverse(items)[indices]
+            keys.sort()
+            indptr = np.concatenate(([0], np.cumsum(np.diff(indptr)[users])))
+            indices = (keys % max(self.n_items, 1)).astype(np.int32)
         digest = hashlib.sha256()
-        for part in (
-            *self.user_ids.to_arrays().values(),
-            *self.item_ids.to_arrays().values(),
-            self.indptr,
-            self.indices,
-        ):
+        for ids, order in ((self.user_ids, users), (self.item_ids, items)):
+            array = ids.to_arrow().take(pa.array(order, pa.int64()))
+            digest.update(f"{ids.id_type} {len(ids)} ".encode())
+            parts = Texts(array).buffers if ids.id_type == "str" else (array.to_numpy(zero_copy_only=False),)
+            for part in parts:
+                digest.update(part.astype(part.dtype.newbyteorder("<"), copy=False).data)
+        for part, kind in ((indptr, "<i8"), (indices, "<i4")):
             digest.update(len(part).to_bytes(8, "little"))
-            digest.update(np.ascontiguousarray(part.astype(part.dtype.newbyteorder("<"), copy=False)).data)
+            digest.update(np.ascontiguousarray(part, kind).data)
         return digest.hexdigest()
 
     def stats(self) -> dict[str, float | int | dict[str, float | int]]:
@@ -291,8 +304,8 @@ class Interactions:
 
         Titles and genres are those of ``train``.
         """
-        users = train.user_ids.encode(self.user_ids.values, on_unknown="mark")
-        items = train.item_ids.encode(self.item_ids.values, on_unknown="mark")
+        users = train.user_ids.encode(self.user_ids, on_unknown="mark")
+        items = train.item_ids.encode(self.item_ids, on_unknown="mark")
         rows = self.rows
         known = (users[rows] >= 0) & (items[self.indices] >= 0)
         encoded = Interactions.from_codes(
@@ -311,6 +324,20 @@ class Interactions:
             int((seen_users & (users < 0)).sum()), int((seen_items & (items < 0)).sum()), int((~known).sum())
         )
         return replace(encoded, titles=train.titles, genres=train.genres), dropped
+
+    def rated_at_least(self, low: float, where: str = "the data") -> Interactions:
+        """The interactions with a rating of at least ``low``, rounded to float32 as the ratings are; the catalogues
+        shrink with them.
+
+        Raises:
+            DataError: there are no ratings, or none is so high.
+        """
+        if self.ratings is None:
+            raise DataError(f"{where}: min_rating needs a column of ratings (name it with rating=)")
+        kept = self.ratings >= np.float32(low)
+        if not kept.any():
+            raise DataError(f"{where}: none of {len(self)} ratings reaches min_rating ({low})")
+        return self if kept.all() else self.select(kept).without_empty()
 
     def k_core(self, user_k: int, item_k: int) -> tuple[Interactions, CoreReport]:
         """The largest part in which every user has ``user_k`` interactions and every item ``item_k``, at
@@ -352,6 +379,12 @@ class Interactions:
             titles=None if self.titles is None else [self.titles[i] for i in items.tolist()],
             genres=None if self.genres is None else [self.genres[i] for i in items.tolist()],
         )
+
+
+def _inverse(order: Int64s) -> Int64s:
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
 
 
 def _summary(counts: Int64s) -> dict[str, float | int]:

@@ -100,9 +100,8 @@ def read_movies(folder: Path) -> Movies | None:
 
 def with_movies(data: Interactions, movies: Movies) -> Interactions:
     """The same interactions with titles and genres, empty for items that ``movies`` does not name."""
-    wanted = [str(i) for i in movies.ids.tolist()] if len(data.item_ids.strings) else movies.ids
     titles, genres = [""] * data.n_items, [()] * data.n_items  # type: list[str], list[tuple[str, ...]]
-    for place, code in enumerate(data.item_ids.encode(wanted, on_unknown="mark").tolist()):
+    for place, code in enumerate(data.item_ids.encode(movies.ids, on_unknown="mark").tolist()):
         if code >= 0:
             titles[code], genres[code] = movies.titles[place], movies.genres[place]
     return replace(data, titles=titles, genres=genres)

@@ -155,7 +155,7 @@ def _read_lightgcn(path: Path, request: Request) -> Interactions:
     if movies is None:
         return data
     everything = [path / name for name in _PARTS["all"] if (path / name).is_file()]
-    items = read_ragged(everything, replace(request, id_type="int")).item_ids.ints
+    items = read_ragged(everything, replace(request, id_type="int")).item_ids.values
     return with_shifted_movies(data, movies, items)
 
 

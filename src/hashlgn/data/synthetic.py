@@ -161,7 +161,7 @@ def write_lightgcn(folder: Path, train: Interactions, test: Interactions) -> Non
     """
     for name, data in (("train", train), ("test", test)):
         for ids in (data.user_ids, data.item_ids):
-            if len(ids.strings) or (len(ids.ints) and ids.ints[0] < 0):
+            if ids.id_type == "str" or (ids.values < 0).any():
                 raise ArgumentError(f"{name} must have integer ids from 0 for this format (got {ids!r})")
         if not len(data):
             raise DataError(f"{name} has no interactions to write")
@@ -175,6 +175,7 @@ def write_lightgcn(folder: Path, train: Interactions, test: Interactions) -> Non
 
 
 def _write_part(path: Path, data: Interactions, users: Int64s) -> None:
+    user_ids, item_ids = data.user_ids.values, data.item_ids.values
     stops = np.cumsum(np.diff(data.indptr)[users] + 1)  # where the lines of the users end, in tokens
     with replaced_file(path) as temporary, temporary.open("xb") as file:
         first = 0
@@ -185,10 +186,10 @@ def _write_part(path: Path, data: Interactions, users: Int64s) -> None:
             tokens = np.empty(edges[-1], np.int64)
             is_item = np.ones(len(tokens), np.bool_)
             is_item[edges[:-1]] = False
-            tokens[edges[:-1]] = data.user_ids.ints[users[first:last]]
+            tokens[edges[:-1]] = user_ids[users[first:last]]
             # Users between two chosen ones have no interactions, so the items of a block lie side by side.
             items = data.indices[data.indptr[users[first]] : data.indptr[users[last - 1] + 1]]
-            tokens[is_item] = data.item_ids.ints[items]
+            tokens[is_item] = item_ids[items]
             lines = pa.ListArray.from_arrays(edges.astype(np.int32), pa.array(tokens).cast(pa.string()))
             joined = pc.binary_join(lines, " ")
             text = pc.binary_join(pa.ListArray.from_arrays([0, len(joined)], joined), "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from hashlgn.data.arrays import Arrivals
 from hashlgn.data.columns import ROLES, Gather, Request, find_columns, has_alias
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
@@ -28,9 +29,8 @@ _BOM = b"\xef\xbb\xbf"
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 # What a column may be read as, the next being tried where one fails.
 _LADDERS = {
-    "auto": [pa.int64(), _DICTIONARY],
-    "int": [pa.int64()],
-    "str": [_DICTIONARY],
+    "user": [_DICTIONARY],
+    "item": [_DICTIONARY],
     "rating": [pa.float32()],
     "time": [pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")],
 }
@@ -121,12 +121,12 @@ def read_delimited(path: Path, request: Request) -> Interactions:
     """
     layout = _layout(path, request)
     kinds = dict.fromkeys(layout.columns, 0)
-    ladders = {role: _LADDERS[request.id_type if role in ("user", "item") else role] for role in layout.columns}
+    ladders = {role: _LADDERS[role] for role in layout.columns}
     step = 2 if layout.delimiter == "::" else 1  # "::" is read as ":" with an empty column between
     names = [str(i) for i in range((layout.width - 1) * step + 1)]
     wanted = {role: position * step for role, position in layout.columns.items()}
     while True:
-        gather = Gather(request, str(path), lambda row: f"line {_line_of_row(path, layout, row)}")
+        gather = Gather(request, str(path), lambda row: f"line {_line_of_row(path, layout, row)}", written=True)
         types = {name: pa.null() for i, name in enumerate(names) if i % step}
         types |= {names[wanted[role]]: ladders[role][kinds[role]] for role in wanted}
         try:
@@ -152,7 +152,7 @@ def read_delimited(path: Path, request: Request) -> Interactions:
             column = re.search(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error", str(error))
             role = next((r for r in wanted if column and wanted[r] == int(column[1])), None)
             if role is None or kinds[role] + 1 == len(ladders[role]):
-                raise DataError(f"{path}: {_explain(path, layout, ladders) or error}") from error
+                raise DataError(f"{path}: {_explain(path, layout) or error}") from error
             kinds[role] += 1
 
 
@@ -200,7 +200,7 @@ def _line_of_row(path: Path, layout: _Layout, row: int) -> int:
     return next((number for i, number in enumerate(rows) if i == row), -1)
 
 
-def _explain(path: Path, layout: _Layout, ladders: dict[str, list[pa.DataType]]) -> str | None:
+def _explain(path: Path, layout: _Layout) -> str | None:
     """What is wrong with the first line that is at fault; a slow second look, for the error alone."""
     for number, line in _lines(path):
         if number <= layout.skip:
@@ -216,8 +216,6 @@ def _explain(path: Path, layout: _Layout, ladders: dict[str, list[pa.DataType]])
                 return f"line {number}: the rating must be a number (got {value!r})"
             if role == "time" and not _NUMBER.fullmatch(value) and not re.match(r"\d{4}-\d\d-\d\d", value):
                 return f"line {number}: the time must be a number or an ISO date (got {value!r})"
-            if ladders[role] == [pa.int64()] and not re.fullmatch(r"-?\d{1,18}", value):
-                return f"line {number}: the {role} must be an integer, as id_type='int' says (got {value!r})"
     return None
 
 
@@ -232,20 +230,23 @@ def read_ragged(paths: list[Path], request: Request) -> Interactions:
     """
     if request.names() or request.min_rating is not None:
         raise DataError(f"{paths[0]}: lines of a user and items have no columns and no ratings to choose by")
-    gather = Gather(request, " and ".join(map(str, paths)), lambda row: f"interaction {row}")
-    heads = []
+    heads, tails, sizes = Arrivals(pa.int64()), Arrivals(pa.int64()), [np.empty(0, np.int64)]
     for path in paths:
         first_line(path)
         for users, counts, items in _ragged_blocks(path):
-            heads.append(np.unique(users))
-            gather.add({"user": pa.array(np.repeat(users, counts)), "item": pa.array(items)})
-    data = gather.finish()
-    named = Ids(np.unique(np.concatenate(heads)))
-    if request.id_type == "str":
-        named = Ids((), [str(user) for user in named.ints.tolist()])
-    counts = np.zeros(len(named), np.int64)
-    counts[named.encode(data.user_ids)] = np.diff(data.indptr)
-    return replace(data, user_ids=named, indptr=np.concatenate(([0], np.cumsum(counts))))
+            heads.add(pa.array(users).dictionary_encode())
+            tails.add(pa.array(items).dictionary_encode())
+            sizes.append(counts)
+    (user_words, user_codes), (item_words, item_codes) = heads.finish(), tails.finish()
+    if not len(item_words):
+        raise DataError(f"{' and '.join(map(str, paths))}: no interactions (only users)")
+    keys = np.repeat(np.concatenate(user_codes).astype(np.int64) * len(item_words), np.concatenate(sizes))
+    keys += np.concatenate(item_codes)
+    user_ids, item_ids = (
+        Ids.from_arrow(words.cast(pa.large_string()) if request.id_type == "str" else words)
+        for words in (user_words, item_words)
+    )
+    return Interactions.from_keys(user_ids, item_ids, {"keys": keys, "ratings": None, "times": None})
 
 
 def _ragged_blocks(path: Path) -> Iterator[tuple[Int64s, Int64s, Int64s]]:

@@ -118,7 +118,7 @@ def _write(model: ServedModel, folder: Path) -> None:
         "ids.safetensors": {
             f"{side}.{name}": array
             for side, ids in (("users", model.user_ids), ("items", model.item_ids))
-            for name, array in ids.to_arrays().items()
+            for name, array in ids.arrays().items()
         },
         "seen.safetensors": {"indptr": model.seen[0], "indices": model.seen[1]},
     }
