@@ -219,9 +219,9 @@ class Ids:
 
         Returns:
             Of integers: ``ints`` int64 ``(n,)``; only where they do not ascend, also ``ascending`` int64 ``(n,)``, the
-            same in ascending order, and ``order`` int32 ``(n,)``, the position of each of these. Of strings: ``utf8`` uint8, all strings end to end; ``offsets`` int64
-            ``(n + 1,)`` into it; ``hashes`` uint64 ``(n,)``, ascending; ``order`` int32 ``(n,)``, the position of
-            the string of each hash.
+            same in ascending order, and ``order`` int32 ``(n,)``, the position of each of these. Of strings:
+            ``utf8`` uint8, all strings end to end; ``offsets`` int64 ``(n + 1,)`` into it; ``hashes`` uint64
+            ``(n,)``, ascending; ``order`` int32 ``(n,)``, the position of the string of each hash.
         """
         one = self._segments[0] if len(self._segments) == 1 else _segment(self.to_arrow())
         return one.arrays()

@@ -180,7 +180,7 @@ class Texts:
         return self.texts
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """``utf8`` and ``offsets`` of all strings end to end, their ``hashes`` ascending, and the ``order`` of these."""
+        """``utf8`` and ``offsets`` of all strings, their ``hashes`` ascending, and the ``order`` of these."""
         offsets, utf8 = self.buffers
         hashes, order = self.search
         assert order is not None

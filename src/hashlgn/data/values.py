@@ -49,7 +49,8 @@ class IdValues:
         Raises:
             DataError: a value cannot be of the type.
         """
-        choose("id_type", id_type, {None: None, "int": None, "str": None})
+        if id_type is not None:
+            choose("id_type", id_type, {"int": None, "str": None})
         if self.too_large is not None and id_type != "str":
             raise DataError(f"{self.name} must fit into 64 signed bits (got {self.too_large})")
         if id_type is None and self.mixed:
@@ -72,7 +73,8 @@ class IdValues:
                 return self.array, None
             numbers, valid = parsed_integers(self.array)
             return pa.array(numbers), None if valid.all() else valid
-        array, valid = self.array, None
+        array = self.array
+        valid: npt.NDArray[np.bool_] | None = None
         if pa.types.is_floating(kind):
             values = array.to_numpy(zero_copy_only=False)
             valid = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) <= 2**53)
@@ -167,7 +169,8 @@ def _as_arrow(values: Any, name: str) -> pa.Array | list[Any]:
 
 def _mixed(values: list[Any], name: str) -> IdValues:
     texts: list[str] = []
-    kinds, too_large = set(), None
+    kinds: set[type] = set()
+    too_large = None
     for row, value in enumerate(values):
         if isinstance(value, str):
             kinds.add(str)
