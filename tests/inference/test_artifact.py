@@ -49,7 +49,7 @@ def model(kind: str = "codebook", seed: int = 0) -> ServedModel:
     return ServedModel(
         kind="lightgcn" if kind == "float" else "hashlgn",
         config={"model": {"bits": 8}, "train": {"lr": 0.01}},
-        user_ids=Ids(["7", "ann", "Bäcker"]),
+        user_ids=Ids(["7", "Bäcker", "ann"]),
         item_ids=Ids([1, 2]),
         users=floats(3, width),
         items=items,
