@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashlgn.data import Dropped, Ids, Interactions
+from hashlgn.data import Dropped, Ids, Interactions, random_ratio
 from hashlgn.errors import ArgumentError, DataError
 
 ROWS = st.lists(
@@ -32,7 +32,7 @@ def test_each_pair_is_stood_for_by_one_row(rows: list[tuple], keep: str) -> None
     expected: dict[tuple, tuple] = {}
     for user, item, rating, time in rows:
         held = expected.get((user, item))
-        if held is None or (keep == "last" and time >= held[1]):
+        if held is None or (time >= held[1] if keep == "last" else time < held[1]):
             expected[user, item] = (rating, time)
     data = Interactions.from_pairs(*columns(rows, 4), duplicates=keep)
     assert as_dict(data) == expected
@@ -206,3 +206,35 @@ def test_broken_rows_are_refused(indptr: list[int], indices: list[int], more: di
 def test_rows_may_fall_where_a_new_user_begins() -> None:
     data = Interactions(Ids.range(4), Ids.range(3), np.array([0, 2, 2, 3, 3]), np.array([1, 2, 0], np.int32))
     assert [data.row(u).tolist() for u in range(4)] == [[1, 2], [], [0], []]
+
+
+def test_weights_stay_with_their_pairs() -> None:
+    rows = [(1, 7, 0.5), (1, 8, 2.0), (2, 7, 3.0), (2, 8, 4.0), (3, 9, 5.0), (1, 7, 9.0)]
+    users, items, weights = (list(column) for column in zip(*rows, strict=True))
+    data = Interactions.from_pairs(users, items, weights=weights)
+    assert data.weights.tolist() == [0.5, 2, 3, 4, 5]
+    assert Interactions.from_pairs(users, items, weights=weights, duplicates="last").weights.tolist() == [9, 2, 3, 4, 5]
+    assert data.select(data.weights > 2).weights.tolist() == [3, 4, 5]
+    assert data.k_core(2, 2)[0].weights.tolist() == [0.5, 2, 3, 4]
+    assert data.encode_like(Interactions.from_pairs([2, 1], [8, 7]))[0].weights.tolist() == [4, 3, 2, 0.5]
+    train, test = random_ratio(data, 0.5)
+    assert sorted([*train.weights.tolist(), *test.weights.tolist()]) == [0.5, 2, 3, 4, 5]
+    for wrong, shown in ((0, "0"), (-1, "-1"), (float("nan"), "nan"), (float("inf"), "inf"), (1e-60, "1e-60")):
+        with pytest.raises(DataError, match=rf"a weight must be positive and finite in float32 .row 1 is {shown}"):
+            Interactions.from_pairs([1, 2], [1, 2], weights=[1, wrong])
+
+
+def test_a_table_of_the_interactions_goes_to_other_libraries() -> None:
+    data = Interactions.from_pairs(["b", "a", "b"], [3, 3, 1], [5, 4, 3], [10, 20, 30], weights=[1, 2, 3])
+    table = data.to_arrow()
+    assert table.to_pydict() == {
+        "user": ["b", "b", "a"],
+        "item": [3, 1, 3],
+        "rating": [5, 3, 4],
+        "time": [10, 30, 20],
+        "weight": [1, 3, 2],
+    }
+    frame = Interactions.from_pairs([2, 1], ["x", "y"]).to_pandas()
+    assert frame.to_dict("list") == {"user": [2, 1], "item": ["x", "y"]}
+    back = Interactions.from_pairs(table["user"], table["item"], weights=table["weight"].to_numpy())
+    assert back.fingerprint() == data.fingerprint()

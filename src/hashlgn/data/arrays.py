@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from hashlgn.errors import DataError
 
-__all__ = ["Arrivals", "Int32s", "Int64s", "decoded", "finite", "move", "pages", "remainders", "whole"]
+__all__ = ["Arrivals", "Int32s", "Int64s", "decoded", "finite", "move", "pages", "positive", "remainders", "whole"]
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -112,6 +112,26 @@ def finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
         row = int(np.flatnonzero(~np.isfinite(column))[0])
         raise DataError(f"ratings must be finite (row {row} is {column[row]})")
     return column
+
+
+def positive(weights: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
+    """A column of n weights.
+
+    Raises:
+        DataError: another length, no numbers, or one that is not positive and finite.
+    """
+    column = np.asarray(weights)
+    if column.shape != (n,):
+        raise DataError(f"weights must have one value a row, shape ({n},) (got {column.shape})")
+    if column.dtype.kind not in "fiu":
+        raise DataError(f"weights must be numbers (got dtype {column.dtype})")
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = column.astype(np.float32, copy=False)
+    wrong = ~(np.isfinite(narrow) & (narrow > 0))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(f"a weight must be positive and finite in float32 (row {row} is {column[row]})")
+    return narrow
 
 
 def whole(times: npt.ArrayLike, n: int) -> Int64s:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from hashlgn.data.arrays import Int32s, Int64s, finite, move, remainders, whole
+from hashlgn.data.arrays import Int32s, Int64s, finite, move, positive, remainders, whole
 from hashlgn.data.ids import Ids
 from hashlgn.data.lookup import Texts
-from hashlgn.errors import ArgumentError, DataError, choose, positive_int
+from hashlgn.errors import ArgumentError, DataError, choose, need, positive_int
 
 __all__ = ["CoreReport", "Dropped", "Interactions"]
 
@@ -61,8 +61,10 @@ class Interactions:
         indices: item numbers, ``(interactions,)`` int32.
         ratings: float32, aligned with ``indices``, or None.
         times: int64 (seconds, as a rule: only their order matters), aligned with ``indices``, or None.
-        titles: one a item, empty where unknown, or None.
-        genres: one tuple a item, empty where unknown, or None.
+        weights: strengths of the interactions, positive finite float32, aligned with ``indices``, or None.
+        titles: one per item, empty where unknown, or None.
+        genres: one tuple per item, empty where unknown, or None.
+        notes: what reading did without being asked, one sentence each.
     """
 
     user_ids: Ids
@@ -73,6 +75,8 @@ class Interactions:
     times: Int64s | None = None
     titles: Sequence[str] | None = None
     genres: Sequence[tuple[str, ...]] | None = None
+    weights: npt.NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         indptr, indices = self.indptr, self.indices
@@ -93,11 +97,14 @@ class Interactions:
         for name, values, length in (
             ("ratings", self.ratings, len(indices)),
             ("times", self.times, len(indices)),
+            ("weights", self.weights, len(indices)),
             ("titles", self.titles, len(self.item_ids)),
             ("genres", self.genres, len(self.item_ids)),
         ):
             if values is not None and len(values) != length:
                 raise ArgumentError(f"{name} must have length {length} (got {len(values)})")
+        if self.weights is not None:
+            positive(self.weights, len(indices))
 
     @classmethod
     def from_pairs(
@@ -107,6 +114,7 @@ class Interactions:
         ratings: npt.ArrayLike | None = None,
         times: npt.ArrayLike | None = None,
         *,
+        weights: npt.ArrayLike | None = None,
         duplicates: str = "first",
     ) -> Interactions:
         """Build from aligned columns of external ids, one row an interaction, in any order.
@@ -116,9 +124,9 @@ class Interactions:
             items: external item ids.
             ratings: one finite number a row, or None.
             times: one integer a row, or None.
-            duplicates: which row stands for a pair that occurs more than once: the ``"first"`` in row order,
-                or the ``"last"``: the one with the latest time (the last in row order where times are equal
-                or absent).
+            weights: one positive finite number a row, or None.
+            duplicates: which row stands for a pair that occurs more than once: the ``"first"`` or the ``"last"``,
+                by time where there are times, in row order where these are equal or absent.
 
         Raises:
             DataError: lengths differ, an id is missing or no id, a rating is not finite, a time is no
@@ -126,7 +134,8 @@ class Interactions:
         """
         user_ids, user_codes = Ids.from_values(users, name="users")
         item_ids, item_codes = Ids.from_values(items, name="items")
-        return cls.from_codes(user_ids, item_ids, user_codes, item_codes, ratings, times, duplicates=duplicates)
+        codes = user_ids, item_ids, user_codes, item_codes
+        return cls.from_codes(*codes, ratings, times, weights=weights, duplicates=duplicates)
 
     @classmethod
     def from_codes(
@@ -138,6 +147,7 @@ class Interactions:
         ratings: npt.ArrayLike | None = None,
         times: npt.ArrayLike | None = None,
         *,
+        weights: npt.ArrayLike | None = None,
         duplicates: str = "first",
     ) -> Interactions:
         """Build from internal numbers: as ``from_pairs``, with the catalogues given.
@@ -158,6 +168,7 @@ class Interactions:
             "keys": keys,
             "ratings": None if ratings is None else finite(ratings, n),
             "times": None if times is None else whole(times, n),
+            "weights": None if weights is None else positive(weights, n),
         }
         del keys
         return cls.from_keys(user_ids, item_ids, columns, duplicates=duplicates)
@@ -172,7 +183,7 @@ class Interactions:
             user_ids: external ids of the users.
             item_ids: external ids of the items.
             columns: ``keys``, user number · number of items + item number, int64, in any order, sorted in place;
-                ``ratings``, finite float32, or None; ``times``, int64, or None. Emptied on the way, so that nothing
+                ``ratings``, finite float32, ``times``, int64, and ``weights``, positive float32, or None. Emptied on the way, so that nothing
                 is held longer than needed.
             duplicates: as ``from_pairs``.
 
@@ -182,13 +193,14 @@ class Interactions:
         last = choose("duplicates", duplicates, {"first": False, "last": True})
         if len(item_ids) > np.iinfo(np.int32).max:
             raise DataError(f"at most {np.iinfo(np.int32).max} items are supported (got {len(item_ids)})")
-        keys, ratings, times = columns.pop("keys"), columns.pop("ratings"), columns.pop("times")
+        keys = columns.pop("keys")
+        ratings, times, weights = (columns.pop(name, None) for name in ("ratings", "times", "weights"))
         assert keys is not None
         width, order, n = max(len(item_ids), 1), None, len(keys)
         if (keys[1:] <= keys[:-1]).any():
-            if times is not None and last:
+            if times is not None:  # first and last by time, and by row where times are equal
                 order = np.lexsort((times, keys))
-            elif ratings is not None or times is not None:
+            elif ratings is not None or weights is not None:
                 order = np.argsort(keys, kind="stable")
             keys.sort()
             changes = np.ones(len(keys), np.bool_)
@@ -204,7 +216,8 @@ class Interactions:
         if order is not None:
             ratings = None if ratings is None else ratings[order]
             times = None if times is None else times[order]
-        return cls(user_ids, item_ids, indptr, indices, ratings, times)
+            weights = None if weights is None else weights[order]
+        return cls(user_ids, item_ids, indptr, indices, ratings, times, weights=weights)
 
     @property
     def n_users(self) -> int:
@@ -263,6 +276,28 @@ class Interactions:
             digest.update(np.ascontiguousarray(part, kind).data)
         return digest.hexdigest()
 
+    def to_arrow(self) -> pa.Table:
+        """One row per interaction with external ids: columns ``user``, ``item`` and, where there are any, ``rating``,
+        ``time`` and ``weight``; by user number, then item number.
+        """
+        columns = {
+            "user": self.user_ids.to_arrow().take(pa.array(self.rows)),
+            "item": self.item_ids.to_arrow().take(pa.array(self.indices)),
+        }
+        for name, values in (("rating", self.ratings), ("time", self.times), ("weight", self.weights)):
+            if values is not None:
+                columns[name] = pa.array(values)
+        return pa.table(columns)
+
+    def to_pandas(self) -> Any:
+        """``to_arrow`` as a pandas DataFrame.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        need("pandas", "pandas", "Interactions.to_pandas")
+        return self.to_arrow().to_pandas()
+
     def stats(self) -> dict[str, float | int | dict[str, float | int]]:
         """Counts of the data, ready for JSON.
 
@@ -297,6 +332,7 @@ class Interactions:
             indices=self.indices[mask],
             ratings=None if self.ratings is None else self.ratings[mask],
             times=None if self.times is None else self.times[mask],
+            weights=None if self.weights is None else self.weights[mask],
         )
 
     def encode_like(self, train: Interactions) -> tuple[Interactions, Dropped]:
@@ -315,6 +351,7 @@ class Interactions:
             items[self.indices[known]],
             None if self.ratings is None else self.ratings[known],
             None if self.times is None else self.times[known],
+            weights=None if self.weights is None else self.weights[known],
         )
         seen_users, seen_items = (
             np.diff(self.indptr) > 0,
