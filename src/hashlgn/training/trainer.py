@@ -323,7 +323,12 @@ def _identity(data: Interactions, config: Config, start: dict[str, np.ndarray[An
         digest.update(name.encode() + np.ascontiguousarray(value, np.float32).tobytes())
     versions = f"hashlgn {version('hashlgn')}, torch {torch.__version__}"
     start_digest = digest.hexdigest() if start else ""
-    return {"config": repr(config), "data": data.fingerprint(numbered=True), "start": start_digest, "versions": versions}
+    return {
+        "config": repr(config),
+        "data": data.fingerprint(numbered=True),
+        "start": start_digest,
+        "versions": versions,
+    }
 
 
 def _loss(config: Config, stage: str) -> Loss:
