@@ -14,7 +14,9 @@ from hashlgn.cli.main import app
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArtifactError
+from hashlgn.inference.artifact import FORMAT
 from hashlgn.utils.console import exit_code
+from hashlgn.utils.tensors import read_tensors
 
 FAST = ["--epochs", "4", "--dim", "16", "--quiet"]
 LIGHTGCN = ["--set", "model.encoder=lightgcn"]  # which has steps and a joint training

@@ -278,10 +278,6 @@ class Recommender:
             "provenance": model.provenance,
         }
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied; searchers are built again when they are asked."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("searcher", "_similarity")}
-
     def __repr__(self) -> str:
         if self._model is None:
             return f"{type(self).__name__}(not trained)"
