@@ -71,7 +71,7 @@ def test_a_preset_changes_the_defaults_and_yields_to_everything_else(tmp_path: P
     (tmp_path / "c.toml").write_text("[train]\nlr = 0.5\nbatch_size = 64\n")
     config = load_config(tmp_path / "c.toml", {"model.bits": 128}, ["train.batch_size=32"], preset="paper")
     assert (config.train.lr, config.train.batch_size, config.model.bits) == (0.5, 32, 128)
-    assert (config.train.loss, config.train.warmup, config.model.hash) == ("bpr", 0.0, "mlp3")
+    assert (config.train.loss, config.train.pretrain_epochs, config.model.hash) == ("bpr", 0, "mlp3")
     with pytest.raises(ArgumentError, match=r"preset must be one of 'paper', 'hashgnn' \(got 'papers'\)"):
         load_config(preset="papers")
 

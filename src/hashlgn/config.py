@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hashlgn.errors import ArgumentError, choose
+from hashlgn.errors import ArgumentError, choose, positive_int
 
 __all__ = ["PRESETS", "Config", "ModelConfig", "TrainConfig", "load_config", "override_changes", "preset_changes"]
 
@@ -31,9 +32,11 @@ _PAPER: dict[str, Any] = {
     "model.compression": "mlp",
     "model.similarity": "inner",
     "model.scale": False,
+    "model.hash_directions": False,
+    "model.code_start": "random",
     "train.loss": "bpr",
-    "train.epochs": 1000,
-    "train.warmup": 0.0,
+    "train.pretrain_epochs": 0,
+    "train.joint_epochs": 1000,
     "train.schedule": "constant",
     "train.lr": 0.001,
     "train.joint_lr": 0.001,
@@ -60,8 +63,8 @@ _HASHGNN: dict[str, Any] = {
     "model.guidance": True,
     "train.loss": "hashgnn",
     "train.temperature": 8.0,
-    "train.epochs": 50,
-    "train.warmup": 0.0,
+    "train.pretrain_epochs": 0,
+    "train.joint_epochs": 50,
     "train.schedule": "cosine",
     "train.lr": 0.01,
     "train.joint_lr": 0.01,
@@ -78,87 +81,127 @@ PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "hashgnn": _HASHGNN}
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is trained.
+    """What is trained. ``None`` means "choose for me".
+
+    Names are keys of the tables in ``hashlgn.training`` (``ENCODERS``, ``HASHES``, ``DECODERS``, ``COMPRESSIONS``,
+    ``SIGNS``), to which a plugin adds its own. They are checked when a training starts; numbers are checked here.
 
     Attributes:
-        kind: ``hashlgn``, or ``lightgcn``: the float model, without hash and decoder.
-        encoder: ``lightgcn``, ``gcn``, ``ngcf``, ``dgcf``, ``sage`` (HashGNN's) or ``spectral`` (closed form); ``auto``
-            means ``lightgcn`` or ``spectral``, the one that validates better, and ``lightgcn`` without validation or
-            where ``kind`` is ``lightgcn``.
-        dim: length of an embedding, all its parts together; 0 means 64 as a float model and 128 under codes, and for
-            the spectral encoder the best of 128, 256, 512 and 1,024 on validation.
-        layers: propagation steps; ``sage`` has two for users and one for items, ``spectral`` none.
-        power: exponent of the spectral encoder's filter ``h(σ) = σ^power``; below 0 it is chosen on validation.
+        kind: ``hashlgn``, or ``float``: the float model, without hash and decoder.
+        encoder: ``lightgcn``, ``gcn``, ``ngcf``, ``dgcf``, ``sage`` (HashGNN's) or ``spectral`` (closed form). None
+            means ``lightgcn`` or ``spectral``, the one that validates better; it is ``lightgcn`` without
+            validation, and where ``kind`` is ``float``.
+        dim: length of an embedding, all its parts together. None means the encoder's own default: 64 for a float model
+            and 128 under codes; for the spectral encoder the best of 128, 256, 512 and 1,024 on validation.
+        layers: propagation steps; ``sage`` has two for users and one for items, ``spectral`` has none.
+        layer_weights: ``α_0 … α_K`` of LightGCN's ``E = Σ_k α_k E^(k)``, one for ``E^(0)`` and one for each layer, at
+            least 0. None means ``1 / (K + 1)`` each.
+        power: exponent of the spectral encoder's filter ``h(σ) = σ^power``, 0 … 8. None means that validation chooses.
         bits: length of an item's code, a multiple of 8.
         hash: ``residual``, ``mlp3`` (the paper's), ``linear``, ``tanh`` (HashGNN's) or ``free``.
         decoder: ``codebook``, ``reweight`` (the paper's), or ``identity``: the code itself.
         sign: gradient of the sign: ``straight_through`` or ``tanh``.
         compression: of queries: ``linear``, ``mlp``, or ``hash``: users go through the items' hash and become codes
             too, so that the score is ``bits − 2 · Hamming distance``.
-        similarity: ``cosine`` or ``inner``; ``auto`` means inner for the spectral encoder and for users that are
-            hashed, else cosine.
+        similarity: ``cosine`` or ``inner``. None means inner for the spectral encoder and for users that are hashed,
+            else cosine.
         scale: whether an item stores two bytes of scale beside its code.
         norm_penalty: weight of ``mean (‖g(c)‖ − 1)²`` under the cosine without a scale.
-        guidance: whether in the joint training rows pass the hash without being cut to signs, with a probability that
+        hash_directions: whether the hash sees embeddings divided by their lengths, or (the paper's) as they are.
+        code_start: ``fitted``: hash, decoder and compression start from what fits the embeddings; ``random``: from
+            PyTorch's draw (the paper's; no hash without a sign has such a start).
+        guidance: whether in the joint training rows pass the hash without becoming signs, with a probability that
             falls from 1 to 0 (HashGNN).
+
+    Raises:
+        ArgumentError: a number breaks its rule.
     """
 
     kind: str = "hashlgn"
-    encoder: str = "auto"
-    dim: int = 0
+    encoder: str | None = None
+    dim: int | None = None
     layers: int = 3
-    power: float = -1.0
+    layer_weights: tuple[float, ...] | None = None
+    power: float | None = None
     bits: int = 128
     hash: str = "residual"
     decoder: str = "codebook"
     sign: str = "straight_through"
     compression: str = "linear"
-    similarity: str = "auto"
+    similarity: str | None = None
     scale: bool = True
     norm_penalty: float = 3.0
+    hash_directions: bool = True
+    code_start: str = "fitted"
     guidance: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dim is not None:
+            positive_int("model.dim", self.dim)
+        _check_count("model.layers", self.layers)
+        weights = self.layer_weights
+        if weights is not None and (len(weights) != self.layers + 1 or not any(weights)):
+            raise ArgumentError(
+                f"model.layer_weights must be {self.layers + 1} numbers, one more than model.layers, and not all 0 "
+                f"(got {weights!r})"
+            )
+        for weight in weights or ():
+            _check_finite("model.layer_weights", weight)
+        if positive_int("model.bits", self.bits) % 8:
+            raise ArgumentError(f"model.bits must be a positive multiple of 8 (got {self.bits})")
+        if self.power is not None and not 0 <= self.power <= 8:
+            raise ArgumentError(f"model.power must lie in 0 … 8 (got {self.power!r})")
+        if self.similarity not in (None, "cosine", "inner"):
+            raise ArgumentError(f"model.similarity must be 'cosine', 'inner' or None (got {self.similarity!r})")
+        if self.code_start not in ("fitted", "random"):
+            raise ArgumentError(f"model.code_start must be 'fitted' or 'random' (got {self.code_start!r})")
+        _check_finite("model.norm_penalty", self.norm_penalty)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How it is trained.
+    """How it is trained. ``None`` means "choose for me".
 
     Attributes:
-        loss: ``softmax``, ``bpr`` (the paper's), ``hashgnn`` (as its paper has it) or ``hashgnn-code`` (as its authors'
-            code has it).
+        loss: a key of ``LOSSES``: ``softmax``, ``bpr`` (the paper's), ``hashgnn`` (as its paper has it) or
+            ``hashgnn-code`` (as its authors' code has it).
         joint_loss: of the joint training: one of those, or ``distillation``, towards the scores of the float model as
-            it was when the codes joined; ``auto`` means that where ``loss`` is ``softmax`` on cosine scores and the
-            warm-up has an epoch, and else ``loss``.
-        epochs: passes over the data, at most.
-        warmup: share of the epochs in which the encoder is trained alone, before hash and decoder join. A float model
-            has no hash to wait for.
+            it was when the codes joined. None: ``distillation`` where ``loss`` is ``softmax`` on cosine scores and
+            there is a pre-training, else ``loss``.
+        pretrain_epochs: passes over the data in which the encoder is trained alone, at most, before hash and decoder
+            join.
+        joint_epochs: passes over the data in which all parts are trained together, at most. A float model has no such
+            stage: its encoder is trained for ``pretrain_epochs + joint_epochs``.
         schedule: of the learning rates over a stage: ``cosine``, falling to 0, or ``constant``.
         lr: Adam's learning rate for the encoder while it is trained alone.
         joint_lr: for the encoder in the joint training.
         code_lr: for hash, decoder and compression.
-        batch_users: users a step under the softmax.
-        batch_size: interactions a step under BPR and HashGNN's losses.
+        batch_users: users per step under the softmax.
+        batch_size: interactions per step under BPR and HashGNN's losses.
         temperature: of the softmax.
         joint_temperature: of the distillation.
         user_weight: exponent e of the weight ``(number of items)^e`` on each of a user's interactions in the softmax.
-        candidates: items scored a step under the softmax, sampled where the catalogue is larger.
-        l2: λ of ``λ ‖E^(0)‖²`` under BPR and HashGNN's losses, on the rows of the batch.
-        init: ``E^(0)`` starts from ``svd`` (of the normalised adjacency), ``random``, or the folder of a saved float
-            model.
+        candidates: items scored per step under the softmax, sampled where the catalogue is larger.
+        l2: λ of ``λ ‖E^(0)‖²`` under BPR and HashGNN's losses; ``Bpr`` says how it is counted.
+        init: ``E^(0)`` starts from ``svd`` (of the normalised adjacency), ``random``, or a saved float model, whose
+            path this is.
         validation_users: users whose interactions give the validation slice, at most; 0 trains on everything,
             without early stopping.
         validation_share: share of those users' interactions that is held out.
-        monitor: ``recall`` or ``ndcg``, at ``monitor_k``, on the validation slice.
-        monitor_k: cut of the monitored metric.
+        monitor: metric on the validation slice, at ``monitor_k``: ``recall``, ``ndcg``, or another key of ``METRICS``.
+        monitor_k: cutoff of the monitored metric.
         patience: validations without a better value before a stage ends.
         validate_every: epochs between validations.
         seed: fixes every draw.
+
+    Raises:
+        ArgumentError: a number breaks its rule.
     """
 
     loss: str = "softmax"
-    joint_loss: str = "auto"
-    epochs: int = 90
-    warmup: float = 0.67
+    joint_loss: str | None = None
+    pretrain_epochs: int = 60
+    joint_epochs: int = 30
     schedule: str = "cosine"
     lr: float = 0.05
     joint_lr: float = 0.01
@@ -179,6 +222,23 @@ class TrainConfig:
     validate_every: int = 2
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("pretrain_epochs", "joint_epochs", "validation_users"):
+            _check_count(f"train.{name}", getattr(self, name))
+        for name in ("batch_users", "batch_size", "candidates", "patience", "validate_every", "monitor_k"):
+            positive_int(f"train.{name}", getattr(self, name))
+        for name in ("lr", "joint_lr", "code_lr", "l2"):
+            _check_finite(f"train.{name}", getattr(self, name))
+        for name in ("temperature", "joint_temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ArgumentError(f"train.{name} must be positive and finite (got {getattr(self, name)!r})")
+        if not math.isfinite(self.user_weight):
+            raise ArgumentError(f"train.user_weight must be finite (got {self.user_weight!r})")
+        if not 0 < self.validation_share < 1:
+            raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {self.validation_share})")
+        if not 0 <= self.seed < 2**63:
+            raise ArgumentError(f"train.seed must lie in 0 … 2^63 − 1 (got {self.seed})")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -192,11 +252,15 @@ class Config:
         return dataclasses.asdict(self)
 
     def to_toml(self) -> str:
-        """Text that ``load_config`` reads back as the same configuration."""
-        # JSON's numbers, strings and words for true and false are TOML's too.
+        """Text that ``load_config`` reads back as the same configuration. TOML has no None: those keys are left out."""
+        # JSON's numbers, strings, lists and words for true and false are TOML's too.
         sections = [
             f"[{section}]\n"
-            + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+            + "".join(
+                f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+                for key, value in values.items()
+                if value is not None
+            )
             for section, values in self.to_dict().items()
         ]
         return "\n".join(sections)
@@ -213,18 +277,22 @@ class Config:
     def updated(self, changes: Mapping[str, Any]) -> Config:
         """A copy with changes such as ``{"train.lr": 0.01}``; text is converted to the key's type.
 
+        Where None is allowed, the text ``auto`` means None.
+
         Raises:
-            ArgumentError: an unknown key, or a value of the wrong type.
+            ArgumentError: an unknown key, a value of the wrong type, or one that breaks a rule.
         """
-        sections: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        hints = {
+            f"{s}.{key}": hint for s, c in sections.items() for key, hint in typing.get_type_hints(type(c)).items()
+        }
+        converted: dict[str, dict[str, Any]] = {section: {} for section in sections}
         for name, value in changes.items():
+            if name not in hints:
+                raise ArgumentError(f"configuration key must be one of {', '.join(sorted(hints))} (got {name!r})")
             section, _, key = name.partition(".")
-            known = {f"{s}.{k}" for s, c in sections.items() for k in typing.get_type_hints(type(c))}
-            if name not in known:
-                raise ArgumentError(f"configuration key must be one of {', '.join(sorted(known))} (got {name!r})")
-            hint = typing.get_type_hints(type(sections[section]))[key]
-            sections[section] = dataclasses.replace(sections[section], **{key: _converted(name, value, hint)})
-        return Config(**sections)
+            converted[section][key] = _converted(name, value, hints[name])
+        return Config(**{s: dataclasses.replace(c, **converted[s]) for s, c in sections.items()})
 
 
 def preset_changes(name: str | None) -> dict[str, Any]:
@@ -290,20 +358,36 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _converted(name: str, value: Any, hint: Any) -> Any:
-    wanted = hint
-    if wanted is int and hasattr(value, "__index__") and not isinstance(value, bool):
+    """``value`` in the type of its key, or an error that names both."""
+    optional = type(None) in typing.get_args(hint)
+    kind = next(k for k in typing.get_args(hint) if k is not type(None)) if optional else hint
+    if optional and (value is None or (isinstance(value, str) and value.lower() == "auto")):
+        return None
+    if typing.get_origin(kind) is tuple:
+        parts = value.strip("[]()").split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ArgumentError(f"{name} must be numbers separated by commas (got {value!r})")
+        return tuple(_converted(name, part, typing.get_args(kind)[0]) for part in parts)
+    rule = {int: "an integer", float: "a number", bool: "true or false", str: "text"}[kind]
+    if kind is int and hasattr(value, "__index__") and not isinstance(value, bool):
         value = int(value)
-    if isinstance(value, str) and wanted is not str:
+    if isinstance(value, str) and kind is not str:
         try:
-            value = {"true": True, "false": False}[value.lower()] if wanted is bool else wanted(value)
+            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (ValueError, KeyError):
-            raise ArgumentError(f"{name} must be {_article(wanted)} (got {value!r})") from None
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            raise ArgumentError(f"{name} must be {rule} (got {value!r})") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool)):
-        raise ArgumentError(f"{name} must be {_article(wanted)} (got {value!r})")
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ArgumentError(f"{name} must be {rule} (got {value!r})")
     return value
 
 
-def _article(kind: type) -> str:
-    return {int: "an integer", float: "a number", bool: "true or false", str: "text"}[kind]
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+        raise ArgumentError(f"{name} must be an integer of at least 0 (got {value!r})")
+
+
+def _check_finite(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ArgumentError(f"{name} must be finite and at least 0 (got {value!r})")

@@ -80,7 +80,8 @@ class HashLGN(_Trainable):
         bits: length of an item's code, a multiple of 8.
         dim: length of an embedding.
         loss: ``softmax``, ``bpr``, ``hashgnn`` or ``hashgnn-code``.
-        epochs: passes over the data, at most.
+        pretrain_epochs: passes over the data in which the encoder is trained alone, at most.
+        joint_epochs: passes over the data in which all parts are trained together, at most.
         seed: fixes every draw.
         config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
             before.
@@ -96,14 +97,16 @@ class HashLGN(_Trainable):
         *,
         dim: int | None = None,
         loss: str | None = None,
-        epochs: int | None = None,
+        pretrain_epochs: int | None = None,
+        joint_epochs: int | None = None,
         seed: int | None = None,
         config: Config | Mapping[str, Any] | None = None,
         preset: str | None = None,
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
-        changes = {"model.bits": bits, "model.dim": dim, "train.loss": loss, "train.epochs": epochs, "train.seed": seed}
+        changes = {"model.bits": bits, "model.dim": dim, "train.loss": loss, "train.seed": seed}
+        changes |= {"train.pretrain_epochs": pretrain_epochs, "train.joint_epochs": joint_epochs}
         super().__init__(_config(config, "hashlgn", changes, preset), device, threads)
 
 
@@ -135,8 +138,9 @@ class LightGCN(_Trainable):
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
-        changes = {"model.dim": dim, "train.loss": loss, "train.epochs": epochs, "train.seed": seed}
-        super().__init__(_config(config, "lightgcn", changes, preset), device, threads)
+        changes = {"model.dim": dim, "train.loss": loss, "train.seed": seed}
+        changes |= {"train.pretrain_epochs": epochs, "train.joint_epochs": None if epochs is None else 0}
+        super().__init__(_config(config, "float", changes, preset), device, threads)
 
 
 def served_model(trained: Trained, data: Interactions, graph: Graph | None = None) -> ServedModel:
@@ -171,7 +175,7 @@ def served_model(trained: Trained, data: Interactions, graph: Graph | None = Non
             seconds=round(trained.seconds, 3),
             **({"encoders": trained.choice} if trained.choice else {}),
         ),
-        encoder_state=state if trained.config.model.kind == "lightgcn" else None,
+        encoder_state=state if trained.config.model.kind == "float" else None,
     )
 
 
@@ -195,7 +199,7 @@ def _start(config: Config, data: Interactions) -> dict[str, npt.NDArray[np.float
     """The encoder's parameters from the saved float model that ``train.init`` names, or None where it names none."""
     if config.train.init in ("svd", "random"):
         return None
-    model = load_artifact(config.train.init)
+    model = load_artifact(config.train.init, encoder_state=True)
     if model.encoder_state is None:
         raise ArgumentError(f"train.init must be 'svd', 'random' or a float model's folder (got {config.train.init!r})")
     if model.user_ids != data.user_ids or model.item_ids != data.item_ids:

@@ -30,7 +30,7 @@ def test_ml_100k_beats_popularity_by_far(real_data: Path) -> None:
 
 def test_the_file_of_recommendations_says_what_evaluate_says(real_data: Path, tmp_path: Path) -> None:
     folder, out = real_data / "ml-1m", tmp_path / "model"
-    options = ["--epochs", "2", "--dim", "32", "--bits", "64", "--quiet"]
+    options = ["--pretrain-epochs", "1", "--joint-epochs", "1", "--dim", "32", "--bits", "64", "--quiet"]
     assert exit_code(app, ["train", str(folder), "--out", str(out), *options]) == 0
     assert exit_code(app, ["recommend", str(out), "--out", str(tmp_path / "r.parquet"), "--k", "50", "--quiet"]) == 0
     rows = pq.read_table(tmp_path / "r.parquet")

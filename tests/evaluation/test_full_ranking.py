@@ -18,7 +18,7 @@ def by_hand() -> Recommender:
     """Two users over four items: user 7 ranks them 10, 11, 12, 13, user 8 the other way round; 7 has seen 10."""
     return Recommender(
         ServedModel(
-            kind="lightgcn",
+            kind="float",
             config={},
             user_ids=Ids([7, 8]),
             item_ids=Ids([10, 11, 12, 13]),
@@ -83,7 +83,7 @@ def test_k_beyond_the_catalogue_and_a_cut_not_asked_for() -> None:
 
 def test_results_are_json_with_intervals_around_the_means() -> None:
     train, test = random_ratio(clusters(), seed=1)
-    model = hashlgn.LightGCN(config={"model.dim": 8, "train.epochs": 3}).fit(train)
+    model = hashlgn.LightGCN(config={"model.dim": 8, "train.pretrain_epochs": 2, "train.joint_epochs": 1}).fit(train)
     result = hashlgn.evaluate(model, test, k=(1, 5), threshold=0.5)
     held = json.loads(json.dumps(result.to_dict()))
     assert [cut.get("k", cut.get("threshold")) for cut in held["cuts"]] == [1, 5, 0.5]

@@ -23,10 +23,17 @@ from hashlgn.experiments.studies.ablation import ROWS, ablation
 from hashlgn.experiments.studies.study import SPLITS, read_parts
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.encoders import ENCODERS
-from hashlgn.training.model import checked
+from hashlgn.training.resolve import resolve
 from hashlgn.utils.console import exit_code
 
-FAST = {"model.dim": 16, "model.bits": 16, "train.epochs": 4, "train.batch_users": 16, "train.monitor_k": 5}
+FAST = {
+    "model.dim": 16,
+    "model.bits": 16,
+    "train.pretrain_epochs": 2,
+    "train.joint_epochs": 2,
+    "train.batch_users": 16,
+    "train.monitor_k": 5,
+}
 SOME = ("default", "mlp3 + reweight", "codes not trained", "float, 64")
 TRAIN, TEST = random_ratio(clusters(), 0.3, seed=0)
 
@@ -44,21 +51,21 @@ def test_every_result_is_its_own_training_evaluated_on_the_test_part(done) -> No
     )
     for one in (one for one in result["runs"] if one["seed"] == 0):
         config = Config.from_dict(one["config"])
-        model = (LightGCN if config.model.kind == "lightgcn" else HashLGN)(config=config, threads=1).fit(TRAIN)
+        model = (LightGCN if config.model.kind == "float" else HashLGN)(config=config, threads=1).fit(TRAIN)
         cut = evaluate(model, TEST, 5).at(5)
         assert (one["recall"], one["ndcg"]) == (cut.mean("recall"), cut.mean("ndcg"))
 
 
 def test_an_encoder_is_trained_once_for_the_rows_that_share_it(done) -> None:
     out, _ = done
-    assert len(list((out / "models").iterdir())) == 4  # of 67% and of 100% of the epochs, under two seeds
+    assert len(list((out / "models").iterdir())) == 4  # of two lengths of pre-training, under two seeds
 
 
-@pytest.mark.parametrize("encoder", [name for name in ENCODERS if name != "spectral"])
+@pytest.mark.parametrize("encoder", [name for name, encoder in ENCODERS.items() if encoder.trainable])
 def test_an_encoder_shared_by_rows_gives_what_each_would_have_trained(encoder: str, tmp_path: Path) -> None:
     run = Run("codes", {"model.encoder": encoder, **FAST, **ROWS["mlp3 + reweight"].changes})
     start = module._started(run).start
-    assert start is not None and start.config().train.epochs == 2
+    assert start is not None and (start.config().train.pretrain_epochs, start.config().train.joint_epochs) == (2, 0)
     shared = Runner(TRAIN, tmp_path).model(module._started(run), 0).whole
     own = HashLGN(config=run.config()).fit(TRAIN).model
     assert isinstance(shared.items, CodedItems) and isinstance(own.items, CodedItems)
@@ -83,7 +90,7 @@ def test_the_command_of_a_row_is_the_configuration_of_its_result(done) -> None:
         words = shlex.split(result["commands"][cell["name"]])
         settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
         flags = {"train.seed": words[words.index("--seed") + 1]}
-        assert checked(load_config(None, flags, settings)).to_dict() == cell["config"]
+        assert resolve(load_config(None, flags, settings)).to_dict() == cell["config"]
 
 
 def test_a_finished_result_is_never_computed_twice(done, monkeypatch) -> None:
@@ -120,7 +127,9 @@ def test_a_baseline_that_cannot_be_computed_is_left_out_with_a_line(tmp_path: Pa
 def test_every_command_of_a_grid_makes_its_row_again(tmp_path: Path, monkeypatch, capsys) -> None:
     write_lightgcn(tmp_path / "my data", TRAIN, TEST)
     monkeypatch.chdir(tmp_path)
-    settings = [f"--set={key}={value}" for key, value in (FAST | {"train.epochs": 2}).items()]
+    settings = [
+        f"--set={key}={value}" for key, value in (FAST | {"train.pretrain_epochs": 1, "train.joint_epochs": 1}).items()
+    ]
     line = "experiment grid --out grid --encoders lightgcn --hashes float,residual,mlp3,product,itq-hamming --quiet"
     line += " --losses softmax --baselines popularity,ease --bits 16 --seeds 1 --k 5 --threads 1"
     assert exit_code(app, [*line.split(), "--data", "my data", *settings]) == 0
@@ -176,7 +185,13 @@ def test_bad_arguments(options: dict[str, Any], message: str, tmp_path: Path) ->
 def test_quantizers_of_one_float_model_share_it_and_have_the_bytes_of_our_codes(tmp_path: Path) -> None:
     names = [name for name in ROWS if "product" in name and name.startswith(("64", "80"))]
     assert len(names) == 2
-    held = {"model.encoder": "lightgcn", "train.epochs": 2, "train.batch_users": 16, "train.monitor_k": 5}
+    held = {
+        "model.encoder": "lightgcn",
+        "train.pretrain_epochs": 1,
+        "train.joint_epochs": 1,
+        "train.batch_users": 16,
+        "train.monitor_k": 5,
+    }
     result = ablation(TRAIN, TEST, tmp_path, rows=names, seeds=1, k=5, changes=held, threads=1)
     assert [row["bytes/item"] for row in result["rows"]] == [10, 10]
     assert len(list((tmp_path / "models").iterdir())) == 1

@@ -248,7 +248,7 @@ def test_the_command_writes_tables_and_a_plot(cache: Path, tmp_path: Path, capsy
 def test_saved_models_are_judged_as_evaluate_judges_them(tmp_path: Path) -> None:
     data = clusters()
     train, test = random_ratio(data, seed=0)
-    settings = {"model.dim": 16, "train.epochs": 2, "train.validation_users": 20}
+    settings = {"model.dim": 16, "train.pretrain_epochs": 1, "train.joint_epochs": 1, "train.validation_users": 20}
     models = [hashlgn.LightGCN(config=settings).fit(train), hashlgn.HashLGN(bits=32, config=settings).fit(train)]
     folders = [model.save(tmp_path / name) for model, name in zip(models, ("float", "codes"), strict=True)]
     rows = bench_search(

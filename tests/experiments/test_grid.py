@@ -13,7 +13,13 @@ from hashlgn.experiments.studies.grid import grid, grid_runs
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.hashes import HASHES
 
-FAST = {"model.dim": 16, "train.epochs": 3, "train.batch_users": 16, "train.monitor_k": 5}
+FAST = {
+    "model.dim": 16,
+    "train.pretrain_epochs": 2,
+    "train.joint_epochs": 1,
+    "train.batch_users": 16,
+    "train.monitor_k": 5,
+}
 TRAIN, TEST = random_ratio(clusters(), 0.3, seed=0)
 
 
@@ -51,7 +57,7 @@ def test_each_run_of_the_product_is_a_file(tmp_path: Path) -> None:
 
 def test_rows_of_every_encoder_share_its_own_training(tmp_path: Path) -> None:
     names = {"encoders": list(ENCODERS), "hashes": ["float", "tanh", "residual"], "losses": ["hashgnn"]}
-    longer = FAST | {"train.epochs": 8}
+    longer = FAST | {"train.pretrain_epochs": 5, "train.joint_epochs": 3}
     result = grid(TRAIN, TEST, tmp_path, **names, bits=16, changes=longer, seeds=1, k=5, threads=1)
     assert all(row["recall@5"] > 0.2 for row in result["rows"])
     assert len(list((tmp_path / "models").iterdir())) == len(ENCODERS) - 1  # the closed form has nothing to share

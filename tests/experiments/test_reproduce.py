@@ -28,8 +28,14 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import FloatItems, binary_items
 
 pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
-FAST = {"model.dim": 16, "train.epochs": 4, "train.batch_users": 16, "train.monitor_k": 5}
-FLOAT = Run("float", {"model.kind": "lightgcn"})
+FAST = {
+    "model.dim": 16,
+    "train.pretrain_epochs": 2,
+    "train.joint_epochs": 2,
+    "train.batch_users": 16,
+    "train.monitor_k": 5,
+}
+FLOAT = Run("float", {"model.kind": "float"})
 CODES = Run("codes", {"model.bits": 16, "model.encoder": "lightgcn"}, FLOAT)
 HASHGNN = Run("hashgnn", preset_changes("hashgnn") | {"model.bits": 16, "train.temperature": 2.0})
 ROWS = {

@@ -14,15 +14,16 @@ from hashlgn.errors import ArgumentError
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.experiments.studies import tune as room
 from hashlgn.experiments.studies.tune import SPACE, tune, varied
-from hashlgn.training.model import checked
+from hashlgn.training.resolve import resolve
 
 optuna = pytest.importorskip("optuna", reason="the extra 'tune' is not installed")
 
 SMALL = Config().updated(
     {
-        "model.kind": "lightgcn",
+        "model.kind": "float",
         "model.dim": 8,
-        "train.epochs": 4,
+        "train.pretrain_epochs": 2,
+        "train.joint_epochs": 2,
         "train.validate_every": 1,
         "train.monitor_k": 5,
         "train.init": "random",
@@ -54,7 +55,7 @@ def test_the_best_configuration_trains_to_the_value_it_was_chosen_for(searched) 
 
 def test_the_base_is_the_first_trial_and_what_is_fixed_stays(searched) -> None:
     out, result = searched
-    base = checked(SMALL)
+    base = resolve(SMALL)
     assert result["rows"][0]["train.lr"] == base.train.lr
     assert list(result["setting"]["space"]) == ["train.lr", "train.temperature"]
     best = load_config(out / "best.toml")
@@ -129,7 +130,7 @@ def test_trainings_that_explode_do_not_end_the_search(tmp_path: Path, monkeypatc
 
 
 def test_codes_are_searched_too(tmp_path: Path) -> None:
-    changes = {"model.kind": "hashlgn", "model.encoder": "lightgcn", "model.bits": 16, "train.warmup": 0.5}
+    changes = {"model.kind": "hashlgn", "model.encoder": "lightgcn", "model.bits": 16}
     base = SMALL.updated(changes)
     result = tune(clusters(), tmp_path, base, trials=2, fixed=FIXED, timeout=60)
     config = load_config(tmp_path / "best.toml")
@@ -150,18 +151,18 @@ def test_codes_are_searched_too(tmp_path: Path) -> None:
             ["train.code_lr", "train.temperature", "train.user_weight"],
         ),
         (
-            {"model.kind": "lightgcn", "train.loss": "bpr", "model.similarity": "inner"},
+            {"model.kind": "float", "train.loss": "bpr", "model.similarity": "inner"},
             ["train.lr", "train.l2", "model.layers"],
         ),
         (
             {"model.encoder": "lightgcn", "train.init": "model"},
             ["train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight"],
         ),
-        ({"model.kind": "lightgcn", "model.encoder": "spectral", "model.similarity": "inner"}, []),
+        ({"model.kind": "float", "model.encoder": "spectral", "model.similarity": "inner"}, []),
     ],
 )
 def test_only_what_matters_is_varied(changes: dict[str, Any], names: list[str]) -> None:
-    assert list(varied(checked(Config().updated(changes)))) == names
+    assert list(varied(resolve(Config().updated(changes)))) == names
 
 
 def test_bad_arguments_and_folders_of_something_else(searched, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.tables import Table
 from hashlgn.search import Exact
 
-CONFIG = {"model.dim": 16, "train.epochs": 6, "train.validation_users": 20}
+CONFIG = {"model.dim": 16, "train.pretrain_epochs": 4, "train.joint_epochs": 2, "train.validation_users": 20}
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +353,7 @@ def test_what_is_given_goes_before_the_configuration() -> None:
     model = hashlgn.HashLGN(bits=64, seed=3, config={"model.bits": 32, "train.seed": 1, "train.lr": 0.01})
     assert (model.config.model.bits, model.config.train.seed, model.config.train.lr) == (64, 3, 0.01)
     with pytest.raises(ArgumentError, match=r"model\.kind must be 'hashlgn' here"):
-        hashlgn.HashLGN(config={"model.kind": "lightgcn"})
+        hashlgn.HashLGN(config={"model.kind": "float"})
     assert hashlgn.HashLGN(bits=np.int64(64)).config.model.bits == 64
     with pytest.raises(ArgumentError, match="configuration key"):
         hashlgn.HashLGN(config={"train.rate": 1})
@@ -382,14 +382,14 @@ def test_a_user_who_has_seen_everything_gets_nothing() -> None:
 
 
 def test_the_papers_recipe_by_name() -> None:
-    fast = {"train.epochs": 2, "train.validate_every": 1, "train.batch_size": 64}
+    fast = {"train.joint_epochs": 2, "train.validate_every": 1, "train.batch_size": 64}
     stages: set[str] = set()
     model = hashlgn.HashLGN(bits=32, preset="paper", config=fast)
     model.fit(clusters(), report=lambda step: stages.add(step.stage))
     assert stages == {"joint"}  # from the first step
     config = model.info()["config"]
     assert (config["train"]["loss"], config["train"]["init"]) == ("bpr", "random")
-    assert (config["model"]["bits"], config["model"]["dim"], config["train"]["epochs"]) == (32, 64, 2)
+    assert (config["model"]["bits"], config["model"]["dim"], config["train"]["joint_epochs"]) == (32, 64, 2)
     assert hashlgn.LightGCN(preset="paper").config.train.loss == "bpr"
     with pytest.raises(ArgumentError, match="preset must be one of 'paper'"):
         hashlgn.HashLGN(preset="mine")

@@ -10,9 +10,10 @@ import torch
 
 from conftest import unit
 from hashlgn.scoring.codes import pack_signs, unpack_words
-from hashlgn.training import hashes as hashing
 from hashlgn.training.decoders import Codebook
-from hashlgn.training.hashes import HASHES, SIGNS, Residual, Start, iterative_quantisation, metric, refined, sign
+from hashlgn.training.hashes import HASHES, SIGNS, Residual, Start, residual, sign
+from hashlgn.training.hashes.residual import refine, whitening
+from hashlgn.training.hashes.signs import iterative_quantization
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -28,7 +29,7 @@ def test_codes_are_signs_and_come_from_the_embedding(name: str, gradient: str) -
     assert codes.shape == (50, 16) and set(codes.unique().tolist()) == {-1.0, 1.0}
     torch.testing.assert_close(made(items), codes)
     # Near items have near codes: what the start is for.
-    if name == "residual":  # whose words have no order: how near their vectors come is tested below
+    if not made.has_sign:  # whose words have no order: how near their vectors come is tested below
         return
     alike = (codes @ codes.T).fill_diagonal_(-99).argmax(dim=1)
     cosine = (items @ items.T).fill_diagonal_(0)
@@ -36,7 +37,7 @@ def test_codes_are_signs_and_come_from_the_embedding(name: str, gradient: str) -
 
 
 @pytest.mark.parametrize("gradient", SIGNS)
-@pytest.mark.parametrize("name", [name for name in HASHES if name != "residual"])
+@pytest.mark.parametrize("name", [name for name in HASHES if HASHES[name].has_sign])
 def test_training_reaches_what_comes_before_the_sign(name: str, gradient: str) -> None:
     items = unit(50, 12)
     made = HASHES[name](50, 12, 16, gradient)
@@ -61,9 +62,9 @@ def test_zero_is_positive_and_gradients_are_as_their_names_say() -> None:
 
 
 @pytest.mark.parametrize(("bits", "dim"), [(8, 12), (16, 12), (12, 12)])
-def test_iterative_quantisation_is_orthonormal_and_better_than_chance(bits: int, dim: int) -> None:
+def test_iterative_quantization_is_orthonormal_and_better_than_chance(bits: int, dim: int) -> None:
     items = unit(200, dim)
-    p = iterative_quantisation(items, bits)
+    p = iterative_quantization(items, bits)
     small = p @ p.T if bits <= dim else p.T @ p
     torch.testing.assert_close(small, torch.eye(min(bits, dim)), rtol=1e-4, atol=1e-4)
 
@@ -96,7 +97,7 @@ def test_words_are_those_of_a_search_in_numpy(beam: int) -> None:
     sixteen, the best of all pairs of words.
     """
     items, codewords = unit(40, 6), torch.randn(2, 16, 6)
-    codes = Residual(40, 6, 8, beam).assign(items, codewords)
+    codes = Residual(40, 6, 8, beam=beam).assign(items, codewords)
     x, (first, second) = items.numpy(), codewords.numpy()
     if beam == 1:
         a, b = ((x[:, None] - first) ** 2).sum(axis=2).argmin(axis=1), None
@@ -120,7 +121,7 @@ def test_refining_lowers_the_weighted_error_until_no_word_alone_lowers_it_furthe
     weights = torch.rand(300) ** 3
     errors = [weights @ squared_errors(items, codewords, words)]
     for _ in range(40):
-        codewords, words = refined(items, codewords, words, weights, rounds=1)
+        codewords, words = refine(items, codewords, words, weights, rounds=1)
         errors.append(weights @ squared_errors(items, codewords, words))
     assert all(after <= before + 1e-3 for before, after in itertools.pairwise(errors))
     assert errors[-1] < 0.3 * errors[0]
@@ -147,9 +148,9 @@ def test_items_of_more_weight_are_coded_more_closely() -> None:
     assert errors[1] < 0.7 * errors[0]
 
 
-def test_a_metric_measures_errors_of_scores() -> None:
+def test_whitening_measures_errors_of_scores() -> None:
     queries, errors = torch.randn(500, 6) * torch.tensor([9.0, 3, 1, 1, 0, 0]) ** 0.5, torch.randn(50, 6)
-    turn, back = metric(queries)
+    turn, back = whitening(queries)
     torch.testing.assert_close(turn @ back, torch.eye(6), atol=1e-4, rtol=1e-4)
     alike = (queries**2).sum() / len(queries) / 6 * errors.square().sum(dim=1)
     want = 0.9 * (errors @ queries.T).square().mean(dim=1) + 0.1 * alike
@@ -172,13 +173,13 @@ def test_codes_are_close_where_the_queries_look() -> None:
 def test_a_sample_decides_the_codewords_of_a_large_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     items, codewords, words = unit(400, 8), 0.3 * torch.randn(4, 16, 8), torch.randint(16, (400, 4))
     before = squared_errors(items, codewords, words).mean()
-    monkeypatch.setattr(hashing, "_SAMPLE", 150)
-    codewords, words = refined(items, codewords, words)
+    monkeypatch.setattr(residual, "_SAMPLE", 150)
+    codewords, words = refine(items, codewords, words)
     assert squared_errors(items, codewords, words).mean() < 0.3 * before
 
 
-def test_a_wide_embedding_is_quantised_in_all_its_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "_AXES", 12)
+def test_a_wide_embedding_is_quantized_in_all_its_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residual, "_AXES", 12)
     items = unit(300, 40)
     made = Residual(300, 40, 64)
     codewords = made.start(items).codewords
@@ -189,7 +190,7 @@ def test_a_wide_embedding_is_quantised_in_all_its_dimensions(monkeypatch: pytest
 
 def test_words_under_their_own_codewords_stay() -> None:
     items = unit(300, 16)
-    made = Residual(300, 16, 16, 16)
+    made = Residual(300, 16, 16, beam=16)
     codewords = made.start(items).codewords
     assert (made.assign(items, codewords) == made(items)).float().mean() > 0.99
 

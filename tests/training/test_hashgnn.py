@@ -20,9 +20,11 @@ from hashlgn.scoring.codes import hamming, pack_signs
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.encoders import ENCODERS, LightGCN
 from hashlgn.training.graph import Graph
-from hashlgn.training.hashes import HASHES, guidance, sign
+from hashlgn.training.hashes import HASHES, sign
 from hashlgn.training.losses import LOSSES
-from hashlgn.training.model import Model, checked
+from hashlgn.training.model import Model
+from hashlgn.training.resolve import resolve
+from hashlgn.training.schedules import guidance
 from hashlgn.training.trainer import Trained, train
 from hashlgn.utils.progress import Progress
 
@@ -30,13 +32,14 @@ pytestmark = pytest.mark.usefixtures("seeded")
 
 SMALL: dict[str, Any] = preset_changes("hashgnn") | {"model.dim": 8, "model.bits": 32, "train.temperature": 4.0}
 SMALL |= {
-    "train.epochs": 6,
+    "train.pretrain_epochs": 0,
+    "train.joint_epochs": 6,
     "train.batch_size": 50,
     "train.validation_users": 30,
     "train.monitor": "recall",
     "train.monitor_k": 5,
 }
-BOTH = [name for name in HASHES if name not in ("residual", "free")]  # what users can go through too
+BOTH = [name for name, hash_ in HASHES.items() if not hash_.per_item]  # what users can go through too
 
 
 def config(**changes: Any) -> Config:
@@ -103,7 +106,7 @@ def test_guidance_of_a_long_training_is_the_published_schedule() -> None:
     assert [guidance(step, 4000) for step in (99, 100, 1999, 2000)] == pytest.approx([1, 0.95, 0.05, 0])
 
 
-@pytest.mark.parametrize("name", [name for name in HASHES if name != "residual"])
+@pytest.mark.parametrize("name", [name for name in HASHES if HASHES[name].has_sign])
 def test_guided_rows_are_what_the_sign_is_taken_of(name: str) -> None:
     items = unit(2000, 12)
     made = HASHES[name](2000, 12, 16, "straight_through")
@@ -160,7 +163,7 @@ def test_every_interaction_meets_ten_items_without_one(form: str) -> None:
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("hash_", BOTH)
 def test_every_encoder_and_hash_can_be_binary_on_both_sides(encoder: str, hash_: str) -> None:
-    done = train(clusters(40, 24), config(model__encoder=encoder, model__hash=hash_, train__epochs=2))
+    done = train(clusters(40, 24), config(model__encoder=encoder, model__hash=hash_, train__joint_epochs=2))
     queries, items, fold_in = done.model.export(done.graph)
     scores = queries.numpy() @ items.decode().T
     assert (scores % 2 == 0).all() and np.abs(scores).max() <= 32
@@ -171,7 +174,7 @@ def test_every_encoder_and_hash_can_be_binary_on_both_sides(encoder: str, hash_:
 @pytest.mark.parametrize("form", ["hashgnn", "hashgnn-code"])
 def test_it_finds_the_planted_groups(form: str, guided: bool) -> None:
     fit, test = validation_slice(clusters(80, 48, groups=4, share=0.4), 0.25, seed=1)
-    done = train(fit, config(train__loss=form, train__epochs=40, train__joint_lr=0.03, model__guidance=guided))
+    done = train(fit, config(train__loss=form, train__joint_epochs=40, train__joint_lr=0.03, model__guidance=guided))
     queries, items, _ = done.model.export(done.graph)
     scores = queries.numpy() @ items.decode().T
     scores[fit.matrix.nonzero()] = -np.inf
@@ -192,11 +195,16 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("warmup", [0.0, 0.5])
+@pytest.mark.parametrize("pretraining", [0, 3])
 @pytest.mark.parametrize("when", [1, 3, 5])
-def test_killed_and_resumed_equals_uninterrupted(when: int, warmup: float, tmp_path: Path) -> None:
+def test_killed_and_resumed_equals_uninterrupted(when: int, pretraining: int, tmp_path: Path) -> None:
     """Neighbours and guided rows are drawn anew for each epoch, whatever was drawn before."""
-    data, path, how, ended = clusters(40, 24), tmp_path / "checkpoint", config(train__warmup=warmup), 0
+    data, path, how, ended = (
+        clusters(40, 24),
+        tmp_path / "checkpoint",
+        config(train__pretrain_epochs=pretraining, train__joint_epochs=6 - pretraining),
+        0,
+    )
     want = train(data, how)
 
     def kill(step: Progress) -> None:
@@ -228,7 +236,7 @@ def test_training_ends_without_guidance(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_saved_loaded_and_searched_without_pytorch_by_hamming_distance(tmp_path: Path) -> None:
     data = clusters(40, 24)
-    hashlgn.HashLGN(32, preset="hashgnn", config={"model.dim": 8, "train.epochs": 2, "train.monitor_k": 5}).fit(
+    hashlgn.HashLGN(32, preset="hashgnn", config={"model.dim": 8, "train.joint_epochs": 2, "train.monitor_k": 5}).fit(
         data
     ).save(tmp_path / "model")
     model = hashlgn.load(tmp_path / "model")
@@ -268,4 +276,4 @@ def test_settings_that_do_not_go_together_are_named(changes: dict[str, Any], mes
 
 def test_choices_that_are_left_open_are_filled_in() -> None:
     open_ = {key: value for key, value in preset_changes("hashgnn").items() if key != "model.similarity"}
-    assert checked(Config().updated(open_)).model.similarity == "inner"
+    assert resolve(Config().updated(open_)).model.similarity == "inner"

@@ -11,6 +11,7 @@ from hashlgn.config import TrainConfig
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError
 from hashlgn.training.encoders import LightGCN
+from hashlgn.training.graph import Graph
 from hashlgn.training.losses import LOSSES, Bpr, Distillation, Softmax, _cross_entropy
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -25,6 +26,8 @@ def test_a_loss_falls_along_its_gradient(name: str) -> None:
     data = clusters(20, 15)
     queries, items = torch.randn(20, 4, requires_grad=True), torch.randn(15, 4, requires_grad=True)
     loss = LOSSES[name](TrainConfig(), "inner")
+    if loss.needs_teacher:
+        loss.restore((torch.randn(20, 4), torch.randn(15, 4)))
     batches = list(loss.batches(data, np.random.default_rng(0)))
     assert len(batches) == loss.steps(data)
     before = loss(queries, items, batches[0])
@@ -96,14 +99,14 @@ def test_bpr_by_hand() -> None:
     torch.testing.assert_close(cosine, want)
     encoder = LightGCN(2, 3, 4)
     squares = encoder.users.square().sum() + encoder.items[[0, 2, 2, 0]].square().sum()
-    torch.testing.assert_close(loss.regularise(encoder, batch), 0.1 * squares / 2)
+    torch.testing.assert_close(loss.regularize(encoder, batch), 0.1 * squares / 2)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ["temperature", "joint_temperature"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_temperature_is_positive_and_finite(name: str, value: float) -> None:
-    with pytest.raises(ArgumentError, match=r"train\.temperature must be positive and finite"):
-        LOSSES[name](TrainConfig(temperature=value), "cosine")
+    with pytest.raises(ArgumentError, match=rf"train\.{name} must be positive and finite"):
+        TrainConfig(**{name: value})
 
 
 @pytest.mark.parametrize("candidates", [50, 12])
@@ -113,7 +116,8 @@ def test_distillation_is_the_divergence_from_the_teacher(candidates: int) -> Non
     batch = next(iter(loss.batches(data, np.random.default_rng(0))))
     users, rows, _, chosen, log_weight = (None if part is None else torch.from_numpy(part) for part in batch)
     assert users is not None and rows is not None and (chosen is None) == (candidates == 50)
-    loss.teacher = torch.randn(20, 3), torch.randn(48, 3)
+    teacher = torch.randn(20, 3), torch.randn(48, 3)
+    loss.restore(teacher)
     q, x = torch.randn(20, 5).requires_grad_(), torch.randn(48, 5).requires_grad_()
 
     def log_softmax(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -121,7 +125,7 @@ def test_distillation_is_the_divergence_from_the_teacher(candidates: int) -> Non
         return torch.log_softmax(scores if log_weight is None else scores + log_weight, dim=1)
 
     weights = torch.bincount(rows).sqrt()
-    plain = -(log_softmax(*loss.teacher).exp() * log_softmax(q, x)).sum(dim=1) @ weights / weights.sum()
+    plain = -(log_softmax(*teacher).exp() * log_softmax(q, x)).sum(dim=1) @ weights / weights.sum()
     fused = loss(q, x, batch)
     torch.testing.assert_close(fused, plain)
     for got, want in zip(torch.autograd.grad(2 * fused, (q, x)), torch.autograd.grad(2 * plain, (q, x)), strict=True):
@@ -132,14 +136,21 @@ def test_a_student_that_scores_as_its_teacher_has_nothing_to_learn() -> None:
     loss = Distillation(TrainConfig(), "cosine")
     (batch,) = loss.batches(TINY, np.random.default_rng(0))
     q, x = torch.eye(2).requires_grad_(), SCORES.T.clone().requires_grad_()
-    with pytest.raises(ArgumentError, match="teacher must be set"):
+    with pytest.raises(ArgumentError, match="prepare must be called before"):
         loss(q, x, batch)
-    loss.teacher = q.detach().clone(), x.detach().clone()
+    loss.restore((q.detach().clone(), x.detach().clone()))
     for gradient in torch.autograd.grad(loss(q, x, batch), (q, x)):
         torch.testing.assert_close(gradient, torch.zeros_like(gradient))
 
 
-@pytest.mark.parametrize("value", [0.0, float("nan")])
-def test_a_temperature_of_distillation_is_positive_and_finite(value: float) -> None:
-    with pytest.raises(ArgumentError, match=r"train\.joint_temperature must be positive and finite"):
-        Distillation(TrainConfig(joint_temperature=value), "cosine")
+def test_distillation_takes_its_teacher_from_the_model() -> None:
+    from hashlgn.config import ModelConfig
+    from hashlgn.training.model import Model
+
+    data = clusters(20, 15)
+    graph, loss = Graph(data), Distillation(TrainConfig(), "cosine")
+    model = Model(LightGCN(20, 15, 4), 15, ModelConfig(bits=8, similarity="cosine"))
+    loss.prepare(model, graph)
+    for got, want in zip(loss.state(), model.embeddings(graph), strict=True):
+        torch.testing.assert_close(got, want)
+        assert not got.requires_grad

@@ -26,7 +26,7 @@ CHOICES = [
     for h, d, similarity, scale, f in itertools.product(
         HASHES, DECODERS, ("cosine", "inner"), (True, False), COMPRESSIONS
     )
-    if h != "residual" or d == "codebook"
+    if HASHES[h].decoder in (None, d)
 ]
 
 
@@ -156,6 +156,7 @@ def test_choices_that_do_not_fit_are_named() -> None:
         ({"compression": "zip"}, "compression must be one of"),
         ({"bits": 10}, "bits must be a positive multiple of 8"),
         ({"similarity": "auto"}, "similarity must be"),
+        ({"similarity": None}, "similarity must be"),
         ({"norm_penalty": -1.0}, "norm_penalty must be finite and at least 0"),
         ({"norm_penalty": float("nan")}, "norm_penalty must be finite"),
     ):

@@ -56,13 +56,16 @@ Model = Annotated[
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the trained model.")],
-    model: Annotated[
-        str | None, typer.Option(help="hashlgn, or lightgcn, the float model.  [default: hashlgn]")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="hashlgn, or float: the float model.  [default: hashlgn]")] = None,
     bits: Annotated[int | None, typer.Option(help="Length of an item's code.  [default: 128]")] = None,
     dim: Annotated[int | None, typer.Option(help="Length of an embedding.  [default: by encoder]")] = None,
     loss: Annotated[str | None, typer.Option(help="softmax, bpr, hashgnn or hashgnn-code.  [default: softmax]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data, at most.  [default: 90]")] = None,
+    pretrain_epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data with the encoder alone, at most.  [default: 60]")
+    ] = None,
+    joint_epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data with all parts, at most.  [default: 30]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every draw.  [default: 0]")] = None,
     threads: Threads = None,
     device: Device = "auto",
@@ -83,20 +86,19 @@ def train(
     """
     from hashlgn.config import load_config
     from hashlgn.estimators import HashLGN, LightGCN
-    from hashlgn.inference.artifact import FORMAT
-    from hashlgn.utils.tensors import check_target
+    from hashlgn.inference.artifact import check_target
 
     need("torch", "train", "training")
     from hashlgn.training.checkpoint import Checkpoint
-    from hashlgn.training.model import checked
+    from hashlgn.training.resolve import resolve
 
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.loss": loss}
-    flags |= {"train.epochs": epochs, "train.seed": seed}
+    flags |= {"train.pretrain_epochs": pretrain_epochs, "train.joint_epochs": joint_epochs, "train.seed": seed}
     settings = load_config(config, flags, set_, preset)
-    out = out.expanduser().resolve()
-    check_target(out, FORMAT)
-    checked(settings)
-    kinds = {"hashlgn": HashLGN, "lightgcn": LightGCN}
+    out = out.resolve()
+    check_target(out)
+    resolve(settings)
+    kinds = {"hashlgn": HashLGN, "float": LightGCN}
     estimator = choose("model.kind", settings.model.kind, kinds)(config=settings, device=device, threads=threads)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     if checkpoint.exists() and not resume:

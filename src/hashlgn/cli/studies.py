@@ -43,7 +43,7 @@ def tune(
     out: Annotated[Path, typer.Option(help="Folder of the search; one that is there goes on.")],
     trials: Annotated[int, typer.Option(help="How many in all, earlier runs included.")] = 50,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which no other trial begins.")] = None,
-    model: Annotated[str | None, typer.Option(help="hashlgn, or lightgcn, the float model.")] = None,
+    model: Annotated[str | None, typer.Option(help="hashlgn, or float: the float model.")] = None,
     bits: Annotated[int | None, typer.Option(help="Length of an item's code.")] = None,
     dim: Annotated[int | None, typer.Option(help="Length of an embedding.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every draw, of trials and of trainings.")] = None,

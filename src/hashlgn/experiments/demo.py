@@ -30,7 +30,7 @@ __all__ = ["RUNS", "demo", "find_data"]
 
 CUTS = (50, 100)
 # The float model of the same width is trained once, and every hashed model goes on from it.
-_FLOATS = {dim: Run(f"LightGCN {dim} floats", {"model.kind": "lightgcn", "model.dim": dim}) for dim in (64, 128)}
+_FLOATS = {dim: Run(f"LightGCN {dim} floats", {"model.kind": "float", "model.dim": dim}) for dim in (64, 128)}
 _FORMS = {"paper": ("mlp3", "reweight"), "codebook": ("residual", "codebook")}
 RUNS = [
     *_FLOATS.values(),

@@ -86,13 +86,20 @@ class Best:
         """Whether the stage has waited long enough."""
         return self.waited >= self.patience
 
-    def offer(self, value: float, model: nn.Module) -> None:
-        """Keep the model's weights if they are better; the first of equals stays."""
+    def offer(self, value: float | None, model: nn.Module) -> None:
+        """Keep the model's weights if they are better; the first of equals stays. None: there is no validation."""
+        if value is None:
+            return
         if self.value is None or value > self.value:
             self.value, self.waited = value, 0
             self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         else:
             self.waited += 1
+
+    def load_into(self, model: nn.Module) -> None:
+        """Give the model the best weights; nothing where none were offered."""
+        if self.weights is not None:
+            model.load_state_dict(self.weights)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

@@ -6,6 +6,7 @@ carry one, and exports itself to the NumPy form that searchers fold into query t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -107,7 +108,7 @@ class Identity(nn.Module):
 
 
 class Codebook(nn.Module):
-    """Each 4-bit word selects one of sixteen learned vectors: ``g(c) = Σ_m C_m[word_m]``.
+    """Each 4-bit sub-code selects one of sixteen learned vectors: ``g(c) = Σ_m C_m[k_m]``.
 
     Between the corners, where a hash with a gradient needs a slope, g is extended multilinearly: with ``b = (c + 1)
     / 2``, ``g = Σ_m Σ_k C_m[k] Π_j (b_mj if bit j of k else 1 − b_mj)``.
@@ -123,7 +124,7 @@ class Codebook(nn.Module):
         self.codewords = nn.Parameter(torch.randn(bits // 4, 16, width) / (bits // 4 * width) ** 0.5)
 
     def start(self, fitted: Start) -> None:
-        """Become the quantiser's codewords, or the linear decoding ``g(c) = Pᵀ c`` scaled to about unit length."""
+        """Become the quantizer's codewords, or the linear decoding ``g(c) = Pᵀ c`` scaled to about unit length."""
         with torch.no_grad():
             if fitted.codewords is not None:
                 self.codewords.copy_(fitted.codewords)
@@ -140,11 +141,11 @@ class Codebook(nn.Module):
         grouped = codes.view(len(codes), -1, 4)  # (n, M, 4)
         if not codes.requires_grad:
             powers = torch.tensor([1, 2, 4, 8], device=codes.device)
-            words = ((grouped >= 0) * powers).sum(dim=2)
-            rows = words + 16 * torch.arange(words.shape[1], device=codes.device)
+            subcodes = ((grouped >= 0) * powers).sum(dim=2)
+            rows = subcodes + 16 * torch.arange(subcodes.shape[1], device=codes.device)
             decoded: Tensor = nn.functional.embedding_bag(rows, flat, mode="sum")
             return decoded
-        share = grouped.new_ones(*grouped.shape[:2], 1)  # (n, M, 1): grows to the sixteen weights of a word
+        share = grouped.new_ones(*grouped.shape[:2], 1)  # (n, M, 1): grows to the sixteen weights of a sub-code
         for j in range(4):
             up = (grouped[:, :, j : j + 1] + 1) / 2
             share = torch.cat((share * (1 - up), share * up), dim=2)
@@ -156,22 +157,27 @@ class Codebook(nn.Module):
         return CodebookDecoder(_array(self.codewords))
 
 
-DECODERS: dict[str, type[Reweight] | type[Codebook] | type[Identity]] = {
+DECODERS: dict[str, Callable[[int, int], DecodingFunction]] = {
     "reweight": Reweight,
     "codebook": Codebook,
     "identity": Identity,
 }
 
 
-def compression(kind: str, dim: int, width: int) -> nn.Sequential:
+def compression(kind: str, dim: int, width: int, *, random: bool = False) -> nn.Sequential:
     """The query compression ``f``: R^dim → R^width. Where the widths agree, it starts as the identity.
 
     Args:
         kind: ``linear``, one affine layer, or ``mlp``, two with ReLU between them and a linear path beside them.
         dim: length of a user embedding.
         width: length of a query, the decoder's width.
+        random: start all layers from PyTorch's draw instead.
     """
-    return nn.Sequential(*choose("compression", kind, COMPRESSIONS)(dim, width))
+    layers = choose("compression", kind, COMPRESSIONS)(dim, width)
+    for layer in layers if random else ():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+    return nn.Sequential(*layers)
 
 
 def start_compression(f: nn.Sequential, projection: Tensor) -> None:

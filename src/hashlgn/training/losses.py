@@ -1,14 +1,13 @@
 """Losses over queries and items, each with the batches it learns from. ``LOSSES`` is the table of choices.
 
-A loss is built from the training configuration. ``batches`` yields what one epoch needs, ``steps`` says how many
-there are, and the call turns one batch into a scalar.
+``batches`` yields what one epoch needs, ``steps`` says how many there are, and the call turns one batch into a
+scalar.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,36 +15,68 @@ from torch import Tensor, nn
 
 from hashlgn.config import TrainConfig
 from hashlgn.data import Interactions
-from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.errors import ArgumentError
+from hashlgn.training.graph import Graph
 from hashlgn.training.sampling import interaction_batches, user_batches
+
+if TYPE_CHECKING:  # a model is checked against the table of losses when it is made
+    from hashlgn.training.model import Model
 
 __all__ = ["LOSSES", "Bpr", "Distillation", "HashGnn", "HashGnnCode", "Loss", "Softmax"]
 
 _NEGATIVES = 10  # items without interaction for each interaction, as in HashGNN's code
 
 
-class Loss(Protocol):
-    """A loss and the batches it learns from."""
+class Loss:
+    """A loss and the batches it learns from; built as ``LOSSES[name](config, similarity)``.
+
+    Attributes:
+        needs_teacher: whether it learns from a float model, and so belongs to the joint training alone.
+    """
+
+    needs_teacher: ClassVar[bool] = False
+
+    def __init__(self, config: TrainConfig, similarity: str) -> None:
+        raise NotImplementedError
+
+    def prepare(self, model: Model, graph: Graph) -> None:
+        """Take what the loss needs from the model as it is before the stage begins; nothing by default."""
+
+    def state(self) -> tuple[Tensor, ...]:
+        """What ``prepare`` has taken, for a checkpoint."""
+        return ()
+
+    def restore(self, state: tuple[Tensor, ...]) -> None:
+        """Go on from what a checkpoint kept."""
 
     def steps(self, data: Interactions) -> int:
-        """Batches in an epoch."""
+        """Batches per epoch."""
+        raise NotImplementedError
 
     def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
         """The batches of one epoch."""
+        raise NotImplementedError
 
     def __call__(self, queries: Tensor, items: Tensor, batch: Any) -> Tensor:
         """The loss of one batch, a scalar; ``queries (n_users, width)``, ``items (n_items, width)``."""
+        raise NotImplementedError
 
-    def regularise(self, encoder: nn.Module, batch: Any) -> Tensor | float:
-        """What the loss adds for the encoder's own parameters."""
+    def regularize(self, encoder: nn.Module, batch: Any) -> Tensor | float:
+        """What the loss adds for the encoder's own parameters; nothing by default."""
+        return 0.0
 
 
-class Bpr:
-    """Bayesian personalised ranking, the paper's loss: ``mean −ln σ((ŷ_ui − ŷ_uj) / τ) + λ ‖E^(0)‖²``.
+class Bpr(Loss):
+    """Bayesian personalized ranking, the paper's loss: ``mean −ln σ((ŷ_ui − ŷ_uj) / τ) + λ R``.
 
-    Each interaction (u, i) meets one uniform item j without interaction. The norm is over the rows of the batch,
-    divided by its size, as LightGCN's authors do. τ is 1 under the inner product. Source: Rendle et al., *BPR*, UAI
-    2009.
+    The mean is over the interactions (u, i) of a batch, each with one uniform item j without interaction. ``R =
+    Σ (‖e_u^(0)‖² + ‖e_i^(0)‖² + ‖e_j^(0)‖²) / b`` is over the rows of the batch of b triples. τ is 1 under the inner
+    product. Source: Rendle et al., *BPR*, UAI 2009.
+
+    λ in other conventions: the code of LightGCN's authors has ``λ R / 2``, so the same training has twice our λ there.
+    The paper's equation 8 adds ``λ ‖E^(0)‖²``, every row once, to the *sum* over all triples of a pass. Here row r
+    counts in each of the ``c_r`` triples of a pass that hold it, so our λ is the paper's ``λ = c_r λ_ours`` row by row,
+    on average ``3 n / (n_users + n_items)`` times ours for n interactions.
 
     Args:
         config: ``batch_size``, ``l2``, ``temperature``.
@@ -53,12 +84,12 @@ class Bpr:
     """
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:
-        self.batch_size = positive_int("train.batch_size", config.batch_size)
+        self.batch_size = config.batch_size
         self.l2 = config.l2
-        self.temperature = _temperature(config.temperature) if similarity == "cosine" else 1.0
+        self.temperature = config.temperature if similarity == "cosine" else 1.0
 
     def steps(self, data: Interactions) -> int:
-        """Batches in an epoch."""
+        """Batches per epoch."""
         return -(-len(data) // self.batch_size)
 
     def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
@@ -71,7 +102,7 @@ class Bpr:
         difference = (queries[users] * (items[positives] - items[negatives])).sum(dim=1)
         return -nn.functional.logsigmoid(difference / self.temperature).mean()
 
-    def regularise(self, encoder: nn.Module, batch: Any) -> Tensor | float:
+    def regularize(self, encoder: nn.Module, batch: Any) -> Tensor | float:
         """``λ ‖E^(0)‖²`` over the rows of the batch, for an encoder that has free embeddings."""
         own_users, own_items = getattr(encoder, "users", None), getattr(encoder, "items", None)
         if not self.l2 or own_users is None or own_items is None:
@@ -98,7 +129,7 @@ class HashGnn(Bpr):
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:
         super().__init__(config, similarity)
-        self.temperature = _temperature(config.temperature)
+        self.temperature = config.temperature
 
     def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
         """(users, positives, negatives (b, 10)) of one epoch."""
@@ -126,13 +157,14 @@ class HashGnnCode(HashGnn):
         return 0.1 * _link_entropy(up, down) - nn.functional.logsigmoid(up - down).mean()
 
 
-class Softmax:
+class Softmax(Loss):
     """Softmax over the catalogue: ``Σ w_u (ln Σ_j exp(ŷ_uj / τ) − ŷ_ui / τ) / Σ w_u`` over the interactions (u, i)
     of a batch of users.
 
     ``w_u = n_u^e`` for a user with n_u interactions. A catalogue of more than ``candidates`` items is sampled: the
     batch's own items enter exactly, and uniform others stand for the rest with weight ``(n_items − exact) /
-    sampled``, so that the sum inside the logarithm is unbiased.
+    sampled``, so that the sum inside the logarithm is unbiased. The temperature on the cosine is this loss's only
+    regularization.
 
     Args:
         config: ``batch_users``, ``temperature``, ``user_weight``, ``candidates``.
@@ -140,14 +172,11 @@ class Softmax:
     """
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:
-        self.batch_users = positive_int("train.batch_users", config.batch_users)
-        self.candidates = positive_int("train.candidates", config.candidates)
-        if not math.isfinite(config.user_weight):
-            raise ArgumentError(f"train.user_weight must be finite (got {config.user_weight!r})")
-        self.temperature, self.user_weight = _temperature(config.temperature), config.user_weight
+        self.batch_users, self.candidates = config.batch_users, config.candidates
+        self.temperature, self.user_weight = config.temperature, config.user_weight
 
     def steps(self, data: Interactions) -> int:
-        """Batches in an epoch."""
+        """Batches per epoch."""
         return max(1, round(np.count_nonzero(np.diff(data.indptr)) / self.batch_users))
 
     def batches(self, data: Interactions, rng: np.random.Generator) -> Iterator[Any]:
@@ -171,53 +200,61 @@ class Softmax:
         weights = torch.bincount(rows, minlength=len(users)).to(queries) ** self.user_weight
         return _cross_entropy(queries[users] / self.temperature, pool, rows, columns, weights, log_weight)
 
-    def regularise(self, encoder: nn.Module, batch: Any) -> float:
-        """Nothing: the temperature on the cosine is this loss's regulariser."""
-        return 0.0
-
 
 class Distillation(Softmax):
-    """The scores of a teacher, a float model: ``Σ w_u n_u KL(t_u ‖ s_u) / Σ w_u n_u`` up to a constant, over the users
-    of a batch, with ``t_u = softmax(ŷ^teacher_u / τ)`` and ``s_u = softmax(ŷ_u / τ)`` over the catalogue, or over its
-    candidates.
+    """Divergence from a teacher, the float model as it was before the codes joined: ``Σ w_u n_u KL(t_u ‖ s_u) / Σ w_u
+    n_u`` up to a constant, over the users of a batch, with ``t_u = softmax(ŷ^teacher_u / τ)`` and ``s_u = softmax(ŷ_u /
+    τ)`` over the catalogue, or over its candidates.
 
-    Where a training fits what users have, this fits what the teacher has learned from it: a code that is too short for
-    all of that gives up what matters least to the best of each list. Batches, weights and candidates are the softmax's.
-    Source: Hinton, Vinyals, Dean: *Distilling the knowledge in a neural network*, 2015.
+    The softmax on interactions fits what users have. This loss fits what the teacher has learned from that. A code that
+    is too short for all of it then gives up the items that matter least at the top of each list. Batches, weights and
+    candidates are the softmax's. Source: Hinton, Vinyals, Dean: *Distilling the knowledge in a neural network*, 2015.
 
     Args:
         config: ``batch_users``, ``joint_temperature``, ``user_weight``, ``candidates``.
         similarity: the same under both.
-
-    Attributes:
-        teacher: queries ``(n_users, dim)`` and items ``(n_items, dim)``, to be set before the first batch.
     """
+
+    needs_teacher: ClassVar[bool] = True
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:
         super().__init__(config, similarity)
-        self.temperature = _temperature(config.joint_temperature, "joint_temperature")
-        self.teacher: tuple[Tensor, Tensor] | None = None
+        self.temperature = config.joint_temperature
+        self._teacher: tuple[Tensor, ...] = ()  # queries (n_users, dim) and items (n_items, dim)
+
+    @torch.no_grad()
+    def prepare(self, model: Model, graph: Graph) -> None:
+        """Take the model's present embeddings as the teacher."""
+        self._teacher = model.eval().embeddings(graph)
+
+    def state(self) -> tuple[Tensor, ...]:
+        """The teacher."""
+        return self._teacher
+
+    def restore(self, state: tuple[Tensor, ...]) -> None:
+        """Take the teacher of a checkpoint."""
+        self._teacher = state
 
     def __call__(self, queries: Tensor, items: Tensor, batch: Any) -> Tensor:
         """The loss of one batch, the teacher's entropy included."""
-        if self.teacher is None:
-            raise ArgumentError("teacher must be set before the first batch (got None)")
+        if not self._teacher:
+            raise ArgumentError("prepare must be called before the first batch: there is no teacher")
         users, rows, _, candidates, log_weight = _tensors(batch, queries.device)
-        wanted, pools = self.teacher[0][users], [self.teacher[1], items]
+        teacher_queries, teacher_items = self._teacher
         if candidates is not None:
-            pools = [pool[candidates] for pool in pools]
-        targets = (wanted / self.temperature) @ pools[0].T
+            teacher_items, items = teacher_items[candidates], items[candidates]
+        targets = (teacher_queries[users] / self.temperature) @ teacher_items.T
         if log_weight is not None:
             targets += log_weight
         weights = torch.bincount(rows, minlength=len(users)).to(queries) ** (1 + self.user_weight)
-        return _divergence(queries[users] / self.temperature, pools[1], targets.softmax(dim=1), weights, log_weight)
+        return _divergence(queries[users] / self.temperature, items, targets.softmax(dim=1), weights, log_weight)
 
 
 class _CrossEntropy(torch.autograd.Function):
     """``Σ w_u (ln Σ_j exp(s_uj + l_j) − s_ui) / Σ w_u`` over positives (u, i), with ``s = queries · itemsᵀ``.
 
-    The scores are by far the largest array of a step. Their gradient, ``(w_u n_u softmax_u − w_u [positive]) / Σ w``,
-    needs no more than the scores themselves, so it takes their place in memory at once, and nothing is read twice.
+    The scores are by far the largest array of a step. ``forward`` overwrites them with their gradient, ``(w_u n_u
+    softmax_u − w_u [positive]) / Σ w``, so that ``backward`` needs no second array of that size.
     """
 
     @staticmethod
@@ -252,7 +289,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 class _Divergence(torch.autograd.Function):
     """``Σ_u w_u Σ_j −t_uj ln s_uj / Σ w_u``, with ``s_u`` the softmax over j of ``queries · itemsᵀ + l_j``; its
-    gradient takes the scores' place, as above.
+    gradient overwrites the scores, as above.
     """
 
     @staticmethod
@@ -279,8 +316,9 @@ class _Divergence(torch.autograd.Function):
 _cross_entropy: Callable[..., Tensor] = _CrossEntropy.apply
 _divergence: Callable[..., Tensor] = _Divergence.apply
 
-LOSSES: dict[str, Callable[[TrainConfig, str], Bpr | Softmax]] = {
+LOSSES: dict[str, type[Loss]] = {
     "softmax": Softmax,
+    "distillation": Distillation,
     "bpr": Bpr,
     "hashgnn": HashGnn,
     "hashgnn-code": HashGnnCode,
@@ -290,12 +328,6 @@ LOSSES: dict[str, Callable[[TrainConfig, str], Bpr | Softmax]] = {
 def _link_entropy(up: Tensor, down: Tensor) -> Tensor:
     """Mean cross-entropy over interactions and items without interaction alike."""
     return -nn.functional.logsigmoid(torch.cat((up, -down), dim=1)).mean()
-
-
-def _temperature(value: float, name: str = "temperature") -> float:
-    if not 0 < value < math.inf:
-        raise ArgumentError(f"train.{name} must be positive and finite (got {value!r})")
-    return value
 
 
 def _tensors(batch: Any, device: torch.device) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a validation slice says of queries and items: the metric that decides while a model is trained."""
+"""The validation slice, and the metric on it that decides while a model is trained."""
 
 from __future__ import annotations
 
@@ -7,20 +7,29 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from hashlgn.config import Config
-from hashlgn.data import Interactions
-from hashlgn.errors import positive_int
+from hashlgn.config import Config, TrainConfig
+from hashlgn.data import Interactions, validation_slice
 from hashlgn.evaluation.metrics import METRICS, Floats, Judged
 from hashlgn.training.graph import Graph
 
-__all__ = ["near_best", "ranking_metric", "ranking_values", "validation_metric"]
+__all__ = ["cut_slice", "near_best", "ranking_metric", "ranking_values", "validation_metric"]
+
+
+def cut_slice(data: Interactions, settings: TrainConfig) -> tuple[Interactions, Interactions | None]:
+    """(fit, held out); (data, None) where no slice is wanted, or no user has five interactions to give one of."""
+    if not settings.validation_users:
+        return data, None
+    fit, held_out = validation_slice(
+        data, settings.validation_share, seed=settings.seed, max_users=settings.validation_users
+    )
+    return (fit, held_out) if len(held_out) else (data, None)
 
 
 @torch.no_grad()
 def validation_metric(
     model: nn.Module, graph: Graph, fit: Interactions, held_out: Interactions, config: Config
 ) -> float:
-    """Mean recall or NDCG of the held-out interactions, over the whole catalogue with the fitted ones masked."""
+    """Mean of ``train.monitor`` of the held-out interactions: the whole catalogue is ranked, fitted ones masked."""
     model.eval()
     queries, items, _ = model(graph)
     return ranking_metric(queries, items, fit, held_out, config)
@@ -36,8 +45,8 @@ def ranking_metric(
 def ranking_values(
     queries: torch.Tensor, items: torch.Tensor, fit: Interactions, held_out: Interactions, config: Config
 ) -> Floats:
-    """The same, one value a user who has held-out interactions."""
-    k = min(positive_int("train.monitor_k", config.train.monitor_k), held_out.n_items)
+    """The same, one value per user who has held-out interactions."""
+    k = min(config.train.monitor_k, held_out.n_items)
     function = METRICS[config.train.monitor]
     users = np.flatnonzero(np.diff(held_out.indptr))
     values = []
@@ -53,8 +62,8 @@ def ranking_values(
 
 
 def near_best(values: Floats) -> npt.NDArray[np.int64]:
-    """Numbers of the rows of ``values``, (way, user), whose mean lies within one standard error of the best row's: that
-    of the mean difference of the two, user by user.
+    """Numbers of the rows of ``values``, (variant, user), whose mean lies within one standard error of the best row's.
+    The error is that of the mean difference between the two rows, user by user.
 
     Source: the one-standard-error rule of Breiman, Friedman, Olshen and Stone, *Classification and Regression Trees*,
     1984.

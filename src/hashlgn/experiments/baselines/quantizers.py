@@ -29,7 +29,7 @@ from hashlgn.errors import ArgumentError, choose
 from hashlgn.scoring.codes import check_bits, pack_signs, pack_words, unpack_words
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
 from hashlgn.scoring.items import CodedItems
-from hashlgn.training.hashes import iterative_quantisation
+from hashlgn.training.hashes.signs import iterative_quantization
 
 __all__ = ["QUANTIZERS", "Quantized", "quantize"]
 
@@ -105,7 +105,7 @@ def _hyperplanes(vectors: Floats, bits: int, seed: int, *, hamming: bool = False
 def _itq(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Quantized:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        projection = iterative_quantisation(torch.from_numpy(vectors), bits).numpy()
+        projection = iterative_quantization(torch.from_numpy(vectors), bits).numpy()
     return _signs(vectors, np.ascontiguousarray(projection, np.float32), hamming=hamming)
 
 

@@ -31,8 +31,8 @@ __all__ = ["OTHERS", "VARIANTS", "bench_train"]
 
 _PAPER = {"model.encoder": "lightgcn", "model.hash": "mlp3", "model.decoder": "reweight"}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "lightgcn": {"model.kind": "lightgcn"},
-    "lightgcn-bpr": {"model.kind": "lightgcn", "train.loss": "bpr"},
+    "lightgcn": {"model.kind": "float"},
+    "lightgcn-bpr": {"model.kind": "float", "train.loss": "bpr"},
     "hashlgn": {"model.encoder": "lightgcn"},
     "hashlgn-paper": _PAPER,
     "hashlgn-paper-bpr": _PAPER | {"train.loss": "bpr"},
@@ -60,7 +60,7 @@ class _Task:
         """What our variant is trained with, and for the others how they are validated."""
         judged = {"train.monitor": "recall", "train.monitor_k": 20, "train.validate_every": 1}
         # Without validation, and of the joint training from the first step on: the encoder's steps are LightGCN's.
-        timed = {"train.validation_users": 0, "train.epochs": _ENDLESS, "train.warmup": 0.0}
+        timed = {"train.validation_users": 0, "train.pretrain_epochs": 0, "train.joint_epochs": _ENDLESS}
         how = timed if self.target is None else judged
         return Config().updated({**VARIANTS.get(self.variant, {}), **self.changes, **how, "train.seed": self.seed})
 
@@ -139,8 +139,7 @@ def bench_train(
         MissingExtraError: PyTorch is not installed, or for ``pyg`` PyTorch Geometric.
     """
     need("torch", "train", "bench train")
-    from hashlgn.training.model import checked
-    from hashlgn.training.trainer import resolve_device
+    from hashlgn.training.resolve import resolve, resolve_device
 
     where = resolve_device(device).type
     if not 0 < seconds < math.inf:
@@ -155,7 +154,7 @@ def bench_train(
     ]
     for task in tasks:
         choose("variants", task.variant, VARIANTS | dict.fromkeys(OTHERS))
-        checked(task.config())
+        resolve(task.config())
         if task.variant == "pyg":
             need("torch_geometric", "bench", "the variant 'pyg'")
     rows = []
@@ -201,7 +200,9 @@ def _measure(task: _Task) -> dict[str, Any]:
     if task.variant == "pyg":
         need("torch_geometric", "bench", "the variant 'pyg'")
     # What PyTorch loads when first used is neither time nor memory of the training.
-    LightGCN(config={"train.epochs": 1, "train.init": "random"}).fit(synthetic(20, 20, 100))
+    LightGCN(config={"train.pretrain_epochs": 0, "train.joint_epochs": 1, "train.init": "random"}).fit(
+        synthetic(20, 20, 100)
+    )
     before = _memory("VmRSS")
     if isinstance(task.source, Path):
         data = read_interactions(task.source)
@@ -221,12 +222,12 @@ def _run_ours(task: _Task, data: Interactions, trace: _Trace) -> None:
 
     def report(step: Any) -> None:
         # One that is to have codes is not served before it has them.
-        final = config.model.kind == "lightgcn" or step.stage == "joint"
+        final = config.model.kind == "float" or step.stage == "joint"
         trace.epochs += step.epoch_done
-        trace.steps_per_epoch = max(1, step.steps // config.train.epochs)
+        trace.steps_per_epoch = max(1, step.steps // (config.train.pretrain_epochs + config.train.joint_epochs))
         trace.note(task, step.seconds, step.metric if final else None)
 
-    estimator = (LightGCN if config.model.kind == "lightgcn" else HashLGN)(
+    estimator = (LightGCN if config.model.kind == "float" else HashLGN)(
         config=config, threads=task.threads, device=task.device
     )
     # On another device the processor does not wait for a product, and its clock would show the launch alone.

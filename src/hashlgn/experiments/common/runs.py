@@ -58,9 +58,9 @@ class Run:
         Raises:
             ArgumentError: it breaks a rule.
         """
-        from hashlgn.training.model import checked
+        from hashlgn.training.resolve import resolve
 
-        return checked(Config().updated({**self.changes, "train.seed": seed}))
+        return resolve(Config().updated({**self.changes, "train.seed": seed}))
 
     def identity(self, seed: int) -> Result:
         """All that the model depends on beside the data, JSON-able."""
@@ -204,8 +204,8 @@ class Runner:
             return self._quantized(run, run.quantizer, seed)
         start = None if run.start is None else self.model(run.start, seed, keep=True)
         folder = self.folder(run, seed)
-        if (folder / "whole" / "model.safetensors").exists():
-            part: Callable[[str], ServedModel] = lambda name: load_artifact(folder / name)  # noqa: E731
+        if (folder / "whole").exists():
+            part: Callable[[str], ServedModel] = lambda name: load_artifact(folder / name, encoder_state=True)  # noqa: E731
         else:
             part = self._train(run, seed, start, folder if keep or self.keep else None)
         whole = part("whole")

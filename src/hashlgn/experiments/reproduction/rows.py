@@ -23,7 +23,7 @@ from hashlgn.search import Searcher
 __all__ = ["FLOAT", "METHODS", "Row", "made_of", "rows_of_preset", "thresholds_of"]
 
 METHODS = ("HashGNN", "LightGCN", "HashLGN")
-FLOAT = Run("LightGCN, 128 floats, ours", {"model.kind": "lightgcn", "model.dim": 128})  # codes start from it
+FLOAT = Run("LightGCN, 128 floats, ours", {"model.kind": "float", "model.dim": 128})  # codes start from it
 SIZES = (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 300)  # mean sizes of answers at which thresholds are tried
 POWERS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # γ of the queries' lengths
 _DEEPEST = 500  # items per user whose scores say where the thresholds lie
@@ -65,10 +65,12 @@ def rows_of_preset(preset: str) -> list[Row]:
     ``quick`` stops the paper's recipes after a few epochs, quantizes to one length of code, and leaves SLIM out.
     """
     quick = preset == "quick"
-    limit: dict[str, Any] = {"train.epochs": _QUICK_EPOCHS, "train.validate_every": _QUICK_EPOCHS} if quick else {}
+    limit: dict[str, Any] = (
+        {"train.joint_epochs": _QUICK_EPOCHS, "train.validate_every": _QUICK_EPOCHS} if quick else {}
+    )
     stated = f", {_QUICK_EPOCHS} epochs" if quick else ""
     paper = preset_changes("paper") | limit
-    floats = {"model.kind": "lightgcn"}
+    floats = {"model.kind": "float"}
     codes = [
         Run(f"HashLGN, {bits} bits + scale, ours", {"model.bits": bits, "model.encoder": "lightgcn"}, FLOAT)
         for bits in (32, 64, 128, 256)
@@ -93,7 +95,7 @@ def rows_of_preset(preset: str) -> list[Row]:
 def _hashgnn_rows(quick: bool) -> list[Row]:
     """HashGNN at two lengths, its guidance off, its answers re-ranked; and its form of codes under our training."""
     stated = f", {_HASHGNN_EPOCHS} epochs" if quick else ""
-    recipe = preset_changes("hashgnn") | ({"train.epochs": _HASHGNN_EPOCHS} if quick else {})
+    recipe = preset_changes("hashgnn") | ({"train.joint_epochs": _HASHGNN_EPOCHS} if quick else {})
     short = recipe | {"model.bits": 32, "train.temperature": 4.0}
     unguided = recipe | {"model.guidance": False}
     same = ("bits", "hash", "decoder", "compression", "similarity", "scale", "guidance")

@@ -17,7 +17,7 @@ from hashlgn.experiments.studies.study import options, study
 
 __all__ = ["ROWS", "ablation"]
 
-_FLOAT: dict[str, Any] = {"model.kind": "lightgcn"}
+_FLOAT: dict[str, Any] = {"model.kind": "float"}
 _PAPER: dict[str, Any] = {"model.hash": "mlp3", "model.decoder": "reweight"}
 
 _CHANGES: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "mlp3 + codebook": {"model.hash": "mlp3"},
     "free + codebook": {"model.hash": "free"},
     "mlp3 + reweight, tanh": _PAPER | {"model.sign": "tanh"},
-    "codes not trained": {"train.warmup": 1.0},
+    "codes not trained": {"train.pretrain_epochs": 90, "train.joint_epochs": 0},
     "codes trained by softmax": {"train.joint_loss": "softmax"},
     "64 bits, codes trained by softmax": {"train.joint_loss": "softmax", "model.bits": 64},
     "encoder frozen under codes": {"train.joint_lr": 0.0},
@@ -42,7 +42,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "temperature of distillation 0.2": {"train.joint_temperature": 0.2},
     "256 dimensions": {"model.dim": 256},
     "256 bits, 256 dimensions": {"model.bits": 256, "model.dim": 256},
-    "no warm-up": {"train.warmup": 0.0},
+    "no pre-training": {"train.pretrain_epochs": 0, "train.joint_epochs": 90},
     "random start": {"train.init": "random"},
     "no scale": {"model.scale": False},
     "inner product": {"model.similarity": "inner"},
@@ -98,20 +98,20 @@ def ablation(
         MissingExtraError: PyTorch is not installed.
     """
     need("torch", "train", "the ablation")
-    from hashlgn.training.model import checked
-    from hashlgn.training.trainer import chosen
+    from hashlgn.training.resolve import resolve
+    from hashlgn.training.selection import choose_encoder
 
     if not rows:
         raise ArgumentError("rows must name at least one (got none)")
     runs = [choose("rows", name, ROWS) for name in rows]
     given = dict(changes or {})
-    base = checked(Config().updated(given))
+    base = resolve(Config().updated(given))
     for run in runs:
         replace(run, changes={**given, **run.changes}).config()
     held = dict(given)
     if any(run.baseline is None for run in runs):
         # Chosen once: rows are told apart by their own changes alone, and have the encoder's training in common.
-        held["model.encoder"] = chosen(train, base, device=device)[0].model.encoder
+        held["model.encoder"] = choose_encoder(train, base, device=device)[0].model.encoder
     runs = [replace(run, changes={**held, **run.changes}) for run in runs]
 
     def command(run: Run) -> str:

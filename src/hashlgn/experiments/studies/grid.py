@@ -66,10 +66,11 @@ def grid_runs(
             for hash_ in hashes:
                 changes: dict[str, Any] = {"model.encoder": encoder, "train.loss": loss}
                 if hash_ in HASHES:
-                    decoder = "codebook" if hash_ == "residual" else "reweight"
+                    decoder = HASHES[hash_].decoder or "reweight"
                     changes |= {"model.hash": hash_, "model.decoder": decoder}
                 else:  # the float model as wide as the one that codes start from
-                    changes |= {"model.kind": "lightgcn", "model.dim": 0 if encoder == "spectral" else 128}
+                    dims = ENCODERS[encoder].dims
+                    changes |= {"model.kind": "float", "model.dim": None if dims is None else dims["hashlgn"]}
                 changes |= {} if bits is None else {"model.bits": bits}
                 quantizer = hash_ if hash_ in QUANTIZERS else None
                 runs.append(Run(f"{encoder}, {hash_}, {loss}", changes, quantizer=quantizer))

@@ -33,7 +33,7 @@ SPLITS: dict[str, Callable[[Interactions], tuple[Interactions, Interactions]]] =
 _CODES = (
     *("model.bits", "model.hash", "model.decoder", "model.sign", "model.compression", "model.scale"),
     *("model.norm_penalty", "model.guidance"),
-    *("train.joint_loss", "train.joint_temperature", "train.joint_lr", "train.code_lr", "train.warmup"),
+    *("train.joint_loss", "train.joint_temperature", "train.joint_lr", "train.code_lr"),
 )
 
 
@@ -138,19 +138,20 @@ def read_parts(source: str | Path, out: Path, split: str = "ratio") -> tuple[Int
 
 def _started(run: Run) -> Run:
     """The run with the float training that it shares with others: its own first stage, or what it quantizes."""
+    from hashlgn.training.encoders import ENCODERS
+
     if run.baseline is not None or run.start is not None:
         run.config()
         return run
     config = run.config()
     flat = {f"{section}.{key}": value for section, keys in config.to_dict().items() for key, value in keys.items()}
-    plain = flat | {name: _value(Config(), name) for name in _CODES} | {"model.kind": "lightgcn"}
+    plain = flat | {name: _value(Config(), name) for name in _CODES} | {"model.kind": "float"}
     if run.quantizer is not None:
         return replace(run, start=Run("float", plain))
-    epochs = int(config.train.warmup * config.train.epochs)
-    trained = config.model.encoder != "spectral" and config.train.init in ("svd", "random")
-    if config.model.kind == "lightgcn" or not trained or not epochs:
+    trained = ENCODERS[str(config.model.encoder)].trainable and config.train.init in ("svd", "random")
+    if config.model.kind == "float" or not trained or not config.train.pretrain_epochs:
         return run
-    return replace(run, start=Run("encoder", plain | {"train.epochs": epochs}))
+    return replace(run, start=Run("encoder", plain | {"train.joint_epochs": 0}))
 
 
 def _value(config: Config, name: str) -> Any:

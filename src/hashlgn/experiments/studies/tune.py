@@ -47,17 +47,29 @@ def _coded(config: Config) -> bool:
 
 def _trained(config: Config) -> bool:
     """Whether the encoder has parameters, and they do not come from a model that was trained before."""
-    return config.model.encoder != "spectral" and config.train.init in ("svd", "random")
+    return _trainable(config) and config.train.init in ("svd", "random")
+
+
+def _trainable(config: Config) -> bool:
+    from hashlgn.training.encoders import ENCODERS
+
+    return ENCODERS[str(config.model.encoder)].trainable
+
+
+def _has_layers(config: Config) -> bool:
+    from hashlgn.training.encoders import ENCODERS
+
+    return ENCODERS[str(config.model.encoder)].has_layers
 
 
 SPACE: dict[str, Range] = {
-    "train.lr": Range(0.003, 0.2, True, lambda c: _trained(c) and (not _coded(c) or c.train.warmup > 0)),
-    "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and c.model.encoder != "spectral"),
+    "train.lr": Range(0.003, 0.2, True, lambda c: _trained(c) and (not _coded(c) or c.train.pretrain_epochs > 0)),
+    "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and _trainable(c)),
     "train.code_lr": Range(1e-4, 0.03, True, _coded),
     "train.temperature": Range(0.03, 0.5, True, lambda c: c.train.loss != "bpr" or c.model.similarity == "cosine"),
     "train.user_weight": Range(-1.0, 0.0, False, lambda c: c.train.loss == "softmax"),
-    "train.l2": Range(1e-6, 1e-2, True, lambda c: c.train.loss != "softmax" and c.model.encoder != "spectral"),
-    "model.layers": Range(0, 4, False, lambda c: _trained(c) and c.model.encoder != "sage"),
+    "train.l2": Range(1e-6, 1e-2, True, lambda c: c.train.loss != "softmax" and _trainable(c)),
+    "model.layers": Range(0, 4, False, lambda c: _trained(c) and _has_layers(c)),
     "model.norm_penalty": Range(
         0.1, 30.0, True, lambda c: _coded(c) and not c.model.scale and c.model.similarity == "cosine"
     ),
@@ -67,7 +79,7 @@ SPACE: dict[str, Range] = {
 def varied(base: Config, fixed: Iterable[str] = ()) -> dict[str, Range]:
     """The part of ``SPACE`` that matters to a configuration, less what is fixed; widened to hold the base itself."""
     space: dict[str, Range] = {}
-    if base.model.encoder == "spectral" and not (_coded(base) and base.model.hash != "residual"):  # in closed form
+    if not _trainable(base) and not (_coded(base) and base.model.hash != "residual"):  # in closed form
         return space
     for name, where in SPACE.items():
         value = _value(base, name)
@@ -119,16 +131,16 @@ def tune(
     need("torch", "train", "tuning")
     optuna = need("optuna", "tune", "tuning")
     need("matplotlib", "tune", "the plot of a search")
-    from hashlgn.training.model import checked
-    from hashlgn.training.trainer import chosen
+    from hashlgn.training.resolve import resolve
+    from hashlgn.training.selection import choose_encoder
 
-    out, base, fixed = Path(out), checked(base or Config()), set(fixed)
+    out, base, fixed = Path(out), resolve(base or Config()), set(fixed)
     positive_int("trials", trials)
     if timeout is not None and not 0 < timeout < math.inf:
         raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
-    for name in ("train.validation_users", "train.epochs"):
-        positive_int(name, _value(base, name))
-    base, _ = chosen(data, base, device=device)
+    positive_int("train.validation_users", base.train.validation_users)
+    positive_int("train.pretrain_epochs + train.joint_epochs", base.train.pretrain_epochs + base.train.joint_epochs)
+    base, _ = choose_encoder(data, base, device=device)
     space = varied(base, fixed)
     if not space:
         raise ArgumentError(

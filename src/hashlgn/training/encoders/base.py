@@ -1,22 +1,83 @@
-"""What encoders of free embeddings share: ``E^(0)``, its start from an SVD, and the fold-in of the nonlinear ones."""
+"""What an encoder is, and what encoders of free embeddings share."""
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from hashlgn.config import ModelConfig
 from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.evaluation.metrics import Floats
 from hashlgn.training.graph import Graph
 
-__all__ = ["FreeEmbeddings"]
+__all__ = ["Encoder", "FreeEmbeddings"]
 
 _RIDGE = 1e-5  # of the mean square along an axis: what keeps the fit definite where axes are alike
 
 
-class FreeEmbeddings(nn.Module):
+class Encoder(nn.Module):
+    """Maps a graph to embeddings of users and items. It holds parameters and buffers, and no data.
+
+    Attributes:
+        trainable: whether it has parameters that a loss trains; a closed form has none.
+        similarity: of queries and items where the configuration names none: ``cosine`` or ``inner``.
+        dims: length of an embedding where the configuration names none, by ``model.kind``. None: validation chooses.
+        has_layers: whether ``model.layers`` matters.
+        has_layer_weights: whether ``model.layer_weights`` may be set.
+        dim: length of an embedding.
+    """
+
+    trainable: ClassVar[bool] = True
+    similarity: ClassVar[str] = "cosine"
+    dims: ClassVar[Mapping[str, int] | None] = {"float": 64, "hashlgn": 128}
+    has_layers: ClassVar[bool] = True
+    has_layer_weights: ClassVar[bool] = False
+    dim: int
+
+    @classmethod
+    def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> Self:
+        """An encoder for this graph; what it draws is fixed by PyTorch's generator or by ``seed``."""
+        raise NotImplementedError
+
+    @classmethod
+    def select(
+        cls, graph: Graph, config: ModelConfig, seed: int, evaluate: Callable[[Encoder], Floats] | None
+    ) -> Encoder:
+        """An encoder for this graph, with the settings that validation may choose chosen; most encoders have none.
+
+        Args:
+            graph: what it is created for.
+            config: settings that are None are open.
+            seed: fixes what it draws.
+            evaluate: the validation metric of an encoder, one value per user; None without validation.
+        """
+        return cls.create(graph, config, seed)
+
+    def settings(self) -> dict[str, Any]:
+        """What it was made with: values of ``model`` in the configuration."""
+        return {"dim": self.dim}
+
+    def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""
+        raise NotImplementedError
+
+    def fold_in(self, graph: Graph) -> Tensor:
+        """``p``, ``(n_items, dim)``: a user known by a history H alone has ``|H|^-1/2 Σ_{i∈H} p_i``."""
+        raise NotImplementedError
+
+    def start_from_svd(self, graph: Graph, seed: int = 0) -> None:
+        """Let the parameters start from singular vectors of the graph.
+
+        Raises:
+            ArgumentError: this encoder has no such start.
+        """
+        raise ArgumentError(f"train.init must be 'random' for encoder {type(self).__name__} (got 'svd')")
+
+
+class FreeEmbeddings(Encoder):
     """A learned vector ``e^(0)`` for every user and item; what is made of them over the graph, ``forward`` says.
 
     Args:
@@ -54,15 +115,18 @@ class FreeEmbeddings(nn.Module):
     @classmethod
     def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> Self:
         """An encoder for this graph, its parameters drawn by PyTorch's generator."""
-        return cls(graph.n_users, graph.n_items, config.dim, config.layers)
+        return cls(graph.n_users, graph.n_items, positive_int("dim", config.dim), config.layers)
 
     def start_from_svd(self, graph: Graph, seed: int = 0) -> None:
         """Set ``E^(0)`` to the rows of ``R D^-1/2 V`` and ``D^1/2 V``, normalised, V the top right singular vectors
         of S.
 
         On rows of unit length Adam's first steps are small against the embeddings; from shorter ones they would undo
-        the start.
+        the start. A catalogue smaller than the embedding has fewer singular vectors than dimensions: then the start
+        stays random.
         """
+        if self.users.shape[1] >= min(graph.n_users, graph.n_items):
+            return
         _, vectors = graph.singular_vectors(self.users.shape[1], seed)
         users, items = graph.normalised @ vectors, vectors  # a positive factor a row does not survive normalisation
         with torch.no_grad():

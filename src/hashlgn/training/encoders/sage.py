@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from hashlgn.config import ModelConfig
+from hashlgn.errors import positive_int
 from hashlgn.training.encoders.base import FreeEmbeddings
 from hashlgn.training.graph import Graph
 
@@ -36,6 +37,8 @@ class Sage(FreeEmbeddings):
         dim: length of all vectors.
     """
 
+    has_layers: ClassVar[bool] = False
+
     def __init__(self, n_users: int, n_items: int, dim: int = 64) -> None:
         super().__init__(n_users, n_items, dim, layers=2)
         self.near, self.far, self.item = (nn.Linear(2 * dim, dim, bias=False) for _ in range(3))  # W_1, W_2, V
@@ -45,7 +48,7 @@ class Sage(FreeEmbeddings):
     @classmethod
     def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> Self:
         """An encoder for this graph, its parameters drawn by PyTorch's generator."""
-        return cls(graph.n_users, graph.n_items, config.dim)
+        return cls(graph.n_users, graph.n_items, positive_int("dim", config.dim))
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Embeddings of users ``(n_users, dim)`` and items ``(n_items, dim)``."""

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hashlgn.config import ModelConfig
 from hashlgn.errors import ArgumentError
+from hashlgn.evaluation.metrics import Floats
+from hashlgn.training.encoders.base import Encoder
 from hashlgn.training.graph import Graph
+from hashlgn.training.validation import near_best
 
 __all__ = ["Spectral"]
 
+# What is tried on validation. The widest embeddings stay within half a gigabyte.
+_POWERS = (2.0, 1.5, 1.0, 0.75, 0.5, 0.25, 0.0)
+_DIMS = (128, 256, 512, 1024)
+_FLOATS = 2**27
 
-class Spectral(nn.Module):
+
+class Spectral(Encoder):
     """Users ``S V σ^-1``, items ``D_i^1/2 V σ^(power + 1)`` for the top singular vectors V and values σ of S =
     D_u^-1/2 R D_i^-1/2.
 
@@ -27,6 +40,11 @@ class Spectral(nn.Module):
         power: exponent of the filter; 0 is the ideal low-pass filter.
     """
 
+    trainable: ClassVar[bool] = False
+    similarity: ClassVar[str] = "inner"
+    dims: ClassVar[Mapping[str, int] | None] = None
+    has_layers: ClassVar[bool] = False
+
     def __init__(self, vectors: Tensor, values: Tensor, power: float = 0.0) -> None:
         super().__init__()
         if not 0 <= power <= 8:
@@ -39,9 +57,31 @@ class Spectral(nn.Module):
 
     @classmethod
     def create(cls, graph: Graph, config: ModelConfig, seed: int = 0) -> Spectral:
-        """The encoder of this graph; a power below 0 counts as 0."""
-        values, vectors = graph.singular_vectors(config.dim, seed)
-        return cls(torch.from_numpy(vectors), torch.from_numpy(values / values[0]), max(config.power, 0.0))
+        """The encoder of this graph: 128 vectors where ``dim`` is None, a power of 0 where that is None."""
+        dim = _widths(graph)[0] if config.dim is None else config.dim
+        values, vectors = graph.singular_vectors(dim, seed)
+        power = 0.0 if config.power is None else config.power
+        return cls(torch.from_numpy(vectors), torch.from_numpy(values / values[0]), power)
+
+    @classmethod
+    def select(
+        cls, graph: Graph, config: ModelConfig, seed: int, evaluate: Callable[[Encoder], Floats] | None
+    ) -> Spectral:
+        """The simplest of those that validate as well as any: the narrowest, then the filter that falls the most. (A
+        random slice is closer to what was fitted than what people do next.)
+        """
+        widths = _widths(graph) if config.dim is None else [config.dim]
+        powers = _POWERS if config.power is None else (config.power,)
+        ways = [(dim, power) for dim in widths for power in powers]  # simplest first
+        if evaluate is None or len(ways) == 1:
+            return cls.create(graph, config, seed).to(graph.device)
+        widest = cls.create(graph, replace(config, dim=widths[-1]), seed).to(graph.device)
+        values = [evaluate(widest.cut(*way)) for way in ways]
+        return widest.cut(*ways[near_best(np.array(values))[0]])
+
+    def settings(self) -> dict[str, Any]:
+        """Width and power."""
+        return {"dim": self.dim, "power": self.power}
 
     def cut(self, dim: int, power: float) -> Spectral:
         """The same encoder with the first ``dim`` vectors alone, and another filter."""
@@ -61,3 +101,9 @@ class Spectral(nn.Module):
     def _inverse(self) -> Tensor:
         """``σ^-1``, and 0 for vectors without any user."""
         return torch.where(self.values > 1e-4, 1 / self.values, 0.0)
+
+
+def _widths(graph: Graph) -> list[int]:
+    """Numbers of vectors to try, ascending: no more than a quarter of what the graph has."""
+    largest = min(min(graph.n_users, graph.n_items) // 4, _FLOATS // (graph.n_users + graph.n_items))
+    return sorted({max(1, min(dim, largest)) for dim in _DIMS})

@@ -1,0 +1,183 @@
+"""Codes of 4-bit sub-codes: additive quantization of the embeddings in the directions that queries ask for."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hashlgn.scoring.codes import pack_words, unpack_signs, unpack_words
+from hashlgn.scoring.decoders import Floats
+from hashlgn.training.hashes.base import Hash, Start
+
+__all__ = ["Residual", "refine", "whitening"]
+
+_AXES = 256  # principal axes on which sub-codes are first found
+_SAMPLE = 50_000  # items that decide the codewords
+_UNIFORM_SHARE = 0.1  # of the queries' second moment: the part that is made the same in all directions
+
+
+class Residual(Hash):
+    """Codes as additive quantization of the embedding: ``o ≈ Σ_m C_m[k_m]``, each 4-bit sub-code ``k_m`` one of sixteen
+    codewords.
+
+    ``start`` learns codewords C and sub-codes by residual quantization (Chen et al., *Approximate nearest neighbor
+    search by residual vector quantization*, Sensors 2010; beam search as in Babenko and Lempitsky, CVPR 2014), and
+    brings both closer by local search. The codewords become the decoder's and are trained there. The sub-codes stay;
+    ``assign`` gives those of new items under the codewords as trained.
+
+    Args:
+        n_items: number of items.
+        dim: length of an embedding.
+        bits: length of a code.
+        gradient: not used: there is no sign.
+        beam: partial codes kept after each sub-code.
+    """
+
+    has_sign: ClassVar[bool] = False
+    per_item: ClassVar[bool] = True
+    decoder: ClassVar[str | None] = "codebook"
+
+    def __init__(self, n_items: int, dim: int, bits: int, gradient: str = "straight_through", beam: int = 4) -> None:
+        super().__init__()
+        self.dim, self.beam = dim, beam
+        self.codes: Tensor
+        self.register_buffer("codes", torch.ones(n_items, bits))
+
+    def start(self, items: Tensor, weights: Tensor | None = None, queries: Tensor | None = None) -> Start:
+        """Learn codewords and sub-codes: residual quantization of the leading axes, then ``refine`` on all of them;
+        after the whitening transform of the queries, where there are any.
+        """
+        turn, back = whitening(queries) if queries is not None else (torch.eye(self.dim).to(items),) * 2
+        items = items @ turn
+        axes = torch.linalg.svd(items.T @ items).U[:, :_AXES] if self.dim > _AXES else torch.eye(self.dim).to(items)
+        leading = np.ascontiguousarray((items @ axes).detach().cpu().numpy(), np.float32)
+        quantizer = self._quantizer(leading.shape[1])
+        # Codewords are learned greedily and sub-codes found by a beam: less error than a beam in both, in less time.
+        quantizer.max_beam_size = 1
+        quantizer.train(_enough(leading))
+        quantizer.max_beam_size = self.beam
+        subcodes = torch.from_numpy(unpack_words(quantizer.compute_codes(leading))).to(items.device).long()
+        found = torch.from_numpy(faiss.vector_to_array(quantizer.codebooks)).to(items).view(-1, 16, leading.shape[1])
+        codewords, subcodes = refine(items, found @ axes.T, subcodes, weights)
+        self.codes.copy_(_signs(subcodes))
+        return Start(codewords=codewords @ back)
+
+    def assign(self, items: Tensor, codewords: Tensor) -> Tensor:
+        """Codes of any embeddings, ``(n, dim)`` → ``(n, bits)``, by beam search over given codewords ``(M, 16,
+        dim)``, then local search.
+        """
+        quantizer = self._quantizer(self.dim)
+        faiss.copy_array_to_vector(codewords.detach().cpu().numpy().ravel(), quantizer.codebooks)
+        quantizer.is_trained = True
+        packed = quantizer.compute_codes(np.ascontiguousarray(items.detach().cpu().numpy(), np.float32))
+        rows = torch.from_numpy(unpack_words(packed)).to(items.device).long()
+        rows += 16 * torch.arange(rows.shape[1], device=items.device)
+        return _signs(_conditional_modes(items.detach(), codewords.detach().flatten(0, 1), rows) % 16).to(items)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """The codes found at the start, ``(n_items, bits)``, without gradient."""
+        return self.codes
+
+    def _quantizer(self, dim: int) -> faiss.ResidualQuantizer:
+        quantizer = faiss.ResidualQuantizer(dim, self.codes.shape[1] // 4, 4)
+        quantizer.max_beam_size = self.beam
+        quantizer.cp.min_points_per_centroid = 1  # else Faiss writes warnings for small catalogues to stderr
+        return quantizer
+
+
+def _signs(subcodes: Tensor) -> Tensor:
+    """Sub-codes ``(n, M)`` as codes of ±1, ``(n, 4 M)``."""
+    return torch.from_numpy(unpack_signs(pack_words(subcodes.cpu().numpy().astype(np.uint8))))
+
+
+def whitening(queries: Tensor) -> tuple[Tensor, Tensor]:
+    """``A = M^1/2`` and its inverse, ``(dim, dim)``, for ``M`` the second moment of the queries.
+
+    ``‖A (o − g)‖²`` is the mean square of the errors ``q · (o − g)`` of the scores. A tenth of M is made the same in
+    all directions: some queries ask for directions that are rare among all.
+    """
+    moment = queries.T @ queries / len(queries)
+    values, axes = torch.linalg.eigh(moment)
+    values = (1 - _UNIFORM_SHARE) * values + _UNIFORM_SHARE * values.mean()
+    return axes * values.sqrt() @ axes.T, axes * values.rsqrt() @ axes.T
+
+
+def refine(
+    items: Tensor, codewords: Tensor, subcodes: Tensor, weights: Tensor | None = None, rounds: int = 8
+) -> tuple[Tensor, Tensor]:
+    """Lower the error ``Σ_i w_i ‖o_i − Σ_m C_m[k_im]‖²`` of codewords C and sub-codes k.
+
+    Each round has two steps. First the codewords are fitted by least squares; where no item uses a codeword, it stays.
+    Then each sub-code of each item is set to its best value while the others stay, twice (iterated conditional modes,
+    as in Babenko and Lempitsky, *Additive Quantization*, CVPR 2014). The second step needs inner products alone, so its
+    time does not grow with the dimension. In a catalogue of more than 50,000 items a sample decides the codewords.
+
+    Args:
+        items: ``(n, dim)``.
+        codewords: ``(M, 16, dim)``.
+        subcodes: ``(n, M)``, 0 … 15.
+        weights: w, ``(n,)``, at least 0; 1 where None.
+        rounds: number of rounds; the error never grows.
+
+    Returns:
+        Codewords and sub-codes, shaped as given.
+    """
+    flat, rows = codewords.flatten(0, 1), subcodes + 16 * torch.arange(subcodes.shape[1], device=subcodes.device)
+    chosen = torch.arange(len(items), device=subcodes.device)
+    if len(items) > _SAMPLE:
+        chosen = torch.randperm(len(items), device=subcodes.device)[:_SAMPLE]
+    sample, taken = items[chosen], rows[chosen]
+    weights = items.new_ones(len(items)) if weights is None else weights
+    shares = (weights[chosen] / weights[chosen].mean().clamp(min=1e-12))[:, None]
+    for _ in range(rounds):
+        used = items.new_zeros(len(sample), len(flat)).scatter_(1, taken, 1.0)  # (sample, 16 M)
+        gram = used.T @ (shares * used)
+        gram.diagonal().add_(1e-3 * len(sample) / 16)
+        flat = flat + torch.linalg.solve(gram, used.T @ (shares * (sample - used @ flat)))
+        taken = _conditional_modes(sample, flat, taken)
+    rows[chosen] = taken
+    if len(sample) < len(items):
+        for start in range(0, len(items), _SAMPLE):
+            part = slice(start, start + _SAMPLE)
+            rows[part] = _conditional_modes(items[part], flat, rows[part])
+    return flat.view_as(codewords), rows % 16
+
+
+def _conditional_modes(items: Tensor, flat: Tensor, rows: Tensor, rounds: int = 2) -> Tensor:
+    """Set each sub-code in turn to the best beside the others: the one with the least ``‖c‖² + 2 c · (Σ − o)``, where
+    Σ is the sum of the other codewords.
+
+    Args:
+        items: ``(n, dim)``.
+        flat: all codewords, ``(16 M, dim)``.
+        rows: the row of ``flat`` that each sub-code selects, ``(n, M)``.
+        rounds: times that every sub-code has its turn.
+
+    Returns:
+        Rows, shaped as given.
+    """
+    gram, rows = flat @ flat.T, rows.clone()
+    away = nn.functional.embedding_bag(rows, gram, mode="sum") - items @ flat.T  # c · (Σ − o), own codeword included
+    squares = gram.diagonal()
+    for _ in range(rounds):
+        for m in range(rows.shape[1]):
+            block = slice(16 * m, 16 * m + 16)
+            old = rows[:, m]
+            new = (2 * (away[:, block] - gram[old, block]) + squares[block]).argmin(dim=1) + 16 * m
+            moved = (new != old).nonzero()[:, 0]
+            away[moved] += gram[new[moved]] - gram[old[moved]]
+            rows[:, m] = new
+    return rows
+
+
+def _enough(vectors: Floats) -> Floats:
+    """The vectors, repeated with a little noise where they are too few for Faiss to cluster in their dimension."""
+    wanted = max(256, 4 * vectors.shape[1])
+    if len(vectors) >= wanted:
+        return vectors
+    noise = 1e-3 * np.random.default_rng(0).standard_normal((wanted, vectors.shape[1]))
+    return (np.resize(vectors, noise.shape) + noise).astype(np.float32)
