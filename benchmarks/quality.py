@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
+from safetensors import safe_open
 
 Lists = dict[int, list[int]]
 
@@ -69,7 +70,8 @@ def run(data: Path, k: int, seed: int, options: list[str]) -> tuple[float, float
         seconds = time.perf_counter() - began
         subprocess.run([*command, "recommend", model, "--out", written, "--k", str(k), "--quiet"], check=True)
         recall, ndcg = judged(answers(written), read(data / "test.txt"), k)
-        manifest = json.loads((model / "manifest.json").read_text())
+        with safe_open(model / "model.safetensors", "np") as opened:
+            manifest = json.loads(opened.metadata()["manifest"])
         encoder = manifest["config"]["model"]["encoder"]
     print(
         f"seed {seed}: recall@{k} {recall:.4f}, ndcg@{k} {ndcg:.4f}, {seconds:.0f} s of training, {encoder}",

@@ -199,7 +199,7 @@ def _start(config: Config, data: Interactions) -> dict[str, npt.NDArray[np.float
     """The encoder's parameters from the saved float model that ``train.init`` names, or None where it names none."""
     if config.train.init in ("svd", "random"):
         return None
-    model = load_artifact(config.train.init, encoder_state=True)
+    model = load_artifact(config.train.init)
     if model.encoder_state is None:
         raise ArgumentError(f"train.init must be 'svd', 'random' or a float model's folder (got {config.train.init!r})")
     if model.user_ids != data.user_ids or model.item_ids != data.item_ids:

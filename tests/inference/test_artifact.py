@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import itertools
 import json
 import math
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -21,19 +23,16 @@ from hypothesis import strategies as st
 
 from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, ArtifactError
-from hashlgn.inference import artifact
-from hashlgn.inference.artifact import check_target, load_artifact, save_artifact
+from hashlgn.inference.artifact import FORMAT, bytes_by_part, load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.scoring.decoders import CodebookDecoder, ReweightDecoder
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.items import CodedItems, FloatItems
-from hashlgn.utils import storage
-
-GOLDEN = Path(__file__).parent / "artifacts" / "v1"
+from hashlgn.utils.tensors import check_target, read_tensors
 
 
 def model(kind: str = "codebook", seed: int = 0) -> ServedModel:
-    """Three users, two items, everything that a model may carry; the same numbers on every machine, for ever."""
+    """Three users, two items, everything that a model may carry; the same numbers on every machine."""
 
     def floats(*shape: int) -> np.ndarray:
         places = np.arange(math.prod(shape)) + 1
@@ -110,41 +109,116 @@ def test_a_fold_in_of_signs_is_one_again(tmp_path: Path) -> None:
         same(load_artifact(tmp_path / "m"), saved)
 
 
-def test_the_encoders_parameters_come_when_asked_for(tmp_path: Path) -> None:
+def test_the_encoders_parameters_come_back(tmp_path: Path) -> None:
     saved = model("float")
     save_artifact(saved, tmp_path / "m")
-    assert load_artifact(tmp_path / "m").encoder_state is None
-    state = load_artifact(tmp_path / "m", encoder_state=True).encoder_state
+    state = load_artifact(tmp_path / "m").encoder_state
     assert state is not None and state.keys() == saved.encoder_state.keys()
     for name, array in saved.encoder_state.items():
         assert state[name].dtype == np.float32
         np.testing.assert_array_equal(state[name], array, strict=True)
 
 
-def test_the_first_format_still_loads() -> None:
-    """A change that breaks this needs a new format version, and a folder of its own beside v1.
-
-    ``python tests/test_artifact.py`` wrote it, and runs at no other time.
-    """
-    same(load_artifact(GOLDEN), model())
-    manifest = json.loads((GOLDEN / "manifest.json").read_text())
-    assert manifest["format_version"] == 1
-
-
-def test_loading_and_serving_need_no_torch() -> None:
+def test_loading_and_serving_need_no_torch(tmp_path: Path) -> None:
+    save_artifact(model(), tmp_path / "m")
     code = f"""
 import sys
 sys.modules["torch"] = None  # whoever imports it now fails
 import hashlgn.inference.artifact, hashlgn.inference.recommender
-hashlgn.inference.artifact.load_artifact({str(GOLDEN)!r})
-recommender = hashlgn.inference.recommender.load({str(GOLDEN)!r})
+hashlgn.inference.artifact.load_artifact({str(tmp_path / "m")!r})
+recommender = hashlgn.inference.recommender.load({str(tmp_path / "m")!r})
 assert set(recommender.recommend("Bäcker", k=2)["item"].tolist()) == {{1, 2}}
 assert len(recommender.recommend(history=[1], k=2)) == 1 and len(recommender.similar_items([1], k=1)) == 1
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-ids = st.lists(st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(codec="utf-8")), unique=True, max_size=6)
+@pytest.mark.parametrize("kind", ["codebook", "reweight", "float"])
+def test_the_public_library_reads_the_same_file(kind: str, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.numpy import load_file
+
+    saved = model(kind)
+    file = save_artifact(saved, tmp_path / "m")
+    assert file == tmp_path / "m" / "model.safetensors"
+    public, ours = load_file(file), read_tensors(file, FORMAT)
+    assert {name for name in public if not name.startswith("pad.")} == set(ours.arrays)
+    for name, array in ours.arrays.items():
+        np.testing.assert_array_equal(array, public[name], strict=True)
+    with safe_open(file, "np") as opened:
+        metadata = opened.metadata()
+    assert metadata["format"] == FORMAT
+    manifest = json.loads(metadata["manifest"])
+    assert (manifest["kind"], manifest["config"], manifest["metrics"]) == (saved.kind, saved.config, saved.metrics)
+    assert manifest["sha256"].keys() == public.keys()
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    for name, entry in json.loads(content[8 : 8 + length]).items():
+        if name not in ("__metadata__", *(name for name in public if name.startswith("pad."))):
+            assert (8 + length + entry["data_offsets"][0]) % 64 == 0 or not public[name].size
+    sizes = bytes_by_part(file)
+    assert sum(sizes.values()) == len(content) and sizes["users"] == saved.users.nbytes
+
+
+def test_what_is_loaded_lies_in_the_file(tmp_path: Path) -> None:
+    loaded = load_artifact(save_artifact(model(), tmp_path / "m"))
+    for array in (loaded.items.blocks.rows, loaded.users, loaded.seen[1], loaded.fold_in.item_vectors):
+        while array.base is not None and not isinstance(array, np.memmap):
+            array = array.base
+        assert isinstance(array, np.memmap) and not array.flags.writeable
+
+
+def test_a_folder_a_file_a_home_and_a_link_name_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    one, two = model(seed=1), model(seed=2)
+    assert save_artifact(one, "~/a/b") == tmp_path / "a" / "b" / "model.safetensors"
+    same(load_artifact("~/a/b/model.safetensors"), one)
+    save_artifact(two, tmp_path / "a" / "other.safetensors")
+    assert (tmp_path / "a" / "other.safetensors").is_file()
+    same(load_artifact(str(tmp_path / "a" / "other.safetensors")), two)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "a" / "b" / "model.safetensors")
+    same(load_artifact(tmp_path / "link"), one)
+    for link in ("link", "link.safetensors"):
+        save_artifact(two, tmp_path / link)
+        assert (tmp_path / link).is_symlink()
+        same(load_artifact(tmp_path / "a" / "b"), two)
+        save_artifact(one, tmp_path / "a" / "b")
+    assert not (tmp_path / "a" / "b" / "model.safetensors").is_symlink()
+
+
+def test_who_has_the_old_file_open_goes_on_with_it(tmp_path: Path) -> None:
+    save_artifact(model(seed=1), tmp_path / "m")
+    held = load_artifact(tmp_path / "m")
+    save_artifact(model(seed=2), tmp_path / "m")
+    same(held, model(seed=1))
+    same(load_artifact(tmp_path / "m"), model(seed=2))
+
+
+def test_the_mode_of_a_file_is_kept(tmp_path: Path) -> None:
+    file = save_artifact(model(), tmp_path / "m")
+    for mode in (0o600, 0o640, 0o444):
+        file.chmod(mode)
+        save_artifact(model(seed=1), tmp_path / "m")
+        assert file.stat().st_mode & 0o777 == mode
+
+
+def test_a_folder_of_the_earlier_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="earlier, unreleased format: train again") as caught:
+        load_artifact(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loaded_model_can_be_pickled_and_copied(tmp_path: Path) -> None:
+    for kind in ("codebook", "reweight", "float"):
+        loaded = load_artifact(save_artifact(model(kind), tmp_path / kind))
+        for again in (pickle.loads(pickle.dumps(loaded)), copy.deepcopy(loaded)):
+            same(again, model(kind))
+
+
+ids = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=6)
+ids |= st.lists(st.text(st.characters(codec="utf-8")), unique=True, max_size=6)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -171,52 +245,51 @@ def test_any_ids_titles_and_histories_come_back(data: st.DataObject, user_ids, i
 @given(data=st.data(), kind=st.sampled_from(["codebook", "float"]))
 def test_a_flipped_bit_anywhere_is_refused(data: st.DataObject, kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "m"
+    file = folder / "model.safetensors"
+    file.unlink(missing_ok=True)
     save_artifact(model(kind), folder)
-    name = data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir())))
-    content = bytearray((folder / name).read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
+    content = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    in_header = data.draw(st.booleans())
+    place = data.draw(st.integers(0, header - 1) if in_header else st.integers(header, len(content) - 1))
     content[place] ^= 1 << data.draw(st.integers(0, 7))
-    (folder / name).write_bytes(content)
-    with pytest.raises(ArtifactError, match="manifest" if name.startswith("manifest") else name):
-        load_artifact(folder)
+    file.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors"):
+        load_artifact(folder, verify=not in_header)
 
 
 @pytest.mark.parametrize("verify", [True, False])
-@pytest.mark.parametrize("name", [*sorted(path.name for path in GOLDEN.iterdir()), "encoder.safetensors"])
-def test_a_short_a_long_and_a_missing_file_are_refused(name: str, verify: bool, tmp_path: Path) -> None:
-    folder = tmp_path / "m"
-    save_artifact(model("float") if name.startswith("encoder") else model(), folder)
-    content = (folder / name).read_bytes()
-    for changed in (content[:-1], content[: len(content) // 2], b"", content + b"\0"):
-        (folder / name).write_bytes(changed)
-        with pytest.raises(ArtifactError, match="manifest" if name.startswith("manifest") else name):
-            load_artifact(folder, verify=verify)
-    (folder / name).unlink()
-    with pytest.raises(ArtifactError, match=name):
-        load_artifact(folder, verify=verify)
+def test_a_short_a_long_and_a_missing_file_are_refused(verify: bool, tmp_path: Path) -> None:
+    file = save_artifact(model("float"), tmp_path / "m")
+    content = file.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    lengths = {*range(12), header // 2, *range(header - 2, header + 3), len(content) // 2, len(content) - 1}
+    for changed in (content + b"\0", *(content[:length] for length in sorted(lengths))):
+        file.write_bytes(changed)
+        with pytest.raises(ArtifactError, match=r"model\.safetensors"):
+            load_artifact(tmp_path / "m", verify=verify)
+    file.unlink()
+    with pytest.raises(ArtifactError, match=r"model\.safetensors"):
+        load_artifact(tmp_path / "m", verify=verify)
 
 
-@pytest.mark.parametrize("verify", [True, False])
-def test_a_save_while_it_is_read_gives_no_mixture(verify: bool, tmp_path: Path, monkeypatch) -> None:
-    folder = tmp_path / "m"
-    old, new = model(seed=1), replace(model(seed=2), provenance={"seed": 4})
-    real, saves = artifact._read_manifest, 0
-
-    def read_and_save(place: Path) -> dict[str, object]:
-        nonlocal saves
-        manifest = real(place)
-        if saves:
-            saves -= 1
-            save_artifact(new, folder)
-        return manifest
-
-    monkeypatch.setattr(artifact, "_read_manifest", read_and_save)
-    save_artifact(old, folder)
-    saves = 1
-    same(load_artifact(folder, verify=verify), new)
-    saves = 100
-    with pytest.raises(ArtifactError, match="replaced again and again"):
-        load_artifact(folder, verify=verify)
+def test_opening_while_another_process_saves_gives_one_version(tmp_path: Path) -> None:
+    old, new = model(seed=1), model(seed=2)
+    save_artifact(old, tmp_path / "m")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for _ in range(60):
+                save_artifact(new, tmp_path / "m")
+                save_artifact(old, tmp_path / "m")
+        finally:
+            os._exit(0)
+    seen = set()
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        held = load_artifact(tmp_path / "m", verify=True)
+        seen.add(bool(np.array_equal(held.users, new.users)))
+        same(held, new if np.array_equal(held.users, new.users) else old)
+    assert seen
 
 
 def test_no_folder_an_empty_folder_and_a_file(tmp_path: Path) -> None:
@@ -227,23 +300,34 @@ def test_no_folder_an_empty_folder_and_a_file(tmp_path: Path) -> None:
             load_artifact(tmp_path / place)
 
 
-def test_only_an_artifact_is_replaced(tmp_path: Path) -> None:
-    for content in ("notes.txt", "manifest.json"):
-        folder = tmp_path / content.partition(".")[0]
+def test_only_a_model_is_replaced_and_files_beside_it_are_left_alone(tmp_path: Path) -> None:
+    from safetensors.numpy import save
+
+    for name, content in (("theirs", save({"x": np.ones(2)})), ("text", b"dear reader"), ("short", b"12345678")):
+        folder = tmp_path / name
         folder.mkdir()
-        (folder / content).write_text("mine")
-        for attempt in (lambda f=folder: save_artifact(model(), f), lambda f=folder: check_target(f)):
-            with pytest.raises(ArgumentError, match="folder must be empty or hold an artifact"):
+        (folder / "model.safetensors").write_bytes(content)
+        for attempt in (lambda f=folder: save_artifact(model(), f), lambda f=folder: check_target(f, FORMAT)):
+            with pytest.raises(ArgumentError, match="path must be free or hold a hashlgn-model"):
                 attempt()
-        assert (folder / content).read_text() == "mine"
-    save_artifact(model(), tmp_path / "m")
+        assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
+        assert (folder / "model.safetensors").read_bytes() == content
+    (tmp_path / "m").mkdir()
     (tmp_path / "m" / "notes.txt").write_text("mine")
-    with pytest.raises(ArgumentError, match=r"holds notes\.txt"):
-        save_artifact(model(), tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").touch()  # empty: nobody's
+    save_artifact(model(), tmp_path / "m")
+    save_artifact(model(), tmp_path / "m")
     assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
-    (tmp_path / "m" / "notes.txt").unlink()
     with pytest.raises(ArgumentError, match="overwrite is False"):
         save_artifact(model(), tmp_path / "m", overwrite=False)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArgumentError, match="folder or end in"):
+        save_artifact(model(), tmp_path / "file")
+    os.mkfifo(tmp_path / "fifo.safetensors")
+    with pytest.raises(ArgumentError, match="regular file"):
+        save_artifact(model(), tmp_path / "fifo.safetensors")
+    with pytest.raises(ArtifactError, match="regular file"):
+        load_artifact(tmp_path / "fifo.safetensors")  # and does not wait for a writer
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to kill")
@@ -267,13 +351,13 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(first: bool, tmp_path: P
         try:
             held = load_artifact(folder)
         except ArtifactError as error:
-            assert first and "no such folder" in str(error)
+            assert first and "No such file" in str(error)
             found.append(None)
         else:
             found.append("new" if np.array_equal(held.users, new.users) else "old")
             same(held, new if found[-1] == "new" else old)
         save_artifact(new, folder)  # and nothing that was left behind stands in the way
-        assert [path.name for path in tmp_path.iterdir()] == ["m"]
+        assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
         if not killed:
             break
     assert not killed and set(found) == {None if first else "old", "new"}
@@ -292,13 +376,12 @@ def kill_at(deadly: int) -> None:
 
         return call
 
-    for name in ("mkdir", "rename", "fsync", "unlink", "rmdir"):
+    for name in ("mkdir", "replace", "fsync", "unlink", "chmod"):
         setattr(os, name, deadly_at_last(getattr(os, name)))
-    storage._exchange = deadly_at_last(storage._exchange)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-@pytest.mark.parametrize("where", ["fsync", "mkdir"])
+@pytest.mark.parametrize("where", ["fsync", "replace"])
 def test_a_full_or_read_only_disk_leaves_the_old(code: int, where: str, tmp_path: Path, monkeypatch) -> None:
     old = model(seed=1)
     save_artifact(old, tmp_path / "m")
@@ -307,11 +390,11 @@ def test_a_full_or_read_only_disk_leaves_the_old(code: int, where: str, tmp_path
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", refuse) if where == "fsync" else patch.setattr(Path, "mkdir", refuse)
+        patch.setattr(os, where, refuse)
         with pytest.raises(ArtifactError, match=f"cannot save to .*m: {os.strerror(code)}"):
             save_artifact(model(seed=2), tmp_path / "m")
     same(load_artifact(tmp_path / "m"), old)
-    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["model.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -335,7 +418,3 @@ def test_parts_that_do_not_fit_together_are_named(change, message: str) -> None:
     good = model()
     with pytest.raises(ArgumentError, match=message):
         replace(good, **change(good))
-
-
-if __name__ == "__main__":
-    save_artifact(model(), GOLDEN)

@@ -6,7 +6,9 @@ bit, and so must the order of ties. There is no tolerance.
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.scoring.decoders import CodebookDecoder, ReweightDecoder
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, binary_items, binary_queries
@@ -291,7 +293,7 @@ def test_an_index_on_disk_gives_the_same_answers(tmp_path: Path, scale: str) -> 
     kernel.append(rest.packed, rest.scale)
     kernel.remove([5, 2500])
     for _ in range(2):  # the second time it is replaced
-        assert kernel.save(tmp_path / "index") == tmp_path / "index"
+        assert kernel.save(tmp_path / "index") == tmp_path / "index" / "model.safetensors"
     for verify in (True, False):
         opened = Kernel.open(tmp_path / "index", 1, verify=verify)
         assert (len(opened), opened.nbytes) == (3000, kernel.nbytes)
@@ -299,6 +301,67 @@ def test_an_index_on_disk_gives_the_same_answers(tmp_path: Path, scale: str) -> 
         same(opened.search_above(queries, 1.0), kernel.search_above(queries, 1.0))
     opened.append(rest.packed, rest.scale)  # in memory alone
     same(Kernel.open(tmp_path / "index", 1).search(queries, 30), kernel.search(queries, 30))
+
+
+def test_an_inverted_file_on_disk_is_one_again(tmp_path: Path) -> None:
+    items, queries = made(3000, 64, "real", "alike", 0)
+    index = InvertedFile(items, 1, lists=30, probes=3)
+    index.save(tmp_path)
+    opened = InvertedFile.open(tmp_path, 1)
+    assert type(opened) is InvertedFile and (opened.lists, opened.probes) == (30, 3)
+    same(opened.search(queries, 20), index.search(queries, 20))
+    assert 0 < opened.agreement(queries, 20) < 1
+    for one in (index, opened):
+        one.append(items.packed[:50], items.scale[:50])
+    same(opened.search(queries, 20), index.search(queries, 20))
+    same(Kernel.open(tmp_path, 1).search(queries, 20), Exact(items).search(queries, 20))
+    Kernel(items, 1).save(tmp_path)
+    with pytest.raises(ArtifactError, match="holds no lists"):
+        InvertedFile.open(tmp_path, 1)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_an_index_that_has_answered_can_be_pickled_and_copied(inverted: bool) -> None:
+    items, queries = made(1000, 64, "real", "alike", 0)
+    kernel = InvertedFile(items, 1, lists=10, probes=2) if inverted else Kernel(items, 1)
+    want = kernel.search(queries, 20)
+    for again in (pickle.loads(pickle.dumps(kernel)), copy.deepcopy(kernel)):
+        same(again.search(queries, 20), want)
+        again.append(items.packed[:10], items.scale[:10])
+        assert (len(again), len(kernel)) == (1010, 1000)
+
+
+def test_an_exclusion_from_before_an_append_is_answered_as_before() -> None:
+    items, queries = made(1000, 64, "real", "alike", 0)
+    first = items.take(np.arange(600))
+    rng = np.random.default_rng(0)
+    for how in ("seen", "lists", "gathered"):
+        kernel = Kernel(first, 1)
+        exclude = excluded(how, len(queries), 600, rng)
+        want = Exact(first).search(queries, 20, exclude)
+        kernel.append(items.packed[600:], items.scale[600:])
+        same(kernel.search(queries, 20, exclude), want)
+        for n in (599, 1001):
+            with pytest.raises(ArgumentError, match="exclude must be for"):
+                kernel.search(queries, 20, Exclusion(n))
+
+
+def test_filtered_searches_beside_appends_are_never_refused() -> None:
+    items, queries = made(3000, 64, "real", "alike", 0, q=3)
+    kernel = Kernel(items.take(np.arange(1000)), 1)
+
+    def change() -> None:
+        for n in range(1000, 3000, 20):
+            kernel.append(items.packed[n : n + 20], items.scale[n : n + 20])
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(change)
+        while not writer.done():
+            n = len(kernel)
+            exclude = Exclusion.build(n, deny=[0, 1, 2])
+            found = kernel.search(queries, 10, exclude).items
+            assert found.max() < n
+        writer.result()
 
 
 def test_an_inverted_file_reports_what_it_misses() -> None:

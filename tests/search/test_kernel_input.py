@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import warnings
@@ -16,7 +15,10 @@ from hashlgn._kernel import compiled
 from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.items import CodedItems
-from hashlgn.search import Exact, FastScan, Kernel, build_searcher
+from hashlgn.search import Exact, FastScan, Kernel, blocks, build_searcher
+from hashlgn.search.blocks import Blocks
+from hashlgn.search.kernel import INDEX
+from hashlgn.utils.tensors import read_tensors, write_tensors
 
 raw = compiled()
 pytestmark = pytest.mark.skipif(raw is None, reason="the search kernel was not compiled when HashLGN was installed")
@@ -186,68 +188,152 @@ def test_wrong_use_of_the_kernel() -> None:
     assert len(kernel.search(np.zeros((1, 4)), 300).items) == 300
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Path:
+def index(folder: Path) -> Path:
     kernel = Kernel(items(scaled=True), 1)
     kernel.remove([3])
-    return kernel.save(tmp_path / "index")
+    return kernel.save(folder)
 
 
-def test_every_file_of_an_index_is_guarded(index: Path) -> None:
-    files = sorted(index.iterdir())
-    assert len(files) >= 9
-    for file in files:
-        whole = file.read_bytes()
+def test_every_byte_of_an_index_is_guarded(tmp_path: Path) -> None:
+    file = index(tmp_path)
+    whole = file.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for place in (0, 7, 8, header // 2, header, (header + len(whole)) // 2, len(whole) - 1):
         altered = bytearray(whole)
-        altered[len(whole) // 4] ^= 1
-        for content in (bytes(altered), whole[: len(whole) // 4], b""):
-            file.write_bytes(content)
-            with pytest.raises(ArtifactError):
-                Kernel.open(index, 1)
-            if len(content) < len(whole):
-                with pytest.raises(ArtifactError):  # sizes are compared whether or not checksums are
-                    Kernel.open(index, 1, verify=False)
-        file.unlink()
+        altered[place] ^= 1
+        file.write_bytes(bytes(altered))
         with pytest.raises(ArtifactError):
-            Kernel.open(index, 1, verify=False)
-        file.write_bytes(whole)
-    Kernel.open(index, 1)
+            Kernel.open(file, 1, verify=place >= header)  # the header is compared whether or not the rest is
+    for content in (whole[: len(whole) // 4], whole[:-1], whole + b"0", b""):
+        file.write_bytes(content)
+        with pytest.raises(ArtifactError):
+            Kernel.open(tmp_path, 1)
+    file.write_bytes(whole)
+    assert len(Kernel.open(tmp_path, 1, verify=True)) == 300
+
+
+def forged(file: Path, part: str, name: str, value: Any) -> None:
+    """Another array in an index, whose checksums fit."""
+    parts = {part: (dict(arrays), said) for part, (arrays, said) in read_tensors(file, INDEX).parts().items()}
+    parts[part][0][name] = value
+    file.unlink()
+    write_tensors(file, INDEX, {}, parts)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("part", "name", "value"),
     [
-        {"format": "something"},
-        {"format_version": 2},
-        {"items": 299},
-        {"items": "many"},
-        {"first": []},
-        {"first": [0, 300]},
-        {"first": [-1]},
-        {"files": {}},
-        {"files": []},
+        ("items", "order", np.full(384, 300, np.uint32)),
+        ("items", "order", np.full(384, 2**32 - 1, np.uint32)),
+        ("items", "order", np.zeros(300, np.uint32)),
+        ("items", "starts", np.array([1], np.uint32)),
+        ("items", "starts", np.array([2**32 - 1], np.uint32)),
+        ("items", "counts", np.array([385], np.uint32)),
+        ("items", "counts", np.array([300], np.int64)),
+        ("items", "codes", np.zeros((3, 6, 64), np.uint8)),
+        ("items", "codes", np.zeros((3, 8, 64), np.int8)),
+        ("items", "codewords", np.zeros((7, 16, 4), np.float32)),
+        ("items", "codewords", np.full((8, 16, 4), np.inf, np.float32)),
+        ("items", "codewords", np.full((8, 16, 4), 1e38, np.float32)),
+        ("items", "scale", np.zeros(384, np.float16)),
+        ("items", "scale", np.full(384, np.inf, np.float16)),
+        ("items", "scale", np.ones(384, np.int16)),
+        ("items", "smallest", np.full(3, np.nan, np.float32)),
+        ("removed", "items", np.array([300])),
+        ("removed", "items", np.array([-1])),
+        ("removed", "items", np.array([0.5])),
     ],
 )
-def test_a_manifest_that_does_not_describe_the_index(index: Path, change: dict[str, Any]) -> None:
-    import hashlib
-
-    text = json.dumps(json.loads((index / "index.json").read_text()) | change).encode()
-    (index / "index.json").write_bytes(text)
-    (index / "index.sha256").write_text(f"{hashlib.sha256(text).hexdigest()}  index.json\n")
-    with pytest.raises(ArtifactError, match="index"):
-        Kernel.open(index, 1)
+def test_arrays_that_point_outside_are_refused(tmp_path: Path, part: str, name: str, value: Any) -> None:
+    file = index(tmp_path)
+    forged(file, part, name, value)
+    with pytest.raises(ArtifactError, match="inconsistent"):
+        Kernel.open(file, 1)
 
 
-def test_a_folder_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "letters").mkdir()
-    (tmp_path / "letters" / "a.txt").write_text("dear reader")
-    with pytest.raises(ArgumentError, match="folder must be new, empty or an index"):
-        Kernel(items(), 1).save(tmp_path / "letters")
-    assert (tmp_path / "letters" / "a.txt").read_text() == "dear reader"
+def test_a_file_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text("{}")  # whatever lies beside it is left alone
+    (tmp_path / "letters.safetensors").write_text("dear reader")
+    kernel = Kernel(items(), 1)
+    with pytest.raises(ArgumentError, match="path must be free or hold a hashlgn-index"):
+        kernel.save(tmp_path / "letters.safetensors")
+    assert (tmp_path / "letters.safetensors").read_text() == "dear reader"
     with pytest.raises(ArtifactError):
-        Kernel.open(tmp_path / "letters")
-    with pytest.raises(ArtifactError):
-        Kernel.open(tmp_path / "nothing")
+        Kernel.open(tmp_path / "letters.safetensors")
+    for place in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(ArtifactError):
+            Kernel.open(place)
+    with pytest.raises(ArtifactError, match="train again"):
+        Kernel.open(tmp_path)
+    kernel.save(tmp_path)
+    assert (tmp_path / "index.json").read_text() == "{}"
+    write_tensors(tmp_path / "m", "hashlgn-model", {}, {})
+    with pytest.raises(ArgumentError, match="hold a hashlgn-index"):
+        kernel.save(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("scale", "taken"),
+    [
+        (np.array([1, 2, 3]), True),
+        ([1, 2, 3], True),
+        (np.array([1, 2, 3], ">f4"), True),
+        (np.array([1, 9, 2, 9, 3, 9], np.float16)[::2], True),
+        (np.array([1, 2, np.nan]), False),
+        (np.array([1, 2, 0]), False),
+        (np.array([1, 2, -3]), False),
+        (np.array([1, 2]), False),
+        (np.array([[1, 2, 3]]), False),
+        (np.array([1, 2, 1e40]), False),
+        (np.array([True, True, True]), False),
+        (np.array([1, 2, 3], complex), False),
+        (np.array(["1", "2", "3"]), False),
+        (np.array([1, 2, 3], object), False),
+        (None, False),
+    ],
+)
+def test_an_append_is_taken_whole_or_refused_without_a_trace(scale: Any, taken: bool) -> None:
+    held, more = items(scaled=True), items(3)
+    query = np.random.default_rng(1).standard_normal((1, 4)).astype(np.float32)
+    kernel = Kernel(held, 1)
+    if not taken:
+        with pytest.raises(ArgumentError):
+            kernel.append(more.packed, scale)
+        assert len(kernel) == 300
+        np.testing.assert_array_equal(kernel.search(query, 400).items, Exact(held).search(query, 400).items)
+        return
+    assert kernel.append(more.packed, scale).tolist() == [300, 301, 302]
+    whole = CodedItems(
+        np.concatenate((held.packed, more.packed)), held.decoder, np.concatenate((held.scale, [1.0, 2.0, 3.0]))
+    )
+    found, wanted = kernel.search(query, 400), Exact(whole).search(query, 400)
+    np.testing.assert_array_equal(found.items, wanted.items)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
+
+
+def test_codes_of_another_type_are_not_appended() -> None:
+    kernel = Kernel(items(), 1)
+    for packed in (items(3).packed.astype(np.int64), items(3).packed.astype(np.int8), [[1.0, 2.0, 3.0, 4.0]]):
+        with pytest.raises(ArgumentError, match="packed must be uint8"):
+            kernel.append(packed)
+    assert len(kernel.search(np.zeros((1, 4)), 400).items) == 300
+
+
+def test_blocks_without_the_compiled_module_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in (0, 1, 64, 127, 129, 300):
+        for scaled in (True, False):
+            held = items(n, 72, scaled=scaled)
+            with monkeypatch.context() as patch:
+                patch.setattr(blocks, "_COMPILED", False)
+                plain = Blocks.build(held.packed, held.scale)
+                codes, scale = plain.packed()
+            fast = Blocks.build(held.packed, held.scale)
+            for name, array in fast.arrays().items():
+                np.testing.assert_array_equal(array, plain.arrays()[name], strict=True)
+            np.testing.assert_array_equal(codes, held.packed)
+            np.testing.assert_array_equal(fast.packed()[0], held.packed)
+            if scaled:
+                np.testing.assert_array_equal(scale, held.scale)
 
 
 # A process that cannot import the compiled module.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from hashlgn.utils import storage
-from hashlgn.utils.storage import reason, replaced_file, replaced_folder, standing_folder, sync_folder, write_file
+from hashlgn.utils.storage import reason, replaced_file, sync_folder
 
 # What a writer does, in a process of its own: its n-th call of the system that changes or syncs the disk kills it.
 WRITER = """
@@ -19,9 +21,7 @@ import os, sys
 from pathlib import Path
 from hashlgn.utils import storage
 
-target, exchange, deadly = Path(sys.argv[1]), sys.argv[2] == "exchange", int(sys.argv[3])
-if not exchange:
-    storage._exchange = lambda a, b: False
+target, deadly = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
 
 def dies(real):
@@ -33,49 +33,15 @@ def dies(real):
         return real(*arguments, **options)
     return call
 
-for module, names in ((os, ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync")), (storage, ("_exchange",))):
-    for name in names:
-        setattr(module, name, dies(getattr(module, name)))
-if target.suffix:
-    with storage.replaced_file(target) as temporary:
-        temporary.write_text("new new")
-else:
-    with storage.replaced_folder(target) as folder:
-        storage.write_file(folder / "a", b"new")
-        storage.write_file(folder / "b", b"new")
+for name in ("replace", "unlink", "fsync", "chmod"):
+    setattr(os, name, dies(getattr(os, name)))
+with storage.replaced_file(target) as temporary:
+    temporary.write_text("new new")
 """
 
 
 def content(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
-
-
-def fill(target: Path, text: str) -> None:
-    with replaced_folder(target) as folder:
-        for name in "ab":
-            write_file(folder / name, text.encode())
-
-
-@pytest.mark.parametrize("first", [True, False], ids=["new", "replaced"])
-@pytest.mark.parametrize("way", ["exchange", "renames"])
-def test_a_killed_writer_leaves_the_old_folder_or_the_new(way: str, first: bool, tmp_path: Path) -> None:
-    """Killed before each of its system calls in turn, until it lives to the end."""
-    held = []
-    for deadly in range(1, 40):
-        parent = tmp_path / str(deadly)
-        target = parent / "m"
-        if not first:
-            fill(target, "old")
-        killed = subprocess.run([sys.executable, "-c", WRITER, str(target), way, str(deadly)]).returncode == -9
-        standing = standing_folder(target)
-        held.append(content(standing) if standing.exists() else None)
-        assert held[-1] in ([None] if first else [{"a": "old", "b": "old"}]) + [{"a": "new", "b": "new"}]
-        fill(target, "later")  # what was left behind stands in nobody's way
-        assert content(target) == {"a": "later", "b": "later"}
-        assert [path.name for path in parent.iterdir()] == ["m"]
-        if not killed:
-            break
-    assert not killed and held[0] != held[-1] == {"a": "new", "b": "new"}
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["new", "replaced"])
@@ -86,69 +52,47 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new(first: bool, tmp_path: P
         target.parent.mkdir()
         if not first:
             target.write_text("old")
-        killed = subprocess.run([sys.executable, "-c", WRITER, str(target), "", str(deadly)]).returncode == -9
+        killed = subprocess.run([sys.executable, "-c", WRITER, str(target), str(deadly)]).returncode == -9
         held.append(target.read_text() if target.exists() else None)
         assert held[-1] in (None if first else "old", "new new")
+        with replaced_file(target) as file:  # what was left behind stands in nobody's way, and is swept
+            file.write_text("later")
+        assert content(target.parent) == {"rows.txt": "later"}
         if not killed:
             break
     assert not killed and held[0] != held[-1] == "new new"
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["new", "replaced"])
-@pytest.mark.parametrize("way", ["exchange", "renames"])
-@pytest.mark.parametrize("call", ["mkdir", "rename", "fsync", "open"])
+@pytest.mark.parametrize("call", ["replace", "fsync", "chmod"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_refuses_changes_nothing(
-    code: int, call: str, way: str, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: int, call: str, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused at each call in turn, until none is left to refuse."""
-    if way == "renames":
-        monkeypatch.setattr(storage, "_exchange", lambda a, b: False)
-    real, failures = getattr(os, call), 0
-    for when in range(1, 20):
-        parent, calls = tmp_path / str(when), 0
-        parent.mkdir()
-        if not first:
-            fill(parent / "m", "old")
+    if first and call == "chmod":
+        pytest.skip("a new file has no mode to keep")
+    target = tmp_path / "f"
+    if not first:
+        target.write_text("old")
 
-        def refuses(*arguments: object, when: int = when, **options: object) -> object:
-            nonlocal calls
-            calls += 1
-            if calls == when:
-                raise OSError(code, os.strerror(code))
-            return real(*arguments, **options)
+    def refuses(*arguments: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
 
-        with monkeypatch.context() as patch:
-            patch.setattr(os, call, refuses)
-            try:
-                fill(parent / "m", "new")
-            except OSError as error:
-                assert error.errno == code
-                failures += 1
-                wanted = {} if first else {"m": {"a": "old", "b": "old"}}
-            else:  # some refusals do no harm: a folder that is there already, an old one that stays behind
-                wanted = {"m": {"a": "new", "b": "new"}}
-        assert {path.name: content(path) for path in parent.glob("[!.]*")} == wanted
-        fill(parent / "m", "later")
-        assert [path.name for path in parent.iterdir()] == ["m"]
-        if calls < when:
-            break
-    assert calls < when
-    assert failures or (call, way, first) == ("rename", "exchange", False)  # one exchange, and no rename at all
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuses)
+        with pytest.raises(OSError) as caught, replaced_file(target) as file:
+            file.write_text("new")
+    assert caught.value.errno == code
+    assert content(tmp_path) == ({} if first else {"f": "old"})
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
 def test_a_body_that_raises_changes_nothing(kind: type[BaseException], tmp_path: Path) -> None:
-    fill(tmp_path / "m", "old")
     (tmp_path / "f").write_text("old")
-    with pytest.raises(kind), replaced_folder(tmp_path / "m") as folder:
-        write_file(folder / "a", b"new")
-        raise kind
     with pytest.raises(kind), replaced_file(tmp_path / "f") as file:
         file.write_text("new")
         raise kind
-    assert content(tmp_path / "m") == {"a": "old", "b": "old"} and (tmp_path / "f").read_text() == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "m"]
+    assert content(tmp_path) == {"f": "old"}
 
 
 def test_a_file_is_on_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,34 +125,68 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
     assert content(tmp_path) == {"f": "old"}
 
 
-def test_a_file_is_written_once(tmp_path: Path) -> None:
-    write_file(tmp_path / "f", b"one")
-    with pytest.raises(FileExistsError):
-        write_file(tmp_path / "f", b"two")
-    assert (tmp_path / "f").read_bytes() == b"one"
+def test_a_folder_that_is_not_there_cannot_be_synced(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         sync_folder(tmp_path / "none")
 
 
-def test_parents_are_made_and_neighbours_left_alone(tmp_path: Path) -> None:
-    """Folders that are named much like leftovers of ours, but are not."""
-    target = tmp_path / "x" / "y" / "m"
-    neighbours = [
-        ".m.saving-notours0",
-        ".m.saving-1234",
-        ".other.previous",
-        ".mm.saving-00000000",
-        "m.previous",
-        "xmxprevious",
+def test_the_mode_is_kept(tmp_path: Path) -> None:
+    for mode in (0o600, 0o644, 0o444, 0o755):
+        (tmp_path / "f").write_text("old")
+        (tmp_path / "f").chmod(mode)
+        with replaced_file(tmp_path / "f") as file:
+            file.write_text("new")
+        assert (tmp_path / "f").stat().st_mode & 0o777 == mode
+        (tmp_path / "f").chmod(0o600)
+
+
+def test_what_is_no_regular_file_is_written_in_place(tmp_path: Path) -> None:
+    fifo, link = tmp_path / "fifo", tmp_path / "null"
+    os.mkfifo(fifo)
+    link.symlink_to("/dev/null")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(fifo.read_text()))
+    reader.start()
+    for path in (fifo, link):
+        with replaced_file(path) as file:
+            file.write_text("new")
+    reader.join(10)
+    assert read == ["new"] and stat.S_ISFIFO(fifo.stat().st_mode)
+    assert link.is_symlink() and stat.S_ISCHR(link.stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "null"]
+
+
+def test_the_standard_output_is_written_in_place(tmp_path: Path) -> None:
+    code = (
+        "from hashlgn.utils.storage import replaced_file\n"
+        "with replaced_file('/dev/stdout') as file: file.write_text('new')"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out == "new"
+    with (tmp_path / "out").open("w") as file:
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=file)
+    assert content(tmp_path) == {"out": "new"}
+
+
+def test_neighbours_and_living_writers_are_left_alone(tmp_path: Path) -> None:
+    """Files that are named much like leftovers of ours, but are not, or whose writer lives."""
+    ours = storage._writing(tmp_path / "f")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [f"{ours}{dead.pid}-01234567", f".f.writing-elsewhere-{os.getpid()}-01234567"]
+    kept = [
+        f"{ours}{os.getpid()}-01234567",
+        f"{ours}{dead.pid}-0123456",
+        f".g.writing-{dead.pid}-01234567",
+        ".f.writing-elsewhere-1-01234567",
+        "f.writing",
     ]
-    target.parent.mkdir(parents=True)
-    for name in neighbours:
-        (target.parent / name).mkdir()
-    (target.parent / ".m.saving-0123abcd").mkdir()
-    fill(target, "new")
-    assert sorted(path.name for path in target.parent.iterdir()) == sorted([*neighbours, "m"])
-    fill(tmp_path / "p" / "q" / "m", "new")
-    assert content(tmp_path / "p" / "q" / "m") == {"a": "new", "b": "new"}
+    for name in (*left, *kept):
+        (tmp_path / name).write_text("x")
+    os.utime(tmp_path / left[1], (0, 0))  # of another machine, and old
+    with replaced_file(tmp_path / "f") as file:
+        file.write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["f", *kept])
 
 
 def test_a_reason_is_never_empty() -> None:

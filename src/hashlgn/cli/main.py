@@ -86,7 +86,8 @@ def train(
     """
     from hashlgn.config import load_config
     from hashlgn.estimators import HashLGN, LightGCN
-    from hashlgn.inference.artifact import check_target
+    from hashlgn.inference.artifact import FORMAT
+    from hashlgn.utils.tensors import check_target
 
     need("torch", "train", "training")
     from hashlgn.training.checkpoint import Checkpoint
@@ -95,8 +96,8 @@ def train(
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.loss": loss}
     flags |= {"train.pretrain_epochs": pretrain_epochs, "train.joint_epochs": joint_epochs, "train.seed": seed}
     settings = load_config(config, flags, set_, preset)
-    out = out.resolve()
-    check_target(out)
+    out = out.expanduser().resolve()
+    check_target(out, FORMAT)
     resolve(settings)
     kinds = {"hashlgn": HashLGN, "float": LightGCN}
     estimator = choose("model.kind", settings.model.kind, kinds)(config=settings, device=device, threads=threads)

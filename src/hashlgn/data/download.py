@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from hashlgn.errors import DownloadError, choose
-from hashlgn.utils.storage import reason, replaced_folder, standing_folder
+from hashlgn.utils.storage import reason
 
 __all__ = ["DATASETS", "Dataset", "RemoteFile", "cache_folder", "cached", "download"]
 
@@ -117,8 +118,7 @@ def cached(name: str) -> Path | None:
     dataset: Dataset = choose("name", name, DATASETS)
     folder = cache_folder() / name
     if _zipped(dataset):
-        standing = standing_folder(folder)
-        return standing if standing.is_dir() else None
+        return folder if folder.is_dir() else None
     complete = all((folder / f.name).is_file() and _sound(folder / f.name, f) for f in dataset.files)
     return folder if complete else None
 
@@ -272,7 +272,11 @@ def _extract(archive: Path, folder: Path) -> None:
         DownloadError: it is no sound archive, or a member would lie outside the folder.
     """
     try:
-        with zipfile.ZipFile(archive) as zipped, replaced_folder(folder) as temporary:
+        with (
+            zipfile.ZipFile(archive) as zipped,
+            tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as scratch,
+        ):
+            temporary = Path(scratch) / folder.name
             members = [member for member in zipped.infolist() if not member.is_dir()]
             places = [_place(member, archive) for member in members]
             wrapped = len({place.parts[0] for place in places}) == 1 and all(len(p.parts) > 1 for p in places)
@@ -283,6 +287,7 @@ def _extract(archive: Path, folder: Path) -> None:
                     shutil.copyfileobj(content, out, _CHUNK)
                     out.flush()
                     os.fsync(out.fileno())
+            temporary.rename(folder)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise DownloadError(f"{archive} is no sound zip archive: {reason(error)}") from error
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy.typing as npt
 
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError
+from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.items import FloatItems, Items
+from hashlgn.search.blocks import BlockItems
 from hashlgn.utils.storage import json_text
 
 __all__ = ["ServedModel"]
@@ -31,12 +34,14 @@ class ServedModel:
         items: the catalogue.
         seen: ``indptr (n_users + 1,)`` int64 and ``indices`` int32, strictly ascending within a user.
         fold_in: queries for users who were not in training, or None.
-        titles: one string an item, or None.
-        genres: one tuple of strings an item, or None.
+        titles: one string per item, or None; a list becomes ``Texts``.
+        genres: one tuple of strings per item, or None; a list becomes ``Tags``.
         metrics: validation metrics at training, JSON-able.
         provenance: version, data fingerprint, seed, machine, threads, time of creation and the like,
             JSON-able.
         encoder_state: the encoder's parameters by name, float32, or None.
+        contents: whether all numbers are read and checked (finite floats, ranges of histories); types, shapes and what
+            is small always are.
 
     Raises:
         ArgumentError: an array has another type or shape, or the parts do not fit together.
@@ -50,13 +55,14 @@ class ServedModel:
     items: Items
     seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]
     fold_in: FoldIn | None = None
-    titles: list[str] | None = None
-    genres: list[tuple[str, ...]] | None = None
+    titles: Sequence[str] | None = None
+    genres: Sequence[tuple[str, ...]] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     encoder_state: dict[str, Floats] | None = None
+    contents: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, contents: bool) -> None:
         if not isinstance(self.kind, str) or not self.kind:
             raise ArgumentError(f"kind must be a name (got {self.kind!r})")
         for name in ("config", "metrics", "provenance"):
@@ -65,46 +71,48 @@ class ServedModel:
                 raise ArgumentError(f"{name} must be a dict (got {type(value).__name__})")
             json_text(name, value)
         n_users, n_items = len(self.user_ids), len(self.item_ids)
-        _check("users", self.users, "float32", (n_users, self.items.width))
+        _check("users", self.users, "float32", (n_users, self.items.width), contents)
         if len(self.items) != n_items:
             raise ArgumentError(f"items must be {n_items}, one an item id (got {len(self.items)})")
-        _check_items(self.items)
-        _check_seen(self.seen, n_users, n_items)
+        _check_items(self.items, contents)
+        _check_seen(self.seen, n_users, n_items, contents)
         for name, array in (self.encoder_state or {}).items():
-            _check(f"encoder_state[{name!r}]", array, "float32", (None,) * np.ndim(array))
+            _check(f"encoder_state[{name!r}]", array, "float32", (None,) * np.ndim(array), contents)
         if self.fold_in is not None:
-            _check_fold_in(self.fold_in, n_items, self.items.width)
-        if self.titles is not None and not (
-            isinstance(self.titles, list)
-            and len(self.titles) == n_items
-            and all(isinstance(title, str) for title in self.titles)
-        ):
-            raise ArgumentError(f"titles must be a list of {n_items} strings, one an item")
-        if self.genres is not None and not (
-            isinstance(self.genres, list)
-            and len(self.genres) == n_items
-            and all(isinstance(row, tuple) and all(isinstance(name, str) for name in row) for row in self.genres)
-        ):
-            raise ArgumentError(f"genres must be a list of {n_items} tuples of strings, one an item")
+            _check_fold_in(self.fold_in, n_items, self.items.width, contents)
+        for name, kind, what in (("titles", Texts, "strings"), ("genres", Tags, "tuples of strings")):
+            values = getattr(self, name)
+            if values is None or (isinstance(values, kind) and len(values) == n_items):
+                continue
+            if not isinstance(values, list | tuple) or len(values) != n_items:
+                raise ArgumentError(f"{name} must be a list of {n_items} {what}, one an item")
+            try:
+                object.__setattr__(self, name, kind.of(values))
+            except ArgumentError as error:
+                raise ArgumentError(f"{name} must be a list of {n_items} {what}, one an item ({error})") from error
 
 
-def _check(name: str, array: Any, dtype: str, shape: tuple[int | None, ...]) -> None:
+def _check(name: str, array: Any, dtype: str, shape: tuple[int | None, ...], contents: bool = True) -> None:
     if not isinstance(array, np.ndarray) or array.dtype.name != dtype:
         kind = array.dtype.name if isinstance(array, np.ndarray) else type(array).__name__
         raise ArgumentError(f"{name} must be an array of {dtype} (got {kind})")
     if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
         raise ArgumentError(f"{name} must have shape {shape} (got {array.shape})")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if contents and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ArgumentError(f"{name} must be finite")
 
 
-def _check_items(items: Items) -> None:
+def _check_items(items: Items, contents: bool) -> None:
     if isinstance(items, FloatItems):
-        _check("items.vectors", items.vectors, "float32", (None, None))
+        _check("items.vectors", items.vectors, "float32", (None, None), contents)
         return
-    _check("items.packed", items.packed, "uint8", (None, None))
-    if items.scale is not None:
-        _check("items.scale", items.scale, "float16", (len(items),))
+    if isinstance(items, BlockItems):  # of a file: their arrays were checked when it was read
+        if items.blocks.scale is not None:
+            _check("items.scale", items.blocks.scale, "float16", (None,), contents)
+    else:
+        _check("items.packed", items.packed, "uint8", (None, None))
+        if items.scale is not None:
+            _check("items.scale", items.scale, "float16", (len(items),))
     decoder = items.decoder
     if isinstance(decoder, ReweightDecoder):
         for name, weights in (("alpha", decoder.alpha), ("beta", decoder.beta)):
@@ -117,7 +125,7 @@ def _check_items(items: Items) -> None:
         raise ArgumentError(f"items.decoder must be a reweight or codebook decoder (got {type(decoder).__name__})")
 
 
-def _check_seen(seen: Any, n_users: int, n_items: int) -> None:
+def _check_seen(seen: Any, n_users: int, n_items: int, contents: bool) -> None:
     if not isinstance(seen, tuple) or len(seen) != 2:
         raise ArgumentError("seen must be (indptr, indices)")
     indptr, indices = seen
@@ -125,6 +133,8 @@ def _check_seen(seen: Any, n_users: int, n_items: int) -> None:
     _check("seen.indices", indices, "int32", (None,))
     if indptr[0] != 0 or indptr[-1] != len(indices) or (indptr[1:] < indptr[:-1]).any():
         raise ArgumentError(f"seen.indptr must ascend from 0 to the number of indices ({len(indices)})")
+    if not contents:  # who answers checks the rows that are asked for
+        return
     if len(indices) and (indices.min() < 0 or indices.max() >= n_items):
         raise ArgumentError(f"seen.indices must lie in 0 … {n_items - 1} (got {indices.min()} … {indices.max()})")
     rising = np.ones(len(indices) + 1, np.bool_)
@@ -134,11 +144,11 @@ def _check_seen(seen: Any, n_users: int, n_items: int) -> None:
         raise ArgumentError("seen.indices must be strictly ascending within each user")
 
 
-def _check_fold_in(fold_in: FoldIn, n_items: int, width: int) -> None:
+def _check_fold_in(fold_in: FoldIn, n_items: int, width: int, contents: bool) -> None:
     vectors = fold_in.item_vectors
     if not isinstance(vectors, np.ndarray) or vectors.dtype.name not in ("float16", "float32"):
         raise ArgumentError("fold_in.item_vectors must be an array of float16 or float32")
-    _check("fold_in.item_vectors", vectors, vectors.dtype.name, (n_items, None))
+    _check("fold_in.item_vectors", vectors, vectors.dtype.name, (n_items, None), contents)
     out = vectors.shape[1]
     for depth, (weight, bias) in enumerate(fold_in.layers):
         _check(f"fold_in.weight.{depth}", weight, "float32", (None, out))

@@ -10,44 +10,52 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn._kernel import compiled
-from hashlgn.scoring.codes import Bytes
+from hashlgn.errors import ArgumentError
+from hashlgn.scoring.codes import Bytes, pack_words, unpack_words
+from hashlgn.scoring.decoders import CodebookDecoder, Decoder, ReweightDecoder
+from hashlgn.scoring.items import CodedItems
+from hashlgn.utils.tensors import Arrays
 
 if TYPE_CHECKING:
     from hashlgn._kernel import kernel
 else:
     kernel = compiled()
 
-__all__ = ["BLOCK", "Blocks", "Places", "kernel"]
+__all__ = ["BLOCK", "BlockItems", "Blocks", "Slots", "items_arrays", "items_from", "kernel"]
 
 BLOCK = 128
-_ROW = 64
-_FEW = 1 << 18  # in a catalogue so small, every item's place is kept: seen items are left out from the start
-Places = npt.NDArray[np.uint32]
+_HALF = 64
+_FEW = 1 << 18  # in a catalogue so small, every item's slot is kept: seen items are left out from the start
+_FIELDS = {name: name for name in ("starts", "counts", "order", "scale", "largest", "smallest")} | {"codes": "rows"}
+_COMPILED = compiled() is not None
+Slots = npt.NDArray[np.uint32]
+Scale = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
     """Some items of a catalogue, cut into lists, each of whole blocks, with its items by falling scale.
 
-    The *place* of an item is ``128 · block + position``. Places after the last item of a list hold nothing.
+    The *slot* of an item is ``128 · block + position``. Slots after the last item of a list hold nothing.
 
     Attributes:
-        rows: ``(blocks, M, 64)``; byte j of row m holds word m of item j in its low half, of item j + 64 in its high.
-        starts: first block of each list.
-        counts: items of each list.
+        rows: ``(blocks, M, 64)`` uint8; byte j of row m holds sub-code m of item j in its low half, of item j + 64 in
+            its high half.
+        starts: first block of each list, uint32.
+        counts: items of each list, uint32.
         first: number of the first item.
-        order: item at each place; None where it is ``first + place``.
-        scale: scale at each place, or None.
-        largest: largest scale in each block, or None.
-        smallest: smallest scale in each block, or None.
+        order: item at each slot, uint32; None where it is ``first + slot``.
+        scale: scale at each slot, positive and finite, or None.
+        largest: largest scale in each block, rounded upwards to float32, or None.
+        smallest: smallest scale in each block, rounded downwards, or None.
     """
 
     rows: Bytes
-    starts: Places
-    counts: Places
+    starts: Slots
+    counts: Slots
     first: int
-    order: Places | None = None
-    scale: npt.NDArray[np.floating[Any]] | None = None
+    order: Slots | None = None
+    scale: Scale | None = None
     largest: npt.NDArray[np.float32] | None = None
     smallest: npt.NDArray[np.float32] | None = None
 
@@ -55,7 +63,7 @@ class Blocks:
     def build(
         cls,
         packed: Bytes,
-        scale: npt.NDArray[np.floating[Any]] | None,
+        scale: Scale | None,
         first: int = 0,
         lists: npt.NDArray[np.int64] | None = None,
         n_lists: int = 1,
@@ -67,19 +75,19 @@ class Blocks:
         counts = np.bincount(belongs, minlength=n_lists)
         ends = np.cumsum(-(-counts // BLOCK))
         starts = ends - -(-counts // BLOCK)
-        rows = _aligned((max(1, int(ends[-1])), 2 * packed.shape[1], _ROW))
+        rows = _aligned((max(1, int(ends[-1])), 2 * packed.shape[1], _HALF))
         whole = starts.astype(np.uint32), counts.astype(np.uint32)
         if scale is None and lists is None:
-            kernel.pack(packed, None, rows)
+            _pack(packed, None, rows)
             return cls(rows, *whole, first)
         by_scale = np.arange(n) if scale is None else np.argsort(-scale.astype(np.float64), kind="stable")
         items = by_scale if lists is None else by_scale[np.argsort(belongs[by_scale], kind="stable")]
-        # Places that hold nothing repeat the item before them: it is not looked at there, but bounds scales.
+        # Slots that hold nothing repeat the item before them: no search reads it there, but it bounds scales.
         filled = np.zeros(BLOCK * len(rows), np.bool_)
-        filled[_places(starts, counts)] = True
+        filled[_slots(starts, counts)] = True
         order = (items if n else np.zeros(1, np.int64))[np.maximum(np.cumsum(filled) - 1, 0)].astype(np.uint32)
         if n:
-            kernel.pack(packed, order, rows)
+            _pack(packed, order, rows)
         if scale is None:
             return cls(rows, *whole, first, order + np.uint32(first))
         held = scale[order] if n else np.ones(BLOCK, scale.dtype)
@@ -91,11 +99,19 @@ class Blocks:
     def __len__(self) -> int:
         return int(self.counts.sum(dtype=np.int64))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The arrays; what the kernel holds is made again."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("part", "slots")}
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        arrays = (self.rows, self.starts, self.counts, self.order, self.scale, self.largest, self.smallest)
-        return sum(array.nbytes for array in arrays if array is not None)
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def arrays(self) -> Arrays:
+        """The arrays that there are, by the names that a file gives them."""
+        held = {name: getattr(self, field) for name, field in _FIELDS.items()}
+        return {name: array for name, array in held.items() if array is not None}
 
     @cached_property
     def part(self) -> kernel.Part:
@@ -109,43 +125,206 @@ class Blocks:
             self.scale,
             self.largest,
             self.smallest,
-            self.places if self.order is not None and len(self) <= _FEW else None,
+            self.slots if self.order is not None and len(self) <= _FEW else None,
         )
 
-    def packed(self) -> tuple[Bytes, npt.NDArray[np.floating[Any]] | None]:
+    def packed(self) -> tuple[Bytes, Scale | None]:
         """Codes ``(n, bits / 8)`` and scales ``(n,)`` in the order of the items, as ``build`` took them."""
-        places = self.places
-        codes = np.empty((BLOCK * len(self.rows), self.rows.shape[1] // 2), np.uint8)
-        kernel.unpack(self.rows, 0, codes)
-        return codes[places], None if self.scale is None else np.asarray(self.scale)[places]
+        return _unpacked(self.rows)[self.slots], None if self.scale is None else np.asarray(self.scale)[self.slots]
 
     @cached_property
-    def places(self) -> Places:
-        """The place of each item, ``(n,)``; built when first asked."""
+    def slots(self) -> Slots:
+        """The slot of each item, ``(n,)``; built when first asked.
+
+        Raises:
+            ArgumentError: ``order`` does not hold every item once: it is not what ``build`` made.
+        """
         if self.order is None:
             return np.arange(len(self), dtype=np.uint32)
-        held = _places(self.starts.astype(np.int64), self.counts.astype(np.int64))
-        places = np.empty(len(self), np.uint32)
-        places[self.order[held] - np.uint32(self.first)] = held
-        return places
+        held = _slots(self.starts.astype(np.int64), self.counts.astype(np.int64))
+        empty = np.uint32(0xFFFFFFFF)
+        slots = np.full(len(self), empty, np.uint32)
+        slots[self.order[held] - np.uint32(self.first)] = held
+        if (slots == empty).any():
+            raise ArgumentError("order must hold every item once")
+        return slots
+
+    def check(self, bits: int) -> None:
+        """Check arrays that come from a file, so that nothing reads outside of them.
+
+        Types, shapes, lists, the range of ``order`` and of scales are checked; the codes and what repeats in ``order``
+        are not read.
+
+        Raises:
+            ArgumentError: they do not fit together.
+        """
+        blocks, n = len(self.rows), len(self)
+        slots = BLOCK * blocks
+        kinds = {"codes": ("u1", (blocks, bits // 4, _HALF)), "order": ("u4", (slots,))}
+        kinds |= dict.fromkeys(("starts", "counts"), ("u4", (self.starts.size,)))
+        kinds |= dict.fromkeys(("largest", "smallest"), ("f4", (blocks,)))
+        arrays = self.arrays()
+        scale = arrays.pop("scale", None)
+        for name, array in arrays.items():
+            dtype, shape = kinds[name]
+            if array.dtype != np.dtype(dtype) or array.shape != shape:
+                raise ArgumentError(f"{name} must be {dtype} {shape} (got {array.dtype} {array.shape})")
+        ends = self.starts.astype(np.int64) + -(-self.counts.astype(np.int64) // BLOCK)
+        if not len(ends) or ends.max() > blocks or n + self.first >= 2**32 - 1:
+            raise ArgumentError("lists must lie inside the blocks")
+        if self.order is None:
+            if len(ends) > 1 or self.starts[0]:
+                raise ArgumentError("order must be given where there are several lists")
+        elif n and (self.order.min() < self.first or self.order.max() >= self.first + n):
+            raise ArgumentError("order must hold item numbers of the catalogue")
+        if len({scale is None, self.largest is None, self.smallest is None}) > 1:
+            raise ArgumentError("scale, largest and smallest must come together")
+        if scale is None or self.largest is None or self.smallest is None:
+            return
+        if scale.dtype.kind != "f" or scale.shape != (slots,):
+            raise ArgumentError(f"scale must be floats ({slots},) (got {scale.dtype} {scale.shape})")
+        if not all(map(_positive, (scale, self.largest, self.smallest))):
+            raise ArgumentError("scale must be positive and finite for every item")
 
 
-def _places(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The places of lists, one after the other, without those that hold nothing."""
+class BlockItems(CodedItems):
+    """Codes that stand in blocks, such as those of a mapped file; ``packed`` and ``scale`` are made when first asked.
+
+    Args:
+        blocks: all items of a catalogue, numbered from 0.
+        decoder: reads the codes.
+    """
+
+    def __init__(self, blocks: Blocks, decoder: Decoder) -> None:
+        object.__setattr__(self, "blocks", blocks)
+        object.__setattr__(self, "decoder", decoder)
+
+    blocks: Blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is stored; ``packed`` is made again."""
+        return {"blocks": self.blocks, "decoder": self.decoder}
+
+    @cached_property
+    def _rows(self) -> tuple[Bytes, Scale | None]:
+        return self.blocks.packed()
+
+    @property
+    def packed(self) -> Bytes:
+        """Codes in the order of the items, ``(n, bits / 8)``."""
+        return self._rows[0]
+
+    @property
+    def scale(self) -> Scale | None:
+        """Scales in the order of the items, ``(n,)``, or None."""
+        return None if self.blocks.scale is None else self._rows[1]
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Bytes of one item: code and scale."""
+        return self.decoder.bits / 8 + (0 if self.blocks.scale is None else self.blocks.scale.itemsize)
+
+
+def items_arrays(segments: tuple[Blocks, ...], decoder: Decoder) -> tuple[Arrays, dict[str, Any]]:
+    """Coded items for a file: arrays by name, and what the manifest says of them.
+
+    Raises:
+        ArgumentError: the decoder is of a kind that has no form in a file.
+    """
+    if isinstance(decoder, CodebookDecoder):
+        arrays, kind = {"codewords": decoder.codewords}, "codebook"
+    elif isinstance(decoder, ReweightDecoder):
+        arrays, kind = {"alpha": decoder.alpha, "beta": decoder.beta}, "reweight"
+    else:
+        raise ArgumentError(f"items.decoder must be a reweight or codebook decoder (got {type(decoder).__name__})")
+    for number, segment in enumerate(segments):
+        arrays |= {_name(number, name): array for name, array in segment.arrays().items()}
+    return arrays, {"form": "codes", "decoder": kind, "segments": len(segments)}
+
+
+def items_from(arrays: Arrays, said: dict[str, Any]) -> tuple[tuple[Blocks, ...], Decoder]:
+    """Coded items from a file: what ``items_arrays`` gave.
+
+    Raises:
+        ArgumentError: the arrays do not fit together; also a ``KeyError`` where one is missing.
+    """
+    decoder: Decoder
+    if said["decoder"] == "codebook":
+        decoder, weights = CodebookDecoder(arrays["codewords"]), {"codewords": (arrays["codewords"], (None, 16, None))}
+    elif said["decoder"] == "reweight":
+        decoder = ReweightDecoder(arrays["alpha"], arrays["beta"])
+        weights = {name: (arrays[name], arrays["alpha"].shape[:1]) for name in ("alpha", "beta")}
+    else:
+        raise ArgumentError(f"decoder must be 'reweight' or 'codebook' (got {said['decoder']!r:.60})")
+    for name, (array, shape) in weights.items():
+        fits = array.ndim == len(shape) and all(w in (None, g) for w, g in zip(shape, array.shape, strict=True))
+        if array.dtype != np.float32 or not fits or not np.isfinite(array).all():
+            raise ArgumentError(f"{name} must be finite float32 {shape} (got {array.dtype} {array.shape})")
+    if decoder.bits % 8 or not decoder.bits:
+        raise ArgumentError(f"decoder must be for a multiple of 8 bits (got {decoder.bits})")
+    segments, first = [], 0
+    for number in range(said["segments"]):
+        held: dict[str, Any] = {field: arrays.get(_name(number, name)) for name, field in _FIELDS.items()}
+        segments.append(Blocks(first=first, **held))
+        segments[-1].check(decoder.bits)
+        first += len(segments[-1])
+    if not segments:
+        raise ArgumentError("segments must be at least 1")
+    return tuple(segments), decoder
+
+
+def _name(segment: int, name: str) -> str:
+    return f"{segment}.{name}" if segment else name
+
+
+def _positive(values: Scale) -> bool:
+    """Whether all are positive and finite: their bits, read as integers, lie between zero's and infinity's."""
+    bits = values.view(f"u{values.itemsize}")
+    return not bits.size or (bits.min() > 0 and bits.max() < np.array(np.inf, values.dtype).view(bits.dtype))
+
+
+def _pack(packed: Bytes, order: Slots | None, rows: Bytes) -> None:
+    """Fill blocks with codes, those in ``order`` or all."""
+    if _COMPILED:
+        kernel.pack(packed, order, rows)
+        return
+    words = np.zeros((BLOCK * len(rows), rows.shape[1]), np.uint8)
+    chosen = unpack_words(packed if order is None else packed[order])
+    words[: len(chosen)] = chosen
+    halves = words.reshape(len(rows), 2, _HALF, rows.shape[1]).transpose(1, 0, 3, 2)
+    rows[:] = halves[0] | halves[1] << 4
+
+
+def _unpacked(rows: Bytes) -> Bytes:
+    """Codes of all slots, ``(128 · blocks, bits / 8)``."""
+    if _COMPILED:
+        codes = np.empty((BLOCK * len(rows), rows.shape[1] // 2), np.uint8)
+        kernel.unpack(rows, 0, codes)
+        return codes
+    halves = np.stack((rows & 15, rows >> 4), axis=1).transpose(0, 1, 3, 2)  # block, half, position, sub-code
+    return pack_words(halves.reshape(-1, rows.shape[1]))
+
+
+def _slots(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The slots of lists, one after the other, without those that hold nothing."""
     before = np.cumsum(counts) - counts
-    places: npt.NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(BLOCK * starts - before, counts)
-    return places
+    slots: npt.NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(BLOCK * starts - before, counts)
+    return slots
 
 
 def _aligned(shape: tuple[int, ...]) -> Bytes:
     """Zeros that begin at a multiple of 64 bytes: a row is one line of the cache."""
     size = int(np.prod(shape))
-    room = np.zeros(size + _ROW, np.uint8)
-    start = -room.ctypes.data % _ROW
-    return room[start : start + size].reshape(shape)
+    memory = np.zeros(size + _HALF, np.uint8)
+    start = -memory.ctypes.data % _HALF
+    return memory[start : start + size].reshape(shape)
 
 
 def _up(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Float32 values that are not smaller."""
-    near = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused where it is searched
+        near = values.astype(np.float32)
     return np.where(near < values, np.nextafter(near, np.float32(np.inf)), near)

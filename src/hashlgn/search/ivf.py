@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import faiss
@@ -18,6 +19,7 @@ from hashlgn.search.blocks import Blocks
 from hashlgn.search.flat import flat_index
 from hashlgn.search.kernel import Kernel
 from hashlgn.search.overfetch import faiss_threads
+from hashlgn.utils.tensors import Part
 
 __all__ = ["InvertedFile"]
 
@@ -27,7 +29,7 @@ _CHUNK = 65_536  # items decoded at a time
 
 
 class InvertedFile(Kernel):
-    """Top-k search in the lists whose items look best; threshold search, and small allow lists, over all of them.
+    """Top-k search in the lists with the largest products; threshold search, and small allow lists, over all of them.
 
     Items are put into lists by spherical k-means over the directions of their decoded vectors. A query scans, by the
     kernel, the ``probes`` lists with the largest products ``f · mean of the list``, best first. Items of other lists
@@ -38,12 +40,14 @@ class InvertedFile(Kernel):
         threads: processor threads; all where None.
         isa: instruction set of the scan.
         lists: number of lists; about ``√n`` where None.
-        probes: lists that a query looks at; a thirty-second of them, at least 16, where None. All lists: exact.
+        probes: lists that a query scans; a thirty-second of them, at least 16, where None. All lists: exact.
         seed: of the k-means.
 
     Attributes:
         lists: number of lists.
-        probes: lists that a query looks at; may be changed at any time.
+        probes: lists that a query scans; may be changed at any time.
+        centroids: directions that the lists gather around, ``(lists, width)``.
+        means: mean vector of each list of the first items, ``(lists, width)``.
     """
 
     def __init__(
@@ -65,7 +69,9 @@ class InvertedFile(Kernel):
         if self.lists > max(n, 1):
             raise ArgumentError(f"lists must be at most the number of items, {n} (got {self.lists})")
         self.probes = positive_int("probes", min(self.lists, max(16, self.lists // 32)) if probes is None else probes)
-        self.centroids = _centroids(items, self.lists, seed)
+        with faiss_threads(threads):
+            self.centroids = _centroids(items, self.lists, seed)
+        self.means: Floats = np.empty((0, 0), np.float32)
         super().__init__(items, threads, isa=isa)
 
     def search_above(self, queries: Floats, threshold: float, exclude: Exclusion | None = None) -> Hits:
@@ -75,8 +81,8 @@ class InvertedFile(Kernel):
     def exact(self) -> Kernel:
         """The exact scan over the same items; no array is copied."""
         scan = Kernel.__new__(Kernel)
-        scan._set_up(self.decoder, self.scaled, self.threads, self.isa)
-        scan._state = self._state
+        scan._set_up(self.decoder, self.threads, self.isa)
+        scan._least, scan._state = self._least, self._state
         return scan
 
     def agreement(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> float:
@@ -89,27 +95,45 @@ class InvertedFile(Kernel):
 
     def _arranged(self, items: CodedItems, first: int = 0) -> Blocks:
         belongs = np.zeros(len(items), np.int64)
-        sums, scaled = np.zeros_like(self.centroids, np.float64), items.scale is not None
+        sums = np.zeros_like(self.centroids, np.float64)
         with faiss_threads(self.threads):
             nearest = flat_index(self.centroids)
             for start in range(0, len(items), _CHUNK):
-                chunk = items.take(np.arange(start, min(start + _CHUNK, len(items))))
-                vectors = chunk.decode() if scaled else chunk.decoder.decode(chunk.packed)
+                vectors = items.take(np.arange(start, min(start + _CHUNK, len(items)))).decode()
                 found = nearest.search(_unit(vectors), 1)[1][:, 0]
                 belongs[start : start + len(found)] = found
                 members = (np.ones(len(found)), (found, np.arange(len(found))))
                 sums += sparse.csr_matrix(members, (self.lists, len(found))) @ vectors
-        if first == 0:
+        if not len(self.means):  # of the first items: as the centroids, they stay while items are added
             counts = np.bincount(belongs, minlength=self.lists)
-            self._means = flat_index((sums / np.maximum(counts, 1)[:, None]).astype(np.float32))
+            self.means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
         return Blocks.build(items.packed, items.scale, first, belongs, self.lists)
 
     def _probes(self, queries: Floats) -> npt.NDArray[np.int32] | None:
         if self.probes >= self.lists:
             return None
         with faiss_threads(self.threads):
-            found: npt.NDArray[np.int32] = self._means.search(queries, self.probes)[1].astype(np.int32)
+            found: npt.NDArray[np.int32] = self._nearest.search(queries, self.probes)[1].astype(np.int32)
         return found
+
+    @cached_property
+    def _nearest(self) -> Any:
+        return flat_index(self.means)
+
+    def _parts(self) -> dict[str, Part]:
+        arrays = {"centroids": self.centroids, "means": self.means}
+        return {"lists": (arrays, {"form": "lists", "probes": self.probes})}
+
+    def _open_parts(self, parts: dict[str, Part]) -> None:
+        if "lists" not in parts:
+            raise ArgumentError("the file holds no lists: Kernel.open reads it")
+        arrays, said = parts["lists"]
+        self.centroids, self.means = arrays["centroids"], arrays["means"]
+        self.lists, self.probes = len(self.centroids), positive_int("probes", said["probes"])
+        shape = self.lists, self.decoder.width
+        for array in (self.centroids, self.means):
+            if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
+                raise ArgumentError(f"centroids and means must be finite float32 {shape}")
 
 
 def _centroids(items: CodedItems, lists: int, seed: int) -> Floats:

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import ArgumentError, positive_int, thread_count, threshold_value
+from hashlgn.errors import ArgumentError, ArtifactError, positive_int, thread_count, threshold_value
 from hashlgn.scoring.codes import Bytes
 from hashlgn.scoring.decoders import Decoder, Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, Items, reach
 from hashlgn.search.base import Hits, check_exclusion, check_queries, check_reach
-from hashlgn.search.blocks import Blocks, Places, kernel
-from hashlgn.search.index_file import read_index, write_index
+from hashlgn.search.blocks import BlockItems, Blocks, Scale, Slots, items_arrays, items_from, kernel
+from hashlgn.utils.locks import Lock
+from hashlgn.utils.tensors import MALFORMED, Part, read_tensors, write_tensors
 
-__all__ = ["LONGEST_CODE", "Kernel"]
+__all__ = ["INDEX", "LONGEST_CODE", "Kernel"]
+
+INDEX = "hashlgn-index"  # the format of a catalogue's file
 
 LONGEST_CODE = 4096  # bits
 _GATHER = 64  # an allow list that is so many times shorter than the catalogue is scored item by item
-
-Scale = npt.NDArray[np.floating[Any]]
 
 
 class _State(NamedTuple):
     """What a search sees of the catalogue; a change makes a new one, so that a search is never disturbed."""
 
-    parts: tuple[Blocks, ...]
+    segments: tuple[Blocks, ...]
     removed: npt.NDArray[np.bool_] | None
     n: int
     reach: float
@@ -39,10 +39,12 @@ class _State(NamedTuple):
 class Kernel:
     """Scan of codes by the compiled kernel; every answer is exact.
 
-    The table of a query is rounded upwards to bytes. Sums of bytes are never smaller than the sums they stand for, so
-    the items whose sums reach the bar, the k-th best score or the threshold, include every answer. Only these pass the
-    filters and are scored exactly. Items stand by falling scale, in blocks that know their largest one: a scan ends
-    where no scale that is left can reach the bar. See ``docs/search.md``.
+    The lookup table of a query is rounded upwards to bytes. Sums of bytes are never smaller than the sums they stand
+    for, so the items whose sums reach the threshold, given or the k-th best score so far, include every answer. Only
+    these candidates pass the filters and are scored exactly. Items stand by falling scale, in blocks that know their
+    largest one: a scan ends where no scale that is left can reach the threshold. See ``docs/search.md``.
+
+    A kernel can be pickled and copied, and used in the child of a ``fork``.
 
     Args:
         items: codes, at most 4,096 bits long.
@@ -53,6 +55,8 @@ class Kernel:
         ArgumentError: float items, longer codes, an unknown instruction set, or the kernel could not be compiled.
     """
 
+    _state: _State
+
     def __init__(self, items: Items, threads: int | None = None, *, isa: str = "auto") -> None:
         if not isinstance(items, CodedItems):
             raise ArgumentError("engine 'kernel' is for codes (got float items: use 'flat')")
@@ -60,8 +64,8 @@ class Kernel:
             raise ArgumentError(
                 f"engine 'kernel' is for codes of at most {LONGEST_CODE} bits (got {items.decoder.bits}: use 'exact')"
             )
-        self._set_up(items.decoder, items.scale is not None, threads, isa)
-        self._state = self._joined((self._arranged(items),), None, len(items))
+        self._set_up(items.decoder, threads, isa)
+        self._publish((self._arranged(items),), None)
 
     @staticmethod
     def instruction_sets() -> list[str]:
@@ -72,10 +76,15 @@ class Kernel:
         return self._state.n
 
     @property
+    def scaled(self) -> bool:
+        """Whether items carry scales."""
+        return self._state.segments[0].scale is not None
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arrays that a search reads."""
         state = self._state
-        return sum(part.nbytes for part in state.parts) + (0 if state.removed is None else state.removed.nbytes)
+        return sum(one.nbytes for one in state.segments) + (0 if state.removed is None else state.removed.nbytes)
 
     def search(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> Hits:
         """The k best items of each query."""
@@ -93,29 +102,37 @@ class Kernel:
         """Add items; what is there is not rebuilt. Searches that run meanwhile see the catalogue before or after.
 
         Args:
-            packed: codes, ``(m, bits / 8)``.
-            scale: scales ``(m,)``, where the catalogue has them.
+            packed: codes, ``(m, bits / 8)`` uint8.
+            scale: scales ``(m,)``, positive numbers, where the catalogue has them; floats keep their type.
 
         Returns:
             The numbers of the new items, which follow the last one.
 
         Raises:
-            ArgumentError: codes of another length, or scales where there are none, or none where there are.
+            ArgumentError: codes of another length or type, scales that are no positive numbers, scales where there
+                are none, or none where there are; the catalogue stays as it was.
         """
-        items = CodedItems(np.asarray(packed), self.decoder, scale)
+        codes = np.asarray(packed)
+        if codes.dtype != np.uint8:
+            raise ArgumentError(f"packed must be uint8 (got {codes.dtype})")
+        scale = None if scale is None else _floats("scale", scale)
+        items = CodedItems(codes, self.decoder, scale)
         if (scale is not None) != self.scaled:
             raise ArgumentError(f"scale must {'be given' if self.scaled else 'be None'}, as in the catalogue")
         with self._writing:
             state = self._state
-            parts = [*state.parts, self._arranged(items, state.n)]
-            # Parts at least halve from one to the next, so there are few of them, and an item is moved few times.
-            while len(parts) > 1 and 2 * len(parts[-1]) > len(parts[-2]):
-                parts[-2:] = [self._merged(parts[-2], parts[-1])]
+            n = state.n + len(items)
+            if n >= 2**32 - 1:
+                raise ArgumentError(f"items must be fewer than 2^32 - 1 (would be {n})")
+            segments = [*state.segments, self._arranged(items, state.n)]
+            # Segments at least halve from one to the next, so there are few of them, and an item is moved few times.
+            while len(segments) > 1 and 2 * len(segments[-1]) > len(segments[-2]):
+                segments[-2:] = [self._merged(segments[-2], segments[-1])]
             removed = state.removed
             if removed is not None:
                 removed = np.concatenate((removed, np.zeros(len(items), np.bool_)))
-            self._state = self._joined(tuple(parts), removed, state.n + len(items))
-        return np.arange(state.n, state.n + len(items))
+            self._publish(tuple(segments), removed)
+        return np.arange(state.n, n)
 
     def remove(self, items: npt.ArrayLike) -> None:
         """Take items out of all answers from now on; their numbers are not used again.
@@ -129,51 +146,82 @@ class Kernel:
             removed = banned if state.removed is None or banned is None else state.removed | banned
             self._state = state._replace(removed=removed)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the catalogue to a folder that ``open`` maps into memory; an index that is there is replaced.
+    def save(self, path: str | Path) -> Path:
+        """Write the catalogue to a file that ``open`` maps into memory, all or nothing.
+
+        Args:
+            path: the file where it ends in ``.safetensors``, else the folder in which ``model.safetensors`` is to lie.
+                A catalogue that is there is replaced; whoever has it open goes on with it undisturbed.
+
+        Returns:
+            The file.
 
         Raises:
-            ArgumentError: the folder holds something else than an index.
+            ArgumentError: the file is something else than a catalogue.
             ArtifactError: it cannot be written; what was there before is untouched.
         """
         state = self._state
-        write_index(Path(folder), self.decoder, state.parts, state.n, state.removed)
-        return Path(folder)
+        parts = {"items": items_arrays(state.segments, self.decoder)} | self._parts()
+        if state.removed is not None:
+            parts["removed"] = {"items": np.flatnonzero(state.removed)}, {}
+        return write_tensors(path, INDEX, {}, parts)
 
     @classmethod
-    def open(cls, folder: str | Path, threads: int | None = None, *, isa: str = "auto", verify: bool = True) -> Kernel:
-        """Map a saved catalogue into memory: nothing is copied, and processes that open it share it.
+    def open(cls, path: str | Path, threads: int | None = None, *, isa: str = "auto", verify: bool = False) -> Self:
+        """Map a saved catalogue, or the answers of a saved model, into memory.
+
+        Nothing is copied, and processes that open it share it. Sizes, types, shapes, the range of item numbers and of
+        scales are always checked; codes are read when they are searched.
 
         Args:
-            folder: what ``save`` wrote.
+            path: what ``save`` was given or has returned.
             threads: processor threads for a batch; all where None.
             isa: instruction set.
-            verify: whether checksums are compared, which reads all of it once; sizes always are.
+            verify: whether checksums are compared too, which reads all of the file once.
 
         Raises:
-            ArtifactError: the index is missing, damaged, altered or of a newer format.
+            ArtifactError: the file is missing, damaged, altered or of another format.
             ArgumentError: an unknown instruction set, or the kernel could not be compiled.
         """
-        scan = Kernel.__new__(Kernel)
-        _need()
-        decoder, parts, n, removed = read_index(Path(folder), verify=verify)
-        scan._set_up(decoder, any(part.scale is not None for part in parts), threads, isa)
-        scan._state = scan._joined(parts, removed, n)
+        scan = cls.__new__(cls)
+        held = read_tensors(path, INDEX, "hashlgn-model", verify=verify)
+        try:
+            parts = held.parts()
+            if "decoder" not in parts["items"][1]:
+                raise ArgumentError("items must be codes (the file holds float items)")
+            segments, decoder = items_from(*parts["items"])
+            n = sum(map(len, segments))
+            removed = Exclusion.build(n, deny=parts["removed"][0]["items"]).banned if "removed" in parts else None
+        except MALFORMED as error:
+            raise ArtifactError(f"{path}: inconsistent: {str(error) or type(error).__name__}") from error
+        scan._set_up(decoder, threads, isa)
+        try:
+            scan._open_parts(parts)
+            scan._publish(segments, removed)
+        except MALFORMED as error:
+            raise ArtifactError(f"{path}: inconsistent: {str(error) or type(error).__name__}") from error
         return scan
 
-    def _set_up(self, decoder: Decoder, scaled: bool, threads: int | None, isa: str) -> None:
-        if kernel is None:
-            raise ArgumentError(
-                "engine 'kernel' needs the compiled module, which this installation lacks: use 'fastscan'"
-            )
+    def _parts(self) -> dict[str, Part]:
+        """What a file holds beside the items: arrays, and what its manifest says of them."""
+        return {}
+
+    def _open_parts(self, parts: dict[str, Part]) -> None:
+        """Take what ``_parts`` gave."""
+
+    def _set_up(self, decoder: Decoder, threads: int | None, isa: str) -> None:
+        _need()
         if isa not in ("auto", *self.instruction_sets()):
             raise ArgumentError(f"isa must be one of auto, {', '.join(self.instruction_sets())} (got {isa!r})")
-        self.decoder, self.scaled, self.isa = decoder, scaled, isa
+        self.decoder, self.isa = decoder, isa
         self.threads = thread_count("threads", threads) or os.cpu_count() or 1
         self._longest = reach(CodedItems(np.empty((0, decoder.bits // 8), np.uint8), decoder))
-        self._writing = threading.Lock()
+        self._writing = Lock()
+        self._least: int | None = None  # items of the first catalogue that was published
 
     def _arranged(self, items: CodedItems, first: int = 0) -> Blocks:
+        if isinstance(items, BlockItems) and not first:
+            return items.blocks
         return Blocks.build(items.packed, items.scale, first)
 
     def _merged(self, a: Blocks, b: Blocks) -> Blocks:
@@ -181,38 +229,50 @@ class Kernel:
         joined = None if scale is None or scales is None else np.concatenate((scale, scales))
         return self._arranged(CodedItems(np.concatenate((codes, more)), self.decoder, joined), a.first)
 
-    def _joined(self, parts: tuple[Blocks, ...], removed: npt.NDArray[np.bool_] | None, n: int) -> _State:
-        largest = max((float(part.largest.max()) for part in parts if part.largest is not None), default=1.0)
-        return _State(parts, removed, n, check_reach(self._longest * max(1.0, largest)))
+    def _publish(self, segments: tuple[Blocks, ...], removed: npt.NDArray[np.bool_] | None) -> None:
+        """Check a catalogue, and then let searches see it."""
+        largest = [1.0, *(float(one.largest.max()) for one in segments if one.largest is not None)]
+        longest = check_reach(self._longest * max(largest))
+        for one in segments:
+            one.part  # noqa: B018  the kernel checks the arrays here, not when they are searched
+        n = sum(map(len, segments))
+        self._least = n if self._least is None else self._least
+        self._state = _State(segments, removed, n, longest)
 
     def _search(
         self, queries: Floats, k: int, threshold: float, exclude: Exclusion | None, *, timed: bool = False
     ) -> tuple[Hits, dict[str, float]]:
         state = self._state
         queries = check_queries(queries, self.decoder.width, state.reach)
+        if exclude is not None and (self._least or 0) <= exclude.n_items < state.n:
+            exclude = _grown(exclude, state.n)  # items were added after it was made
         exclude = check_exclusion(exclude, len(queries), state.n)
         banned = exclude.banned
         if state.removed is not None:
             banned = state.removed if banned is None else banned | state.removed
-        indptr, items, scores, profile = kernel.search(
-            [part.part for part in state.parts],
-            self.decoder.tables(queries),
-            state.n,
-            min(k, state.n),
-            threshold if state.n or k == 0 else np.inf,
-            exclude.indptr,
-            None if exclude.indices is None else np.ascontiguousarray(exclude.indices, np.int64),
-            banned,
-            self._probes(queries),
-            None if banned is None else _chosen(state, banned),
-            self.threads,
-            self.isa,
-            timed,
-        )
+        chosen = None if banned is None else _chosen(state, banned)
+        try:
+            indptr, items, scores, profile = kernel.search(
+                [one.part for one in state.segments],
+                self.decoder.tables(queries),
+                state.n,
+                min(k, state.n),
+                threshold if state.n or k == 0 else np.inf,
+                exclude.indptr,
+                None if exclude.indices is None else np.ascontiguousarray(exclude.indices, np.int64),
+                banned,
+                self._probes(queries),
+                chosen,
+                self.threads,
+                self.isa,
+                timed,
+            )
+        except ValueError as error:  # arguments were checked before: what is left is a catalogue that was tampered with
+            raise ArtifactError(f"the catalogue is damaged: {error}") from error
         return Hits(indptr, items, scores), profile
 
     def _probes(self, queries: Floats) -> npt.NDArray[np.int32] | None:
-        """The lists that each query looks at; all where None."""
+        """The lists that each query scans; all where None."""
         return None
 
 
@@ -221,13 +281,28 @@ def _need() -> None:
         raise ArgumentError("engine 'kernel' needs the compiled module, which this installation lacks: use 'fastscan'")
 
 
-def _chosen(state: _State, banned: npt.NDArray[np.bool_]) -> list[Places] | None:
-    """The places of the items that are not banned, part by part, where these are few."""
+def _grown(exclude: Exclusion, n: int) -> Exclusion:
+    """An exclusion for the catalogue as it was before items were added to it: the new items are not answered."""
+    banned = np.ones(n, np.bool_)
+    banned[: exclude.n_items] = False if exclude.banned is None else exclude.banned
+    return Exclusion(n, exclude.indptr, exclude.indices, banned)
+
+
+def _floats(name: str, values: Any) -> Scale:
+    """Numbers as native floats: floats of 16, 32 or 64 bits keep their type, integers become float64."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise ArgumentError(f"{name} must be floats of at most 64 bits, or integers (got {array.dtype})")
+    return array.astype(array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float64)
+
+
+def _chosen(state: _State, banned: npt.NDArray[np.bool_]) -> list[Slots] | None:
+    """The slots of the items that are not banned, segment by segment, where these are few."""
     if (state.n - int(np.count_nonzero(banned))) * _GATHER > state.n:
         return None
     allowed = np.flatnonzero(~banned)
-    cuts = np.searchsorted(allowed, [part.first for part in state.parts[1:]])
+    cuts = np.searchsorted(allowed, [one.first for one in state.segments[1:]])
     return [
-        np.sort(part.places[inside - part.first])
-        for part, inside in zip(state.parts, np.split(allowed, cuts), strict=True)
+        np.sort(one.slots[inside - one.first])
+        for one, inside in zip(state.segments, np.split(allowed, cuts), strict=True)
     ]

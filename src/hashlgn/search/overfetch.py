@@ -8,6 +8,7 @@ threshold does not lie below it, the answer is certified. Where it is not, more 
 from __future__ import annotations
 
 import contextlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +33,7 @@ _BLOCK = 512  # queries a scan
 _CELLS = 4_000_000  # items fetched at a time, for all queries of a scan
 _MARGIN = 16  # fetched beyond what is needed: near ties
 _FEW = 256  # so many banned items are over-fetched; with more, the rest of the catalogue is searched on its own
+_PROCESS = os.getpid()  # that has imported Faiss
 _FIRST = 64  # fetched first by a threshold search
 
 
@@ -174,8 +176,12 @@ class OverFetch(ABC):
 
 @contextlib.contextmanager
 def faiss_threads(count: int | None) -> Iterator[None]:
-    """Let Faiss use ``count`` threads in this block; as it is where None."""
+    """Let Faiss use ``count`` threads in this block; as it is where None; one in the child of a ``fork``.
+
+    OpenMP's threads do not come along with a fork, and the child would wait for them for ever.
+    """
     before = faiss.omp_get_max_threads()
+    count = 1 if os.getpid() != _PROCESS else count
     if count is not None:
         faiss.omp_set_num_threads(count)
     try:

@@ -1,15 +1,15 @@
-"""All-or-nothing writing: a file or a folder stands under its name whole, or as it was before."""
+"""All-or-nothing writing: a file stands under its name whole, or as it was before."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import re
 import secrets
-import shutil
-import sys
+import socket
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import numpy as np
 
 from hashlgn.errors import ArgumentError
 
-__all__ = ["json_text", "reason", "replaced_file", "replaced_folder", "standing_folder", "sync_folder", "write_file"]
+__all__ = ["json_text", "reason", "replaced_file", "sync_folder"]
+
+_DAY = 86_400  # seconds
 
 
 def reason(error: Exception) -> str:
@@ -44,18 +46,6 @@ def json_text(name: str, value: Any, indent: int | None = None) -> bytes:
         raise ArgumentError(f"{name} must be JSON-able ({error})") from error
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a new file and wait until it is on the disk.
-
-    Raises:
-        OSError: it cannot be written, or exists.
-    """
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def sync_folder(path: Path) -> None:
     """Wait until the names in a folder are on the disk; a no-op where folders cannot be opened (Windows).
 
@@ -72,116 +62,61 @@ def sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replaced_file(target: Path) -> Iterator[Path]:
+def replaced_file(target: str | Path) -> Iterator[Path]:
     """Give a path beside ``target`` to write to; at the end, what was written there takes the target's place.
 
-    Where the body raises, the written file is removed and the target stays as it was. A link stays a link: what it
-    points to is replaced.
+    Where the body raises, the written file is removed and the target stays as it was. A link stays a link: the file
+    that it points to is replaced. The new file has the mode of the old one. What is no regular file, such as
+    ``/dev/null``, ``/dev/stdout`` or a FIFO, is written in place. What killed writers of the same target left behind
+    is removed.
 
     Raises:
         OSError: the file cannot be put in place.
     """
+    target = Path(target).expanduser()
+    mode = target.stat().st_mode if target.exists() else None
+    if (mode is not None and not stat.S_ISREG(mode)) or target.absolute().parts[1:2] in (("dev",), ("proc",)):
+        yield target
+        return
     target = Path(os.path.realpath(target))
-    temporary = target.with_name(f".{target.name}.writing-{secrets.token_hex(4)}")
+    _sweep(target)
+    temporary = target.with_name(f"{_writing(target)}{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
         with temporary.open("rb+") as file:  # a name must not come to the disk before what it names
             os.fsync(file.fileno())
+        if mode is not None:
+            temporary.chmod(stat.S_IMODE(mode))
         temporary.replace(target)
         sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
-    """Give a new folder beside ``target`` to fill; at the end it takes the target's place in one step.
-
-    At every moment, a killed process included, :func:`standing_folder` gives the old folder or the new one,
-    whole. The body syncs the files it writes. Writers into one parent folder take turns, and each first
-    clears away what killed writers left behind.
-
-    Args:
-        target: a resolved path; its parent is created.
-
-    Raises:
-        OSError: a folder cannot be written; the target stays as it was.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _turn(target.parent):
-        _tidy(target)
-        temporary = target.with_name(f".{target.name}.saving-{secrets.token_hex(4)}")
-        try:
-            temporary.mkdir()
-            yield temporary
-            sync_folder(temporary)
-            _put_in_place(temporary, target)
-        finally:  # after an exchange, the temporary name holds the old folder
-            shutil.rmtree(temporary, ignore_errors=True)
+def _writing(target: Path) -> str:
+    """How the names of this machine's temporary files for a target begin; the process and a random part follow."""
+    return f".{target.name[:40]}.writing-{re.sub('[^A-Za-z0-9]', '', socket.gethostname())[:40]}-"
 
 
-def standing_folder(target: Path) -> Path:
-    """Where the content of ``target`` is: there, or set aside by a writer that was killed between two renames."""
-    return _aside(target) if not target.exists() and _aside(target).exists() else target
+def _sweep(target: Path) -> None:
+    """Remove temporary files of a target whose writers no longer live, or that are a day old."""
+    pattern = re.compile(re.escape(f".{target.name[:40]}.writing-") + "[A-Za-z0-9]*-([0-9]+)-[0-9a-f]{8}")
+    with contextlib.suppress(OSError):  # a folder that cannot be listed, a file that another process removes
+        for path in target.parent.iterdir():
+            if (match := pattern.fullmatch(path.name)) and (
+                time.time() - path.stat().st_mtime > _DAY
+                or (path.name.startswith(_writing(target)) and not _lives(int(match[1])))
+            ):
+                path.unlink()
 
 
-def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.previous")
-
-
-@contextlib.contextmanager
-def _turn(parent: Path) -> Iterator[None]:
-    """Hold the lock on a folder; the system lets go of it when the process ends, however it ends."""
-    if os.name == "nt":
-        yield
-        return
-    import fcntl
-
-    descriptor = os.open(parent, os.O_RDONLY)
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # there, such a signal would end the process
+        return True
     try:
-        # Some network file systems know no locks: there, one writer at a time is the caller's business.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _tidy(target: Path) -> None:
-    """Bring a set-aside folder back where it is the only one, and remove what killed writers left."""
-    aside = _aside(target)
-    if aside.exists() and not target.exists():
-        aside.rename(target)
-    leftover = re.compile(re.escape(f".{target.name}.") + "(previous|saving-[0-9a-f]{8})")
-    for path in target.parent.iterdir():
-        if leftover.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _put_in_place(new: Path, target: Path) -> None:
-    aside = _aside(target)
-    with contextlib.ExitStack() as undo:  # what a failure takes back, last step first
-        if not target.exists():
-            new.rename(target)
-            undo.callback(target.rename, new)
-        elif _exchange(new, target):
-            undo.callback(_exchange, new, target)
-        else:
-            target.rename(aside)
-            undo.callback(aside.rename, target)
-            new.rename(target)
-            undo.callback(target.rename, new)
-        sync_folder(target.parent)
-        undo.pop_all()
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Swap two folders in one atomic step (Linux 3.15 and most of its file systems); False where it cannot be done."""
-    if sys.platform != "linux":
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        return False
-    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of <fcntl.h> and <linux/fs.h>
-    return bool(libc.renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0)
+    except PermissionError:
+        return True
+    return True

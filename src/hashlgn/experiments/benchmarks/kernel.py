@@ -126,8 +126,7 @@ def index(n: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "index"
             began = time.perf_counter()
-            built.save(path)
-            size = sum(file.stat().st_size for file in path.iterdir()) / n
+            size = built.save(path).stat().st_size / n
             print(f"saved in {time.perf_counter() - began:.2f} s, {size:.2f} bytes an item")
             for verify in (True, False):
                 took = seconds(partial(Kernel.open, path, 1, verify=verify), 3)

@@ -204,8 +204,8 @@ class Runner:
             return self._quantized(run, run.quantizer, seed)
         start = None if run.start is None else self.model(run.start, seed, keep=True)
         folder = self.folder(run, seed)
-        if (folder / "whole").exists():
-            part: Callable[[str], ServedModel] = lambda name: load_artifact(folder / name, encoder_state=True)  # noqa: E731
+        if (folder / "whole" / "model.safetensors").exists():
+            part: Callable[[str], ServedModel] = lambda name: load_artifact(folder / name)  # noqa: E731
         else:
             part = self._train(run, seed, start, folder if keep or self.keep else None)
         whole = part("whole")
