@@ -207,7 +207,9 @@ class Ids:
             if isinstance(segment, Integers):
                 out[mine] = segment.values[places]
             else:
-                out[mine] = segment.texts.take(pa.array(places)).to_pylist()
+                # pa.array would import pandas, where it is installed: a second in the first answer of a service.
+                numbers = pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)])
+                out[mine] = segment.texts.take(numbers).to_pylist()
         return out.reshape(codes.shape)
 
     def take(self, indices: Int64s) -> Ids:
