@@ -97,8 +97,8 @@ class Graph:
 
         Largest first; each vector's largest entry is positive, so that the answer does not depend on the solver's
         signs.
-        ``torch.svd_lowrank`` is faster and not as good: on MovieLens 100K, 128 vectors after eight iterations, its values
-        are off by up to 1e-3, those of Lanczos by 1e-7.
+        ``torch.svd_lowrank`` is faster and not as good: on MovieLens 100K, 128 vectors after eight iterations, its
+        values are off by up to 1e-3, those of Lanczos by 1e-7.
 
         Raises:
             ArgumentError: ``dim`` is not positive, or not smaller than the number of users and of items.
