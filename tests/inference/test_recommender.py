@@ -296,7 +296,7 @@ def test_similar_items_share_the_group_and_leave_the_item_out(model: Recommender
 
 def test_saved_and_loaded_answers_alike(model: Recommender, tmp_path: Path) -> None:
     model.save(tmp_path / "model")
-    again = hashlgn.load(tmp_path / "model")
+    again = hashlgn.load(tmp_path / "model", verify=True)
     assert rows(again.recommend(k=5)) == rows(model.recommend(k=5))
     assert rows(again.recommend(history=[1, 5], k=5)) == rows(model.recommend(history=[1, 5], k=5))
     assert again.info() == model.info()

@@ -252,15 +252,21 @@ class Recommender:
         rows = Rows.of_codes(model.user_ids, asked, model.seen)
         return pair_scores(model.items, self._queries(rows), numbers, item_codes)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the model to a folder, all or nothing; an artifact that is there is replaced.
+    def save(self, path: str | Path) -> Path:
+        """Write the model to one file, all or nothing; a model that is there is replaced.
+
+        Args:
+            path: the file where it ends in ``.safetensors``, else the folder in which ``model.safetensors`` is to lie.
+
+        Returns:
+            The file.
 
         Raises:
             ArtifactError: it cannot be written; what was there before is untouched.
-            ArgumentError: the folder holds something else than an artifact.
+            ArgumentError: the file is something else than a model.
             NotFittedError: the model is not trained.
         """
-        return save_artifact(self.model, folder)
+        return save_artifact(self.model, path)
 
     def info(self) -> dict[str, Any]:
         """What the model is: sizes, configuration, validation metrics, provenance. Ready for JSON."""
@@ -369,14 +375,21 @@ class Recommender:
             yield _table(catalogue.ids, part.names, columns, hits, self.model.titles if titles else None)
 
 
-def load(folder: str | Path, *, engine: str = "auto", threads: int | None = None) -> Recommender:
-    """Load a saved model, ready to answer; PyTorch is not needed.
+def load(path: str | Path, *, engine: str = "auto", threads: int | None = None, verify: bool = False) -> Recommender:
+    """Map a saved model into memory, ready to answer; PyTorch is not needed.
+
+    Args:
+        path: the file, or the folder in which ``model.safetensors`` lies.
+        engine: searcher by name. Default: the fastest exact one.
+        threads: processor threads of the search. Default: all.
+        verify: whether the file is read whole and its checksums are compared. Default: no; sizes, types, shapes and
+            the header always are checked.
 
     Raises:
-        ArtifactError: the folder is no artifact, or a damaged, altered or newer one.
+        ArtifactError: the file is no model, or a damaged, altered or newer one.
         ArgumentError: ``engine`` or ``threads`` breaks its rule.
     """
-    return Recommender(load_artifact(folder), engine=engine, threads=threads)
+    return Recommender(load_artifact(path, verify=verify), engine=engine, threads=threads)
 
 
 def _search(catalogue: _Catalogue, rows: Rows, limits: Limits, start: int, bounds: Bounds, own: bool) -> Hits:
