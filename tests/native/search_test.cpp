@@ -24,13 +24,13 @@ double uniform() { return std::uniform_real_distribution<double>(0, 1)(random_bi
 size_t below(size_t n) { return random_bits() % n; }
 
 struct Case {
-  size_t items, words, queries, k;
+  size_t items, subcodes, queries, k;
   bool scaled, whole, heavy, filtered;
 };
 
 // One catalogue and its answers by definition; returns how many instruction sets differ.
 int check(const Case& c, const std::vector<const Lanes*>& sets) {
-  const size_t bytes = c.words / 2, blocks = (c.items + kBlock - 1) / kBlock, places = blocks * kBlock;
+  const size_t bytes = c.subcodes / 2, blocks = (c.items + kBlock - 1) / kBlock, slots = blocks * kBlock;
   std::vector<uint8_t> codes(c.items * bytes);
   for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i / bytes % 2 && i >= bytes ? codes[i - bytes] : random_bits());
   if (c.heavy) {
@@ -38,11 +38,11 @@ int check(const Case& c, const std::vector<const Lanes*>& sets) {
   }
   std::vector<float> scale(c.items, 1.0f);
   if (c.scaled) for (float& s : scale) s = static_cast<float>(c.whole ? 0.5 + 0.5 * static_cast<double>(below(3)) : std::exp(6 * uniform() - 3));
-  std::vector<uint32_t> order(places);
+  std::vector<uint32_t> order(slots);
   for (size_t i = 0; i < c.items; ++i) order[i] = static_cast<uint32_t>(i);
   if (c.scaled) std::stable_sort(order.begin(), order.begin() + static_cast<long>(c.items), [&](uint32_t a, uint32_t b) { return scale[a] > scale[b]; });
   std::fill(order.begin() + static_cast<long>(c.items), order.end(), order[c.items - 1]);
-  std::vector<uint8_t> rows(blocks * c.words * kRow + 64);
+  std::vector<uint8_t> rows(blocks * c.subcodes * kRow + 64);
   uint8_t* aligned = rows.data() + (64 - reinterpret_cast<uintptr_t>(rows.data()) % 64) % 64;
   pack_blocks(codes.data(), bytes, order.data(), c.items, aligned);
   std::vector<uint8_t> back(c.items * bytes);
@@ -50,8 +50,8 @@ int check(const Case& c, const std::vector<const Lanes*>& sets) {
   for (size_t i = 0; i < c.items; ++i) {
     if (std::memcmp(&back[i * bytes], &codes[order[i] * bytes], bytes) != 0) return std::printf("unpacked codes differ\n"), 1;
   }
-  std::vector<float> held(places), largest(blocks), smallest(blocks, 1e30f);
-  for (size_t p = 0; p < places; ++p) {
+  std::vector<float> held(slots), largest(blocks), smallest(blocks, 1e30f);
+  for (size_t p = 0; p < slots; ++p) {
     held[p] = scale[order[p]];
     largest[p / kBlock] = std::max(largest[p / kBlock], held[p]);
     smallest[p / kBlock] = std::min(smallest[p / kBlock], held[p]);
@@ -60,14 +60,14 @@ int check(const Case& c, const std::vector<const Lanes*>& sets) {
   for (size_t p = 0; p < c.items; ++p) where[order[p]] = static_cast<uint32_t>(p);
   const uint32_t start = 0, count = static_cast<uint32_t>(c.items);
   const bool places_known = below(2);
-  Part part{aligned, blocks, c.items, c.scaled ? order.data() : nullptr, 0,
+  Segment segment{aligned, blocks, c.items, c.scaled ? order.data() : nullptr, 0,
             c.scaled && places_known ? where.data() : nullptr, c.scaled ? held.data() : nullptr, 4,
             c.scaled ? largest.data() : nullptr, c.scaled ? smallest.data() : nullptr, &start, &count, 1, nullptr, 0};
 
-  std::vector<float> tables(c.queries * c.words * 16);
+  std::vector<float> tables(c.queries * c.subcodes * 16);
   std::normal_distribution<double> normal;
   for (float& entry : tables) entry = static_cast<float>(c.whole ? std::nearbyint(2 * normal(random_bits)) : normal(random_bits));
-  if (c.heavy) for (size_t q = 0; q < c.queries; ++q) tables[q * c.words * 16 + 15] += 500;
+  if (c.heavy) for (size_t q = 0; q < c.queries; ++q) tables[q * c.subcodes * 16 + 15] += 500;
   std::vector<uint8_t> banned(c.items);
   std::vector<int64_t> indptr(1), seen;
   for (size_t q = 0; q < c.queries; ++q) {
@@ -78,33 +78,33 @@ int check(const Case& c, const std::vector<const Lanes*>& sets) {
 
   const auto score_of_item = [&](size_t q, size_t i) {
     double sum = 0;
-    for (size_t m = 0; m < c.words; ++m) sum += tables[(q * c.words + m) * 16 + (codes[i * bytes + m / 2] >> (m % 2 * 4) & 15)];
+    for (size_t m = 0; m < c.subcodes; ++m) sum += tables[(q * c.subcodes + m) * 16 + (codes[i * bytes + m / 2] >> (m % 2 * 4) & 15)];
     return static_cast<float>(c.scaled ? sum * static_cast<double>(scale[i]) : sum);
   };
   // An item of the first query is just over the threshold: one of the better ones.
   float threshold = score_of_item(0, below(c.items));
   for (int i = 0; i < 10; ++i) threshold = std::max(threshold, score_of_item(0, below(c.items)));
   threshold = std::nextafter(threshold, -std::numeric_limits<float>::infinity());
-  Request request{tables.data(), c.queries, static_cast<int>(c.words), c.k, threshold, indptr.data(), seen.data(), c.filtered ? banned.data() : nullptr,
+  Request request{tables.data(), c.queries, static_cast<int>(c.subcodes), c.k, threshold, indptr.data(), seen.data(), c.filtered ? banned.data() : nullptr,
                   c.items, nullptr, 0, 1, nullptr};
-  std::vector<std::vector<uint64_t>> wanted(c.queries);
+  std::vector<std::vector<uint64_t>> target(c.queries);
   for (size_t q = 0; q < c.queries; ++q) {
     for (size_t i = 0; i < c.items; ++i) {
       const float score = score_of_item(q, i);
       const bool out = banned[i] || std::binary_search(seen.begin() + indptr[q], seen.begin() + indptr[q + 1], static_cast<int64_t>(i));
-      if (!out && (c.k || score > request.threshold)) wanted[q].push_back(key_of(score, static_cast<uint32_t>(i)));
+      if (!out && (c.k || score > request.threshold)) target[q].push_back(key_of(score, static_cast<uint32_t>(i)));
     }
-    std::sort(wanted[q].begin(), wanted[q].end(), std::greater<>());
-    if (c.k && wanted[q].size() > c.k) wanted[q].resize(c.k);
+    std::sort(target[q].begin(), target[q].end(), std::greater<>());
+    if (c.k && target[q].size() > c.k) target[q].resize(c.k);
   }
   int wrong = 0;
   for (const Lanes* lanes : sets) {
     request.lanes = lanes;
-    const Answer answer = search({part}, request, false);
-    if (answer.keys == wanted) continue;
+    const Answer answer = search({segment}, request, false);
+    if (answer.keys == target) continue;
     ++wrong;
     std::printf("%s differs: %zu items, %zu words, %zu queries, k %zu, scaled %d, whole %d, heavy %d, filtered %d\n", lanes->name, c.items,
-                c.words, c.queries, c.k, c.scaled, c.whole, c.heavy, c.filtered);
+                c.subcodes, c.queries, c.k, c.scaled, c.whole, c.heavy, c.filtered);
   }
   return wrong;
 }
@@ -121,13 +121,13 @@ int main() {
 #endif
   int wrong = 0, cases = 0;
   for (const size_t items : {1, 64, 127, 128, 129, 1000, 8191, 8193, 66000}) {
-    for (const size_t words : {2, 4, 10, 16, 18, 32, 66, 258}) {
-      if (items > 9000 && words > 18) continue;
+    for (const size_t subcodes : {2, 4, 10, 16, 18, 32, 66, 258}) {
+      if (items > 9000 && subcodes > 18) continue;
       for (int kind = 0; kind < 16; ++kind) {
         const size_t queries = 1 + below(9);
         const size_t k = below(3) ? 1 + below(std::min<size_t>(items, 600)) : 0;
         if (items > 9000 && kind % 3) continue;
-        wrong += check({items, words, queries, k, bool(kind & 1), bool(kind & 2), bool(kind & 4), bool(kind & 8)}, sets);
+        wrong += check({items, subcodes, queries, k, bool(kind & 1), bool(kind & 2), bool(kind & 4), bool(kind & 8)}, sets);
         ++cases;
       }
     }

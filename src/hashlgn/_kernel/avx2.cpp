@@ -15,16 +15,16 @@ struct Avx2 {
   static HASHLGN_INLINE void store(uint8_t* p, Reg r) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), r); }
   static HASHLGN_INLINE Reg low(Reg r) { return _mm256_and_si256(r, _mm256_set1_epi8(15)); }
   static HASHLGN_INLINE Reg high(Reg r) { return low(_mm256_srli_epi16(r, 4)); }
-  static HASHLGN_INLINE Reg lookup(Reg table, Reg places) { return _mm256_shuffle_epi8(table, places); }
+  static HASHLGN_INLINE Reg lookup(Reg table, Reg slots) { return _mm256_shuffle_epi8(table, slots); }
   static HASHLGN_INLINE Reg add(Reg a, Reg b) { return _mm256_add_epi8(a, b); }
   static HASHLGN_INLINE Reg add_and_stop(Reg a, Reg b) { return _mm256_adds_epu8(a, b); }
   static HASHLGN_INLINE Reg flip(Reg a, Reg bits) { return _mm256_xor_si256(a, bits); }
   static HASHLGN_INLINE Reg average(Reg a, Reg b) { return _mm256_avg_epu8(a, b); }
-  static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t bar) {
-    const Reg greater = _mm256_max_epu8(r, _mm256_set1_epi8(static_cast<char>(bar)));
+  static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t threshold) {
+    const Reg greater = _mm256_max_epu8(r, _mm256_set1_epi8(static_cast<char>(threshold)));
     return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(greater, r)));
   }
-  static HASHLGN_INLINE bool any(Reg low, Reg high, uint8_t bar) { return at_least(_mm256_max_epu8(low, high), bar) != 0; }
+  static HASHLGN_INLINE bool any(Reg low, Reg high, uint8_t threshold) { return at_least(_mm256_max_epu8(low, high), threshold) != 0; }
 };
 
 }  // namespace

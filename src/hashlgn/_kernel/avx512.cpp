@@ -17,13 +17,13 @@ struct Avx512 {
   // may be anything, so nothing needs to be masked.
   static HASHLGN_INLINE Reg low(Reg r) { return r; }
   static HASHLGN_INLINE Reg high(Reg r) { return _mm512_srli_epi16(r, 4); }
-  static HASHLGN_INLINE Reg lookup(Reg table, Reg places) { return _mm512_permutexvar_epi8(places, table); }
+  static HASHLGN_INLINE Reg lookup(Reg table, Reg slots) { return _mm512_permutexvar_epi8(slots, table); }
   static HASHLGN_INLINE Reg add(Reg a, Reg b) { return _mm512_add_epi8(a, b); }
   static HASHLGN_INLINE Reg add_and_stop(Reg a, Reg b) { return _mm512_adds_epu8(a, b); }
   static HASHLGN_INLINE Reg flip(Reg a, Reg bits) { return _mm512_xor_si512(a, bits); }
   static HASHLGN_INLINE Reg average(Reg a, Reg b) { return _mm512_avg_epu8(a, b); }
-  static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t bar) {
-    return _mm512_cmpge_epu8_mask(r, _mm512_set1_epi8(static_cast<char>(bar)));
+  static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t threshold) {
+    return _mm512_cmpge_epu8_mask(r, _mm512_set1_epi8(static_cast<char>(threshold)));
   }
   static HASHLGN_INLINE void write(uint64_t mask, size_t first, uint16_t* out) {
     if (mask == 0) return;
@@ -33,12 +33,12 @@ struct Avx512 {
     out += __builtin_popcount(static_cast<uint32_t>(mask));
     _mm512_storeu_si512(out, _mm512_maskz_compress_epi16(static_cast<__mmask32>(mask >> 32), high));
   }
-  static HASHLGN_INLINE int64_t steps(const double* table, const float* most, int words, double inverse, bool falling, uint8_t* out) {
+  static HASHLGN_INLINE int64_t steps(const double* table, const float* most, int subcodes, double inverse, bool falling, uint8_t* out) {
     int64_t all = 0;
-    for (int m = 0; m < words; ++m, table += 16, out += width) {
+    for (int m = 0; m < subcodes; ++m, table += 16, out += width) {
       const auto below = [&](const double* entries) {
         const __m512d gap = _mm512_sub_pd(_mm512_set1_pd(most[m]), _mm512_loadu_pd(entries));
-        return _mm512_cvttpd_epi32(_mm512_add_pd(_mm512_mul_pd(gap, _mm512_set1_pd(inverse)), _mm512_set1_pd(kHair)));
+        return _mm512_cvttpd_epi32(_mm512_add_pd(_mm512_mul_pd(gap, _mm512_set1_pd(inverse)), _mm512_set1_pd(kTolerance)));
       };
       __m512i some = _mm512_inserti64x4(_mm512_castsi256_si512(below(table)), below(table + 8), 1);
       const int top = _mm512_reduce_max_epi32(some);
@@ -50,26 +50,26 @@ struct Avx512 {
   }
   // The next items, up to eight, an item a lane, where they lie in four blocks that follow one another; how many these are.
   // A table of sixteen is two registers, and a look-up reads four bits of a lane: what stands above them may be anything.
-  static HASHLGN_INLINE size_t sums(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count,
+  static HASHLGN_INLINE size_t sums(const uint8_t* rows, int subcodes, const double* table, const uint32_t* slots, size_t count,
                                     double* out) {
     const size_t taken = std::min<size_t>(count, 8);
-    const uint32_t first = places[0] / kBlock, last = places[taken - 1] / kBlock;
+    const uint32_t first = slots[0] / kBlock, last = slots[taken - 1] / kBlock;
     if (taken < 3 || last - first > 3) return 0;
     const __mmask8 lanes = static_cast<__mmask8>((1u << taken) - 1);
-    const __m512i place = _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32(lanes, places));
+    const __m512i slot = _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32(lanes, slots));
     // Which byte of two rows: an odd block is the second one.
-    const __m512i from = _mm512_sub_epi64(place, _mm512_set1_epi64(first * kBlock));
+    const __m512i from = _mm512_sub_epi64(slot, _mm512_set1_epi64(first * kBlock));
     const __m512i byte = _mm512_or_si512(_mm512_and_si512(from, _mm512_set1_epi64(kRow - 1)),
                                          _mm512_and_si512(_mm512_srli_epi64(from, 1), _mm512_set1_epi64(kRow)));
     const __mmask8 late = _mm512_test_epi64_mask(from, _mm512_set1_epi64(2 * kBlock));
-    const __m512i shift = _mm512_and_si512(_mm512_srli_epi64(place, 4), _mm512_set1_epi64(4));
-    const size_t size = static_cast<size_t>(words) * kRow;
+    const __m512i shift = _mm512_and_si512(_mm512_srli_epi64(slot, 4), _mm512_set1_epi64(4));
+    const size_t size = static_cast<size_t>(subcodes) * kRow;
     const uint8_t *a = rows + first * size, *b = rows + std::min(first + 1, last) * size;
     const uint8_t *c = rows + std::min(first + 2, last) * size, *d = rows + last * size;
     __m512d sum = _mm512_setzero_pd();
     const auto add = [&](__m512i bytes) {
-      const __m512i word = _mm512_srlv_epi64(bytes, shift);
-      sum = _mm512_add_pd(sum, _mm512_permutex2var_pd(_mm512_loadu_pd(table), word, _mm512_loadu_pd(table + 8)));
+      const __m512i subcode = _mm512_srlv_epi64(bytes, shift);
+      sum = _mm512_add_pd(sum, _mm512_permutex2var_pd(_mm512_loadu_pd(table), subcode, _mm512_loadu_pd(table + 8)));
       table += 16;
     };
     for (size_t m = 0; m < size; m += kRow) {
@@ -79,7 +79,7 @@ struct Avx512 {
     _mm512_mask_storeu_pd(out, lanes, sum);
     return taken;
   }
-  static HASHLGN_INLINE size_t wanted(const double* sums, const double* scales, float bar, size_t count, uint32_t* places,
+  static HASHLGN_INLINE size_t keep_scores(const double* sums, const double* scales, float threshold, size_t count, uint32_t* slots,
                                       float* scores) {
     size_t kept = 0;
     for (size_t i = 0; i < count; i += 8) {
@@ -87,12 +87,12 @@ struct Avx512 {
       __m512d sum = _mm512_maskz_loadu_pd(lanes, sums + i);
       if (scales) sum = _mm512_mul_pd(sum, _mm512_maskz_loadu_pd(lanes, scales + i));
       const __m256 score = _mm512_cvtpd_ps(sum);
-      const __mmask8 over = _mm256_mask_cmp_ps_mask(lanes, score, _mm256_set1_ps(bar), _CMP_GE_OQ);
-      const __m256i place = _mm256_maskz_loadu_epi32(lanes, places + i);
+      const __mmask8 over = _mm256_mask_cmp_ps_mask(lanes, score, _mm256_set1_ps(threshold), _CMP_GE_OQ);
+      const __m256i slot = _mm256_maskz_loadu_epi32(lanes, slots + i);
       const unsigned found = static_cast<unsigned>(__builtin_popcount(over));
       const __mmask8 front = static_cast<__mmask8>((1u << found) - 1);
       _mm256_mask_storeu_ps(scores + kept, front, _mm256_maskz_compress_ps(over, score));
-      _mm256_mask_storeu_epi32(places + kept, front, _mm256_maskz_compress_epi32(over, place));
+      _mm256_mask_storeu_epi32(slots + kept, front, _mm256_maskz_compress_epi32(over, slot));
       kept += found;
     }
     return kept;
@@ -133,7 +133,7 @@ struct Avx512 {
     else if (count <= 64) network<8>(keys, count);
     else network<16>(keys, count);
   }
-  static HASHLGN_INLINE bool any(Reg low, Reg high, uint8_t bar) { return at_least(_mm512_max_epu8(low, high), bar) != 0; }
+  static HASHLGN_INLINE bool any(Reg low, Reg high, uint8_t threshold) { return at_least(_mm512_max_epu8(low, high), threshold) != 0; }
  private:
   template <int Registers>
   static void network(uint64_t* keys, size_t count) {

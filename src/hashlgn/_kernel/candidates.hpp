@@ -1,4 +1,4 @@
-// What passes the scan: scored exactly, kept if it reaches the bar, and put in order. Written once for every instruction set,
+// Candidates, the items that the scan lets through: scored exactly, kept if they reach the threshold, and sorted. Written once for every instruction set,
 // which may bring its own way of any of it.
 #pragma once
 
@@ -11,7 +11,7 @@
 namespace hashlgn {
 
 constexpr int kBlock = 128;   // items in a block
-constexpr int kRow = 64;      // bytes of one word of a block
+constexpr int kRow = 64;      // bytes of one sub-code of a block
 constexpr int kFour = 4;      // items scored exactly at a time, wherever they are
 constexpr int kRegister = 8;  // keys that may be written beyond the last
 
@@ -37,45 +37,45 @@ inline float score_of(uint64_t key) {
 inline uint32_t item_of(uint64_t key) { return ~static_cast<uint32_t>(key); }
 
 template <class V>
-struct Survivors {
-  // In the order of the words, in float64: the score as it is defined, bit for bit.
-  static void sums(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count, double* out) {
+struct Rescoring {
+  // In the order of the sub-codes, in float64: the score as it is defined, bit for bit.
+  static void sums(const uint8_t* rows, int subcodes, const double* table, const uint32_t* slots, size_t count, double* out) {
     for (size_t i = 0, taken = 0; i < count; i += taken) {
-      if constexpr (requires { V::sums(rows, words, table, places, count, out); }) {
-        taken = V::sums(rows, words, table, places + i, count - i, out + i);  // of neighbours, which share their rows
+      if constexpr (requires { V::sums(rows, subcodes, table, slots, count, out); }) {
+        taken = V::sums(rows, subcodes, table, slots + i, count - i, out + i);  // of neighbours, which share their rows
         if (taken) continue;
       }
       taken = std::min<size_t>(count - i, kFour);
-      four(rows, words, table, places + i, taken, out + i);
+      four(rows, subcodes, table, slots + i, taken, out + i);
     }
   }
 
-  static HASHLGN_INLINE void four(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count,
+  static HASHLGN_INLINE void four(const uint8_t* rows, int subcodes, const double* table, const uint32_t* slots, size_t count,
                                   double* out) {
     const uint8_t* row[kFour];
     int shift[kFour];
     for (size_t i = 0; i < kFour; ++i) {
-      const uint32_t place = places[std::min(i, count - 1)];  // the last again, to the full number
-      row[i] = rows + place / kBlock * static_cast<size_t>(words) * kRow + place % kRow;
-      shift[i] = place % kBlock < kRow ? 0 : 4;
+      const uint32_t slot = slots[std::min(i, count - 1)];  // the last again, to the full number
+      row[i] = rows + slot / kBlock * static_cast<size_t>(subcodes) * kRow + slot % kRow;
+      shift[i] = slot % kBlock < kRow ? 0 : 4;
     }
     double sum[kFour] = {};
-    for (int m = 0; m < words; ++m, table += 16) {
+    for (int m = 0; m < subcodes; ++m, table += 16) {
       for (int i = 0; i < kFour; ++i) sum[i] += table[static_cast<uint32_t>(row[i][m * kRow]) >> shift[i] & 15];
     }
     std::copy(sum, sum + count, out);
   }
 
-  static size_t wanted(const double* sums, const double* scales, float bar, size_t count, uint32_t* places,
+  static size_t keep_scores(const double* sums, const double* scales, float threshold, size_t count, uint32_t* slots,
                        float* scores) {
-    if constexpr (requires { V::wanted(sums, scales, bar, count, places, scores); }) {
-      return V::wanted(sums, scales, bar, count, places, scores);
+    if constexpr (requires { V::keep_scores(sums, scales, threshold, count, slots, scores); }) {
+      return V::keep_scores(sums, scales, threshold, count, slots, scores);
     }
     size_t kept = 0;  // without branches: about half of them are
     for (size_t i = 0; i < count; ++i) {
       scores[kept] = static_cast<float>(scales ? sums[i] * scales[i] : sums[i]);
-      places[kept] = places[i];
-      kept += scores[kept] >= bar;
+      slots[kept] = slots[i];
+      kept += scores[kept] >= threshold;
     }
     return kept;
   }

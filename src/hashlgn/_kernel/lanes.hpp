@@ -1,12 +1,12 @@
 // The scan of blocks of codes, written once for every instruction set.
 //
-// A block is 128 items, word after word: row m is 64 bytes, and byte j of it holds word m of item j in its low half and
-// of item j + 64 in its high half. A query is a table of 16 bytes a word. A value is the sum of an item's entries: words
-// are added eight at a time in bytes, and these sums are averaged in pairs, rounded upwards, so that
+// A block is 128 items, sub-code after sub-code: row m is 64 bytes, and byte j of it holds sub-code m of item j in its low half and
+// of item j + 64 in its high half. A query is a lookup table (LUT) of 16 bytes per sub-code. A value is the sum of an item's
+// entries: sub-codes are added eight at a time in bytes, and these sums are averaged in pairs, rounded upwards, so that
 //
-//     value_i ≥ Σ_m table[m, word_im] / 2^levels,    levels = ceil(log2(ceil(words / 8))),
+//     value_i ≥ Σ_m table[m, code_im] / 2^levels,    levels = ceil(log2(ceil(subcodes / 8))),
 //
-// whatever the words: a value never hides an item. The caller sees to it that eight words add up to at most 255.
+// whatever the sub-codes: a value never hides an item. The caller sees to it that eight entries add up to at most 255.
 #pragma once
 
 #include <cstring>
@@ -16,34 +16,34 @@
 
 namespace hashlgn {
 
-constexpr int kGroup = 8;    // words added before the first average
+constexpr int kGroup = 8;    // sub-codes added before the first average
 constexpr int kTile = 8;     // queries scanned at a time, at most
-constexpr int kSpill = 64;   // places that may be written beyond the last
-constexpr double kHair = 1e-7;  // of a step: what rounding may hide
+constexpr int kSpill = 64;   // slots that may be written beyond the last
+constexpr double kTolerance = 1e-7;  // of a step: what rounding may hide
 constexpr size_t kAhead = 128;  // rows asked of memory in advance for one query alone, which waits for them and not for shuffles
-constexpr int kMostWords = 1024;
+constexpr int kMostSubcodes = 1024;
 
-// What one instruction set does. Tables are repeated to `width` bytes a word, a full register.
+// What one instruction set does. Tables are repeated to `width` bytes per sub-code, a full register.
 struct Lanes {
   const char* name;
   int width;
   int tile;  // queries that the registers hold well: 1, 2, 4 or 8
-  // Values of `blocks` blocks for `queries` queries (1, 2, 4 … `tile`): out[q][128 * block + item]. With `plain`, all words are
-  // added in one byte that stops at 255, and nothing is averaged; the bits that stand behind the last word are then flipped.
-  void (*values)(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
+  // Values of `blocks` blocks for `queries` queries (1, 2, 4 … `tile`): out[q][128 * block + item]. With `saturating`, all entries are
+  // added in one byte that saturates at 255, and nothing is averaged; the bits that stand behind the last sub-code are then flipped.
+  void (*values)(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
                  uint8_t* const* out);
-  // The same, but only the places (plus `first`) of values that reach bars[q] are kept: places[q][counts[q]++].
-  void (*passing)(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
-                  const uint8_t* bars, size_t first, uint16_t* const* places, size_t* counts);
-  // The places of values in [least, below), ascending; `count` is a multiple of 64. Beyond the last place, `kSpill` more
-  // may be written, here and by `passing`.
-  size_t (*select)(const uint8_t* values, size_t count, int least, int below, uint16_t* places);
+  // The same, but only the slots (plus `first`) of values that reach thresholds[q] are kept: slots[q][counts[q]++].
+  void (*candidates)(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
+                  const uint8_t* thresholds, size_t first, uint16_t* const* slots, size_t* counts);
+  // The slots of values in [least, below), ascending; `count` is a multiple of 64. Beyond the last slot, `kSpill` more
+  // may be written, here and by `candidates`.
+  size_t (*select)(const uint8_t* values, size_t count, int least, int below, uint16_t* slots);
   // How many values are at least `least`, of every `stride`-th 64.
   size_t (*count)(const uint8_t* values, size_t count, size_t stride, int least);
-  // Exact sums of the items at some places, which ascend.
-  void (*sums)(const uint8_t* rows, int words, const double* table, const uint32_t* places, size_t count, double* out);
-  // Of some sums, times their items' scales where there are any, keeps the scores that are at least `bar`, and their places.
-  size_t (*wanted)(const double* sums, const double* scales, float bar, size_t count, uint32_t* places, float* scores);
+  // Exact sums of the items at some slots, which ascend.
+  void (*sums)(const uint8_t* rows, int subcodes, const double* table, const uint32_t* slots, size_t count, double* out);
+  // Of some sums, times their items' scales where there are any, keeps the scores that are at least `threshold`, and their slots.
+  size_t (*keep_scores)(const double* sums, const double* scales, float threshold, size_t count, uint32_t* slots, float* scores);
   // The keys of items and their scores that are greater than `least`; up to `kRegister` more are written.
   size_t (*keys)(const float* scores, const uint32_t* items, size_t count, uint64_t least, uint64_t* out);
   // Brings the `k` greatest of at least as many different keys to the front, in any order; the answer is the least of them.
@@ -51,12 +51,12 @@ struct Lanes {
   uint64_t (*best)(uint64_t* keys, size_t count, size_t k, uint64_t* spare);
   // Sorts different keys, greatest first.
   void (*sort)(uint64_t* keys, size_t count, uint64_t* spare);
-  // Reads the table of a query: its entries in float64, and the least and the greatest of each word. False where one is
+  // Reads the table of a query: its entries in float64, and the least and the greatest of each sub-code. False where one is
   // not finite.
-  bool (*read)(const float* entries, int words, double* table, float* least, float* most);
-  // Writes the table in bytes, `width` a word: entries as whole steps below the greatest of their word, rounded towards it, and
-  // these counted from the least, or with `falling` from the greatest; up to 255. How many steps all words span.
-  int64_t (*steps)(const double* table, const float* most, int words, double inverse, bool falling, uint8_t* out);
+  bool (*read)(const float* entries, int subcodes, double* table, float* least, float* most);
+  // Quantizes the table to bytes, `width` per sub-code: entries as whole steps below the greatest of their sub-code, rounded towards it, and
+  // these counted from the least, or with `falling` from the greatest; up to 255. How many steps all sub-codes span.
+  int64_t (*steps)(const double* table, const float* most, int subcodes, double inverse, bool falling, uint8_t* out);
   // Products of rows, see products.hpp.
   void (*product)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
 };
@@ -65,13 +65,13 @@ struct Lanes {
 template <class V>
 struct Store {
   uint8_t* const* out;
-  HASHLGN_INLINE void operator()(int q, size_t place, typename V::Reg low, typename V::Reg high) const {
-    V::store(out[q] + place, low);
-    V::store(out[q] + place + kRow, high);
+  HASHLGN_INLINE void operator()(int q, size_t slot, typename V::Reg low, typename V::Reg high) const {
+    V::store(out[q] + slot, low);
+    V::store(out[q] + slot + kRow, high);
   }
 };
 
-// Writes the places of a mask's bits, from `first` on; how many there are.
+// Writes the slots of a mask's bits, from `first` on; how many there are.
 template <class V>
 HASHLGN_INLINE size_t write(uint64_t mask, size_t first, uint16_t* out) {
   if constexpr (requires { V::write(mask, first, out); }) {
@@ -84,20 +84,20 @@ HASHLGN_INLINE size_t write(uint64_t mask, size_t first, uint16_t* out) {
   return static_cast<size_t>(__builtin_popcountll(mask));
 }
 
-// Keeps the places of those that reach the bar.
+// Keeps the slots of those that reach the threshold.
 template <class V>
-struct Pass {
-  const uint8_t* bars;
+struct KeepCandidates {
+  const uint8_t* thresholds;
   size_t first;
-  uint16_t* const* places;
+  uint16_t* const* slots;
   size_t* counts;
-  HASHLGN_INLINE void operator()(int q, size_t place, typename V::Reg low, typename V::Reg high) const {
-    if (__builtin_expect(!V::any(low, high, bars[q]), 1)) return;
-    keep(q, place, V::at_least(low, bars[q]));
-    keep(q, place + kRow, V::at_least(high, bars[q]));
+  HASHLGN_INLINE void operator()(int q, size_t slot, typename V::Reg low, typename V::Reg high) const {
+    if (__builtin_expect(!V::any(low, high, thresholds[q]), 1)) return;
+    keep(q, slot, V::at_least(low, thresholds[q]));
+    keep(q, slot + kRow, V::at_least(high, thresholds[q]));
   }
-  inline void keep(int q, size_t place, uint64_t mask) const {
-    counts[q] += write<V>(mask, first + place, places[q] + counts[q]);
+  inline void keep(int q, size_t slot, uint64_t mask) const {
+    counts[q] += write<V>(mask, first + slot, slots[q] + counts[q]);
   }
 };
 
@@ -130,32 +130,32 @@ struct Tile {
 
   // Words first … first + 8 · 2^L; what lies beyond the last one counts as 0.
   template <int L>
-  static HASHLGN_INLINE Sums tree(const uint8_t* rows, int first, int words, const uint8_t* const* tables) {
+  static HASHLGN_INLINE Sums tree(const uint8_t* rows, int first, int subcodes, const uint8_t* const* tables) {
     if constexpr (L == 0) {
-      return leaf<false>(rows, first, std::min(first + kGroup, words), tables);
+      return leaf<false>(rows, first, std::min(first + kGroup, subcodes), tables);
     } else {
-      const Sums a = tree<L - 1>(rows, first, words, tables);
-      return average(a, tree<L - 1>(rows, first + (kGroup << (L - 1)), words, tables));
+      const Sums a = tree<L - 1>(rows, first, subcodes, tables);
+      return average(a, tree<L - 1>(rows, first + (kGroup << (L - 1)), subcodes, tables));
     }
   }
 
   // The same for long codes, without writing all of it out.
   template <int L>
-  static __attribute__((noinline)) void deep(const uint8_t* rows, int first, int words, const uint8_t* const* tables,
+  static __attribute__((noinline)) void deep(const uint8_t* rows, int first, int subcodes, const uint8_t* const* tables,
                                              Sums& out) {
     if constexpr (L <= 3) {
-      out = tree<L>(rows, first, words, tables);
+      out = tree<L>(rows, first, subcodes, tables);
     } else {
       Sums a, b;
-      deep<L - 1>(rows, first, words, tables, a);
-      deep<L - 1>(rows, first + (kGroup << (L - 1)), words, tables, b);
+      deep<L - 1>(rows, first, subcodes, tables, a);
+      deep<L - 1>(rows, first + (kGroup << (L - 1)), subcodes, tables, b);
       out = average(a, b);
     }
   }
 
-  static HASHLGN_INLINE Sums flipped(Sums sums, int words, const uint8_t* const* tables) {
+  static HASHLGN_INLINE Sums flipped(Sums sums, int subcodes, const uint8_t* const* tables) {
     for (int q = 0; q < Q; ++q) {
-      const Reg bits = V::load(tables[q] + words * V::width);
+      const Reg bits = V::load(tables[q] + subcodes * V::width);
       sums.low[q] = V::flip(sums.low[q], bits), sums.high[q] = V::flip(sums.high[q], bits);
     }
     return sums;
@@ -170,78 +170,78 @@ struct Tile {
     return both;
   }
 
-  template <int L>  // -1: plain
-  static void scan(const uint8_t* rows, size_t blocks, int words, const uint8_t* const* tables, const Sink& sink) {
-    for (size_t block = 0; block < blocks; ++block, rows += static_cast<size_t>(words) * kRow) {
-      for (int part = 0; part < kRow; part += V::width) {
+  template <int L>  // -1: saturating
+  static void scan(const uint8_t* rows, size_t blocks, int subcodes, const uint8_t* const* tables, const Sink& sink) {
+    for (size_t block = 0; block < blocks; ++block, rows += static_cast<size_t>(subcodes) * kRow) {
+      for (int segment = 0; segment < kRow; segment += V::width) {
         Sums sums;
-        if constexpr (L < 0) sums = flipped(leaf<true>(rows + part, 0, words, tables), words, tables);
-        else if constexpr (L <= 3) sums = tree<L>(rows + part, 0, words, tables);
-        else deep<L>(rows + part, 0, words, tables, sums);
+        if constexpr (L < 0) sums = flipped(leaf<true>(rows + segment, 0, subcodes, tables), subcodes, tables);
+        else if constexpr (L <= 3) sums = tree<L>(rows + segment, 0, subcodes, tables);
+        else deep<L>(rows + segment, 0, subcodes, tables, sums);
 #pragma GCC unroll 8
-        for (int q = 0; q < Q; ++q) sink(q, block * kBlock + static_cast<size_t>(part), sums.low[q], sums.high[q]);
+        for (int q = 0; q < Q; ++q) sink(q, block * kBlock + static_cast<size_t>(segment), sums.low[q], sums.high[q]);
       }
     }
   }
 
-  static void run(const uint8_t* rows, size_t blocks, int words, bool plain, const uint8_t* const* tables, const Sink& sink) {
+  static void run(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, const uint8_t* const* tables, const Sink& sink) {
     int levels = 0;
-    while ((kGroup << levels) < words) ++levels;
-    switch (plain ? -1 : levels) {
-      case -1: return scan<-1>(rows, blocks, words, tables, sink);
-      case 0: return scan<0>(rows, blocks, words, tables, sink);
-      case 1: return scan<1>(rows, blocks, words, tables, sink);
-      case 2: return scan<2>(rows, blocks, words, tables, sink);
-      case 3: return scan<3>(rows, blocks, words, tables, sink);
-      case 4: return scan<4>(rows, blocks, words, tables, sink);
-      case 5: return scan<5>(rows, blocks, words, tables, sink);
-      case 6: return scan<6>(rows, blocks, words, tables, sink);
-      default: return scan<7>(rows, blocks, words, tables, sink);
+    while ((kGroup << levels) < subcodes) ++levels;
+    switch (saturating ? -1 : levels) {
+      case -1: return scan<-1>(rows, blocks, subcodes, tables, sink);
+      case 0: return scan<0>(rows, blocks, subcodes, tables, sink);
+      case 1: return scan<1>(rows, blocks, subcodes, tables, sink);
+      case 2: return scan<2>(rows, blocks, subcodes, tables, sink);
+      case 3: return scan<3>(rows, blocks, subcodes, tables, sink);
+      case 4: return scan<4>(rows, blocks, subcodes, tables, sink);
+      case 5: return scan<5>(rows, blocks, subcodes, tables, sink);
+      case 6: return scan<6>(rows, blocks, subcodes, tables, sink);
+      default: return scan<7>(rows, blocks, subcodes, tables, sink);
     }
   }
 };
 
 template <class V, class Sink>
-void scan_tile(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
+void scan_tile(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
                const Sink& sink) {
   if constexpr (V::tile >= 8) {
-    if (queries == 8) return Tile<V, 8, Sink>::run(rows, blocks, words, plain, tables, sink);
+    if (queries == 8) return Tile<V, 8, Sink>::run(rows, blocks, subcodes, saturating, tables, sink);
   }
   if constexpr (V::tile >= 4) {
-    if (queries == 4) return Tile<V, 4, Sink>::run(rows, blocks, words, plain, tables, sink);
+    if (queries == 4) return Tile<V, 4, Sink>::run(rows, blocks, subcodes, saturating, tables, sink);
   }
   if constexpr (V::tile >= 2) {
-    if (queries == 2) return Tile<V, 2, Sink>::run(rows, blocks, words, plain, tables, sink);
+    if (queries == 2) return Tile<V, 2, Sink>::run(rows, blocks, subcodes, saturating, tables, sink);
   }
-  return Tile<V, 1, Sink>::run(rows, blocks, words, plain, tables, sink);
+  return Tile<V, 1, Sink>::run(rows, blocks, subcodes, saturating, tables, sink);
 }
 
 template <class V>
 struct Scans {
-  static void values(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
+  static void values(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
                      uint8_t* const* out) {
-    scan_tile<V>(rows, blocks, words, plain, queries, tables, Store<V>{out});
+    scan_tile<V>(rows, blocks, subcodes, saturating, queries, tables, Store<V>{out});
   }
 
-  static void passing(const uint8_t* rows, size_t blocks, int words, bool plain, int queries, const uint8_t* const* tables,
-                      const uint8_t* bars, size_t first, uint16_t* const* places, size_t* counts) {
-    scan_tile<V>(rows, blocks, words, plain, queries, tables, Pass<V>{bars, first, places, counts});
+  static void candidates(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
+                      const uint8_t* thresholds, size_t first, uint16_t* const* slots, size_t* counts) {
+    scan_tile<V>(rows, blocks, subcodes, saturating, queries, tables, KeepCandidates<V>{thresholds, first, slots, counts});
   }
 
   static HASHLGN_INLINE uint64_t at_least(const uint8_t* values, int least) {
     uint64_t mask = 0;
-    for (int part = 0; part < 64; part += V::width) {
-      mask |= V::at_least(V::load(values + part), static_cast<uint8_t>(least)) << part;
+    for (int segment = 0; segment < 64; segment += V::width) {
+      mask |= V::at_least(V::load(values + segment), static_cast<uint8_t>(least)) << segment;
     }
     return mask;
   }
 
-  static size_t select(const uint8_t* values, size_t count, int least, int below, uint16_t* places) {
+  static size_t select(const uint8_t* values, size_t count, int least, int below, uint16_t* slots) {
     size_t found = 0;
     for (size_t start = 0; start < count; start += 64) {
       uint64_t mask = at_least(values + start, least);
       if (below <= 255) mask &= ~at_least(values + start, below);
-      found += write<V>(mask, start, places + found);
+      found += write<V>(mask, start, slots + found);
     }
     return found;
   }
@@ -254,9 +254,9 @@ struct Scans {
     return found;
   }
 
-  static bool read(const float* entries, int words, double* table, float* least, float* most) {
+  static bool read(const float* entries, int subcodes, double* table, float* least, float* most) {
     bool finite = true;
-    for (int m = 0; m < words; ++m, entries += 16, table += 16) {
+    for (int m = 0; m < subcodes; ++m, entries += 16, table += 16) {
       // Four at a time, so that no step waits for the one before it.
       float low[4], high[4];
       for (int i = 0; i < 4; ++i) low[i] = high[i] = entries[i];
@@ -275,15 +275,15 @@ struct Scans {
     return finite;
   }
 
-  static int64_t steps(const double* table, const float* most, int words, double inverse, bool falling, uint8_t* out) {
-    if constexpr (requires { V::steps(table, most, words, inverse, falling, out); }) {
-      return V::steps(table, most, words, inverse, falling, out);
+  static int64_t steps(const double* table, const float* most, int subcodes, double inverse, bool falling, uint8_t* out) {
+    if constexpr (requires { V::steps(table, most, subcodes, inverse, falling, out); }) {
+      return V::steps(table, most, subcodes, inverse, falling, out);
     }
     int64_t all = 0;
-    for (int m = 0; m < words; ++m, table += 16, out += V::width) {
+    for (int m = 0; m < subcodes; ++m, table += 16, out += V::width) {
       const double greatest = most[m];
       int below[16], top = 0;
-      for (int i = 0; i < 16; ++i) below[i] = static_cast<int>((greatest - table[i]) * inverse + kHair);
+      for (int i = 0; i < 16; ++i) below[i] = static_cast<int>((greatest - table[i]) * inverse + kTolerance);
       for (int i = 0; i < 16; ++i) top = std::max(top, below[i]);
       for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(falling ? below[i] : top - below[i], 255));
       for (int i = 16; i < V::width; i += 16) std::copy(out, out + 16, out + i);
@@ -293,9 +293,9 @@ struct Scans {
   }
 
   static constexpr Lanes lanes(const char* name) {
-    using S = Survivors<V>;
-    return {name,    V::width,  V::tile, values,  passing, select, count,
-            S::sums, S::wanted, S::keys, S::best, S::sort, read,   steps,
+    using S = Rescoring<V>;
+    return {name,    V::width,  V::tile, values,  candidates, select, count,
+            S::sums, S::keep_scores, S::keys, S::best, S::sort, read,   steps,
             Products<std::max(V::width / 8, 2)>::product};
   }
 };

@@ -55,17 +55,17 @@ const Lanes* lanes_named(const std::string& name) {
   throw nb::value_error(("isa must be one that this machine has (got '" + name + "')").c_str());
 }
 
-// A part of a catalogue and the arrays it points into.
-class HeldPart {
+// A segment of a catalogue and the arrays it points into.
+class HeldSegment {
  public:
-  HeldPart(In<uint8_t, 3> rows, In<uint32_t, 1> starts, In<uint32_t, 1> counts, uint32_t first,
+  HeldSegment(In<uint8_t, 3> rows, In<uint32_t, 1> starts, In<uint32_t, 1> counts, uint32_t first,
            std::optional<In<uint32_t, 1>> order, std::optional<Scale> scale, std::optional<In<float, 1>> largest,
            std::optional<In<float, 1>> smallest, std::optional<In<uint32_t, 1>> item_places)
       : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest),
-        places_(item_places) {
-    const size_t blocks = rows.shape(0), places = blocks * kBlock;
+        slots_(item_places) {
+    const size_t blocks = rows.shape(0), slots = blocks * kBlock;
     require(rows.shape(2) == kRow, "rows must have shape (blocks, words, 64)");
-    require(rows.shape(1) >= 2 && rows.shape(1) % 2 == 0 && rows.shape(1) <= kMostWords,
+    require(rows.shape(1) >= 2 && rows.shape(1) % 2 == 0 && rows.shape(1) <= kMostSubcodes,
             "rows must have an even number of words, at most 1024");
     require(starts.shape(0) == counts.shape(0), "starts and counts must be of one length");
     size_t items = 0;
@@ -74,30 +74,30 @@ class HeldPart {
       const size_t need = (size_t{counts.data()[list]} + kBlock - 1) / kBlock;
       require(starts.data()[list] <= blocks && need <= blocks - starts.data()[list], "lists must lie inside the blocks");
     }
-    require(!order || order->shape(0) == places, "order must have one number a place");
+    require(!order || order->shape(0) == slots, "order must have one number a place");
     require(!scale == !largest && !scale == !smallest, "scale, largest and smallest must come together");
     require(!item_places || item_places->shape(0) == items, "places must have one number an item");
-    part = {};
-    part.rows = rows.data(), part.blocks = blocks, part.items = items, part.first = first;
-    part.starts = starts.data(), part.counts = counts.data(), part.lists = starts.shape(0);
-    if (item_places) part.places = item_places->data();
-    if (order) part.order = order->data();
+    segment = {};
+    segment.rows = rows.data(), segment.blocks = blocks, segment.items = items, segment.first = first;
+    segment.starts = starts.data(), segment.counts = counts.data(), segment.lists = starts.shape(0);
+    if (item_places) segment.slots = item_places->data();
+    if (order) segment.order = order->data();
     if (scale) {
       const nb::dlpack::dtype type = scale->dtype();
       require(type.code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float) && type.lanes == 1 &&
                   (type.bits == 16 || type.bits == 32 || type.bits == 64),
               "scale must be floats of 16, 32 or 64 bits");
-      require(scale->shape(0) == places, "scale must have one number a place");
+      require(scale->shape(0) == slots, "scale must have one number a place");
       require(largest->shape(0) == blocks && smallest->shape(0) == blocks, "bounds of scales must be one a block");
-      part.scale = scale->data();
-      part.scale_bytes = scale->dtype().bits / 8;
-      part.largest = largest->data();
-      part.smallest = smallest->data();
+      segment.scale = scale->data();
+      segment.scale_bytes = scale->dtype().bits / 8;
+      segment.largest = largest->data();
+      segment.smallest = smallest->data();
     }
   }
 
-  size_t words() const { return rows_.shape(1); }
-  Part part;
+  size_t subcodes() const { return rows_.shape(1); }
+  Segment segment;
 
  private:
   In<uint8_t, 3> rows_;
@@ -105,7 +105,7 @@ class HeldPart {
   std::optional<In<uint32_t, 1>> order_;
   std::optional<Scale> scale_;
   std::optional<In<float, 1>> largest_, smallest_;
-  std::optional<In<uint32_t, 1>> places_;
+  std::optional<In<uint32_t, 1>> slots_;
 };
 
 template <class T>
@@ -120,7 +120,7 @@ bool interrupted() {
   return PyErr_CheckSignals() != 0;
 }
 
-nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, size_t items, size_t k, double threshold,
+nb::tuple run(const std::vector<const HeldSegment*>& held, In<float, 3> tables, size_t items, size_t k, double threshold,
               std::optional<In<int64_t, 1>> indptr, std::optional<In<int64_t, 1>> seen, std::optional<In<bool, 1>> banned,
               std::optional<In<int32_t, 2>> probes, std::optional<std::vector<In<uint32_t, 1>>> chosen, int threads,
               const std::string& isa, bool timed) {
@@ -141,20 +141,20 @@ nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, siz
   require(!banned || banned->shape(0) == items, "banned must have one value an item");
   require(!probes || probes->shape(0) == queries, "probes must have one row a query");
   require(!chosen || chosen->size() == held.size(), "chosen must have one array a part");
-  std::vector<Part> parts;
+  std::vector<Segment> segments;
   for (size_t i = 0; i < held.size(); ++i) {
     require(held[i], "parts must not be None");
-    require(held[i]->words() == tables.shape(1), "tables must have the words of the codes");
-    parts.push_back(held[i]->part);
+    require(held[i]->subcodes() == tables.shape(1), "tables must have the words of the codes");
+    segments.push_back(held[i]->segment);
     if (chosen) {
-      const In<uint32_t, 1>& places = (*chosen)[i];
-      for (size_t j = 0; j < places.shape(0); ++j) {
-        require(places.data()[j] < parts[i].blocks * kBlock, "chosen must hold places of the part");
-        require(j == 0 || places.data()[j] > places.data()[j - 1], "chosen must ascend");
+      const In<uint32_t, 1>& slots = (*chosen)[i];
+      for (size_t j = 0; j < slots.shape(0); ++j) {
+        require(slots.data()[j] < segments[i].blocks * kBlock, "chosen must hold places of the part");
+        require(j == 0 || slots.data()[j] > slots.data()[j - 1], "chosen must ascend");
       }
-      parts[i].chosen = places.data();
-      parts[i].n_chosen = places.shape(0);
-      if (!parts[i].chosen) parts[i].chosen = reinterpret_cast<const uint32_t*>(parts[i].rows);  // of an empty array
+      segments[i].chosen = slots.data();
+      segments[i].n_chosen = slots.shape(0);
+      if (!segments[i].chosen) segments[i].chosen = reinterpret_cast<const uint32_t*>(segments[i].rows);  // of an empty array
     }
   }
   const Request request{tables.data(),
@@ -177,7 +177,7 @@ nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, siz
   auto out_bounds = array<int64_t>(queries + 1, bounds);
   {
     const nb::gil_scoped_release released;
-    answer = search(parts, request, timed);
+    answer = search(segments, request, timed);
     bounds[0] = 0;
     for (size_t i = 0; i < queries; ++i) bounds[i + 1] = bounds[i] + static_cast<int64_t>(answer.keys[i].size());
   }
@@ -193,7 +193,7 @@ nb::tuple run(const std::vector<const HeldPart*>& held, In<float, 3> tables, siz
   nb::dict profile;
   const Profile& p = answer.profile;
   profile["scanned"] = p.scanned, profile["rescored"] = p.rescored, profile["kept"] = p.kept;
-  profile["quantise"] = p.quantise, profile["scan"] = p.scan, profile["harvest"] = p.harvest, profile["order"] = p.order;
+  profile["quantize"] = p.quantize, profile["scan"] = p.scan, profile["rescore"] = p.rescore, profile["order"] = p.order;
   return nb::make_tuple(out_bounds, out_items, out_scores, profile);
 }
 
@@ -269,7 +269,7 @@ NB_MODULE(kernel, m) {
     for (const Lanes* lanes : available()) names.emplace_back(lanes->name);
     return names;
   });
-  nb::class_<HeldPart>(m, "Part")
+  nb::class_<HeldSegment>(m, "Part")
       .def(nb::init<In<uint8_t, 3>, In<uint32_t, 1>, In<uint32_t, 1>, uint32_t, std::optional<In<uint32_t, 1>>,
                     std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>,
                     std::optional<In<uint32_t, 1>>>(),

@@ -15,18 +15,18 @@ struct Neon {
   static HASHLGN_INLINE void store(uint8_t* p, Reg r) { vst1q_u8(p, r); }
   static HASHLGN_INLINE Reg low(Reg r) { return vandq_u8(r, vdupq_n_u8(15)); }
   static HASHLGN_INLINE Reg high(Reg r) { return vshrq_n_u8(r, 4); }
-  static HASHLGN_INLINE Reg lookup(Reg table, Reg places) { return vqtbl1q_u8(table, places); }
+  static HASHLGN_INLINE Reg lookup(Reg table, Reg slots) { return vqtbl1q_u8(table, slots); }
   static HASHLGN_INLINE Reg add(Reg a, Reg b) { return vaddq_u8(a, b); }
   static HASHLGN_INLINE Reg add_and_stop(Reg a, Reg b) { return vqaddq_u8(a, b); }
   static HASHLGN_INLINE Reg flip(Reg a, Reg bits) { return veorq_u8(a, bits); }
   static HASHLGN_INLINE Reg average(Reg a, Reg b) { return vrhaddq_u8(a, b); }
-  static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t bar) {
-    // Each byte keeps the bit of its place, and eight bytes are added to one, twice.
+  static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t threshold) {
+    // Each byte keeps the bit of its slot, and eight bytes are added to one, twice.
     const Reg bits = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    const Reg kept = vandq_u8(vcgeq_u8(r, vdupq_n_u8(bar)), bits);
+    const Reg kept = vandq_u8(vcgeq_u8(r, vdupq_n_u8(threshold)), bits);
     return static_cast<uint64_t>(vaddv_u8(vget_low_u8(kept))) | static_cast<uint64_t>(vaddv_u8(vget_high_u8(kept))) << 8;
   }
-  static HASHLGN_INLINE bool any(Reg low, Reg high, uint8_t bar) { return vmaxvq_u8(vmaxq_u8(low, high)) >= bar; }
+  static HASHLGN_INLINE bool any(Reg low, Reg high, uint8_t threshold) { return vmaxvq_u8(vmaxq_u8(low, high)) >= threshold; }
 };
 
 }  // namespace

@@ -29,8 +29,8 @@ struct Portable {
   static HASHLGN_INLINE Reg high(const Reg& r) {
     return each([&r](int i) { return r.byte[i] >> 4; });
   }
-  static HASHLGN_INLINE Reg lookup(const Reg& table, const Reg& places) {
-    return each([&](int i) { return table.byte[places.byte[i]]; });
+  static HASHLGN_INLINE Reg lookup(const Reg& table, const Reg& slots) {
+    return each([&](int i) { return table.byte[slots.byte[i]]; });
   }
   static HASHLGN_INLINE Reg add(const Reg& a, const Reg& b) {
     return each([&](int i) { return a.byte[i] + b.byte[i]; });
@@ -44,13 +44,13 @@ struct Portable {
   static HASHLGN_INLINE Reg average(const Reg& a, const Reg& b) {
     return each([&](int i) { return (a.byte[i] + b.byte[i] + 1) / 2; });
   }
-  static HASHLGN_INLINE uint64_t at_least(const Reg& r, uint8_t bar) {
+  static HASHLGN_INLINE uint64_t at_least(const Reg& r, uint8_t threshold) {
     uint64_t mask = 0;
-    for (int i = 0; i < width; ++i) mask |= static_cast<uint64_t>(r.byte[i] >= bar) << i;
+    for (int i = 0; i < width; ++i) mask |= static_cast<uint64_t>(r.byte[i] >= threshold) << i;
     return mask;
   }
-  static HASHLGN_INLINE bool any(const Reg& low, const Reg& high, uint8_t bar) {
-    return (at_least(low, bar) | at_least(high, bar)) != 0;
+  static HASHLGN_INLINE bool any(const Reg& low, const Reg& high, uint8_t threshold) {
+    return (at_least(low, threshold) | at_least(high, threshold)) != 0;
   }
 };
 

@@ -16,14 +16,14 @@
 namespace hashlgn {
 namespace {
 
-constexpr size_t kPilot = 512;    // blocks of a first look, all of whose values are kept: its best set the bar
-constexpr size_t kChunk = 64;     // blocks scanned before survivors are looked at: codes stay in cache
-constexpr size_t kStretch = kChunk * kBlock + kSpill;  // places of one query in a chunk
-constexpr size_t kZone = 16;      // blocks that share a bar
-constexpr size_t kTogether = 64;  // queries that walk through the catalogue together
-constexpr size_t kSome = 64;      // items scored at a time
-constexpr size_t kSteps = 8;      // chunks between two looks at the clock
-constexpr size_t kCrowd = 4096;   // items scored before bytes that tell them apart are thought of
+constexpr size_t kWarmUp = 512;         // blocks of a warm-up pass, which keeps all values: the best of them set a threshold
+constexpr size_t kChunk = 64;           // blocks scanned before their candidates are scored: their codes stay in cache
+constexpr size_t kChunkSlots = kChunk * kBlock + kSpill;  // candidates of one query in a chunk, at most
+constexpr size_t kBoundGroup = 16;      // blocks that share one threshold, by the bounds of their scales
+constexpr size_t kTogether = 64;        // queries of one thread that share what is read of the catalogue
+constexpr size_t kRescored = 64;        // items scored exactly at a time
+constexpr size_t kSteps = 8;            // chunks between two looks at the clock
+constexpr size_t kCrowd = 4096;         // items with values alike, beyond which a warm-up pass thinks of another table
 
 class Clock {
  public:
@@ -102,26 +102,26 @@ class Control {
 };
 
 struct Chunk {
-  const Part* part;
+  const Segment* segment;
   size_t block;   // its first
   size_t blocks;
   size_t items;   // the last block may be short
 };
 
-// One thread's walk through the catalogue with a few queries.
-class Walk {
+// One thread's way through the catalogue with a few queries.
+class Scanner {
  public:
-  Walk(const std::vector<Part>& parts, const Request& request, Control& control, bool timed)
-      : parts_(parts), request_(request), control_(control), lanes_(*request.lanes), clock_(timed) {
+  Scanner(const std::vector<Segment>& segments, const Request& request, Control& control, bool timed)
+      : segments_(segments), request_(request), control_(control), lanes_(*request.lanes), clock_(timed) {
     size_t most = 1;
     rising_ = request.probes == nullptr;
-    for (const Part& part : parts) {
-      most = std::max(most, std::min(part.blocks, kPilot));
-      rising_ &= part.order == nullptr;
+    for (const Segment& segment : segments) {
+      most = std::max(most, std::min(segment.blocks, kWarmUp));
+      rising_ &= segment.order == nullptr;
     }
     tile_ = std::min<size_t>(static_cast<size_t>(lanes_.tile), request.queries);
-    if (request.k) values_.reset(new uint8_t[tile_ * kPilot * kBlock]);
-    places_.reset(new uint16_t[std::max(tile_ * kStretch, most * kBlock + kSpill)]);
+    if (request.k) values_.reset(new uint8_t[tile_ * kWarmUp * kBlock]);
+    slots_.reset(new uint16_t[std::max(tile_ * kChunkSlots, most * kBlock + kSpill)]);
     kept_.reset(new uint32_t[std::max(kChunk, most) * kBlock]);
     size_t allowed = request.items;
     if (request.banned) allowed -= static_cast<size_t>(std::count(request.banned, request.banned + request.items, 1));
@@ -137,51 +137,51 @@ class Walk {
       if (!queries_[i].set(request_, begin + i)) throw std::invalid_argument("tables must be finite");
       all.push_back(&queries_[i]);
     }
-    profile.quantise += clock_.lap();
-    for (const Part& part : parts_) {
-      if (part.chosen) {
-        for (Query* query : all) gather(part, *query);
+    profile.quantize += clock_.lap();
+    for (const Segment& segment : segments_) {
+      if (segment.chosen) {
+        for (Query* query : all) gather(segment, *query);
       } else if (request_.probes) {
         for (size_t i = 0; i < all.size(); ++i) {
           for (size_t p = 0; p < request_.n_probes; ++p) {
             const int32_t list = request_.probes[(begin + i) * request_.n_probes + p];
-            if (list >= 0 && static_cast<size_t>(list) < part.lists) walk(part, static_cast<size_t>(list), {all[i]});
+            if (list >= 0 && static_cast<size_t>(list) < segment.lists) scan_list(segment, static_cast<size_t>(list), {all[i]});
           }
         }
       } else {
-        for (size_t list = 0; list < part.lists; ++list) walk(part, list, all);
+        for (size_t list = 0; list < segment.lists; ++list) scan_list(segment, list, all);
       }
     }
-    profile.harvest += clock_.lap();
+    profile.rescore += clock_.lap();
     for (size_t i = 0; i < all.size(); ++i) {
-      all[i]->sort();
-      keys[begin + i].assign(all[i]->hits.begin(), all[i]->hits.end());
+      all[i]->top.sort();
+      keys[begin + i].assign(all[i]->top.hits.begin(), all[i]->top.hits.end());
     }
     profile.order += clock_.lap();
   }
 
  private:
-  void walk(const Part& part, size_t list, std::vector<Query*> alive) {
-    for (size_t done = 0; done < part.counts[list] && !stopped();) {
-      const size_t block = part.starts[list] + done / kBlock;
-      for (Query* query : alive) focus(part, block, *query);
-      profile.quantise += clock_.lap();
-      if (part.largest) {
-        // Scales only fall: where the first block of a chunk cannot reach the bar, nothing after it can.
+  void scan_list(const Segment& segment, size_t list, std::vector<Query*> alive) {
+    for (size_t done = 0; done < segment.counts[list] && !stopped();) {
+      const size_t block = segment.starts[list] + done / kBlock;
+      for (Query* query : alive) requantize(segment, block, *query);
+      profile.quantize += clock_.lap();
+      if (segment.largest) {
+        // Scales only fall: where the first block of a chunk cannot reach the threshold, nothing after it can.
         std::erase_if(alive, [&](const Query* query) {
-          return query->positive() && query->bar(smallest(part, block), largest(part, block)) > 255;
+          return query->top.positive() && query->threshold(smallest(segment, block), largest(segment, block)) > 255;
         });
       }
       if (alive.empty()) return;
-      const bool pilot = std::any_of(alive.begin(), alive.end(), [](const Query* query) { return !query->bounded(); });
-      Chunk chunk{&part, block, 0, std::min(part.counts[list] - done, (pilot ? kPilot : kChunk) * kBlock)};
+      const bool warming = std::any_of(alive.begin(), alive.end(), [](const Query* query) { return !query->top.bounded(); });
+      Chunk chunk{&segment, block, 0, std::min(segment.counts[list] - done, (warming ? kWarmUp : kChunk) * kBlock)};
       chunk.blocks = (chunk.items + kBlock - 1) / kBlock;
-      visit(chunk, alive, pilot);
-      if (std::vector<Query*> again; std::swap(again, again_), !again.empty()) {
+      visit(chunk, alive, warming);
+      if (std::vector<Query*> again; std::swap(again, rescan_), !again.empty()) {
         for (size_t first = 0; first < chunk.blocks; first += kChunk) {
-          const Chunk some{&part, block + first, std::min(kChunk, chunk.blocks - first),
+          const Chunk some{&segment, block + first, std::min(kChunk, chunk.blocks - first),
                            std::min(chunk.items - first * kBlock, kChunk * kBlock)};
-          for (Query* query : again) focus(part, some.block, *query);
+          for (Query* query : again) requantize(segment, some.block, *query);
           visit(some, again, false);
         }
       }
@@ -190,14 +190,14 @@ class Walk {
   }
 
   // All queries in a chunk, tile by tile. Those whose bytes are added in the same way share tiles.
-  void visit(const Chunk& chunk, std::vector<Query*>& alive, bool pilot) {
-    const auto others = std::partition(alive.begin(), alive.end(), [](const Query* query) { return query->plain; });
-    const size_t plain = static_cast<size_t>(others - alive.begin());
+  void visit(const Chunk& chunk, std::vector<Query*>& alive, bool warming) {
+    const auto others = std::partition(alive.begin(), alive.end(), [](const Query* query) { return query->lut.saturating(); });
+    const size_t saturating = static_cast<size_t>(others - alive.begin());
     for (size_t first = 0; first < alive.size();) {
       size_t size = static_cast<size_t>(lanes_.tile);
-      while (size > (first < plain ? plain : alive.size()) - first) size /= 2;
-      if (pilot) look(chunk, &alive[first], size);
-      else sweep(chunk, &alive[first], size);
+      while (size > (first < saturating ? saturating : alive.size()) - first) size /= 2;
+      if (warming) warm_up(chunk, &alive[first], size);
+      else scan_chunk(chunk, &alive[first], size);
       first += size;
     }
   }
@@ -207,186 +207,186 @@ class Walk {
     return control_.stopped();
   }
 
-  static double largest(const Part& part, size_t block) { return part.largest ? part.largest[block] : 1; }
-  static double smallest(const Part& part, size_t block) { return part.smallest ? part.smallest[block] : 1; }
+  static double largest(const Segment& segment, size_t block) { return segment.largest ? segment.largest[block] : 1; }
+  static double smallest(const Segment& segment, size_t block) { return segment.smallest ? segment.smallest[block] : 1; }
 
-  // The bar for some blocks of a chunk, from `zone` on.
-  static int zone_bar(const Chunk& chunk, size_t zone, size_t blocks, const Query& query) {
-    const size_t last = std::min(zone + blocks, chunk.blocks) - 1;
-    return query.bar(smallest(*chunk.part, chunk.block + last), largest(*chunk.part, chunk.block + zone));
+  // The least value of a hit in some blocks of a chunk, from block `first` on.
+  static int group_threshold(const Chunk& chunk, size_t first, size_t blocks, const Query& query) {
+    const size_t last = std::min(first + blocks, chunk.blocks) - 1;
+    return query.threshold(smallest(*chunk.segment, chunk.block + last), largest(*chunk.segment, chunk.block + first));
   }
 
   const uint8_t* rows_at(const Chunk& chunk, size_t block) const {
-    return chunk.part->rows + (chunk.block + block) * static_cast<size_t>(request_.words) * kRow;
+    return chunk.segment->rows + (chunk.block + block) * static_cast<size_t>(request_.subcodes) * kRow;
   }
 
-  // Scan a chunk with a bar, zone by zone, and score what passes.
-  void sweep(const Chunk& chunk, Query* const* tile, size_t size) {
+  // Scan a chunk against the threshold, one bound group after the other, and score the candidates.
+  void scan_chunk(const Chunk& chunk, Query* const* tile, size_t size) {
     std::array<const uint8_t*, kTile> tables{};
-    std::array<uint16_t*, kTile> places{};
+    std::array<uint16_t*, kTile> slots{};
     std::array<size_t, kTile> counts{};
-    std::array<uint8_t, kTile> bars{};
+    std::array<uint8_t, kTile> thresholds{};
     for (size_t i = 0; i < size; ++i) {
-      tables[i] = tile[i]->lines.data()->byte;
-      places[i] = &places_[i * kStretch];
+      tables[i] = tile[i]->lut.bytes();
+      slots[i] = &slots_[i * kChunkSlots];
     }
-    const size_t step = chunk.part->largest ? kZone : chunk.blocks;
-    size_t seen = 0;  // items that were compared with a bar
-    for (size_t zone = 0; zone < chunk.blocks; zone += step) {
+    const size_t step = chunk.segment->largest ? kBoundGroup : chunk.blocks;
+    size_t seen = 0;  // items that were compared with a threshold
+    for (size_t group = 0; group < chunk.blocks; group += step) {
       bool reached = false, falling = true;
       for (size_t i = 0; i < size; ++i) {
-        const int bar = zone_bar(chunk, zone, step, *tile[i]);
-        reached |= bar <= 255, falling &= tile[i]->positive();
-        bars[i] = static_cast<uint8_t>(std::min(bar, 255));
+        const int threshold = group_threshold(chunk, group, step, *tile[i]);
+        reached |= threshold <= 255, falling &= tile[i]->top.positive();
+        thresholds[i] = static_cast<uint8_t>(std::min(threshold, 255));
       }
       if (!reached && falling) break;
-      const size_t blocks = std::min(step, chunk.blocks - zone);
-      lanes_.passing(rows_at(chunk, zone), blocks, request_.words, tile[0]->plain, static_cast<int>(size), tables.data(), bars.data(),
-                     zone * kBlock, places.data(), counts.data());
-      seen += std::min(blocks * kBlock, chunk.items - zone * kBlock);
+      const size_t blocks = std::min(step, chunk.blocks - group);
+      lanes_.candidates(rows_at(chunk, group), blocks, request_.subcodes, tile[0]->lut.saturating(), static_cast<int>(size), tables.data(), thresholds.data(),
+                     group * kBlock, slots.data(), counts.data());
+      seen += std::min(blocks * kBlock, chunk.items - group * kBlock);
     }
     profile.scanned += seen * size;
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
-      tile[i]->passed(counts[i], seen);
-      consider(chunk, *tile[i], places[i], counts[i], 0, true);
-      if (rising_) tile[i]->later();
+      tile[i]->lut.count_candidates(counts[i], seen);
+      filter(chunk, *tile[i], slots[i], counts[i], 0, true);
+      if (rising_) tile[i]->top.lose_ties();
     }
-    profile.harvest += clock_.lap();
+    profile.rescore += clock_.lap();
   }
 
-  // Scan a chunk where some queries have no bar yet: the greatest values first, until there are k hits, and these set one.
-  void look(const Chunk& chunk, Query* const* tile, size_t size) {
+  // Warm-up pass over a chunk where some queries have no threshold yet: score the greatest values until there are k hits, which set it.
+  void warm_up(const Chunk& chunk, Query* const* tile, size_t size) {
     std::array<const uint8_t*, kTile> tables{};
     std::array<uint8_t*, kTile> values{};
     for (size_t i = 0; i < size; ++i) {
-      tables[i] = tile[i]->lines.data()->byte;
-      values[i] = &values_[i * kPilot * kBlock];
+      tables[i] = tile[i]->lut.bytes();
+      values[i] = &values_[i * kWarmUp * kBlock];
     }
-    lanes_.values(rows_at(chunk, 0), chunk.blocks, request_.words, tile[0]->plain, static_cast<int>(size), tables.data(), values.data());
+    lanes_.values(rows_at(chunk, 0), chunk.blocks, request_.subcodes, tile[0]->lut.saturating(), static_cast<int>(size), tables.data(), values.data());
     profile.scanned += chunk.items * size;
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
-      const bool forgot = forget(chunk, *tile[i], values[i]);
-      const int below = tile[i]->bounded() ? 256 : greatest(chunk, *tile[i], values[i], forgot);
-      if (below < 0) again_.push_back(tile[i]);
+      const bool masked = mask_seen(chunk, *tile[i], values[i]);
+      const int below = tile[i]->top.bounded() ? 256 : greatest(chunk, *tile[i], values[i], masked);
+      if (below < 0) rescan_.push_back(tile[i]);
       if (below < 0) continue;
-      const size_t step = chunk.part->largest ? std::clamp<size_t>(chunk.blocks / 8, 1, kZone) : chunk.blocks;
-      for (size_t zone = 0; zone < chunk.blocks && below > 0; zone += step) {
-        const int least = zone_bar(chunk, zone, step, *tile[i]);
+      const size_t step = chunk.segment->largest ? std::clamp<size_t>(chunk.blocks / 8, 1, kBoundGroup) : chunk.blocks;
+      for (size_t group = 0; group < chunk.blocks && below > 0; group += step) {
+        const int least = group_threshold(chunk, group, step, *tile[i]);
         if (least >= below) continue;
-        const size_t blocks = std::min(step, chunk.blocks - zone);
-        const size_t found = lanes_.select(values[i] + zone * kBlock, blocks * kBlock, least, below, places_.get());
-        consider(chunk, *tile[i], places_.get(), found, zone * kBlock, !forgot || least == 0);
+        const size_t blocks = std::min(step, chunk.blocks - group);
+        const size_t found = lanes_.select(values[i] + group * kBlock, blocks * kBlock, least, below, slots_.get());
+        filter(chunk, *tile[i], slots_.get(), found, group * kBlock, !masked || least == 0);
       }
-      if (rising_) tile[i]->later();
+      if (rising_) tile[i]->top.lose_ties();
     }
-    profile.harvest += clock_.lap();
+    profile.rescore += clock_.lap();
   }
 
-  // Write the query's table in bytes that suit a block; whether it was written.
-  static bool focus(const Part& part, size_t block, Query& query) {
-    if (query.bounded()) return query.focus(query.needed(smallest(part, block), largest(part, block)));
-    query.prepare();
+  // Quantize the query's table for a block; whether anything changed.
+  static bool requantize(const Segment& segment, size_t block, Query& query) {
+    if (query.top.bounded()) return query.lut.requantize(query.top.least_sum(smallest(segment, block), largest(segment, block)));
+    query.lut.prepare();
     return false;
   }
 
-  // Where a bar is known by now, and bytes made for it tell more items apart: from here on with these, from the start.
+  // Whether the scan of a chunk starts anew: the hits so far set a threshold, and a table quantized for it tells more items apart.
   static bool restarted(const Chunk& chunk, Query& query) {
-    query.settle();
-    query.crowded();
-    if (!focus(*chunk.part, chunk.block, query)) return false;
-    query.restart();
+    query.top.select();
+    query.lut.crowded();
+    if (!requantize(*chunk.segment, chunk.block, query)) return false;
+    query.top.restart();
     return true;
   }
 
   // Score the greatest values of a chunk until there are k hits; all values from the answer on have been scored.
-  // Where bytes cannot tell too many items apart, some set a bar, and the answer is -1: the chunk is to be seen again.
-  int greatest(const Chunk& chunk, Query& query, const uint8_t* values, bool forgot) {
-    const size_t count = chunk.blocks * kBlock, crowd = kCrowd + 8 * query.k();
-    const bool first = query.hits.empty();  // else hits of earlier chunks would be forgotten with those of this one
-    double taken = 0;  // so many of the greatest are no hits: the seen ones to expect, then those that were considered
-    if (!forgot) {
+  // −1: too many values are alike, and the chunk is to be scanned anew with a table made for the threshold that some of them set.
+  int greatest(const Chunk& chunk, Query& query, const uint8_t* values, bool masked) {
+    const size_t count = chunk.blocks * kBlock, crowd = kCrowd + 8 * query.top.k();
+    const bool first = query.top.hits.empty();  // else hits of earlier chunks would be forgotten with those of this one
+    double taken = 0;  // so many of the greatest are no hits: first the seen ones to expect, then those that were scored
+    if (!masked) {
       taken = static_cast<double>(query.seen.size()) * static_cast<double>(chunk.items) / static_cast<double>(request_.items);
     }
     int below = 256;
-    while (!query.full() && below > 0) {
-      // More than are missing: bytes overstate sums by different amounts, and what they hide would be looked for a second time.
-      const double wanted = taken + 1.5 * static_cast<double>(query.k() - query.hits.size()) / share_;
-      const size_t sampled = std::max<size_t>(1, std::min(static_cast<size_t>(wanted / 32), count / 64 / 16));
+    while (!query.top.full() && below > 0) {
+      // Half as many again as are missing: bytes overstate sums by different amounts, and too few would mean another round.
+      const double target = taken + 1.5 * static_cast<double>(query.top.k() - query.top.hits.size()) / share_;
+      const size_t sampled = std::max<size_t>(1, std::min(static_cast<size_t>(target / 32), count / 64 / 16));
       const size_t stride = std::max(sampled, count / 64 / 256);
       int least = 0;
       for (int step = 128; step; step /= 2) {
         if (least + step >= below) continue;
         const size_t over = lanes_.count(values, count, stride, least + step) * stride;
-        if (static_cast<double>(over) >= wanted) least += step;
+        if (static_cast<double>(over) >= target) least += step;
       }
-      const size_t found = lanes_.select(values, count, least, below, places_.get());
+      const size_t found = lanes_.select(values, count, least, below, slots_.get());
       for (size_t done = 0; done < found; done += crowd) {
         if (done && first && restarted(chunk, query)) return -1;
-        consider(chunk, query, places_.get() + done, std::min(crowd, found - done), 0, !forgot || least == 0);
+        filter(chunk, query, slots_.get() + done, std::min(crowd, found - done), 0, !masked || least == 0);
       }
       taken += static_cast<double>(found), below = least;
     }
-    query.settle();
-    if (!query.bounded() || !first || count <= crowd) return below;
+    query.top.select();
+    if (!query.top.bounded() || !first || count <= crowd) return below;
     size_t left = 0;
-    const size_t step = chunk.part->largest ? kZone : chunk.blocks;
-    for (size_t zone = 0; zone < chunk.blocks; zone += step) {
-      const int least = zone_bar(chunk, zone, step, query);
+    const size_t step = chunk.segment->largest ? kBoundGroup : chunk.blocks;
+    for (size_t group = 0; group < chunk.blocks; group += step) {
+      const int least = group_threshold(chunk, group, step, query);
       if (least >= below) continue;
-      const size_t items = std::min(step, chunk.blocks - zone) * kBlock;
-      left += lanes_.count(values + zone * kBlock, items, 1, least);
-      if (below <= 255) left -= lanes_.count(values + zone * kBlock, items, 1, below);
+      const size_t items = std::min(step, chunk.blocks - group) * kBlock;
+      left += lanes_.count(values + group * kBlock, items, 1, least);
+      if (below <= 255) left -= lanes_.count(values + group * kBlock, items, 1, below);
     }
     return left > crowd && restarted(chunk, query) ? -1 : below;
   }
 
-  // Make the values of items that were seen 0, so that they neither count among the greatest nor need to be looked up.
-  // False where their places are not known.
-  bool forget(const Chunk& chunk, const Query& query, uint8_t* values) const {
-    const Part& part = *chunk.part;
-    if (part.order && !part.places) return false;
+  // Set the values of seen items to 0, so that they neither count among the greatest nor need to be looked up.
+  // False where their slots are not known.
+  bool mask_seen(const Chunk& chunk, const Query& query, uint8_t* values) const {
+    const Segment& segment = *chunk.segment;
+    if (segment.order && !segment.slots) return false;
     const size_t start = chunk.block * kBlock;
     for (const int64_t item : query.seen) {
-      const size_t number = static_cast<size_t>(item) - part.first;  // of an item before the part: beyond its end
-      if (number >= part.items) continue;
-      const size_t place = part.places ? part.places[number] : number;
-      if (place - start < chunk.items) values[place - start] = 0;
+      const size_t number = static_cast<size_t>(item) - segment.first;  // of an item before the segment: beyond its end
+      if (number >= segment.items) continue;
+      const size_t slot = segment.slots ? segment.slots[number] : number;
+      if (slot - start < chunk.items) values[slot - start] = 0;
     }
     return true;
   }
 
-  // Score the items at some places of a chunk, `shift` further on, that are not banned.
-  void consider(const Chunk& chunk, Query& query, const uint16_t* places, size_t count, size_t shift, bool check_seen) {
+  // Score the items at some slots of a chunk, `shift` slots further on, that are not banned.
+  void filter(const Chunk& chunk, Query& query, const uint16_t* slots, size_t count, size_t shift, bool check_seen) {
     const size_t start = chunk.block * kBlock;
     const uint32_t first = static_cast<uint32_t>(start + shift), end = static_cast<uint32_t>(start + chunk.items);
-    for (size_t i = 0; i < count; ++i) kept_[i] = first + places[i];
+    for (size_t i = 0; i < count; ++i) kept_[i] = first + slots[i];
     size_t kept = count;
     if (chunk.items % kBlock || request_.banned) {
       kept = 0;
       for (size_t i = 0; i < count; ++i) {
         kept_[kept] = kept_[i];
-        kept += kept_[kept] < end && !banned(*chunk.part, kept_[kept]);  // the last block may not be full
+        kept += kept_[kept] < end && !banned(*chunk.segment, kept_[kept]);  // the last block may not be full
       }
     }
-    score(*chunk.part, query, kept_.get(), kept, check_seen);
+    score(*chunk.segment, query, kept_.get(), kept, check_seen);
   }
 
-  void gather(const Part& part, Query& query) {
-    for (size_t start = 0; start < part.n_chosen && !stopped(); start += kChunk * kBlock) {
+  void gather(const Segment& segment, Query& query) {
+    for (size_t start = 0; start < segment.n_chosen && !stopped(); start += kChunk * kBlock) {
       size_t kept = 0;
-      for (size_t i = start; i < std::min(part.n_chosen, start + kChunk * kBlock); ++i) {
-        kept_[kept] = part.chosen[i];
-        kept += !banned(part, part.chosen[i]);
+      for (size_t i = start; i < std::min(segment.n_chosen, start + kChunk * kBlock); ++i) {
+        kept_[kept] = segment.chosen[i];
+        kept += !banned(segment, segment.chosen[i]);
       }
-      score(part, query, kept_.get(), kept, true);
+      score(segment, query, kept_.get(), kept, true);
     }
   }
 
-  bool banned(const Part& part, size_t place) {
+  bool banned(const Segment& segment, size_t slot) {
     if (!request_.banned) return false;
-    const size_t item = item_at(part, place);
+    const size_t item = item_at(segment, slot);
     if (item >= request_.items) damaged();
     return request_.banned[item] != 0;
   }
@@ -395,42 +395,42 @@ class Walk {
     throw std::invalid_argument("order must hold item numbers of the catalogue: the index is damaged");
   }
 
-  static uint32_t item_at(const Part& part, size_t place) {
-    return part.order ? part.order[place] : part.first + static_cast<uint32_t>(place);
+  static uint32_t item_at(const Segment& segment, size_t slot) {
+    return segment.order ? segment.order[slot] : segment.first + static_cast<uint32_t>(slot);
   }
 
-  // Score items; offer those that were not seen. Where survivors are far between, what a score hangs on is read step by step,
-  // since few get to its end.
-  void score(const Part& part, Query& query, const uint32_t* places, size_t count, bool check_seen) {
+  // Score items exactly, and push those that were not seen. Where candidates are far apart, each of scale and item number costs a
+  // miss of the cache, so that items are dropped by the bound of their block first.
+  void score(const Segment& segment, Query& query, const uint32_t* slots, size_t count, bool check_seen) {
     if (check_seen) query.seen.prepare();
     profile.rescored += count;
-    std::array<double, kSome> sums, scales;
-    std::array<float, kSome> scores;
-    std::array<uint32_t, kSome> left;
-    for (size_t size; count; places += size, count -= size) {
-      size = std::min(count, kSome);
-      lanes_.sums(part.rows, request_.words, query.table.data(), places, size, sums.data());
-      std::copy(places, places + size, left.begin());
+    std::array<double, kRescored> sums, scales;
+    std::array<float, kRescored> scores;
+    std::array<uint32_t, kRescored> left;
+    for (size_t size; count; slots += size, count -= size) {
+      size = std::min(count, kRescored);
+      lanes_.sums(segment.rows, request_.subcodes, query.lut.table(), slots, size, sums.data());
+      std::copy(slots, slots + size, left.begin());
       size_t kept = size;
-      if (part.scale && places[size - 1] - places[0] > kBlock * size) {
+      if (segment.scale && slots[size - 1] - slots[0] > kBlock * size) {
         kept = 0;
         for (size_t i = 0; i < size; ++i) {
-          const double bound = (sums[i] > 0 ? part.largest : part.smallest)[places[i] / kBlock];
-          sums[kept] = sums[i], left[kept] = places[i];
-          kept += !(sums[kept] * bound < query.least());
+          const double bound = (sums[i] > 0 ? segment.largest : segment.smallest)[slots[i] / kBlock];
+          sums[kept] = sums[i], left[kept] = slots[i];
+          kept += !(sums[kept] * bound < query.top.least_unrounded());
         }
       }
-      for (size_t i = 0; part.scale && i < kept; ++i) scales[i] = scale_at(part, left[i]);
-      kept = lanes_.wanted(sums.data(), part.scale ? scales.data() : nullptr, query.wanted(), kept, left.data(), scores.data());
+      for (size_t i = 0; segment.scale && i < kept; ++i) scales[i] = scale_at(segment, left[i]);
+      kept = lanes_.keep_scores(sums.data(), segment.scale ? scales.data() : nullptr, query.top.least_score(), kept, left.data(), scores.data());
       uint32_t last = 0;
-      for (size_t i = 0; i < kept; ++i) last = std::max(last, left[i] = item_at(part, left[i]));
+      for (size_t i = 0; i < kept; ++i) last = std::max(last, left[i] = item_at(segment, left[i]));
       if (last >= request_.items) damaged();
       if (check_seen) kept = query.seen.without(scores.data(), left.data(), kept);
-      profile.kept += query.offer(scores.data(), left.data(), kept);
+      profile.kept += query.top.push(scores.data(), left.data(), kept);
     }
   }
 
-  const std::vector<Part>& parts_;
+  const std::vector<Segment>& segments_;
   const Request& request_;
   Control& control_;
   const Lanes& lanes_;
@@ -438,17 +438,17 @@ class Walk {
   size_t tile_ = 1;
   std::array<Query, kTogether> queries_;  // used again and again: their memory stays
   std::unique_ptr<uint8_t[]> values_;   // (tile, items of a pilot)
-  std::unique_ptr<uint16_t[]> places_;
+  std::unique_ptr<uint16_t[]> slots_;
   std::unique_ptr<uint32_t[]> kept_;
   double share_ = 1;                    // of the catalogue that is not banned
   bool rising_ = false;
-  std::vector<Query*> again_;           // know their bar, but are to see the chunk again
+  std::vector<Query*> rescan_;           // know their threshold, but are to see the chunk again
   size_t steps_ = 0;                    // chunks so far
 };
 
 }  // namespace
 
-Answer search(const std::vector<Part>& parts, const Request& request, bool timed) {
+Answer search(const std::vector<Segment>& segments, const Request& request, bool timed) {
   Answer answer;
   answer.keys.resize(request.queries);
   Control control(request);
@@ -457,12 +457,12 @@ Answer search(const std::vector<Part>& parts, const Request& request, bool timed
   const size_t together = std::clamp<size_t>((request.queries + threads - 1) / threads, 1, kTogether);
   std::atomic<size_t> next{0};
   const auto work = [&] {
-    Walk walk(parts, request, control, timed);
+    Scanner scan_list(segments, request, control, timed);
     for (size_t begin; !control.stopped() && (begin = next.fetch_add(together)) < request.queries;) {
-      walk.run(begin, std::min(begin + together, request.queries), answer.keys);
+      scan_list.run(begin, std::min(begin + together, request.queries), answer.keys);
     }
     const std::lock_guard guard(control.lock);
-    answer.profile += walk.profile;
+    answer.profile += scan_list.profile;
   };
   std::vector<std::thread> others;
   try {
@@ -490,10 +490,10 @@ Answer search(const std::vector<Part>& parts, const Request& request, bool timed
 }
 
 void pack_blocks(const uint8_t* codes, size_t bytes, const uint32_t* order, size_t count, uint8_t* rows) {
-  for (size_t place = 0; place < count; ++place) {
-    const uint8_t* code = codes + (order ? order[place] : place) * bytes;
-    uint8_t* row = rows + place / kBlock * 2 * bytes * kRow + place % kRow;
-    const int half = place % kBlock < kRow ? 0 : 4;
+  for (size_t slot = 0; slot < count; ++slot) {
+    const uint8_t* code = codes + (order ? order[slot] : slot) * bytes;
+    uint8_t* row = rows + slot / kBlock * 2 * bytes * kRow + slot % kRow;
+    const int half = slot % kBlock < kRow ? 0 : 4;
     for (size_t i = 0; i < bytes; ++i, row += 2 * kRow) {
       row[0] |= static_cast<uint8_t>((code[i] & 15) << half);
       row[kRow] |= static_cast<uint8_t>((code[i] >> 4) << half);
@@ -502,9 +502,9 @@ void pack_blocks(const uint8_t* codes, size_t bytes, const uint32_t* order, size
 }
 
 void unpack_blocks(const uint8_t* rows, size_t bytes, size_t first, size_t count, uint8_t* codes) {
-  for (size_t place = first; place < first + count; ++place, codes += bytes) {
-    const uint8_t* row = rows + place / kBlock * 2 * bytes * kRow + place % kRow;
-    const int half = place % kBlock < kRow ? 0 : 4;
+  for (size_t slot = first; slot < first + count; ++slot, codes += bytes) {
+    const uint8_t* row = rows + slot / kBlock * 2 * bytes * kRow + slot % kRow;
+    const int half = slot % kBlock < kRow ? 0 : 4;
     for (size_t i = 0; i < bytes; ++i, row += 2 * kRow) {
       codes[i] = static_cast<uint8_t>((row[0] >> half & 15) | (row[kRow] >> half & 15) << 4);
     }

@@ -11,28 +11,28 @@ namespace hashlgn {
 
 // Some items of a catalogue: codes in blocks, cut into lists. In each list items stand by falling scale, and a list
 // begins with a block of its own.
-struct Part {
-  const uint8_t* rows;       // (blocks, words, 64)
+struct Segment {
+  const uint8_t* rows;       // (blocks, subcodes, 64)
   size_t blocks;
   size_t items;
-  const uint32_t* order;     // item of each place, or null: first + place
+  const uint32_t* order;     // item of each slot, or null: first + slot
   uint32_t first;
-  const uint32_t* places;    // place of each item, or null: not known if there is an order, else item - first
-  const void* scale;         // of each place, or null: 1
+  const uint32_t* slots;    // slot of each item, or null: not known if there is an order, else item - first
+  const void* scale;         // of each slot, or null: 1
   int scale_bytes;           // 2, 4 or 8: half, float, double
   const float* largest;      // largest scale of each block, or null
   const float* smallest;
   const uint32_t* starts;    // first block of each list
   const uint32_t* counts;    // items of each list
   size_t lists;
-  const uint32_t* chosen;    // the only places that matter, ascending, or null
+  const uint32_t* chosen;    // the only slots that matter, ascending, or null
   size_t n_chosen;
 };
 
 struct Request {
-  const float* tables;       // (queries, words, 16)
+  const float* tables;       // (queries, subcodes, 16)
   size_t queries;
-  int words;
+  int subcodes;
   size_t k;                  // 0: every item over the threshold
   double threshold;
   const int64_t* indptr;     // seen items of each query, sorted, or null
@@ -50,12 +50,12 @@ struct Request {
 struct Profile {
   uint64_t scanned = 0;   // items times queries
   uint64_t rescored = 0;  // exact scores
-  uint64_t kept = 0;      // scores that reached the bar of their time
-  double quantise = 0, scan = 0, harvest = 0, order = 0;  // seconds
+  uint64_t kept = 0;      // scores that reached the threshold of their time
+  double quantize = 0, scan = 0, rescore = 0, order = 0;  // seconds
 
   void operator+=(const Profile& other) {
     scanned += other.scanned, rescored += other.rescored, kept += other.kept;
-    quantise += other.quantise, scan += other.scan, harvest += other.harvest, order += other.order;
+    quantize += other.quantize, scan += other.scan, rescore += other.rescore, order += other.order;
   }
 };
 
@@ -66,9 +66,9 @@ struct Answer {
 
 // Raises what went wrong in any thread: std::bad_alloc, or std::invalid_argument for a damaged index and a table that is not
 // finite. After an interruption the answer is not whole.
-Answer search(const std::vector<Part>& parts, const Request& request, bool timed);
+Answer search(const std::vector<Segment>& segments, const Request& request, bool timed);
 
-// Codes (items, words / 2) in the given order to blocks, and back.
+// Codes (items, subcodes / 2) in the given order to blocks, and back.
 void pack_blocks(const uint8_t* codes, size_t bytes, const uint32_t* order, size_t count, uint8_t* rows);
 void unpack_blocks(const uint8_t* rows, size_t bytes, size_t first, size_t count, uint8_t* codes);
 

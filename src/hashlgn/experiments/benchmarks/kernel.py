@@ -99,7 +99,7 @@ def limits(n: int) -> None:
                 statistics.median(times[name]) for name in ("plain", "seen", "two", "single")
             )
             found = one.profile(queries, K)
-            stages = " | ".join(f"{1e6 * found[name] / BATCH:.1f}" for name in ("quantise", "scan", "harvest", "order"))
+            stages = " | ".join(f"{1e6 * found[name] / BATCH:.1f}" for name in ("quantize", "scan", "rescore", "order"))
             cells = (
                 f"{bits} bits{' + scale' * scaled}",
                 f"{1e6 * plain / BATCH:.0f}",
