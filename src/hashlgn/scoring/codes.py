@@ -2,7 +2,7 @@
 
 Bit ``j`` of a code is +1 or −1; packed, it is bit ``j % 8`` of byte ``j // 8`` (least significant first), set for +1.
 Word ``m`` holds the bits ``4m … 4m + 3``, the first of them least significant: byte ``i`` is word ``2i`` in its low
-half and word ``2i + 1`` in its high half. This is also the order of Faiss's 4-bit product quantisers.
+half and word ``2i + 1`` in its high half. This is also the order of Faiss's 4-bit product quantizers.
 """
 
 from __future__ import annotations

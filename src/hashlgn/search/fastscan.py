@@ -22,7 +22,7 @@ MOST_BITS = 1016  # Faiss adds up to 255 a word in 16 bits without a check; two 
 class FastScan(OverFetch):
     """Sums of table entries in SIMD registers, the table rounded to 8 bits for each query.
 
-    A product quantiser over ``16 M`` dimensions whose codewords are the unit vectors makes the flattened table the
+    A product quantizer over ``16 M`` dimensions whose codewords are the unit vectors makes the flattened table the
     query: the product with codeword k of word m is ``T[m, k]``. Faiss rounds entries to multiples of ``1 / a``, with
     ``a = 255 / max_m (max_k T[m, k] − min_k T[m, k])``, so a sum of M entries is off by at most ``M / (2 a)``.
 
