@@ -13,14 +13,16 @@ import pytest
 import hashlgn
 from conftest import clusters
 from hashlgn.data import random_ratio
+from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import ArgumentError, MissingExtraError
 from hashlgn.experiments.baselines.indexes import INDEXES, binary_flat, loop_over_seen, matmul, without_seen
 from hashlgn.experiments.benchmarks.search.bench import bench_search
 from hashlgn.experiments.benchmarks.search.catalogues import SPREAD, random_catalogue, saved_catalogue
 from hashlgn.experiments.benchmarks.search.run import Truth
 from hashlgn.experiments.benchmarks.search.trained import trained_catalogue
+from hashlgn.experiments.common.runs import Runner
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.items import FloatItems
+from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.search import SEARCHERS, Flat
 from hashlgn.utils.console import exit_code
 
@@ -204,17 +206,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def test_a_trained_catalogue_is_made_once_and_worth_searching(cache: Path) -> None:
-    said: list[str] = []
-    first = trained_catalogue(2000, [64], [16], 0, cache, said.append)
-    assert any("made codes" in line for line in said)
-    said.clear()
-    again = trained_catalogue(2000, [64], [16], 0, cache, said.append)
-    assert said
-    assert not any("made" in line or "making" in line for line in said)
+def test_a_trained_catalogue_is_made_once_of_codes_that_training_makes(cache: Path, monkeypatch: Any) -> None:
+    first = trained_catalogue(2000, [64], [16], 0, cache, lambda line: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "_train", lambda *arguments: pytest.fail("trained again"))
+        again = trained_catalogue(2000, [64], [16], 0, cache, lambda line: None)
     assert np.array_equal(first.vectors[16], again.vectors[16])
     for a, b in zip(first.coded, again.coded, strict=True):
         assert np.array_equal(a.items.packed, b.items.packed)
+    made = synthetic(400, 2000, 24_000, clusters=50, titles=False)
+    settings = {"model.encoder": "spectral", "model.dim": 16}
+    model = hashlgn.HashLGN(bits=64, config=settings).fit(random_ratio(made, seed=0)[0]).model
+    assert isinstance(model.items, CodedItems)
+    assert np.array_equal(model.items.packed, first.coded[1].items.packed)
     assert first.truth is not None
     exclude = first.exclusion(np.arange(len(first.seen[0]) - 1))
     rows = np.repeat(np.arange(len(first.truth[0]) - 1), np.diff(first.truth[0]))

@@ -40,12 +40,9 @@ def test_steps_of_every_variant_are_timed(here) -> None:
     for name in ("lightgcn-bpr", "hashlgn-paper-bpr", "reference"):
         assert rows[name]["steps/epoch"] == math.ceil(6000 / 2048)
     for row in rows.values():
-        assert row["interactions"] == 6000 and row["epochs"] > 0 and row["peak MB"] >= 0
+        assert row["interactions"] == 6000 and row["edges/s"] == pytest.approx(6000 / row["s/epoch"], rel=0.1)
         assert row["s/epoch"] == pytest.approx(row["ms/step"] * row["steps/epoch"] / 1000, abs=0.001)
-    for name in VARIANTS:
-        assert 0 < rows[name]["propagation"] < 1 and 0 < rows[name]["sampling"] < 1
-        assert rows[name]["propagation"] + rows[name]["sampling"] < 1
-    assert rows["reference"]["propagation"] is None
+        assert row["bytes/edge"] == pytest.approx(1e6 * row["peak MB"] / 6000, abs=100)
     assert "lightgcn-bpr" in table(result["rows"])
 
 

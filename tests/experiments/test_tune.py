@@ -12,7 +12,7 @@ from conftest import clusters
 from hashlgn.config import Config, load_config
 from hashlgn.errors import ArgumentError
 from hashlgn.estimators import HashLGN, LightGCN
-from hashlgn.experiments.studies import tune as room
+from hashlgn.experiments.studies import tune as module
 from hashlgn.experiments.studies.tune import SPACE, tune, varied
 from hashlgn.training.resolve import resolve
 
@@ -65,7 +65,8 @@ def test_the_base_is_the_first_trial_and_what_is_fixed_stays(searched) -> None:
 
 def test_what_is_written(searched) -> None:
     out, result = searched
-    assert (out / "trials.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("history", "trials"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     held = json.loads((out / "trials.json").read_text())
     assert held["rows"] == result["rows"]
     assert held["setting"]["data"] == clusters().fingerprint()
@@ -105,18 +106,18 @@ def test_a_search_killed_before_its_first_trial_begins_with_it(searched, tmp_pat
 
 
 def test_a_trial_below_the_median_is_given_up(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(room, "_JURY", 1)
+    monkeypatch.setattr(module, "_STARTUP", 1)
     result = tune(clusters(), tmp_path, SMALL.updated({"train.lr": 0.1}), fixed=FIXED, trials=8)
     assert "given up" in {row["state"] for row in result["rows"]}
     study = optuna.load_study(study_name="hashlgn", storage=f"sqlite:///{tmp_path / 'study.db'}")
-    before: list[Any] = []
+    complete: list[Any] = []
     for trial in study.trials:
-        for step, value in trial.intermediate_values.items():
-            others = [t.intermediate_values[step] for t in before if step in t.intermediate_values]
-            last = trial.state.name == "PRUNED" and step == max(trial.intermediate_values)
-            assert (bool(others) and value < np.median(others)) == last
-        if trial.state.name == "COMPLETE":
-            before.append(trial)
+        if trial.state.name == "PRUNED":
+            last = max(trial.intermediate_values)
+            others = [t.intermediate_values[last] for t in complete if last in t.intermediate_values]
+            assert max(trial.intermediate_values.values()) < np.median(others)
+        elif trial.state.name == "COMPLETE":
+            complete.append(trial)
 
 
 def test_trainings_that_explode_do_not_end_the_search(tmp_path: Path, monkeypatch) -> None:

@@ -61,7 +61,7 @@ def tune(
     """Search for the hyper-parameters of a data set on a validation slice of it, and write the best as TOML.
 
     What is given by --set is held; the search begins from what --preset and --config say. The folder receives
-    study.db, best.toml (for train --config), trials.json and trials.png.
+    study.db, best.toml (for train --config), trials.json, history.png and trials.png.
     """
     from hashlgn.config import load_config, override_changes
     from hashlgn.experiments.studies.tune import tune as search

@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -58,10 +58,10 @@ class _Task:
 
     def config(self) -> Config:
         """What our variant is trained with, and for the others how they are validated."""
-        judged = {"train.monitor": "recall", "train.monitor_k": 20, "train.validate_every": 1}
+        validated = {"train.monitor": "recall", "train.monitor_k": 20, "train.validate_every": 1}
         # Without validation, and of the joint training from the first step on: the encoder's steps are LightGCN's.
         timed = {"train.validation_users": 0, "train.pretrain_epochs": 0, "train.joint_epochs": _ENDLESS}
-        how = timed if self.target is None else judged
+        how = timed if self.target is None else validated
         return Config().updated({**VARIANTS.get(self.variant, {}), **self.changes, **how, "train.seed": self.seed})
 
 
@@ -72,15 +72,12 @@ class _Trace:
     steps_per_epoch: int = 1
     epochs: int = 0
     moments: list[float] = field(default_factory=list)
-    parts: dict[str, float] = field(default_factory=dict)  # seconds in parts of our steps, since the first step's end
     recalls: list[tuple[float, float]] = field(default_factory=list)  # (seconds, Recall@20)
 
     def note(self, task: _Task, seconds: float, recall: float | None, *, stepped: bool = True) -> None:
         """Keep a report, and end the training once it has shown enough."""
         if stepped:
             self.moments.append(seconds)
-            if len(self.moments) == 1:
-                self.parts = dict.fromkeys(self.parts, 0.0)
         if recall is not None:
             self.recalls.append((seconds, recall))
         reached = recall is not None and task.target is not None and recall >= task.target
@@ -129,9 +126,8 @@ def bench_train(
     Returns:
         ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
         ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
-        ``propagation`` and ``sampling`` are the shares of sparse products and of drawing batches in it, where the
-        variant is ours; an edge is an interaction; ``peak MB`` is the most memory in training, data included, less
-        what the process held before there was data. With a target, ``s/epoch`` has preparation and validations in it.
+        an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the process held
+        before there was data. With a target, ``s/epoch`` has preparation and validations in it.
         A process that dies, as for want of memory, leaves a row that says so.
 
     Raises:
@@ -230,53 +226,7 @@ def _run_ours(task: _Task, data: Interactions, trace: _Trace) -> None:
     estimator = (LightGCN if config.model.kind == "float" else HashLGN)(
         config=config, threads=task.threads, device=task.device
     )
-    # On another device the processor does not wait for a product, and its clock would show the launch alone.
-    with _watched(trace) if task.device == "cpu" else contextlib.nullcontext():
-        estimator.fit(data, report=report)
-
-
-@contextlib.contextmanager
-def _watched(trace: _Trace) -> Iterator[None]:
-    """Count the seconds of sparse products (the backward ones too) and of drawing batches."""
-    from hashlgn.training import graph, losses
-
-    trace.parts = {"propagation": 0.0, "sampling": 0.0}
-
-    @contextlib.contextmanager
-    def counted(part: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            trace.parts[part] += time.perf_counter() - began
-
-    def product(rows: Any, x: Any) -> Any:
-        with counted("propagation"):
-            return times(rows, x)
-
-    def drawn(batches: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        def draw(*arguments: Any) -> Iterator[Any]:
-            source = batches(*arguments)
-            while True:
-                with counted("sampling"):
-                    batch = next(source, None)
-                if batch is None:
-                    return
-                yield batch
-
-        return draw
-
-    rows_class: Any = graph.Rows
-    times, held = rows_class.times, {name: getattr(losses, name) for name in ("interaction_batches", "user_batches")}
-    try:
-        rows_class.times = product
-        for name, batches in held.items():
-            setattr(losses, name, drawn(batches))
-        yield
-    finally:
-        rows_class.times = times
-        for name, batches in held.items():
-            setattr(losses, name, batches)
+    estimator.fit(data, report=report)
 
 
 def _run_other(task: _Task, data: Interactions, trace: _Trace) -> None:
@@ -330,8 +280,6 @@ def _timed(trace: _Trace, size: int) -> dict[str, Any]:
         "start s": moments[0] if moments else None,
         "ms/step": 1000 * step,
         "ns/edge/step": 1e9 * step / size,
-        "propagation": _share(trace, "propagation"),
-        "sampling": _share(trace, "sampling"),
         "steps/epoch": steps,
         "epochs": max(len(moments) - 1, 0) / steps,
         "s/epoch": step * steps,
@@ -341,13 +289,6 @@ def _timed(trace: _Trace, size: int) -> dict[str, Any]:
         name: None if value is None or math.isnan(value) else round(value, 0 if value >= 1000 else 3)
         for name, value in shown.items()
     }
-
-
-def _share(trace: _Trace, part: str) -> float | None:
-    """Of the time of the steps after the first, that of a part; None where it is not known."""
-    if part not in trace.parts or len(trace.moments) < 2:
-        return None
-    return trace.parts[part] / (trace.moments[-1] - trace.moments[0])
 
 
 def _memory(name: str) -> int:

@@ -1,16 +1,15 @@
-"""Search for the hyper-parameters of one data set: an Optuna study in a SQLite file, judged on validation alone.
+"""Search for the hyper-parameters of one data set: an Optuna study in a SQLite file, evaluated on validation alone.
 
-The study is a folder: ``study.db``, and from it ``best.toml``, which ``hashlgn train --config`` reads, ``trials.json``
-and ``trials.png``. It is a run over the whole house that writes files for a person, as the demonstration is, and
-nothing of the library needs it: hence its place among the experiments.
+The study is a folder: ``study.db``, and from it ``best.toml``, which ``hashlgn train --config`` reads, ``trials.json``,
+and Optuna's own plots ``history.png`` and ``trials.png``.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
-from hashlgn.errors import ArgumentError, HashLGNError, need, positive_int
+from hashlgn.errors import ArgumentError, need, positive_int
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
@@ -28,7 +27,7 @@ from hashlgn.utils.storage import replaced_file
 
 __all__ = ["SPACE", "Range", "tune", "varied"]
 
-_JURY = 5  # trials that must have come to their end at a step before another one is measured by them
+_STARTUP = 5  # trials that must have come to their end before another one is measured by them
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ def tune(
 ) -> dict[str, Any]:
     """Search, or go on with the search that ``out`` holds.
 
-    The base is the first trial, so the best is no worse, as far as validation can tell. A trial is given up at a
-    validation where the best value of its stage lies below the median of the trials that came to their end. Test data
+    The base is the first trial, so the best is no worse, as far as validation can tell. A trial is given up where its
+    best value so far lies below the median of the trials that came to their end (Optuna's ``MedianPruner``). Test data
     has no part in any of it. One process at a time works on a study; one that was killed goes on with the trial it was
     at, and ends as it would have.
 
@@ -157,6 +156,7 @@ def tune(
             done = len(_rows(study))
             draw = np.random.SeedSequence([base.train.seed, done]).generate_state(1)
             study.sampler = optuna.samplers.TPESampler(seed=int(draw[0]))
+            study.pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
             trial = study.ask()
             values = {name: _drawn(trial, name, where, _value(base, name)) for name, where in space.items()}
             with training_bar(_monitor(base), quiet=quiet, title=f"trial {done + 1}/{trials}: ") as bar:
@@ -170,7 +170,7 @@ def tune(
     finally:
         if any(row["value"] is not None for row in _rows(study)):
             result = _write(study, out, base, setting)
-            _plot(out / "trials.png", result["rows"], space, _monitor(base))
+            _plot(optuna, study, out)
     return result
 
 
@@ -219,17 +219,14 @@ def _run(
 ) -> None:
     """Train one trial to its end, or until it is hopeless, and tell the study."""
     state = optuna.trial.TrialState
-    medians = _medians(study.get_trials(deepcopy=False, states=(state.COMPLETE,)))
-    best: dict[str, float] = {}
     began = time.perf_counter()
 
     def report(step: Any) -> None:
         bar(step)
         if step.metric is not None:
-            best[step.stage] = max(step.metric, best.get(step.stage, -math.inf))
-            trial.report(best[step.stage], step.step)
-            if best[step.stage] < medians.get(step.step, -math.inf):
-                raise _Hopeless
+            trial.report(step.metric, step.step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
 
     config = base.updated(values)
     model = (HashLGN if _coded(config) else LightGCN)(config=config, device=device, threads=threads)
@@ -237,7 +234,7 @@ def _run(
     try:
         model.fit(data, report=report)
         value = list(model.model.metrics["validation"].values())[-1]
-    except _Hopeless:
+    except optuna.TrialPruned:
         end = state.PRUNED
     except ArgumentError:  # the training exploded; a base that cannot be trained is for the caller to mend
         if values == {name: _value(base, name) for name in values}:
@@ -245,19 +242,6 @@ def _run(
         end = state.FAIL
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 3))
     study.tell(trial, value, state=end)
-
-
-class _Hopeless(HashLGNError):
-    """Ends the training of a trial that is given up."""
-
-
-def _medians(trials: list[Any]) -> dict[int, float]:
-    """Median value of finished trials by step, where enough of them have one."""
-    at: dict[int, list[float]] = {}
-    for trial in trials:
-        for step, value in trial.intermediate_values.items():
-            at.setdefault(step, []).append(value)
-    return {step: statistics.median(values) for step, values in at.items() if len(values) >= _JURY}
 
 
 def _drawn(trial: Any, name: str, where: Range, like: float) -> float:
@@ -298,40 +282,19 @@ def _write(study: Any, out: Path, base: Config, setting: Mapping[str, Any]) -> d
     return result
 
 
-def _plot(path: Path, rows: list[dict[str, Any]], space: Mapping[str, Range], monitor: str) -> None:
-    """The value of every trial in order, with the best so far, and against each number that was varied."""
-    need("matplotlib", "tune", "the plot of a search")
-    from matplotlib.figure import Figure
+def _plot(optuna: Any, study: Any, out: Path) -> None:
+    """Optuna's plots: the value of every trial in order, and against each number that was varied."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        from matplotlib import pyplot
 
-    done = [row for row in rows if row["value"] is not None]
-    values = [row["value"] for row in done]
-    columns = 3
-    figure = Figure(figsize=(10, 2.6 * -(-(len(space) + 1) // columns)), layout="constrained")
-    axes = figure.subplots(-(-(len(space) + 1) // columns), columns, squeeze=False, sharey=True).ravel()
-    for axis in axes[len(space) + 1 :]:
-        axis.set_visible(False)
-    first = [row["trial"] for row in done]
-    axes[0].scatter(first, values, s=16, color="#5b6472")
-    axes[0].step(first, np.maximum.accumulate(values), where="post", color="#1f6f8b", label="best so far")
-    axes[0].set_xlabel("trial")
-    axes[0].legend(frameon=False)
-    for axis, (name, where) in zip(axes[1:], space.items(), strict=False):
-        shades = axis.scatter([row[name] for row in done], values, s=16, c=first, cmap="viridis")
-        axis.set_xlabel(name)
-        if where.log:
-            axis.set_xscale("log")
-            axis.set_xlim(where.low / 1.2, where.high * 1.2)  # so that at least one power of ten has its label
-            axis.tick_params(axis="x", which="minor", labelbottom=False)
-    for place, axis in enumerate(axes):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.set_ylabel("" if place % columns else f"validation {monitor}")
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
-    figure.colorbar(shades, ax=axes.tolist(), label="trial")
-    figure.suptitle(
-        f"{len(rows)} trials, {len(rows) - len(done)} of them not carried to the end; best {max(values):.4f}"
-    )
-    with replaced_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+        plots = optuna.visualization.matplotlib
+        for name, draw in (("history", plots.plot_optimization_history), ("trials", plots.plot_slice)):
+            axes = draw(study)
+            figure = np.ravel(axes)[0].figure
+            with replaced_file(out / f"{name}.png") as temporary:
+                figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+            pyplot.close(figure)
 
 
 def _monitor(config: Config) -> str:

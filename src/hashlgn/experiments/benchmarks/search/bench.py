@@ -45,7 +45,7 @@ def bench_search(
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Time and judge every method over every catalogue.
+    """Time and evaluate every method over every catalogue.
 
     Args:
         items: sizes of the catalogues.

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.errors import ArgumentError, need
-from hashlgn.experiments.common.tables import table
+from hashlgn.experiments.common.page import new_figure
+from hashlgn.experiments.common.tables import markdown, table
 from hashlgn.utils.storage import reason, replaced_file
 
 __all__ = ["check_plot", "draw", "tables", "write_markdown"]
@@ -35,9 +36,7 @@ def write_markdown(path: Path, result: dict[str, Any]) -> None:
         f"medians of {setting['repeats']} rounds.",
     ]
     for title, part in _grouped(result["rows"]):
-        names = list(part[0])
-        lines += ["", f"**{title}**", "", _line(names), _line(["---"] * len(names))]
-        lines += [_line(["" if row[name] is None else _shown(row[name]) for name in names]) for row in part]
+        lines += ["", f"**{title}**", "", markdown(part)]
     _write(path, "md", lambda temporary: temporary.write_text("\n".join(lines) + "\n", "utf-8"))
 
 
@@ -63,19 +62,14 @@ def draw(path: Path, rows: Rows) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     check_plot(path)
-    from matplotlib.figure import Figure
-
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in _GROUP), []).append(row)
-    figure = Figure(figsize=(9, 4.8 * len(groups)), layout="constrained")
-    axes = figure.subplots(len(groups), 1, squeeze=False).ravel()
+    groups = _groups(rows)
+    figure, axes = new_figure(len(groups), 1, (9, 4.8 * len(groups)))
     for axis, (key, part) in zip(axes, groups.items(), strict=True):
-        judged = any(row["recall"] is not None for row in part)
+        evaluated = any(row["recall"] is not None for row in part)
         lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for row in part:
             agreement = row["float agreement"] if row["float agreement"] is not None else row["decoded agreement"]
-            speed, quality = (row["seen qps"], row["recall"]) if judged else (row["qps"], agreement)
+            speed, quality = (row["seen qps"], row["recall"]) if evaluated else (row["qps"], agreement)
             if speed is not None and quality is not None:
                 lines.setdefault((row["method"].partition(", ")[0], row["over"]), []).append((quality, speed))
         for number, ((method, over), points) in enumerate(lines.items()):
@@ -88,37 +82,31 @@ def draw(path: Path, rows: Rows) -> None:
             }
             axis.plot(*zip(*points, strict=True), label=f"{method}, {over}", **style)
         axis.set_yscale("log")
-        axis.set_xlabel(f"recall@{key[2]}" if judged else f"agreement with the exact answer at {key[2]}")
-        axis.set_ylabel("queries a second" + (", seen items left out" if judged else ""))
+        axis.set_xlabel(f"recall@{key[2]}" if evaluated else f"agreement with the exact answer at {key[2]}")
+        axis.set_ylabel("queries a second" + (", seen items left out" if evaluated else ""))
         axis.set_title(_title(key))
         axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     metadata = {"Software": None} if path.suffix == ".png" else {"Date": None}
     _write(path, "plot", lambda to: figure.savefig(to, format=path.suffix[1:], dpi=120, metadata=metadata))
 
 
-def _grouped(rows: Rows) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _groups(rows: Rows) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Rows by catalogue and k."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in _GROUP), []).append(row)
-    for key, part in groups.items():
+    return groups
+
+
+def _grouped(rows: Rows) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for key, part in _groups(rows).items():
         kept = [name for name in part[0] if name not in _GROUP and any(row[name] is not None for row in part)]
         yield _title(key), [{name: row[name] for name in kept} for row in part]
 
 
 def _title(key: tuple[Any, ...]) -> str:
     return f"{key[0]}, {key[1]:,} items, k = {key[2]}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _write(path: Path, option: str, write: Callable[[Path], Any]) -> None:
