@@ -18,6 +18,7 @@ from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.experiments.baselines import recommenders
 from hashlgn.experiments.common.runs import Run, Runner
+from hashlgn.experiments.demo import find_data
 from hashlgn.experiments.studies import study as module
 from hashlgn.experiments.studies.ablation import ROWS, ablation
 from hashlgn.experiments.studies.study import SPLITS, read_parts
@@ -148,6 +149,16 @@ def test_every_command_of_a_grid_makes_its_row_again(tmp_path: Path, monkeypatch
             assert f"{row['recall@5']:.4f}" in text and f"{row['ndcg@5']:.4f}" in text
         else:
             assert json.loads((folder / "OUT" / "grid.json").read_text())["rows"][0]["recall@5"] == row["recall@5"]
+
+
+def test_published_data_are_found_by_name(tmp_path: Path, monkeypatch) -> None:
+    write_lightgcn(tmp_path / "ml-1m", TRAIN, TEST)
+    monkeypatch.setenv("HASHLGN_DATA", str(tmp_path))
+    train, test, source = read_parts("ml-1m", tmp_path / "out")
+    assert (len(train), len(test), source) == (len(TRAIN), len(TEST), str(tmp_path / "ml-1m"))
+    found = find_data()
+    assert [len(part) for part in found[:2]] == [len(TRAIN), len(TEST)]
+    assert found[2] == f"MovieLens 1M ({tmp_path / 'ml-1m'}), its given split"
 
 
 def test_parts_are_given_or_cut(tmp_path: Path) -> None:

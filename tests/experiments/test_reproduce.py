@@ -71,7 +71,7 @@ def test_every_result_can_be_traced(done) -> None:
     _, result = done
     assert len(result["runs"]) == 2 * len(ROWS)
     for cell in result["runs"]:
-        assert cell["train"] == TRAIN.fingerprint() and cell["test"] == TEST.fingerprint()
+        assert cell["train"] == TRAIN.fingerprint(numbered=True) and cell["test"] == TEST.fingerprint()
         assert {"seed", "threads", "version", "machine", "settings", "created"} <= cell.keys()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Interactions, random_ratio, read_interactions
-from hashlgn.data.download import cached, download
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import DownloadError, need
 from hashlgn.evaluation.full_ranking import Evaluation, evaluate
+from hashlgn.experiments.common.data import located
 from hashlgn.experiments.common.page import drawn, new_figure, write_page
 from hashlgn.experiments.common.runs import Run, Runner
 from hashlgn.experiments.common.tables import table
@@ -140,25 +139,19 @@ def find_data(seed: int = 0) -> tuple[Interactions, Interactions, str]:
     A folder with ``train.txt`` and ``test.txt`` is a given split; of other data a random 20% of every user's
     interactions are the test part.
     """
-    given = os.environ.get("HASHLGN_DATA")
-    if given and (Path(given) / "ml-1m").is_dir():
-        folder = Path(given) / "ml-1m"
-        train = read_interactions(folder)
-        if (folder / "test.txt").is_file():
-            test, _ = read_interactions(folder, part="test").encode_like(train)
-            return train, test, f"MovieLens 1M from HASHLGN_DATA ({folder}), its given split"
-        return *random_ratio(train, seed=seed), f"MovieLens 1M from HASHLGN_DATA ({folder}), split 80/20 a user"
-    held = cached("ml-1m")
-    if held is not None:
-        parts = random_ratio(read_interactions(held), seed=seed)
-        return *parts, f"MovieLens 1M from the cache ({held}), split 80/20 a user"
     try:
-        held = download("ml-1m")
-        return *random_ratio(read_interactions(held), seed=seed), "MovieLens 1M, downloaded, split 80/20 a user"
+        folder = located("ml-1m")
     except DownloadError as error:
         output.print(f"MovieLens 1M could not be fetched: {error}", soft_wrap=True, markup=False)
-    made = synthetic(4000, 3000, 300_000, seed=seed)
-    return *random_ratio(made, seed=seed), "the built-in SYNTHETIC catalogue (no HASHLGN_DATA, no cache, no network)"
+        made = synthetic(4000, 3000, 300_000, seed=seed)
+        return *random_ratio(
+            made, seed=seed
+        ), "the built-in SYNTHETIC catalogue (no HASHLGN_DATA, no cache, no network)"
+    train = read_interactions(folder)
+    if (folder / "test.txt").is_file():
+        test, _ = read_interactions(folder, part="test").encode_like(train)
+        return train, test, f"MovieLens 1M ({folder}), its given split"
+    return *random_ratio(train, seed=seed), f"MovieLens 1M ({folder}), split 80/20 per user"
 
 
 def _evaluated(runner: Runner, run: Run, test: Interactions, seed: int) -> _Evaluated:

@@ -176,7 +176,12 @@ class Runner:
         self, identity: Mapping[str, Any], evaluate: Callable[[], Mapping[str, Any]], seed: int
     ) -> tuple[Result, bool]:
         """A result: read from its file, else computed and written whole or not at all; and whether it is new."""
-        whole = {**identity, "seed": seed, "train": self.train.fingerprint(), "version": provenance()["version"]}
+        whole = {
+            **identity,
+            "seed": seed,
+            "train": self.train.fingerprint(numbered=True),
+            "version": provenance()["version"],
+        }
         path = self.out / "runs" / f"{_digest(whole)}.json"
         fresh = not path.exists()
         if fresh:
@@ -186,6 +191,9 @@ class Runner:
         read: Result = json.loads(path.read_text("utf-8"))
         return read, fresh
 
+    def _given(self) -> Result:
+        return {"train": self.train.fingerprint(numbered=True), "version": provenance()["version"]}
+
     def slices(self, run: Run, seed: int) -> tuple[Interactions, Interactions]:
         """(fit, held out), as training under this seed cuts them."""
         settings = run.config(seed).train
@@ -193,7 +201,11 @@ class Runner:
 
     def folder(self, run: Run, seed: int) -> Path:
         """Where a trained model is kept."""
-        identity = {**run.identity(seed), "train": self.train.fingerprint(), "version": provenance()["version"]}
+        identity = {
+            **run.identity(seed),
+            "train": self.train.fingerprint(numbered=True),
+            "version": provenance()["version"],
+        }
         return self.out / "models" / f"{re.sub(r'[^A-Za-z0-9]+', '-', run.name)}-{_digest(identity)}"
 
     def model(self, run: Run, seed: int, *, keep: bool = False) -> Made:

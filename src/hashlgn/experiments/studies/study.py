@@ -14,6 +14,7 @@ from hashlgn.data import Interactions, global_time, leave_last, random_ratio, re
 from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import choose, positive_int
 from hashlgn.evaluation.full_ranking import evaluate
+from hashlgn.experiments.common.data import located
 from hashlgn.experiments.common.runs import Run, Runner
 from hashlgn.experiments.common.tables import interval, markdown, write_text
 from hashlgn.utils.console import write_json
@@ -126,10 +127,11 @@ def read_parts(source: str | Path, out: Path, split: str = "ratio") -> tuple[Int
 
     Raises:
         ArgumentError: an unknown split, or data without a split has ids that are no integers.
+        DownloadError: a published data set could not be fetched.
         DataError: a split by time of data without times, or the data cannot be read.
     """
-    cut = choose("split", split, SPLITS)
-    if not (Path(source) / "test.txt").is_file():
+    cut, source = choose("split", split, SPLITS), located(source)
+    if not (source / "test.txt").is_file():
         parts = cut(read_interactions(source))
         source = out / f"data-{split}"
         write_lightgcn(source, *parts)
