@@ -105,7 +105,7 @@ def _hyperplanes(vectors: Floats, bits: int, seed: int, *, hamming: bool = False
 def _itq(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Quantized:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        projection = iterative_quantization(torch.from_numpy(vectors), bits).numpy()
+        projection = iterative_quantization(torch.tensor(vectors), bits).numpy()
     return _signs(vectors, np.ascontiguousarray(projection, np.float32), hamming=hamming)
 
 

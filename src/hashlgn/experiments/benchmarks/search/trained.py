@@ -58,7 +58,7 @@ def trained_catalogue(
 
     vectors, users, coded = {}, {}, []
     for dim in dims:
-        floats = model({"model.kind": "lightgcn", "model.dim": dim})
+        floats = model({"model.kind": "float", "model.dim": dim})
         assert isinstance(floats.items, FloatItems)
         vectors[dim], users[dim] = floats.items.vectors, np.ascontiguousarray(floats.users[chosen])
     narrowest = min(dims)
