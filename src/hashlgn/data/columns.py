@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hashlgn.data.arrays import Arrivals, decoded, pages
+from hashlgn.data.convert import is_text, numbers, times
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.values import canonical_integers, parsed_integers
 from hashlgn.errors import DataError
 
-__all__ = ["ALIASES", "ROLES", "Gather", "Request", "find_columns", "has_alias"]
+__all__ = ["ALIASES", "ROLES", "Gather", "Request", "UnusableError", "find_columns", "has_alias", "is_alias"]
 
 # Names without case, punctuation and type suffix: "userId" and "user_id:token" become "userid".
-ALIASES = {
+ALIASES: dict[str, set[str]] = {
     "user": {
         "user",
         "userid",
@@ -52,8 +53,10 @@ ALIASES = {
     },
     "rating": {"rating", "ratings", "stars", "score"},
     "time": {"timestamp", "time", "ts", "datetime", "date"},
+    "weight": set(),
 }
 ROLES = tuple(ALIASES)
+_SHOWN = 3  # rows that a message names
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,41 @@ class Request:
     part: str = "train"
     user: str | int | None = None
     item: str | int | None = None
-    rating: str | int | None = None
-    time: str | int | None = None
+    rating: str | int | bool | None = None
+    time: str | int | bool | None = None
+    weight: str | int | None = None
     min_rating: float | None = None
     duplicates: str = "first"
     id_type: str = "auto"
     delimiter: str | None = None
+    encoding: str | None = None
+    decimal: str = "."
+    on_bad: str = "raise"
+    on_missing: str = "raise"
 
     def names(self) -> dict[str, str | int]:
         """The columns that were named, by role."""
         given = {role: getattr(self, role) for role in ROLES}
-        return {role: name for role, name in given.items() if name is not None}
+        return {role: name for role, name in given.items() if name is not None and name is not False}
+
+    def changed(self, changes: Mapping[str, Any]) -> Request:
+        """The same request with other fields."""
+        return replace(self, **changes)
+
+    def may_leave(self, role: str) -> bool:
+        """Whether a column was found by its usual name alone, by a caller who named the columns that they want."""
+        named = self.user is not None and self.item is not None
+        needed = role == "rating" and self.min_rating is not None
+        return named and role in ("rating", "time") and getattr(self, role) is None and not needed
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.split(":")[0].lower())
+
+
+def is_alias(name: str, role: str) -> bool:
+    """Whether a name is one that a column of this role usually has."""
+    return _plain(name) in ALIASES[role]
 
 
 def has_alias(names: Sequence[str]) -> bool:
@@ -96,6 +119,8 @@ def find_columns(names: Sequence[str], request: Request, where: str) -> dict[str
     listed = ", ".join(map(repr, names))
     for role in ROLES:
         wanted = getattr(request, role)
+        if wanted is False:
+            continue
         if isinstance(wanted, int):
             if not 0 <= wanted < len(names):
                 raise DataError(f"{where}: {role}={wanted} must be a position in 0 … {len(names) - 1}")
@@ -117,6 +142,15 @@ def find_columns(names: Sequence[str], request: Request, where: str) -> dict[str
     return found
 
 
+class UnusableError(Exception):
+    """A column that nobody asked for cannot be read; reading goes on without it."""
+
+    def __init__(self, role: str, why: str) -> None:
+        """Name the column by its role."""
+        super().__init__(why)
+        self.role = role
+
+
 @dataclass
 class Gather:
     """Collects chunks of columns, checked and narrowed, and makes interactions of them.
@@ -133,7 +167,11 @@ class Gather:
     place: Callable[[int], str]
     written: bool = False
     rows: int = 0
-    chunks: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {"rating": [], "time": []})
+    kept: int = 0
+    chunks: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {"rating": [], "time": [], "weight": []})
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=lambda: {"missing": 0, "bad": 0})
+    notes: list[str] = field(default_factory=list)
     ids: dict[str, Arrivals] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
 
@@ -143,7 +181,17 @@ class Gather:
         Raises:
             DataError: a value is missing, no id, no finite number.
         """
-        columns = {role: self._column(role, array) for role, array in batch.items()}
+        size = len(batch["user"])
+        keep = np.ones(size, np.bool_)
+        for role, array in batch.items():  # what is missing, of all columns, before anything is converted
+            keep &= self._present(role, array)
+        self.skipped["missing"] += int(size - keep.sum())
+        columns: dict[str, Any] = {}
+        for role, array in batch.items():
+            columns[role], wrong, rule = self._converted(role, array)
+            self._refuse(role, array, wrong & keep, rule)
+            self.skipped["bad"] += int((wrong & keep).sum())
+            keep &= ~wrong
         kinds = {
             role: str(c.type.value_type) if isinstance(c, pa.DictionaryArray) else "number"
             for role, c in columns.items()
@@ -154,15 +202,18 @@ class Gather:
                 f"{self.place(self.rows)})"
             )
         self.kinds = kinds
-        self.rows += len(batch["user"])
+        self.rows += size
+        self.kept += int(keep.sum())
         if self.request.min_rating is not None and "rating" not in columns:
             raise DataError(f"{self.where}: min_rating needs a column of ratings (name it with rating=)")
+        whole = bool(keep.all())
         for role, column in columns.items():
             if isinstance(column, pa.DictionaryArray):
-                self.ids.setdefault(role, Arrivals(column.type.value_type)).add(column)
+                part = column if whole else decoded(column).filter(pa.array(keep)).dictionary_encode()
+                self.ids.setdefault(role, Arrivals(column.type.value_type)).add(part)
             else:
-                self.chunks[role].append(pages(len(column), column.dtype))
-                self.chunks[role][-1][:] = column
+                self.chunks[role].append(pages(self.kept - sum(map(len, self.chunks[role])), column.dtype))
+                self.chunks[role][-1][:] = column if whole else column[keep]
 
     def finish(self) -> Interactions:
         """The interactions of all chunks; frees the chunks on the way.
@@ -172,19 +223,30 @@ class Gather:
         """
         if not self.rows:
             raise DataError(f"{self.where}: no interactions (only a header, or nothing at all)")
+        missing = [fault for role in ROLES for fault in self.faults.get(role, [])]
+        if missing and self.request.on_missing == "raise":
+            raise DataError(f"{self.where}: {'; '.join(missing)}; on_missing='skip' leaves such rows out")
+        self.notes += [f"{self.skipped['missing']:,} rows with missing values were left out"] * bool(missing)
+        if self.skipped["bad"]:
+            shown = "; ".join(self.faults["bad"])
+            self.notes.append(f"{self.skipped['bad']:,} rows that cannot be read were left out ({shown})")
+        if not self.kept:
+            raise DataError(f"{self.where}: no interactions (every row was left out: {'; '.join(self.notes)})")
         user_ids, users = self._numbered("user")
         item_ids, items = self._numbered("item")
         pa.default_memory_pool().release_unused()  # Arrow keeps what it read with, many blocks of it
-        keys, start = np.empty(self.rows, np.int64), 0
+        keys, start = np.empty(self.kept, np.int64), 0
         while users:
             part = keys[start : start + len(users[0])]
             np.multiply(users.pop(0), max(len(item_ids), 1), out=part, dtype=np.int64)
             part += items.pop(0)
             start += len(part)
-        columns = {"keys": keys, "ratings": _joined(self.chunks["rating"]), "times": _joined(self.chunks["time"])}
+        columns = {"keys": keys} | {f"{role}s": _joined(chunks) for role, chunks in self.chunks.items()}
         del keys, part
         data = Interactions.from_keys(user_ids, item_ids, columns, duplicates=self.request.duplicates)
-        return data if self.request.min_rating is None else data.rated_at_least(self.request.min_rating, self.where)
+        if self.request.min_rating is not None:
+            data = data.rated_at_least(self.request.min_rating, self.where)
+        return replace(data, notes=(*data.notes, *self.notes))
 
     def _numbered(self, role: str) -> tuple[Ids, list[npt.NDArray[np.int32]]]:
         words, codes = self.ids.pop(role).finish()
@@ -215,60 +277,70 @@ class Gather:
             f"(got {words[word].as_py()!r})"
         )
 
-    def _column(self, role: str, array: pa.Array) -> Any:
+    def _present(self, role: str, array: pa.Array) -> npt.NDArray[np.bool_]:
+        """Rows with a value; the first few without are remembered."""
+        absent = array.is_null().to_numpy(zero_copy_only=False)
+        if pa.types.is_floating(array.type) and (role in ("user", "item") or self.request.on_missing == "skip"):
+            absent = absent | pc.fill_null(pc.is_nan(array), True).to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(absent)
+        if len(rows):
+            if self.request.may_leave(role):
+                raise UnusableError(role, f"{self.place(self.rows + int(rows[0]))} has no value")
+            places = [self.place(self.rows + int(row)) for row in rows[:_SHOWN]]
+            more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+            if role not in self.faults:
+                self.faults[role] = [f"the {role} is missing ({', '.join(places)}{more})"]
+        return np.asarray(~absent)
+
+    def _converted(self, role: str, array: pa.Array) -> tuple[Any, npt.NDArray[np.bool_], str]:
+        if role in ("user", "item"):
+            return self._ids(role, array)
+        column = times(array) if role == "time" else numbers(array, self.request.decimal)
+        if role == "weight":
+            return column.values, column.wrong | ~(column.values > 0), "positive and finite"
+        return column.values, column.wrong, column.rule
+
+    def _ids(self, role: str, array: pa.Array) -> tuple[Any, npt.NDArray[np.bool_], str]:
         if pa.types.is_dictionary(array.type) and array.type != pa.dictionary(pa.int32(), pa.string()):
             array = decoded(array)
-        if array.null_count:
-            row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-            raise DataError(f"{self.where}: the {role} is missing ({self.place(self.rows + row)})")
-        if role == "rating":
-            return self._ratings(array)
-        if role == "time":
-            return self._times(array)
-        return self._ids(role, array)
-
-    def _ids(self, role: str, array: pa.Array) -> Any:
         kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+        wrong, rule = np.zeros(len(array), np.bool_), "an integer or a string"
         if pa.types.is_floating(kind):
-            self._refuse(role, array, pc.invert(pc.equal(pc.floor(array), array)), "an integer or a string")
-            self._refuse(role, array, pc.greater(pc.abs(array), 2.0**53), "at most 2^53, as a float")
-            array, kind = array.cast(pa.int64()), pa.int64()
-        if pa.types.is_integer(kind):
-            if kind == pa.uint64():
-                too_large = pc.greater_equal(array, pa.scalar(2**63, pa.uint64()))
-                self._refuse(role, array, too_large, "an integer of 64 signed bits")
-            return array.cast(pa.int64()).dictionary_encode()
-        if not _is_text(kind):
+            floats = pc.fill_null(array.cast(pa.float64()), 0).to_numpy(zero_copy_only=False)
+            wrong = ~((np.floor(floats) == floats) & (np.abs(floats) <= 2**53)) & array.is_valid().to_numpy(False)
+            array = pa.array(np.where(wrong | ~np.isfinite(floats), 0, floats).astype(np.int64))
+        elif kind == pa.uint64() and self.request.id_type != "str":
+            large = pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
+            wrong, rule = large >= 2**63, "an integer of 64 signed bits"
+            array = pa.array(large.astype(np.int64), mask=array.is_null().to_numpy(zero_copy_only=False))
+        elif pa.types.is_dictionary(array.type):
+            return array, wrong, rule
+        elif is_text(kind):
+            return array.cast(pa.string()).dictionary_encode(), wrong, rule
+        elif not (pa.types.is_integer(kind) or pa.types.is_null(kind)):
             raise DataError(f"{self.where}: the {role} must be an integer or a string (got {kind})")
-        return array if pa.types.is_dictionary(array.type) else array.cast(pa.string()).dictionary_encode()
+        return array.cast(pa.int64()).dictionary_encode(), wrong, rule
 
-    def _ratings(self, array: pa.Array) -> npt.NDArray[np.float32]:
-        if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
-            raise DataError(f"{self.where}: the rating must be a number (got {array.type})")
-        self._refuse("rating", array, pc.invert(pc.is_finite(array)), "finite")
-        return np.asarray(array.to_numpy(zero_copy_only=False).astype(np.float32))
+    def _refuse(self, role: str, array: pa.Array, wrong: npt.NDArray[np.bool_], rule: str) -> None:
+        """Raise for the first row that is wrong, or remember the first few."""
+        for row in np.flatnonzero(wrong)[:_SHOWN]:
+            value = array[int(row)].as_py()
+            place = self.place(self.rows + int(row))
+            if rule.startswith("a number"):
+                fault = f"{place}: the {role} must be {rule} (got {value!r})"
+            else:
+                fault = f"the {role} must be {rule} (got {value}, {place})"
+            if self.request.may_leave(role):
+                raise UnusableError(role, fault)
+            if self.request.on_bad == "raise":
+                raise DataError(f"{self.where}: {fault}")
+            self.bad(fault)
 
-    def _times(self, array: pa.Array) -> npt.NDArray[np.int64]:
-        if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
-            array = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)), safe=False).cast(pa.int64())
-        if pa.types.is_floating(array.type):
-            self._refuse("time", array, pc.invert(pc.is_finite(array)), "finite")
-            array = pc.floor(array).cast(pa.int64(), safe=False)
-        if not pa.types.is_integer(array.type):
-            raise DataError(f"{self.where}: the time must be a number or a date (got {array.type})")
-        return np.asarray(array.to_numpy(zero_copy_only=False).astype(np.int64))
-
-    def _refuse(self, role: str, array: pa.Array, wrong: Any, rule: str) -> None:
-        """Raise for the first row where ``wrong`` is true."""
-        rows = np.flatnonzero(pc.fill_null(wrong, True).to_numpy(zero_copy_only=False))
-        if len(rows):
-            row = int(rows[0])
-            value = array[row].as_py()
-            raise DataError(f"{self.where}: the {role} must be {rule} (got {value!r}, {self.place(self.rows + row)})")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view())
+    def bad(self, fault: str) -> None:
+        """Remember one of the first few broken rows."""
+        held = self.faults.setdefault("bad", [])
+        if len(held) < _SHOWN:
+            held.append(fault)
 
 
 def _joined(chunks: list[npt.NDArray[Any]]) -> npt.NDArray[Any] | None:

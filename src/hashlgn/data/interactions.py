@@ -183,8 +183,8 @@ class Interactions:
             user_ids: external ids of the users.
             item_ids: external ids of the items.
             columns: ``keys``, user number · number of items + item number, int64, in any order, sorted in place;
-                ``ratings``, finite float32, ``times``, int64, and ``weights``, positive float32, or None. Emptied on the way, so that nothing
-                is held longer than needed.
+                ``ratings``, finite float32, ``times``, int64, and ``weights``, positive float32, or None. Emptied on
+                the way, so that nothing is held longer than needed.
             duplicates: as ``from_pairs``.
 
         Raises:
@@ -373,7 +373,7 @@ class Interactions:
             raise DataError(f"{where}: min_rating needs a column of ratings (name it with rating=)")
         kept = self.ratings >= np.float32(low)
         if not kept.any():
-            raise DataError(f"{where}: none of {len(self)} ratings reaches min_rating ({low})")
+            raise DataError(f"{where}: none of {len(self)} ratings reaches min_rating ({low:g})")
         return self if kept.all() else self.select(kept).without_empty()
 
     def k_core(self, user_k: int, item_k: int) -> tuple[Interactions, CoreReport]:

@@ -53,8 +53,11 @@ def read_movielens(folder: Path, request: Request) -> Interactions:
         DataError: a file cannot be read.
     """
     name = next(name for name in RATINGS if (folder / name).is_file())
-    data = read_delimited(folder / name, replace(request, delimiter=request.delimiter or RATINGS[name]))
-    movies = read_movies(folder)
+    data = read_delimited(folder / name, request)
+    try:
+        movies = read_movies(folder)
+    except DataError as error:
+        return replace(data, notes=(*data.notes, f"there are no titles ({error})"))
     return data if movies is None else with_movies(data, movies)
 
 

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy import sparse
 
-from hashlgn.data.columns import Gather, Request, find_columns
+from hashlgn.data.columns import Gather, Request, UnusableError, find_columns
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.movielens import RATINGS, read_movielens, read_movies, with_shifted_movies
+from hashlgn.data.sources import resolved
 from hashlgn.data.text import is_ragged, read_delimited, read_ragged
-from hashlgn.errors import ArgumentError, DataError, choose
+from hashlgn.errors import ArgumentError, DataError, choose, shown
 
 __all__ = ["FORMATS", "Format", "read_interactions"]
 
@@ -51,13 +52,18 @@ def read_interactions(
     part: str = "train",
     user: str | int | None = None,
     item: str | int | None = None,
-    rating: str | int | None = None,
-    time: str | int | None = None,
+    rating: str | int | bool | None = None,
+    time: str | int | bool | None = None,
+    weight: str | int | None = None,
     min_rating: float | None = None,
     duplicates: str = "first",
     k_core: int | tuple[int, int] | None = None,
     id_type: str = "auto",
     delimiter: str | None = None,
+    encoding: str | None = None,
+    decimal: str = ".",
+    on_bad: str = "raise",
+    on_missing: str = "raise",
 ) -> Interactions:
     """Read interactions.
 
@@ -79,14 +85,21 @@ def read_interactions(
         part: of a data set that is published as two files: ``"train"``, ``"test"`` or ``"all"``.
         user: the column of users, by name or position.
         item: the column of items.
-        rating: the column of ratings.
-        time: the column of times.
-        min_rating: only interactions rated at least so high count.
-        duplicates: which row stands for a repeated pair: the ``"first"`` in order, or the ``"last"`` in time.
+        rating: the column of ratings; False reads none.
+        time: the column of times; False reads none. Where users and items are named, ratings and times that are
+            found by their usual name alone and cannot be read are left out, and ``notes`` of the data say so.
+        weight: the column of weights, positive finite numbers; of a sparse matrix, True takes its entries.
+        min_rating: only interactions rated at least so high count, after duplicates have been decided.
+        duplicates: which row stands for a repeated pair: the ``"first"`` or the ``"last"``, by time where there are
+            times, and by row where these are equal or absent.
         k_core: keep the part in which every user and every item has this many interactions; a tuple for users
             and items. ``Interactions.k_core`` also reports what it removed.
         id_type: ``"auto"``, ``"int"`` or ``"str"``.
         delimiter: of a delimited file, one character or ``"::"``; found out where None.
+        encoding: of a delimited file; where None, UTF-8, or Latin-1 where it is no UTF-8 (``notes`` say so).
+        decimal: the decimal mark of ratings and weights in text, ``"."`` or ``","``.
+        on_bad: what is done with rows that cannot be read: ``"raise"``, or ``"skip"``, counted in ``notes``.
+        on_missing: the same for rows without a value.
 
     Raises:
         DataError: the source cannot be read, or nothing is left; with file and line where they are known.
@@ -95,11 +108,19 @@ def read_interactions(
     choose("part", part, _PARTS)
     choose("duplicates", duplicates, {"first": None, "last": None})
     choose("id_type", id_type, {"auto": None, "int": None, "str": None})
-    if min_rating is not None and not np.isfinite(min_rating):
-        raise ArgumentError(f"min_rating must be a finite number (got {min_rating})")
-    request = Request(part, user, item, rating, time, min_rating, duplicates, id_type, delimiter)
+    choose("decimal", decimal, {".": None, ",": None})
+    choose("on_bad", on_bad, {"raise": None, "skip": None})
+    choose("on_missing", on_missing, {"raise": None, "skip": None})
+    bound = None if min_rating is None else _finite("min_rating", min_rating)
+    for role, column in (("user", user), ("item", item), ("rating", rating), ("time", time), ("weight", weight)):
+        if isinstance(column, bool) and not (column is False and role in ("rating", "time")) and role != "weight":
+            raise ArgumentError(f"{role} must be the name or the position of a column (got {column!r})")
+    request = Request(
+        *(part, user, item, rating, time, weight, bound, duplicates, id_type),
+        *(delimiter, encoding, decimal, on_bad, on_missing),
+    )
     if isinstance(source, str | Path):
-        data = _read_path(Path(source).expanduser(), format, request)
+        data = _read_path(resolved(source), format, request)
     elif format is not None:
         raise ArgumentError(f"format is for files and folders (got {format!r} with a {type(source).__name__})")
     elif sparse.issparse(source):
@@ -117,9 +138,14 @@ def read_interactions(
     return data.k_core(user_k, item_k)[0]
 
 
+def _finite(name: str, value: Any) -> float:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not np.isfinite(value):
+        raise ArgumentError(f"{name} must be a finite number (got {shown(value)})")
+    return float(value)
+
+
 def _read_path(path: Path, format: str | None, request: Request) -> Interactions:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
     try:
         name = _detect(path) if format is None else format
         chosen: Format = choose("format", name, FORMATS)
@@ -129,13 +155,15 @@ def _read_path(path: Path, format: str | None, request: Request) -> Interactions
             raise ArgumentError(f"part={request.part!r} needs the format 'lightgcn', published in parts (got {name!r})")
         return chosen.read(path, request)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error.strerror or error).split())}") from error
 
 
 def _detect(path: Path) -> str:
     fits = [name for name, format in FORMATS.items() if format.fits(path)]
     special = [name for name in fits if not FORMATS[name].general] or fits
     if len(special) == 1:
+        if special[0] == "lightgcn" and path.is_dir():
+            is_ragged(path / "train.txt")  # refuses what may be triples
         return special[0]
     if special:
         raise DataError(f"{path}: several formats fit ({', '.join(special)}); choose one with format=")
@@ -161,7 +189,7 @@ def _read_lightgcn(path: Path, request: Request) -> Interactions:
 
 def _read_recbole(path: Path, request: Request) -> Interactions:
     file = path if path.is_file() else next(path.glob("*.inter"))
-    return read_delimited(file, replace(request, delimiter=request.delimiter or "\t"))
+    return read_delimited(file, request)
 
 
 def _read_csv(path: Path, request: Request) -> Interactions:
@@ -179,37 +207,85 @@ def _read_parquet(path: Path, request: Request) -> Interactions:
             for batch in parquet.iter_batches(columns=[names[i] for i in columns.values()]):
                 gather.add({role: batch.column(names[place]) for role, place in columns.items()})
         except pa.ArrowException as error:
-            raise DataError(f"{file}: cannot be read as Parquet: {error}") from error
+            raise DataError(f"{file}: cannot be read as Parquet: {' '.join(str(error).split())}") from error
     return gather.finish()
 
 
 def _read_table(source: Any, request: Request) -> Interactions:
     where = f"the {type(source).__name__} given"
+    names, column = _columns(source, where)
+    notes: list[str] = []
+    while True:
+        columns = find_columns(names, request, where)
+        gather = Gather(request, where, lambda row: f"row {row}")
+        try:
+            table = pa.table([column(i) for i in columns.values()], names=list(columns))
+            for batch in table.to_batches(max_chunksize=1 << 20):
+                gather.add(dict(zip(columns, batch.columns, strict=True)))
+            data = gather.finish()
+            return replace(data, notes=(*notes, *data.notes))
+        except UnusableError as unusable:
+            notes.append(f"the column of {unusable.role}s was not read ({unusable})")
+            request = request.changed({unusable.role: False})
+
+
+def _columns(source: Any, where: str) -> tuple[list[str], Callable[[int], Any]]:
+    """Names of a table's columns, and what converts one of them: only those that are asked for."""
+    if hasattr(source, "iloc"):  # pandas
+        return [str(name) for name in source.columns], lambda i: _converted(source.iloc[:, i], where)
+    if hasattr(source, "to_series"):  # Polars
+        return list(source.columns), lambda i: _converted(source.to_series(i), where)
     try:
-        table = pa.table(source)
+        table = source if isinstance(source, pa.Table | pa.RecordBatch) else pa.table(source)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{where}: a column mixes types: {error}") from error
-    columns = find_columns(table.column_names, request, where)
-    gather = Gather(request, where, lambda row: f"row {row}")
-    for batch in table.select(list(columns.values())).to_batches(max_chunksize=1 << 20):
-        gather.add(dict(zip(columns, batch.columns, strict=True)))
-    return gather.finish()
+        raise DataError(f"{where}: cannot be read as a table: {error}") from error
+    return table.column_names, table.column
+
+
+def _converted(series: Any, where: str) -> pa.Array | pa.ChunkedArray:
+    """One column of a data frame; a column that mixes kinds is written out as text."""
+    try:
+        if hasattr(series, "sparse"):
+            series = series.sparse.to_dense()
+        return pa.chunked_array(series)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        values = series.to_list()
+    texts: list[str | None] = []
+    for row, value in enumerate(values):
+        if value is None or value != value:
+            texts.append(None)
+        elif isinstance(value, str | int | float | np.integer | np.floating) and not isinstance(value, bool):
+            texts.append(str(int(value)) if not isinstance(value, str) and value == int(value) else str(value))
+        else:
+            raise DataError(f"{where}: the column {series.name!r} holds {value!r} (row {row})")
+    return pa.array(texts, pa.string())
 
 
 def _read_sparse(source: Any, request: Request) -> Interactions:
-    if request.names() or request.id_type == "str":
+    if set(request.names()) - {"weight"} or request.id_type == "str":
         raise ArgumentError("a sparse matrix has no columns to name, and its ids are integers")
+    if source.ndim != 2:
+        raise DataError(f"the matrix given: must have two dimensions, users and items (got shape {source.shape})")
     entries = sparse.coo_array(source)
-    values = entries.data.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise DataError(f"the matrix given: entries must be finite (got {values[~np.isfinite(values)][0]})")
-    keep = (values != 0) if request.min_rating is None else (values != 0) & (values >= request.min_rating)
+    if entries.data.dtype.kind not in "fiub":
+        raise DataError(f"the matrix given: entries must be numbers (got dtype {entries.data.dtype})")
+    exact = entries.data.astype(np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        values = exact.astype(np.float32)
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        raise DataError(f"the matrix given: entries must be finite (got {exact[wrong][0]})")
+    keep = exact != 0  # an entry that is too small for float32 is an interaction all the same
+    if request.min_rating is not None:
+        keep &= values >= np.float32(request.min_rating)
     if not keep.any():
         raise DataError("the matrix given: no interactions (no non-zero entry, or none reaches min_rating)")
     users, items = (axis[keep] for axis in entries.coords)
     n_users, n_items = entries.shape
     return Interactions.from_codes(
-        Ids.range(n_users), Ids.range(n_items), users, items, values[keep], duplicates=request.duplicates
+        *(Ids.range(n_users), Ids.range(n_items), users, items, values[keep]),
+        weights=exact[keep] if request.weight is True else None,
+        duplicates=request.duplicates,
     )
 
 

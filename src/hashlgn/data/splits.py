@@ -128,6 +128,6 @@ def _share(name: str, value: Any) -> float:
 def _times(data: Interactions) -> Int64s:
     if data.times is None:
         raise DataError(
-            "a split by time needs times (the data has none: name the column of times when reading, or give leave_last a seed)"
+            "a split by time needs times (the data has none: name their column when reading, or give leave_last a seed)"
         )
     return data.times

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from hashlgn.data.arrays import Arrivals
-from hashlgn.data.columns import ROLES, Gather, Request, find_columns, has_alias
+from hashlgn.data.columns import Gather, Request, UnusableError, find_columns, has_alias, is_alias
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, DataError
@@ -27,13 +30,35 @@ DELIMITERS = ("::", "\t", ";", ",", "|", " ")  # in this order, by the first lin
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 _BOM = b"\xef\xbb\xbf"
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-# What a column may be read as, the next being tried where one fails.
-_LADDERS = {
-    "user": [_DICTIONARY],
-    "item": [_DICTIONARY],
-    "rating": [pa.float32()],
-    "time": [pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")],
-}
+_PLACES = ("user", "item", "rating", "time")  # of columns without names
+_MARK = "\x1f"  # stands for "::" while Arrow, whose delimiters are one character, reads
+_SAMPLE = 50  # lines by which a delimiter is chosen
+_LARGEST = 1 << 30  # bytes that a line may have
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of bytes as UTF-8, with ``::`` replaced by one character."""
+
+    def __init__(self, stream: pa.NativeFile, encoding: str, double: bool) -> None:
+        super().__init__()
+        self._stream, self._double = stream, double
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._held, self._ready, self._done = "", b"", False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._ready and not self._done:
+            block = self._stream.read(BLOCK)
+            self._done = not block
+            text = self._held + self._decoder.decode(block, final=self._done)
+            end = len(text) if self._done else len(text.rstrip(":"))
+            text, self._held = text[:end], text[end:]
+            self._ready = (text.replace("::", _MARK) if self._double else text).encode("utf-8", "surrogatepass")
+        size = min(len(target), len(self._ready))
+        target[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
 
 
 @dataclass(frozen=True)
@@ -58,9 +83,20 @@ def open_stream(path: Path) -> pa.NativeFile:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _opened(path: Path, encoding: str | None, double: bool = False) -> Any:
+    """A file as a stream of UTF-8."""
+    stream = open_stream(path)
+    if not double and encoding is None:
+        return stream
+    try:
+        return io.BufferedReader(_Recoded(stream, encoding or "utf-8", double), BLOCK)
+    except LookupError as error:
+        raise ArgumentError(f"encoding must be one that Python knows (got {encoding!r})") from error
+
+
+def _lines(path: Path, encoding: str | None = None) -> Iterator[tuple[int, str]]:
     """Line number (from 1) and text of every line that is not empty."""
-    with open_stream(path) as stream:
+    with _opened(path, encoding) as stream:
         rest, number = b"", 0
         while True:
             try:
@@ -79,15 +115,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 return
 
 
-def first_line(path: Path) -> tuple[int, str]:
+def first_line(path: Path, encoding: str | None = None) -> tuple[int, str]:
     """Number and text of the first line that is not empty.
 
     Raises:
         DataError: the file is empty, or is no text in UTF-8 or Latin-1.
     """
-    for number, line in _lines(path):
+    for number, line in _lines(path, encoding):
         if "\0" in line[:1000] or line.startswith("PK\x03\x04"):
-            raise DataError(f"{path}: is not a text file in UTF-8 (it may be an archive, or UTF-16)")
+            raise DataError(f"{path}: is not a text file in UTF-8 (it may be an archive, or another encoding=)")
         return number, line
     raise DataError(f"{path}: the file is empty")
 
@@ -96,21 +132,22 @@ def is_ragged(path: Path) -> bool:
     """Whether a file looks like LightGCN's: only integers and spaces, and lines of different lengths.
 
     Raises:
-        DataError: all lines have 3 or 4 integers, so it may be either.
+        DataError: most lines have 3 (or 4) integers, and no line has more, so it may be either.
     """
-    widths = set()
+    widths: list[int] = []
     for number, line in _lines(path):
         if not re.fullmatch(r"\s*\d+( \d+)* *", line):
             return False
-        widths.add(len(line.split()))
-        if len(widths) > 1 or number >= 100:
+        widths.append(len(line.split()))
+        if number >= 1000:
             break
-    if widths in ({3}, {4}):
-        raise DataError(
-            f"{path}: lines of {widths.pop()} integers may be 'user item rating …' or LightGCN's 'user item item …'; "
-            "choose format='csv' or format='lightgcn'"
-        )
-    return len(widths) > 1
+    for width in (3, 4):
+        if max(widths, default=0) == width and 2 * widths.count(width) > len(widths):
+            raise DataError(
+                f"{path}: lines of {width} integers may be 'user item rating …' or LightGCN's 'user item item …'; "
+                "choose format='csv' or format='lightgcn'"
+            )
+    return len(set(widths)) > 1
 
 
 def read_delimited(path: Path, request: Request) -> Interactions:
@@ -119,51 +156,130 @@ def read_delimited(path: Path, request: Request) -> Interactions:
     Raises:
         DataError: with the line where one is at fault.
     """
-    layout = _layout(path, request)
-    kinds = dict.fromkeys(layout.columns, 0)
-    ladders = {role: _LADDERS[role] for role in layout.columns}
-    step = 2 if layout.delimiter == "::" else 1  # "::" is read as ":" with an empty column between
-    names = [str(i) for i in range((layout.width - 1) * step + 1)]
-    wanted = {role: position * step for role, position in layout.columns.items()}
+    notes: list[str] = []
     while True:
-        gather = Gather(request, str(path), lambda row: f"line {_line_of_row(path, layout, row)}", written=True)
-        types = {name: pa.null() for i, name in enumerate(names) if i % step}
-        types |= {names[wanted[role]]: ladders[role][kinds[role]] for role in wanted}
         try:
-            with open_stream(path) as stream:
+            data = _read_once(path, request)
+            return replace(data, notes=(*notes, *data.notes))
+        except UnusableError as unusable:
+            notes.append(f"the column of {unusable.role}s was not read ({unusable})")
+            request = request.changed({unusable.role: False})
+        except UnicodeError as error:
+            if request.encoding is not None:
+                raise DataError(f"{path}: is not {request.encoding} ({error}); give another encoding=") from error
+            notes.append("the text is not UTF-8, and was read as Latin-1; encoding= names another")
+            request = replace(request, encoding="latin-1")
+
+
+def _read_once(path: Path, request: Request) -> Interactions:
+    layout = _layout(path, request)
+    quoted = layout.delimiter not in ("\t", "::") and _check_quotes(path, layout, request)
+    double = layout.delimiter == "::"
+    names = [str(i) for i in range(layout.width)]
+    types = {names[place]: pa.string() if role == "time" else _DICTIONARY for role, place in layout.columns.items()}
+    block = BLOCK
+    while True:
+        gather = Gather(
+            request, str(path), lambda row: f"line {_line_of_row(path, layout, request, quoted, row)}", written=True
+        )
+
+        def broken(row: pa.csv.InvalidRow, gather: Gather = gather) -> str:
+            if request.on_bad == "raise":
+                return "error"
+            gather.skipped["bad"] += 1
+            gather.bad(f"{row.actual_columns} columns instead of {row.expected_columns}: {row.text[:60]!r}")
+            return "skip"
+
+        try:
+            with _opened(path, request.encoding, double) as stream:
                 reader = pyarrow.csv.open_csv(
                     stream,
-                    pyarrow.csv.ReadOptions(block_size=BLOCK, column_names=names, skip_rows=layout.skip),
-                    pyarrow.csv.ParseOptions(delimiter=layout.delimiter[0]),
+                    pyarrow.csv.ReadOptions(
+                        block_size=block,
+                        column_names=names,
+                        skip_rows=layout.skip,
+                        use_threads=request.on_bad == "raise",
+                    ),
+                    pyarrow.csv.ParseOptions(
+                        delimiter=_MARK if double else layout.delimiter,
+                        quote_char='"' if quoted else False,
+                        newlines_in_values=quoted,
+                        invalid_row_handler=broken,
+                    ),
                     pyarrow.csv.ConvertOptions(
                         column_types=types,
                         include_columns=list(types),
                         null_values=[""],
                         strings_can_be_null=True,
+                        quoted_strings_can_be_null=True,
                         check_utf8=True,
                     ),
                 )
                 for batch in reader:
-                    gather.add({role: batch.column(names[wanted[role]]) for role in wanted})
+                    gather.add({role: batch.column(names[place]) for role, place in layout.columns.items()})
             return gather.finish()
         except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-            if "Empty CSV" in str(error) or "Could not skip" in str(error):
+            told = str(error)
+            if "Empty CSV" in told or "Could not skip" in told:
                 raise DataError(f"{path}: no interactions (only a header, or nothing at all)") from error
-            column = re.search(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error", str(error))
-            role = next((r for r in wanted if column and wanted[r] == int(column[1])), None)
-            if role is None or kinds[role] + 1 == len(ladders[role]):
-                raise DataError(f"{path}: {_explain(path, layout) or error}") from error
-            kinds[role] += 1
+            if "block" in told and block < _LARGEST:  # a row larger than a block
+                block *= 16
+                continue
+            if "invalid UTF8" in told:
+                raise UnicodeError(told) from error
+            raise DataError(f"{path}: {_explain(path, layout, request, quoted) or told}") from error
+
+
+def _check_quotes(path: Path, layout: _Layout, request: Request) -> bool:
+    """Whether a file has quoted values; they are followed from the first line to the last.
+
+    Raises:
+        DataError: a quote is never closed, or text follows a closing quote; with the line where the row begins.
+    """
+    with _opened(path, request.encoding) as stream:
+        while (block := stream.read(BLOCK)) and b'"' not in block:
+            pass
+    if not block:
+        return False
+    last = 0
+    try:
+        for number, _ in _records(path, layout, request, True):
+            last = number
+    except csv.Error as error:
+        raise DataError(
+            f'{path}: a quote (") is not closed, or text follows it, in the row after line {last} ({error}); '
+            "in a value, a quote is written twice"
+        ) from error
+    return True
+
+
+def _records(path: Path, layout: _Layout, request: Request, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+    """Number of the last line, and the values, of every row after the header; a slow way, for faults and quotes."""
+    if not quoted:
+        for number, line in _lines(path, request.encoding):
+            if number > layout.skip:
+                yield number, line.split(layout.delimiter)
+        return
+    limit = csv.field_size_limit(_LARGEST)
+    try:
+        with _opened(path, request.encoding) as stream:
+            text = io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="")
+            for _ in range(layout.skip):
+                text.readline()
+            reader = csv.reader(text, delimiter=layout.delimiter, strict=True)
+            for row in reader:
+                if row:
+                    yield layout.skip + reader.line_num, row
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _layout(path: Path, request: Request) -> _Layout:
-    number, line = first_line(path)
-    delimiter = request.delimiter
+    number, line = first_line(path, request.encoding)
+    delimiter = request.delimiter or _delimiter(path, request)
     if delimiter is None:
-        delimiter = next((d for d in DELIMITERS if d in line), None)
-        if delimiter is None:
-            raise DataError(f"{path}, line {number}: no delimiter found in {line[:80]!r}; give it with delimiter=")
-    elif delimiter != "::" and (len(delimiter) != 1 or not delimiter.isascii()):
+        raise DataError(f"{path}, line {number}: no delimiter found in {line[:80]!r}; give it with delimiter=")
+    if delimiter != "::" and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
         raise ArgumentError(f"delimiter must be one ASCII character, or '::' (got {delimiter!r})")
     fields = [f.strip() for f in _split(line, delimiter)]
     names, where = request.names(), f"{path}, line {number}"
@@ -175,47 +291,61 @@ def _layout(path: Path, request: Request) -> _Layout:
             f"{where}: found neither known column names nor numbers ({listed}); "
             "name the columns with user= and item=, or number them from 0 where there is no header"
         )
-    if not names and not 2 <= len(fields) <= len(ROLES):
+    if not names and not 2 <= len(fields) <= len(_PLACES):
         raise DataError(
             f"{where}: without a header, 2 to 4 columns are read as user, item, rating, time (got {len(fields)}); "
             "number the columns from 0 with user= and item="
         )
-    places = names or {role: i for i, role in enumerate(ROLES[: len(fields)])}
-    numbered = Request(**dict(places))  # type: ignore[arg-type]
+    places = names or {role: i for i, role in enumerate(_PLACES[: len(fields)])}
+    numbered = request.changed({role: place for role, place in places.items() if getattr(request, role) is not False})
     unnamed = [f"column {i}" for i in range(len(fields))]
     return _Layout(delimiter, len(fields), find_columns(unnamed, numbered, where), number - 1)
 
 
+def _delimiter(path: Path, request: Request) -> str | None:
+    """The delimiter that gives known names of columns, or else columns of one number in the first lines."""
+    lines = [line for _, (_, line) in zip(range(_SAMPLE), _lines(path, request.encoding), strict=False)]
+    best, chosen = (False, False, 0.0), None
+    for delimiter in DELIMITERS:
+        try:
+            rows = [_split(line, delimiter) for line in lines if line.strip()]
+        except DataError:
+            continue
+        width = len(rows[0])
+        if width < 2:
+            continue
+        names = [name.strip() for name in rows[0]]
+        both = all(any(_has(name, role, request) for name in names) for role in ("user", "item"))
+        same = sum(len(row) == width for row in rows) / len(rows)
+        if (both, has_alias(names), same) > best:
+            best, chosen = (both, has_alias(names), same), delimiter
+    return chosen
+
+
+def _has(name: str, role: str, request: Request) -> bool:
+    wanted = getattr(request, role)
+    return name == wanted if isinstance(wanted, str) else is_alias(name, role)
+
+
 def _split(line: str, delimiter: str) -> list[str]:
-    if delimiter == "::":
-        return line.split("::")
+    if delimiter in ("::", "\t") or '"' not in line:
+        return line.split(delimiter)
     try:
         return next(csv.reader([line], delimiter=delimiter))
     except csv.Error as error:
         raise DataError(f"lines must end with a line feed ({error})") from error
 
 
-def _line_of_row(path: Path, layout: _Layout, row: int) -> int:
-    rows = (number for number, _ in _lines(path) if number > layout.skip)
+def _line_of_row(path: Path, layout: _Layout, request: Request, quoted: bool, row: int) -> int:
+    rows = (number for number, values in _records(path, layout, request, quoted) if len(values) == layout.width)
     return next((number for i, number in enumerate(rows) if i == row), -1)
 
 
-def _explain(path: Path, layout: _Layout) -> str | None:
-    """What is wrong with the first line that is at fault; a slow second look, for the error alone."""
-    for number, line in _lines(path):
-        if number <= layout.skip:
-            continue
-        fields = _split(line, layout.delimiter)
-        if len(fields) != layout.width:
-            return f"line {number} has {len(fields)} columns instead of {layout.width}"
-        for role, position in layout.columns.items():
-            value = fields[position].strip()
-            if "�" in value:
-                return f"line {number}: the {role} is not valid UTF-8 (got {value!r})"
-            if role == "rating" and not re.fullmatch(r"[-+]?(nan|inf)", value, re.I) and not _NUMBER.fullmatch(value):
-                return f"line {number}: the rating must be a number (got {value!r})"
-            if role == "time" and not _NUMBER.fullmatch(value) and not re.match(r"\d{4}-\d\d-\d\d", value):
-                return f"line {number}: the time must be a number or an ISO date (got {value!r})"
+def _explain(path: Path, layout: _Layout, request: Request, quoted: bool) -> str | None:
+    """Which line has the wrong number of columns; a slow second look, for the error alone."""
+    for number, values in _records(path, layout, request, quoted):
+        if len(values) != layout.width:
+            return f"line {number} has {len(values)} columns instead of {layout.width}"
     return None
 
 
@@ -270,7 +400,7 @@ def _ragged_blocks(path: Path) -> Iterator[tuple[Int64s, Int64s, Int64s]]:
 def _parse_ragged(text: bytes, path: Path, lines: int) -> tuple[Int64s, Int64s, Int64s]:
     raw = np.frombuffer(text, np.uint8)
     solid = np.zeros(len(raw) + 2, np.bool_)
-    solid[1:-1] = raw > 32
+    solid[1:-1] = ~np.isin(raw, np.frombuffer(b" \t\r\n", np.uint8))
     starts, ends = np.flatnonzero(solid[1:] & ~solid[:-1]), np.flatnonzero(solid[:-1] & ~solid[1:])
     wrong = np.flatnonzero(solid[1:-1] & ((raw < 48) | (raw > 57)))
     at = starts[np.searchsorted(starts, wrong[:1], "right") - 1] if len(wrong) else starts[ends - starts > 18]

@@ -71,8 +71,8 @@ class IdValues:
         if pa.types.is_large_string(kind):
             if id_type == "str":
                 return self.array, None
-            numbers, valid = parsed_integers(self.array)
-            return pa.array(numbers), None if valid.all() else valid
+            numbers, whole = parsed_integers(self.array)
+            return pa.array(numbers), None if whole.all() else whole
         array = self.array
         valid: npt.NDArray[np.bool_] | None = None
         if pa.types.is_floating(kind):
