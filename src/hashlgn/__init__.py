@@ -28,7 +28,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_PACKAGES = (
+    "config",
+    "data",
+    "errors",
+    "estimators",
+    "evaluation",
+    "experiments",
+    "inference",
+    "scoring",
+    "search",
+    "training",
+)
+_MODULES = {
     "Config": "config",
     "HashLGN": "estimators",
     "HashLGNError": "errors",
@@ -39,16 +51,18 @@ _ROOMS = {
     "load": "inference.recommender",
     "read_interactions": "data",
 }
-__all__ = list(_ROOMS)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name in _PACKAGES:  # so that ``hashlgn.search.SEARCHERS`` needs no import of its own
+        return importlib.import_module(f"hashlgn.{name}")
+    if name not in _MODULES:
         raise AttributeError(f"module 'hashlgn' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"hashlgn.{_ROOMS[name]}"), name)
+    value = getattr(importlib.import_module(f"hashlgn.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+    return sorted({*globals(), *_MODULES, *_PACKAGES})

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from hashlgn.config import Config, preset_changes
 from hashlgn.data import Interactions, read_interactions
-from hashlgn.errors import ArgumentError, need
+from hashlgn.errors import ArgumentError, choose, flag, need, thread_count
 from hashlgn.inference.artifact import load_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.search import SEARCHERS
+from hashlgn.utils.console import training_bar
 from hashlgn.utils.provenance import provenance
 
 if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere else
@@ -27,26 +30,91 @@ __all__ = ["HashLGN", "LightGCN", "served_model"]
 _SLICE = ("seed", "validation_users", "validation_share")  # what fixes the validation slice of given data
 
 
-class _Trainable(Recommender):
-    """What ``HashLGN`` and ``LightGCN`` share: a configuration, and ``fit``."""
+class _Int(int):
+    """An integer that stands in a signature as a default, so that a preset or a configuration goes before it."""
 
-    def __init__(self, config: Config, device: str, threads: int | None) -> None:
-        self._model, self.config = None, config
-        self.device, self.engine, self.threads = device, "auto", threads
+
+class _Text(str):
+    """The same for text."""
+
+    __slots__ = ()
+
+
+class _Trainable(Recommender):
+    """What ``HashLGN`` and ``LightGCN`` share: parameters in the manner of scikit-learn, and ``fit``.
+
+    Each parameter of the constructor is an attribute of that name.
+    """
+
+    _kind: ClassVar[str]
+    _keys: ClassVar[dict[str, str]]  # configuration key of each parameter that is one
+    config: Config | Mapping[str, Any] | None
+    preset: str | None
+    device: str
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._model = None
+        self.set_params(**{name: parameters[name] for name in self._names()})
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls).parameters if name != "self"]
+
+    @property
+    def configuration(self) -> Config:
+        """The whole configuration: defaults, then ``preset``, then ``config``, then the other parameters.
+
+        Raises:
+            ArgumentError: there is no such preset or key, or a value has the wrong type.
+        """
+        given = {key: getattr(self, name) for name, key in self._keys.items()}
+        changes = {key: value for key, value in given.items() if value is not None and type(value) not in (_Int, _Text)}
+        if self._kind == "float" and "train.pretrain_epochs" in changes:  # which are all that a float model has
+            changes["train.joint_epochs"] = 0
+        return _config(self.config, self._kind, changes, self.preset)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters of the constructor by name, as they were given."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change parameters of the constructor; the next ``fit`` uses them, ``engine`` and ``threads`` the next answer.
+
+        Raises:
+            ArgumentError: there is no such parameter, or a value breaks its rule; nothing is changed then.
+        """
+        for name in parameters:
+            choose("parameter", name, dict.fromkeys(self._names()))
+        choose("engine", parameters.get("engine", "auto"), {"auto": None, **SEARCHERS})
+        thread_count("threads", parameters.get("threads"))
+        before = dict(self.__dict__)
+        self.__dict__.update(parameters)
+        try:
+            _ = self.configuration
+        except ArgumentError:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
 
     def fit(
         self,
         train: Any,
         *,
+        progress: bool | None = None,
         checkpoint: str | Path | None = None,
         report: Callable[[Progress], None] | None = None,
+        **reading: Any,
     ) -> Self:
         """Train on interactions.
 
         Args:
             train: interactions, or anything that ``read_interactions`` takes.
-            checkpoint: file to write after every epoch, and to go on from where it exists.
-            report: called with the ``Progress`` after every step.
+            progress: show a bar on a terminal and in a notebook; elsewhere, one line per stage of a training that takes
+                longer than a few seconds, with the time left. Default: shown where there is no ``report``.
+            checkpoint: file to write after every epoch, and to go on from where it exists. Default: none.
+            report: called with the ``Progress`` after every step. Default: none.
+            reading: options of ``read_interactions``, such as ``user="who"`` or ``min_rating=4``.
 
         Raises:
             ArgumentError: the configuration breaks a rule, or the checkpoint belongs to another training.
@@ -56,91 +124,124 @@ class _Trainable(Recommender):
         need("torch", "train", "training")
         from hashlgn.training.trainer import train as run
 
-        data = train if isinstance(train, Interactions) else read_interactions(train)
-        start = _start(self.config, data)
-        trained = run(
-            data,
-            self.config,
-            device=self.device,
-            threads=self.threads,
-            checkpoint=checkpoint,
-            start=start,
-            report=report,
-        )
+        shows = report is None if progress is None else flag("progress", progress)
+        config, data = self.configuration, _read(train, reading)
+        start = _start(config, data)
+        with training_bar(f"{config.train.monitor}@{config.train.monitor_k}", quiet=not shows) as bar:
+
+            def tell(step: Progress) -> None:
+                bar(step)
+                if report is not None:
+                    report(step)
+
+            trained = run(
+                data,
+                config,
+                device=self.device,
+                threads=thread_count("threads", self.threads),
+                checkpoint=checkpoint,
+                start=start,
+                report=tell,
+            )
         self._model = served_model(trained, data)
-        for name in ("searcher", "_similarity"):  # of an earlier fit
-            self.__dict__.pop(name, None)
         return self
 
 
 class HashLGN(_Trainable):
-    """LightGCN encoder, learned item codes and a learned decoder, trained jointly.
+    """A recommender whose items are short codes: an encoder, a hash and a decoder, trained one after the other.
+
+    A score is ``f(q_u) · g(c_i)``: the user's query ``f(q_u)`` times the decoded code ``g(c_i)`` of the item.
 
     Args:
-        bits: length of an item's code, a multiple of 8.
-        dim: length of an embedding.
-        loss: ``softmax``, ``bpr``, ``hashgnn`` or ``hashgnn-code``.
-        pretrain_epochs: passes over the data in which the encoder is trained alone, at most.
-        joint_epochs: passes over the data in which all parts are trained together, at most.
-        seed: fixes every draw.
+        bits: length of an item's code, a multiple of 8. Default: 128.
+        dim: length of an embedding. Default: None, which means chosen by the encoder.
+        loss: ``softmax`` (default), ``bpr``, ``hashgnn`` or ``hashgnn-code``.
+        pretrain_epochs: passes over the data in which the encoder is trained alone, at most. Default: 60.
+        joint_epochs: passes over the data in which all parts are trained together, at most. Default: 30.
+        seed: fixes every draw. Default: 0.
         config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
-            before.
+            before it; a default above does not. Default: None.
         preset: a key of ``hashlgn.config.PRESETS``, whose values stand where none is given: ``paper`` is the paper's
             own recipe, ``hashgnn`` is HashGNN. It needs a mapping, since a ``Config`` leaves nothing open.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        threads: processor threads; all where None.
+            Default: None.
+        device: ``auto`` (default), ``cpu`` or ``cuda``.
+        engine: searcher by name, as of ``Recommender``. Default: ``auto``.
+        threads: processor threads. Default: None, which means all.
+
+    Raises:
+        ArgumentError: a parameter breaks its rule.
     """
+
+    _kind = "hashlgn"
+    _keys: ClassVar[dict[str, str]] = {
+        "bits": "model.bits",
+        "dim": "model.dim",
+        "loss": "train.loss",
+        "pretrain_epochs": "train.pretrain_epochs",
+        "joint_epochs": "train.joint_epochs",
+        "seed": "train.seed",
+    }
 
     def __init__(
         self,
-        bits: int | None = None,
+        bits: int = _Int(128),
         *,
         dim: int | None = None,
-        loss: str | None = None,
-        pretrain_epochs: int | None = None,
-        joint_epochs: int | None = None,
-        seed: int | None = None,
+        loss: str = _Text("softmax"),
+        pretrain_epochs: int = _Int(60),
+        joint_epochs: int = _Int(30),
+        seed: int = _Int(0),
         config: Config | Mapping[str, Any] | None = None,
         preset: str | None = None,
         device: str = "auto",
+        engine: str = "auto",
         threads: int | None = None,
     ) -> None:
-        changes = {"model.bits": bits, "model.dim": dim, "train.loss": loss, "train.seed": seed}
-        changes |= {"train.pretrain_epochs": pretrain_epochs, "train.joint_epochs": joint_epochs}
-        super().__init__(_config(config, "hashlgn", changes, preset), device, threads)
+        super().__init__(locals())
 
 
 class LightGCN(_Trainable):
-    """The float model in the same frame: no hash, no decoder.
+    """The float model in the same frame: an encoder alone, no hash, no decoder. A score is ``q_u · o_i``.
 
     Args:
-        dim: length of an embedding.
-        loss: ``softmax``, ``bpr``, ``hashgnn`` or ``hashgnn-code``.
-        epochs: passes over the data, at most.
-        seed: fixes every draw.
+        dim: length of an embedding. Default: None, which means chosen by the encoder.
+        loss: ``softmax`` (default), ``bpr``, ``hashgnn`` or ``hashgnn-code``.
+        epochs: passes over the data, at most. Default: 90.
+        seed: fixes every draw. Default: 0.
         config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
-            before.
+            before it; a default above does not. Default: None.
         preset: a key of ``hashlgn.config.PRESETS``, whose values stand where none is given: ``paper`` is the paper's
-            own recipe. It needs a mapping, since a ``Config`` leaves nothing open.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        threads: processor threads; all where None.
+            own recipe. It needs a mapping, since a ``Config`` leaves nothing open. Default: None.
+        device: ``auto`` (default), ``cpu`` or ``cuda``.
+        engine: searcher by name, as of ``Recommender``. Default: ``auto``.
+        threads: processor threads. Default: None, which means all.
+
+    Raises:
+        ArgumentError: a parameter breaks its rule.
     """
+
+    _kind = "float"
+    _keys: ClassVar[dict[str, str]] = {
+        "dim": "model.dim",
+        "loss": "train.loss",
+        "epochs": "train.pretrain_epochs",
+        "seed": "train.seed",
+    }
 
     def __init__(
         self,
         dim: int | None = None,
         *,
-        loss: str | None = None,
-        epochs: int | None = None,
-        seed: int | None = None,
+        loss: str = _Text("softmax"),
+        epochs: int = _Int(90),
+        seed: int = _Int(0),
         config: Config | Mapping[str, Any] | None = None,
         preset: str | None = None,
         device: str = "auto",
+        engine: str = "auto",
         threads: int | None = None,
     ) -> None:
-        changes = {"model.dim": dim, "train.loss": loss, "train.seed": seed}
-        changes |= {"train.pretrain_epochs": epochs, "train.joint_epochs": None if epochs is None else 0}
-        super().__init__(_config(config, "float", changes, preset), device, threads)
+        super().__init__(locals())
 
 
 def served_model(trained: Trained, data: Interactions, graph: Graph | None = None) -> ServedModel:
@@ -177,6 +278,18 @@ def served_model(trained: Trained, data: Interactions, graph: Graph | None = Non
         ),
         encoder_state=state if trained.config.model.kind == "float" else None,
     )
+
+
+def _read(train: Any, options: dict[str, Any]) -> Interactions:
+    """Interactions as they are, or read with options."""
+    known = [name for name in inspect.signature(read_interactions).parameters if name != "source"]
+    for name in options:
+        choose("option of fit", name, dict.fromkeys([*known, "progress", "checkpoint", "report"]))
+    if not isinstance(train, Interactions):
+        return read_interactions(train, **options)
+    if options:
+        raise ArgumentError(f"{', '.join(options)} must be left out for interactions that are read already (got them)")
+    return train
 
 
 def _config(

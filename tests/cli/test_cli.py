@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +102,68 @@ def test_an_encoder_is_trained_by_name(data: Path, tmp_path: Path, encoder: str)
     model = hashlgn.load(out)
     assert model.info()["config"]["model"]["encoder"] == encoder
     assert len(model.recommend(history=[1, 5], k=3)) == 3
+
+
+def test_answers_in_a_file_are_evaluated(model: Path, data: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "recs.csv"
+    assert run("recommend", model, "--out", out, "--k", 5, "--quiet") == 0
+    assert run("evaluate", model, "--test", data, "--k", 5) == 0
+    want = capsys.readouterr().out
+    assert run("evaluate", out, "--test", data, "--train", data, "--k", 5, "--json", tmp_path / "r.json") == 0
+    assert capsys.readouterr().out == want
+    assert json.loads((tmp_path / "r.json").read_text())["model"] == str(out)
+
+
+def test_a_plugin_brings_a_loss(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from hashlgn.training.losses import LOSSES\nLOSSES['mine'] = LOSSES['softmax']\n"
+    )
+    options = ["--bits", 16, "--loss", "mine", *FAST, *LIGHTGCN, "--set", "train.joint_loss=softmax"]
+    assert run("train", data, "--out", tmp_path / "a", *options) == 2
+    try:
+        assert run("train", data, "--out", tmp_path / "a", *options, "--plugin", tmp_path / "mine.py") == 0
+        assert hashlgn.load(tmp_path / "a").info()["config"]["train"]["loss"] == "mine"
+    finally:
+        from hashlgn.training.losses import LOSSES
+
+        LOSSES.pop("mine", None)
+
+
+def test_the_doctor_says_what_is_there(monkeypatch, capsys) -> None:
+    assert run("doctor") == 0
+    shown = capsys.readouterr().out
+    assert hashlgn.__version__ in shown and "extra train" in shown and "threads" in shown
+    monkeypatch.setattr("hashlgn.search.Kernel.instruction_sets", staticmethod(list))
+    assert run("doctor") == 0
+    shown = capsys.readouterr().out
+    assert "not compiled" in shown and "install a C++20 compiler" in shown
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+def test_what_a_terminal_cannot_show_ends_in_no_traceback(model: Path, tmp_path: Path, encoding: str) -> None:
+    served = hashlgn.load(model).model
+    titled = dataclasses.replace(served, titles=["千と千尋の神隠し"] * len(served.item_ids))
+    hashlgn.Recommender(titled).save(tmp_path / "titled")
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe.txt"
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    main = [sys.executable, "-c", "from hashlgn.cli.main import main; main()"]
+    similar = subprocess.run(
+        [*main, "similar", tmp_path / "titled", "--item", "1"], env=environment, capture_output=True
+    )
+    assert similar.returncode == 0 and not similar.stderr
+    wanted = "千と千尋の神隠し".encode(encoding, "backslashreplace")
+    assert similar.stdout.count(wanted) == 11
+    missing = subprocess.run([*main, "data", "stats", odd], env=environment, capture_output=True)
+    assert missing.returncode == 1 and missing.stderr.count(b"\n") == 1 and b"Traceback" not in missing.stderr
+
+
+def test_recommend_writes_titles_where_they_are_asked_for(model: Path, tmp_path: Path) -> None:
+    served = hashlgn.load(model).model
+    titled = dataclasses.replace(served, titles=[f"title {place}" for place in range(len(served.item_ids))])
+    hashlgn.Recommender(titled).save(tmp_path / "titled")
+    for option in ([], ["--titles"]):
+        assert run("recommend", tmp_path / "titled", "--out", tmp_path / "r.csv", "--k", 2, "--quiet", *option) == 0
+        assert ("title" in (tmp_path / "r.csv").read_text().splitlines()[0]) == bool(option)
 
 
 def test_similar_and_info(model: Path, capsys) -> None:
@@ -271,7 +337,7 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
     [
         (["train"], 2, "Missing argument"),
         (["nonsense"], 2, "No such command"),
-        (["train", "{tmp}/nothing", "--out", "{tmp}/m"], 2, "does not exist"),
+        (["train", "{tmp}/nothing", "--out", "{tmp}/m"], 1, "no such file or folder"),
         (["train", "{data}", "--out", "{tmp}/m", "--bits", "12"], 2, "bits must be a positive multiple of 8"),
         (["train", "{data}", "--out", "{tmp}/m", "--set", "train.rate=1"], 2, "configuration key must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--set", "train.lr=fast"], 2, "train.lr must be a number"),
@@ -301,7 +367,15 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         (["evaluate", "{model}", "--test", "{data}", "--k", "0"], 2, "k must be a positive integer"),
         (["evaluate", "{model}", "--test", "{data}", "--k", "many"], 2, "k must be numbers separated by commas"),
         (["evaluate", "{model}", "--test", "{data}", "--threshold", "nan"], 2, "threshold must be a number"),
-        (["evaluate", "{data}", "--test", "{data}"], 1, "manifest.json"),
+        (["evaluate", "{data}", "--test", "{data}"], 1, "{data}"),
+        (["evaluate", "{tmp}/no.csv", "--test", "{data}"], 1, "no such file"),
+        (["info", "{tmp}/nothing"], 1, "nothing"),
+        (["recommend", "{model}", "--out", "{tmp}/r.csv", "--users", "{tmp}/none.txt"], 2, "users must be a readable"),
+        (["recommend", "{model}", "--out", "{tmp}/r.csv", "--engine", "fast"], 2, "engine must be one of"),
+        (["similar", "{model}", "--item", "1", "--k", "2", "--threshold", "0.5"], 2, "must not both be given"),
+        (["--plugin", "no_such_module", "info", "{model}"], 2, "plugin must be a module that can be imported"),
+        (["info", "{model}", "--plugin", "{tmp}/none.py"], 2, "plugin must be a module"),
+        (["data", "stats", "{tmp}/odd.csv"], 1, "with --columns item=NAME"),
         (["recommend", "{model}", "--out", "{tmp}/r.xlsx"], 2, ".parquet"),
         (["recommend", "{model}", "--out", "{tmp}/r.csv", "--k", "3", "--threshold", "1"], 2, "must not both be given"),
         (["recommend", "{model}", "--out", "{tmp}/r.csv", "--users", "{tmp}/users.txt"], 2, "users"),
@@ -315,11 +389,12 @@ def test_bad_usage_is_one_line_with_its_exit_code(
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text("user,item\n")
     (tmp_path / "users.txt").write_text("1001\n77\n")
+    (tmp_path / "odd.csv").write_text("user,what\n1,2\n")
     (tmp_path / "cr.csv").write_bytes(b"user,item\r1,2\r2,3\r")
     places = {"data": data, "model": model, "tmp": tmp_path}
     assert run(*(argument.format(**places) for argument in arguments)) == code
     error = capsys.readouterr().err.strip().splitlines()
-    assert message in error[-1]
+    assert message.format(**places) in error[-1]
     assert sum(line.startswith("hashlgn:") for line in error) == 1
     assert not (tmp_path / "m").exists() and not list(tmp_path.glob("r.*"))
 
@@ -341,7 +416,7 @@ def test_a_model_that_cannot_be_saved_leaves_the_training(data: Path, tmp_path: 
 
 
 def test_help_everywhere(capsys) -> None:
-    for command in ([], ["train"], ["evaluate"], ["recommend"], ["similar"], ["info"], ["demo"]):
+    for command in ([], ["train"], ["evaluate"], ["recommend"], ["similar"], ["info"], ["demo"], ["doctor"]):
         assert run(*command, "--help") == 0
         assert "--help" in capsys.readouterr().out
     for group in (

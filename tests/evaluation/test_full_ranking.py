@@ -1,36 +1,41 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
 
 import hashlgn
 from conftest import clusters
-from hashlgn.data import Ids, Interactions, random_ratio
-from hashlgn.errors import ArgumentError, DataError
+from hashlgn.data import Ids, Interactions, global_time, random_ratio
+from hashlgn.errors import ArgumentError, ArtifactError, DataError
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.items import FloatItems
 
 
 def by_hand() -> Recommender:
-    """Two users over four items: user 7 ranks them 10, 11, 12, 13, user 8 the other way round; 7 has seen 10."""
+    """Users 7 and 9 rank 10, 11, 12, 13, user 8 the other way round; 7 has seen 10, 8 has seen 12, 9 nothing."""
     return Recommender(
         ServedModel(
             kind="float",
             config={},
-            user_ids=Ids([7, 8]),
+            user_ids=Ids([7, 8, 9]),
             item_ids=Ids([10, 11, 12, 13]),
-            users=np.array([[1.0], [-1.0]], np.float32),
+            users=np.array([[1.0], [-1.0], [1.0]], np.float32),
             items=FloatItems(np.array([[4.0], [3.0], [2.0], [1.0]], np.float32)),
-            seen=(np.array([0, 1, 1]), np.array([0], np.int32)),
+            seen=(np.array([0, 1, 2, 2]), np.array([0, 2], np.int32)),
         )
     )
 
 
 def test_worked_by_hand() -> None:
-    # 7 gets 11, 12 and is tested on 12: rank 2. 8 gets 13, 12 and is tested on 13 and 10: rank 1, and one missed.
+    # 7 gets 11, 12 and is tested on 12: rank 2. 8 gets 13, 11 and is tested on 13 and 10: rank 1, and one missed.
     result = hashlgn.evaluate(by_hand(), Interactions.from_pairs([7, 8, 8], [12, 13, 10]), k=2)
     cut = result.at(2)
     assert cut.per_user["recall"].tolist() == [1.0, 0.5]
@@ -39,6 +44,7 @@ def test_worked_by_hand() -> None:
     second = 1 / np.log2(3)
     np.testing.assert_allclose(cut.per_user["ndcg"], [second, 1 / (1 + second)])
     assert cut.coverage == 0.75
+    assert cut.gini == pytest.approx(0.375)  # 11 twice, 12 and 13 once, 10 never
     assert result.users.tolist() == [7, 8]
 
 
@@ -53,7 +59,7 @@ def test_thresholds_report_size_and_emptiness() -> None:
 
 
 def test_what_cannot_be_answered_is_left_out_and_counted() -> None:
-    test = Interactions.from_pairs([7, 7, 7, 9], [10, 12, 99, 11])  # 10 is seen, 99 and user 9 are unknown
+    test = Interactions.from_pairs([7, 7, 7, 19], [10, 12, 99, 11])  # 10 is seen, 99 and user 19 are unknown
     result = hashlgn.evaluate(by_hand(), test, k=2)
     assert (result.interactions, result.seen, result.dropped.interactions) == (1, 1, 2)
     assert result.at(2).per_user["recall"].tolist() == [1.0]
@@ -61,17 +67,141 @@ def test_what_cannot_be_answered_is_left_out_and_counted() -> None:
         hashlgn.evaluate(by_hand(), Interactions.from_pairs([7, 9], [10, 11]), k=2)
 
 
+def test_users_without_training_interactions_are_left_out_though_the_catalogue_knows_them() -> None:
+    result = hashlgn.evaluate(by_hand(), Interactions.from_pairs([7, 9, 9, 19], [12, 10, 11, 11]), k=2)
+    assert result.users.tolist() == [7]
+    assert (result.dropped.users, result.dropped.items, result.dropped.interactions) == (2, 0, 3)
+    data = clusters()
+    data = dataclasses.replace(data, times=np.arange(len(data)))  # the last users are new in the test
+    train, test = global_time(data, 0.3)  # the parts of a split share one catalogue
+    model = hashlgn.LightGCN(config={"model.dim": 8, "train.pretrain_epochs": 2}).fit(train)
+    cold = np.flatnonzero((np.diff(test.indptr) > 0) & (np.diff(train.indptr) == 0))
+    warm = np.flatnonzero((np.diff(test.indptr) > 0) & (np.diff(train.indptr) > 0))
+    both = test.select(np.isin(test.rows, warm) | np.isin(test.rows, cold))
+    result = hashlgn.evaluate(model, both, k=5)
+    assert len(cold) and len(warm) and result.dropped.users == len(cold)
+    assert result.users.tolist() == test.user_ids.decode(warm).tolist()
+
+
+ANSWERS = {"user": [8, 7, 8, 7], "item": [11, 12, 13, 11], "score": [-3.0, 2.0, -1.0, 3.0], "rank": [2, 2, 1, 1]}
+TEST = ([7, 8, 8], [12, 13, 10])
+
+
+def forms(tmp_path: Path) -> dict[str, object]:
+    """The answers of ``by_hand`` at 2, as they may come from elsewhere."""
+    table = pa.table(ANSWERS)
+    pq.write_table(table, tmp_path / "a.parquet")
+    pacsv.write_csv(table, tmp_path / "a.csv")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    renamed = table.drop_columns(["rank"]).rename_columns(["userId", "movieId", "score"])
+    ordered = table.sort_by([("user", "ascending"), ("rank", "ascending")]).select(["item", "user"])
+    return {
+        "table": by_hand().recommend([7, 8], 2),
+        "arrow": table,
+        "pandas": table.to_pandas(),
+        "polars": pytest.importorskip("polars").from_arrow(table),
+        "mapping": ANSWERS,
+        "by score, other names": renamed,
+        "by order": ordered,
+        **{suffix: tmp_path / f"a.{suffix}" for suffix in ("parquet", "csv", "jsonl")},
+        "path as text": str(tmp_path / "a.csv"),
+    }
+
+
+def test_answers_from_elsewhere_are_worth_what_the_model_is(tmp_path: Path) -> None:
+    test, train = Interactions.from_pairs(*TEST), Interactions.from_pairs([7, 8, 9], [10, 12, 11])
+    train = Interactions.from_codes(Ids([7, 8, 9]), Ids([10, 11, 12, 13]), np.array([0, 1]), np.array([0, 2]))
+    want = hashlgn.evaluate(by_hand(), test, k=2).at(2)
+    for name, answers in forms(tmp_path).items():
+        for known in (None, train):
+            cut = hashlgn.evaluate(answers, test, k=2, train=known).at(2)
+            for metric, values in want.per_user.items():
+                np.testing.assert_array_equal(cut.per_user[metric], values, err_msg=f"{name} {metric}")
+            assert (cut.coverage, cut.gini) == ((None, None) if known is None else (want.coverage, want.gini))
+    over = hashlgn.evaluate(ANSWERS, test, k=(), threshold=-2.0).cuts[0]
+    assert over.per_user["answer_size"].tolist() == [2, 1]
+    left = hashlgn.evaluate(ANSWERS, Interactions.from_pairs([7, 7, 9], [10, 12, 11]), k=2, train=train)
+    assert (left.users.tolist(), left.seen, left.dropped.users) == ([7], 1, 1)
+
+
+def test_an_object_with_recommend_is_asked_for_the_users_of_the_test() -> None:
+    asked = []
+
+    class Popular:
+        def recommend(self, users: object, k: int) -> dict[str, object]:
+            asked.append((list(users), k))
+            return {"user": np.repeat(users, 2), "item": [12, 99] * len(users)}
+
+    result = hashlgn.evaluate(Popular(), Interactions.from_pairs(*TEST), k=(1, 2))
+    assert asked == [([7, 8], 2)]
+    assert result.at(1).per_user["recall"].tolist() == [1, 0]
+    missing = hashlgn.evaluate({"user": [7], "item": [12]}, Interactions.from_pairs(*TEST), k=1)
+    assert missing.at(1).per_user["recall"].tolist() == [1, 0]  # nobody told 8 anything
+
+    class Other:
+        def recommend(self, userid: int, user_items: object, n: int) -> None: ...
+
+    with pytest.raises(ArgumentError, match=r"model\.recommend must take users= and k="):
+        hashlgn.evaluate(Other(), Interactions.from_pairs(*TEST), k=1)
+
+
+@pytest.mark.parametrize(
+    ("answers", "error", "message"),
+    [
+        (7, ArgumentError, "model must be a model, an object with recommend, a table"),
+        ([1, 2], ArgumentError, "model must be a model"),
+        ({"who": [7], "item": [12]}, DataError, "no column for the user"),
+        ({"user": [7, 7], "item": [12, 12]}, DataError, "each item at most once"),
+        ({"user": [7], "item": [12], "rank": ["first"]}, DataError, "'rank' must hold numbers"),
+        ({"user": [7], "item": [12], "score": [float("nan")]}, DataError, "'score' must hold numbers"),
+        ({"user": [7], "item": [1.5]}, DataError, "item must"),
+        ({"user": [7, 8], "item": [12]}, DataError, "cannot be read as a table"),
+        ("{tmp}/none.csv", DataError, "cannot be read as answers: no such file"),
+        ("{tmp}/" + "x" * 5000 + ".csv", DataError, "cannot be read as answers"),
+        ("{tmp}/empty.csv", DataError, "cannot be read as answers"),
+        ("{tmp}/broken.parquet", DataError, "cannot be read as answers"),
+        ("{tmp}/nothing", ArtifactError, "nothing"),
+    ],
+)
+def test_what_is_no_answer_is_named(answers: object, error: type[Exception], message: str, tmp_path: Path) -> None:
+    for name in ("empty.csv", "broken.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    if isinstance(answers, str):
+        answers = answers.replace("{tmp}", str(tmp_path))
+    with pytest.raises(error, match=message) as caught:
+        hashlgn.evaluate(answers, Interactions.from_pairs(*TEST), k=1)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"k": 0}, "k must be a positive integer"),
         ({"k": ()}, "k must hold at least one cut"),
+        ({"k": "20"}, "k must be a positive integer"),
+        ({"k": [[3]]}, "k must be a positive integer"),
         ({"threshold": float("nan")}, "threshold must be a number"),
+        ({"threshold": "0.5"}, "threshold must be a number"),
+        ({"metrics": ["recal"]}, "metric must be one of"),
+        ({"metrics": [[]]}, "metric must be one of"),
+        ({"train": Interactions.from_pairs([7], [12])}, "train must be left out"),
     ],
 )
-def test_bad_cuts_are_named(arguments: dict[str, object], message: str) -> None:
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         hashlgn.evaluate(by_hand(), Interactions.from_pairs([7], [12]), **arguments)
+
+
+def test_harmless_cuts_are_taken_and_a_result_prints_short() -> None:
+    test = Interactions.from_pairs(*TEST)
+    for k in (np.int64(2), np.array([2]), np.array(2), iter([2]), {2}):
+        assert hashlgn.evaluate(by_hand(), test, k).at(2).mean("recall") == 0.75
+    result = hashlgn.evaluate(by_hand(), test, (1, 2), threshold=-5, metrics="recall")
+    assert len(repr(result)) < 600 and "@2" in repr(result) and "> -5" in repr(result) and "2 users" in str(result)
+    assert "&gt; -5" in result._repr_html_() and result._repr_html_().count("<tr>") == 4
+    assert repr(result.at(2)) == "Cut(@2: recall 0.7500)"
+    with pytest.raises(ArgumentError, match="metric must be one of 'recall'"):
+        result.at(2).mean("ndcg")
 
 
 def test_k_beyond_the_catalogue_and_a_cut_not_asked_for() -> None:

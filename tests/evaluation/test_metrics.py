@@ -90,6 +90,14 @@ def test_coverage():
         metrics.coverage([4], 4)
 
 
+def test_gini() -> None:
+    assert metrics.gini([0, 1, 2, 3], 4) == 0 and metrics.gini([], 4) == 0
+    assert metrics.gini([2, 2, 2], 4) == pytest.approx(0.75)  # one of four items has everything
+    counts = np.array([5, 1, 0, 2])
+    plain = np.abs(counts[:, None] - counts).sum() / (2 * len(counts) * counts.sum())  # mean difference of all pairs
+    assert metrics.gini(np.repeat(np.arange(4), counts), 4) == pytest.approx(plain)
+
+
 @st.composite
 def cases(draw):
     n_items = draw(st.integers(1, 12))
@@ -127,6 +135,8 @@ def slow(name, answer, truth, k):
         "f1": 2 * p * r / (p + r) if hits else 0,
         "map": sum(sum(flags[: j + 1]) / (j + 1) for j, flag in enumerate(flags) if flag)
         / max(1, min(cut, len(truth))),
+        "map_trec": sum(sum(flags[: j + 1]) / (j + 1) for j, flag in enumerate(flags) if flag) / len(truth),
+        "r_precision": sum(flags[: len(truth)]) / len(truth),
         "mrr": 1 / (flags.index(True) + 1) if hits else 0,
         "hit_rate": float(hits > 0),
         "answer_size": len(answer),
@@ -183,7 +193,7 @@ def test_batches_join_to_the_whole(case, k, data):
 
 
 def test_agrees_with_ranx():
-    """One definition differs: the MAP of ranx divides by |T|, ours by min(K, |T|)."""
+    """The MAP of ranx divides by |T|, as ``map_trec``; its R-precision has no cutoff."""
     ranx = pytest.importorskip("ranx", reason="ranx comes with the dev extra")
     rng = np.random.default_rng(3)
     k, n_items = 5, 40
@@ -192,13 +202,12 @@ def test_agrees_with_ranx():
     qrels = ranx.Qrels({str(u): {str(i): 1 for i in truth} for u, truth in enumerate(truths)})
     run = ranx.Run({str(u): {str(i): 1.0 - j / 100 for j, i in enumerate(row)} for u, row in enumerate(answers)})
     names = {"precision": "precision", "recall": "recall", "f1": "f1", "ndcg": "ndcg", "mrr": "mrr"}
-    names["hit_rate"] = "hit_rate"
-    theirs = ranx.evaluate(qrels, run, [f"{name}@{k}" for name in [*names.values(), "map"]])
+    names |= {"hit_rate": "hit_rate", "map_trec": "map"}
+    theirs = ranx.evaluate(qrels, run, [*(f"{name}@{k}" for name in names.values()), "r-precision"])
     judged = judge(answers, truths)
     for ours, name in names.items():
         assert METRICS[ours](judged, k).mean() == pytest.approx(theirs[f"{name}@{k}"], rel=1e-9), ours
-    rescaled = metrics.average_precision(judged, k) * np.minimum(k, judged.relevant) / judged.relevant
-    assert rescaled.mean() == pytest.approx(theirs[f"map@{k}"], rel=1e-9)
+    assert metrics.r_precision(judged).mean() == pytest.approx(theirs["r-precision"], rel=1e-9)
 
 
 def test_bootstrap_covers_the_mean_at_about_its_level():

@@ -29,7 +29,7 @@ def bench_read(
 
 @bench_app.command("train")
 def bench_train(
-    data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.", exists=True)] = None,
+    data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.")] = None,
     synthetic: Annotated[str, typer.Option(help="Numbers of interactions to make, separated by commas.")] = "1000000",
     variants: Annotated[
         str,
@@ -84,10 +84,8 @@ def bench_search(
         bool, typer.Option("--trained", help="Search catalogues trained on made-up interactions, not random ones.")
     ] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder where trained catalogues are kept.")] = None,
-    model: Annotated[
-        list[Path], typer.Option(help="Folder of a saved model, searched instead; may be repeated.", exists=True)
-    ] = [],  # noqa: B006
-    data: Annotated[Path | None, typer.Option(help="Held-out interactions for the saved models.", exists=True)] = None,
+    model: Annotated[list[Path], typer.Option(help="Folder of a saved model, searched instead; may be repeated.")] = [],  # noqa: B006
+    data: Annotated[Path | None, typer.Option(help="Held-out interactions for the saved models.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
     json_: Json = None,
     md: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,

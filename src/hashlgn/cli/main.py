@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -12,26 +13,33 @@ from typing import Annotated, Any
 import typer
 
 from hashlgn.cli.bench import bench_app
+from hashlgn.cli.data import counts, data_app
+from hashlgn.cli.doctor import doctor
 from hashlgn.cli.options import (
     Columns,
     Config,
     Data,
+    Decimal,
     Device,
+    Encoding,
     Format,
     Json,
     KCore,
     MinRating,
+    OnBad,
     Preset,
     Quiet,
     Set,
     Threads,
-    column_options,
+    load_plugin,
     numbers,
     read_data,
+    reading,
 )
 from hashlgn.cli.studies import experiment_app, reproduce, tune
-from hashlgn.errors import ArgumentError, choose, need
-from hashlgn.utils.console import exit_code, json_lines, named, output, say, training_bar, write_json
+from hashlgn.errors import ArgumentError, choose, k_or_threshold, need, shown
+from hashlgn.utils.console import exit_code, json_lines, named, output, say, write_json
+from hashlgn.utils.storage import reason
 
 app = typer.Typer(
     name="hashlgn",
@@ -42,14 +50,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Get, describe or make data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.add_typer(experiment_app, name="experiment")
 
-Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="Folder of a trained model.", exists=True, file_okay=False)
-]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")]
 
 
 @app.command()
@@ -75,6 +80,9 @@ def train(
     format: Format = None,
     columns: Columns = None,
     min_rating: MinRating = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    on_bad: OnBad = None,
     k_core: KCore = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from where a stopped training was.")] = False,
     log: Annotated[Path | None, typer.Option(help="Append one JSON line an epoch to this file.")] = None,
@@ -108,16 +116,12 @@ def train(
         say(quiet, f"nothing to resume at {checkpoint}: starting anew")
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    interactions = read_data(data, columns, format=format, min_rating=min_rating, k_core=k_core)
-    say(quiet, f"read {data}: {_counts(interactions)} in {time.perf_counter() - began:.1f} s")
+    options = reading(columns, format, min_rating, encoding, decimal, on_bad) | {"k_core": k_core}
+    interactions = read_data(data, **options)
+    say(quiet, f"read {data}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
-    with training_bar(monitor, quiet=quiet) as bar, json_lines(log, monitor) as line:
-
-        def report(step: Any) -> None:
-            bar(step)
-            line(step)
-
-        estimator.fit(interactions, checkpoint=checkpoint, report=report)
+    with json_lines(log, monitor) as line:
+        estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)
     estimator.save(out)
     Checkpoint(checkpoint).remove()
     info = estimator.info()
@@ -129,7 +133,7 @@ def train(
         quiet,
         f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"
         + (f", validation {monitor} {list(best.values())[-1]:.4f}" if best else "")
-        + f"; {info['bytes_per_item']:g} bytes an item; saved to {out}",
+        + f"; {info['bytes_per_item']:g} bytes per item; saved to {out}",
     )
 
 
@@ -139,26 +143,35 @@ app.command("reproduce")(reproduce)
 
 @app.command()
 def evaluate(
-    model: Model,
-    test: Annotated[Path, typer.Option(help="Held-out interactions; of a folder with test.txt, that.", exists=True)],
-    k: Annotated[str, typer.Option(help="Cuts, separated by commas.")] = "20,50,100",
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A saved model, or a file of answers: .csv, .tsv, .parquet, .jsonl.")
+    ],
+    test: Annotated[str, typer.Option(help="Held-out interactions; of a folder with test.txt, that.")],
+    train: Annotated[str | None, typer.Option(help="For a file of answers: what the users had seen.")] = None,
+    k: Annotated[str, typer.Option(help="Cutoffs, separated by commas.")] = "20,50,100",
     threshold: Annotated[str, typer.Option(help="Thresholds for threshold search, separated by commas.")] = "",
     json_: Json = None,
     format: Format = None,
     columns: Columns = None,
     min_rating: MinRating = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    on_bad: OnBad = None,
     engine: Annotated[str, typer.Option(help="auto, kernel, ivf, fastscan, decoded, flat or exact.")] = "auto",
     threads: Threads = None,
 ) -> None:
-    """Rank the whole catalogue for every test user, what they have in training masked, and judge the answers."""
-    from hashlgn.evaluation.full_ranking import evaluate, read_test
+    """Rank the whole catalogue for every test user, what they have in training masked, and evaluate the answers."""
+    from hashlgn.evaluation.answers import FILES
+    from hashlgn.evaluation.full_ranking import evaluate
     from hashlgn.inference.recommender import load
     from hashlgn.utils.provenance import provenance
 
     cuts, thresholds = numbers("k", k, int), numbers("threshold", threshold, float)
-    recommender = load(model, engine=engine, threads=threads)
-    held_out = read_test(test, **column_options(columns), format=format, min_rating=min_rating)
-    result = evaluate(recommender, held_out, cuts, threshold=thresholds)
+    answers: Any = model if model.suffix in FILES else load(model, engine=engine, threads=threads)
+    options = reading(columns, format, min_rating, encoding, decimal, on_bad)
+    held_out = read_data(test, test=True, **options)
+    seen = None if train is None else read_data(train, **options)
+    result = evaluate(answers, held_out, cuts, threshold=thresholds, train=seen)
     typer.echo(str(result))
     for count, what in (
         (result.dropped.interactions, "have a user or item that the training does not know"),
@@ -167,7 +180,8 @@ def evaluate(
         if count:
             output.print(f"left out: {count:,} test interactions {what}")
     if json_ is not None:
-        answer = {"model": recommender.info(), "test": {"fingerprint": held_out.fingerprint()}}
+        about = str(model) if isinstance(answers, Path) else answers.info()
+        answer = {"model": about, "test": {"fingerprint": held_out.fingerprint()}}
         write_json(json_, answer | result.to_dict() | provenance(threads=threads))
 
 
@@ -175,12 +189,14 @@ def evaluate(
 def recommend(
     model: Model,
     out: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .jsonl.")],
-    k: Annotated[int | None, typer.Option(help="Number of items a user.  [default: 100]")] = None,
+    k: Annotated[int | None, typer.Option(help="Number of items per user.  [default: 100]")] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead: every item with a greater score.")] = None,
-    users: Annotated[
-        Path | None, typer.Option(help="File with one user id a line; all by default.", exists=True)
-    ] = None,
+    users: Annotated[Path | None, typer.Option(help="File with one user id per line; all by default.")] = None,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Do not leave out what users have seen.")] = False,
+    titles: Annotated[
+        bool, typer.Option("--titles", help="Write a column of titles, where the model has them.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="auto, kernel, ivf, fastscan, decoded, flat or exact.")] = "auto",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -188,13 +204,12 @@ def recommend(
     from hashlgn.inference.recommender import load
     from hashlgn.inference.tables import RowWriter
 
-    if k is not None and threshold is not None:
-        raise ArgumentError(f"k and threshold must not both be given (got k={k} and threshold={threshold})")
-    recommender = load(model, threads=threads)
+    bounds = k_or_threshold(k, threshold, default=100)
+    recommender = load(model, engine=engine, threads=threads)
     wanted = None if users is None else _ids(users)
     began, rows = time.perf_counter(), 0
     batches = recommender.recommend_batches(
-        wanted, 100 if k is None else k, threshold=threshold, filter_seen=not keep_seen
+        wanted, bounds[0], threshold=bounds[1], filter_seen=not keep_seen, titles=titles
     )
     with RowWriter(out) as writer:
         for table in batches:
@@ -207,16 +222,16 @@ def recommend(
 def similar(
     model: Model,
     item: Annotated[str, typer.Option(help="Id of an item.")],
-    k: Annotated[int, typer.Option(help="Number of neighbours.")] = 10,
+    k: Annotated[int | None, typer.Option(help="Number of neighbours.  [default: 10]")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Instead: every item with a greater cosine.")] = None,
 ) -> None:
     """Print the items most similar to one item."""
     from hashlgn.inference.recommender import load
 
     recommender = load(model)
     ids = recommender.model.item_ids
-    key = [item]
-    typer.echo(f"similar to {named(recommender, int(ids.encode(key, name='item')[0]))}")
-    found = recommender.similar_items(key, k)
+    found = recommender.similar_items([item], k, threshold=threshold)
+    typer.echo(f"similar to {named(recommender, int(ids.encode([item], name='item')[0]))}")
     for rank, score, code in zip(
         found["rank"].tolist(), found["score"].tolist(), ids.encode(found["similar"]).tolist(), strict=True
     ):
@@ -241,8 +256,8 @@ def info(
         "users": f"{about['users']:,}",
         "items": f"{about['items']:,}",
         "interactions": f"{about['interactions']:,}",
-        "bytes an item": f"{about['bytes_per_item']:g}",
-        "size on disk": f"{sum(file.stat().st_size for file in model.iterdir()) / 1e6:.1f} MB",
+        "bytes per item": f"{about['bytes_per_item']:g}",
+        "size on disk": f"{_bytes(model) / 1e6:.1f} MB",
         "validation": ", ".join(f"{n} {v:.4f}" for n, v in about["metrics"].get("validation", {}).items()) or "none",
         "trained": f"{origin.get('created', '?')} by hashlgn {origin.get('version', '?')}",
         "seed": str(origin.get("seed", "?")),
@@ -265,73 +280,44 @@ def demo(
     demo(out, seed=seed, threads=threads, quiet=quiet)
 
 
-@data_app.command("get")
-def data_get(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a published data set, such as ml-1m.")],
-) -> None:
-    """Download a published data set into the cache folder, its checksum verified."""
-    from hashlgn.data.download import download
-
-    typer.echo(str(download(name)))
-
-
-@data_app.command("stats")
-def data_stats(
-    data: Data, format: Format = None, columns: Columns = None, min_rating: MinRating = None, json_: Json = None
-) -> None:
-    """Count users, items and interactions."""
-    interactions = read_data(data, columns, format=format, min_rating=min_rating)
-    stats = interactions.stats() | {"fingerprint": interactions.fingerprint()}
-    for name, value in stats.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {number:,.4g}" for key, number in value.items())
-        elif isinstance(value, float):
-            value = f"{value:.4g}"
-        typer.echo(f"{name:>16}  {value:,}" if isinstance(value, int) else f"{name:>16}  {value}")
-    if json_ is not None:
-        write_json(json_, stats)
-
-
-@data_app.command("synth")
-def data_synth(
-    users: Annotated[int, typer.Option(min=1, help="Number of users.")],
-    items: Annotated[int, typer.Option(min=1, help="Number of items.")],
-    interactions: Annotated[int, typer.Option(min=1, help="Number of interactions.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
-) -> None:
-    """Make a catalogue with planted clusters and power-law popularity, split 80/20 a user."""
-    from hashlgn.data import random_ratio
-    from hashlgn.data.synthetic import synthetic, write_lightgcn
-
-    parts = random_ratio(synthetic(users, items, interactions, seed=seed), seed=seed)
-    write_lightgcn(out, *parts)
-    typer.echo(f"wrote {_counts(parts[0])} to train, {len(parts[1]):,} interactions to test, in {out}")
+app.command("doctor")(doctor)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    plugin: Annotated[
+        list[str],
+        typer.Option(help="Module or .py file to import first: own encoders, losses, … ; may be repeated, anywhere."),
+    ] = [],  # noqa: B006
+) -> None:
     if version:
         import hashlgn
 
         typer.echo(hashlgn.__version__)
         raise typer.Exit()
+    for name in plugin:
+        load_plugin(name)
 
 
 def main() -> None:
     """Run the command line of this process."""
     # Threads that wait for one another sleep instead of spinning: beside other work that halves the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):  # titles and names of files may hold what a terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(exit_code(app, sys.argv[1:]))
-
-
-def _counts(data: Any) -> str:
-    return f"{data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions"
 
 
 def _ids(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8-sig").split("\n")  # read_text has made every line end one
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"users must be a readable text file (got {str(path)!r}: {error})") from error
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"users must be a readable text file (got {shown(str(path))}: {reason(error)})") from error
     return [line for line in lines if line.strip()]
+
+
+def _bytes(model: Path) -> int:
+    """Size of a saved model, a file or a folder."""
+    return sum(file.stat().st_size for file in ([model] if model.is_file() else model.iterdir()))

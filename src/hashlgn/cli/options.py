@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, DataError, shown
 
 if TYPE_CHECKING:
     from hashlgn.data import Interactions
@@ -16,24 +20,37 @@ __all__ = [
     "Columns",
     "Config",
     "Data",
+    "Decimal",
     "Device",
+    "Encoding",
     "Format",
     "Json",
     "KCore",
     "MinRating",
+    "OnBad",
     "Preset",
     "Quiet",
     "Set",
     "Threads",
     "column_options",
+    "load_plugin",
     "numbers",
     "read_data",
+    "reading",
 ]
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="File or folder of interactions.", exists=True)]
+_ROLES = ("user", "item", "rating", "time")
+_ADVICE = re.compile(rf"with ({'|'.join(_ROLES)})=")  # of the library, where a person would write an argument
+
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="File or folder of interactions, or a published data set, such as ml-1m.")
+]
 Format = Annotated[str | None, typer.Option(help="lightgcn, movielens, recbole, csv or parquet; found out by default.")]
 Columns = Annotated[str | None, typer.Option(help="Names or positions of columns, as user=who,item=what,rating=2.")]
 MinRating = Annotated[float | None, typer.Option(help="Leave out interactions rated lower.")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of text, as latin-1; found out by default.")]
+Decimal = Annotated[str | None, typer.Option(help="Decimal mark of numbers in text.  [default: .]")]
+OnBad = Annotated[str | None, typer.Option(help="What to do about broken rows: raise or skip.  [default: raise]")]
 KCore = Annotated[int | None, typer.Option(help="Keep users and items with this many interactions.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -65,13 +82,62 @@ def column_options(text: str | None) -> dict[str, Any]:
         ArgumentError: it is not of that form.
     """
     pairs = [part.partition("=")[::2] for part in text.split(",")] if text else []
-    if not all(role in ("user", "item", "rating", "time") and name for role, name in pairs):
-        raise ArgumentError(f"columns must be user=…,item=…,rating=…,time=… or some of these (got {text!r})")
+    if not all(role in _ROLES and name for role, name in pairs):
+        listed = ",".join(f"{role}=…" for role in _ROLES)
+        raise ArgumentError(f"columns must be {listed} or some of these (got {shown(text)})")
     return {role: int(name) if name.isdecimal() else name for role, name in pairs}
 
 
-def read_data(path: Path, columns: str | None, **options: Any) -> Interactions:
-    """Interactions, with columns as typed."""
+def reading(
+    columns: str | None,
+    format: str | None,
+    min_rating: float | None,
+    encoding: str | None,
+    decimal: str | None,
+    on_bad: str | None,
+) -> dict[str, Any]:
+    """The options of ``read_interactions`` that were typed."""
     from hashlgn.data import read_interactions
 
-    return read_interactions(path, **column_options(columns), **options)
+    typed = {"format": format, "min_rating": min_rating, "encoding": encoding, "decimal": decimal, "on_bad": on_bad}
+    known = inspect.signature(read_interactions).parameters
+    for name, value in typed.items():
+        if value is not None and name not in known:
+            raise ArgumentError(f"{name} must be left out: the reader has no such option yet (got {shown(value)})")
+    return column_options(columns) | {name: value for name, value in typed.items() if value is not None}
+
+
+def read_data(source: str, *, test: bool = False, **options: Any) -> Interactions:
+    """Read interactions; of a folder with ``test.txt``, that, where they are a ``test``.
+
+    Raises:
+        DataError: as ``read_interactions``, with advice in the form of the command line.
+    """
+    from hashlgn.data import read_interactions
+    from hashlgn.evaluation.full_ranking import read_test
+
+    try:
+        return read_test(source, **options) if test else read_interactions(source, **options)
+    except DataError as error:
+        raise DataError(_ADVICE.sub(r"with --columns \1=NAME", str(error))) from error
+
+
+def load_plugin(name: str) -> None:
+    """Import a module, or a file ``*.py``, which registers encoders, hashes, losses, searchers or formats.
+
+    Raises:
+        ArgumentError: it cannot be imported.
+    """
+    path = Path(name).expanduser()
+    sys.path[:] = [*sys.path, *([] if "" in sys.path or str(Path.cwd()) in sys.path else [str(Path.cwd())])]
+    try:
+        if path.suffix != ".py":
+            importlib.import_module(name)
+            return
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None  # the name ends in .py
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a stranger's module raises
+        raise ArgumentError(f"plugin must be a module that can be imported (got {shown(name)}: {error})") from error

@@ -20,6 +20,7 @@ from hashlgn.cli.options import (
     Set,
     Threads,
     read_data,
+    reading,
 )
 from hashlgn.experiments.common.tables import table
 from hashlgn.utils.console import say
@@ -68,7 +69,7 @@ def tune(
 
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.seed": seed}
     result = search(
-        read_data(data, columns, format=format, min_rating=min_rating, k_core=k_core),
+        read_data(data, **reading(columns, format, min_rating, None, None, None), k_core=k_core),
         out,
         load_config(config, flags, set_, preset),
         fixed=override_changes(set_),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
+import html
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,19 @@ import numpy.typing as npt
 
 from hashlgn.data import Dropped, Interactions, read_interactions
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int, threshold_value
-from hashlgn.evaluation.metrics import METRICS, Judged, bootstrap_interval, coverage, f1_of_means
+from hashlgn.evaluation.answers import Answers, answers_of
+from hashlgn.evaluation.metrics import METRICS, Judged, bootstrap_interval, coverage, f1_of_means, gini
 from hashlgn.inference.recommender import BATCH, Recommender
 from hashlgn.scoring.exclusion import Exclusion, rows_of
 
 __all__ = ["Cut", "Evaluation", "evaluate", "read_test"]
 
 QUALITY = ("precision", "recall", "f1", "ndcg", "map", "mrr", "hit_rate")
+Ints = npt.NDArray[np.int64]
 _SIZE = ("answer_size", "empty")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cut:
     """One way of cutting the answers: the k best, or all over a threshold.
 
@@ -31,7 +33,8 @@ class Cut:
         k: number of items, or None.
         threshold: score to exceed, or None.
         per_user: one value a user by metric, ``(users,)`` float64 each.
-        coverage: share of the catalogue that appears in any answer.
+        coverage: share of the catalogue that appears in any answer; None where the catalogue is not known.
+        gini: how unequally the answers are spread over the catalogue, 0 for equally; None where it is not known.
         seconds: wall time of the search for all users: scoring, exclusion and ordering. One search, at the largest k,
             serves all of them.
     """
@@ -39,7 +42,8 @@ class Cut:
     k: int | None
     threshold: float | None
     per_user: dict[str, npt.NDArray[np.float64]]
-    coverage: float
+    coverage: float | None
+    gini: float | None
     seconds: float
 
     @property
@@ -48,15 +52,24 @@ class Cut:
         return f"@{self.k}" if self.k is not None else f"> {self.threshold:g}"
 
     def mean(self, metric: str) -> float:
-        """Mean over users."""
-        return float(self.per_user[metric].mean())
+        """Mean over users.
+
+        Raises:
+            ArgumentError: the evaluation was not asked for this metric.
+        """
+        values: npt.NDArray[np.float64] = choose("metric", metric, self.per_user)
+        return float(values.mean())
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {self.mean(name):.4f}" for name in self.per_user)
+        return f"Cut({self.name}: {means})"
 
     def interval(self, metric: str, *, seed: int = 0) -> tuple[float, float]:
         """Bootstrap 95% interval of the mean over users."""
         return bootstrap_interval(self.per_user[metric], seed=seed)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """How good a model's answers are.
 
@@ -111,123 +124,177 @@ class Evaluation:
                         else {}
                     ),
                     "coverage": cut.coverage,
+                    "gini": cut.gini,
                     "search_seconds": cut.seconds,
                 }
                 for cut in self.cuts
             ],
         }
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[list[str]]:
+        """Names and means as text, a row per cutoff."""
         names = [name for name in METRICS if any(name in cut.per_user for cut in self.cuts)]
-        lines = [f"{'':>10}" + "".join(f"{name:>12}" for name in [*names, "coverage"])]
+        rows = [["", *names, "coverage", "gini"]]
         for cut in self.cuts:
-            values = [f"{cut.mean(name):12.4f}" if name in cut.per_user else f"{'':>12}" for name in names]
-            lines.append(f"{cut.name:>10}" + "".join(values) + f"{cut.coverage:12.4f}")
-        return "\n".join([*lines, f"means over {len(self.users):,} users, {self.interactions:,} test interactions"])
+            values = [cut.mean(name) if name in cut.per_user else None for name in names]
+            rows.append([cut.name, *("" if v is None else f"{v:.4f}" for v in (*values, cut.coverage, cut.gini))])
+        return rows
+
+    def _note(self) -> str:
+        return f"means over {len(self.users):,} users, {self.interactions:,} test interactions"
+
+    def __repr__(self) -> str:
+        return "\n".join([*("".join(f"{text:>12}" for text in row) for row in self._rows()), self._note()])
+
+    def _repr_html_(self) -> str:
+        head, *rows = ([html.escape(text) for text in row] for row in self._rows())
+        lines = [f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows]
+        return f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{''.join(lines)}</table><p>{self._note()}</p>"
 
 
 def evaluate(
-    model: Recommender,
+    model: Any,
     test: Any,
     k: int | Iterable[int] = (20, 50, 100),
     *,
     threshold: float | Iterable[float] = (),
     metrics: Iterable[str] = QUALITY,
+    train: Any = None,
 ) -> Evaluation:
-    """Rank the whole catalogue for every user of the test, and judge the answers.
+    """Rank the whole catalogue for every user of the test, and evaluate the answers.
+
+    Users without training interactions are left out, and counted in ``dropped``: interactions alone cannot answer them.
 
     Args:
-        model: a trained model.
+        model: a trained model, or the path of a saved one; or answers from elsewhere: any object with
+            ``recommend(users=…, k=…)`` that returns a table, such a table (pandas, Polars, Arrow, a mapping), or a file
+            of one (.csv, .tsv, .parquet, .jsonl). A table has columns user and item, and rank or score; without these
+            its rows are in order, best first. A user who is not in it has an empty answer.
         test: held-out interactions, or anything that ``read_interactions`` takes; of a folder with ``test.txt``, that.
-        k: one cut or several.
-        threshold: one threshold or several, for threshold search; none by default.
-        metrics: keys of ``hashlgn.evaluation.metrics.METRICS``, which holds the other NDCGs too.
+        k: one cutoff or several. Default: 20, 50 and 100.
+        threshold: one threshold or several, for threshold search. Default: none.
+        metrics: keys of ``hashlgn.evaluation.metrics.METRICS``, which holds the other NDCGs too. Default: ``QUALITY``.
+        train: for answers from elsewhere, what the users had seen. Test interactions that are in it are left out, as
+            are test users who are not. Without it every user of the test is evaluated, and there is no catalogue to
+            state coverage of. Answers stay as they are.
 
     Raises:
-        ArgumentError: a cut breaks its rule, or a metric is unknown.
-        DataError: no test interaction is one that the model could answer.
+        ArgumentError: a cutoff breaks its rule, a metric is unknown, or ``model`` is nothing that answers.
+        DataError: no test interaction is one that could be answered, or answers cannot be read.
         NotFittedError: the model is not trained.
     """
-    served = model.model
-    cuts = sorted({positive_int("k", value) for value in ([k] if not isinstance(k, Iterable) else k)})
-    thresholds = [
-        threshold_value("threshold", t) for t in ([threshold] if not isinstance(threshold, Iterable) else threshold)
-    ]
-    names = list(metrics)
+    cuts = sorted({positive_int("k", value) for value in _several(k)})
+    thresholds = [threshold_value("threshold", value) for value in _several(threshold)]
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
     for name in names:
         choose("metric", name, METRICS)
     if not cuts and not thresholds:
         raise ArgumentError("k must hold at least one cut where there is no threshold (got none)")
-    train = Interactions(served.user_ids, served.item_ids, *served.seen)
-    data, dropped = (test if isinstance(test, Interactions) else read_test(test)).encode_like(train)
-    known = Exclusion.build(len(served.items), seen=served.seen)
-    fresh = data.select(~known.excluded(data.rows, data.indices))
+    if isinstance(model, Recommender):
+        _ = model.model  # not trained: said before anything is read
+    held_out = test if isinstance(test, Interactions) else read_test(test)
+    seen = train if train is None or isinstance(train, Interactions) else read_interactions(train)
+    answers = answers_of(model, held_out, seen, cuts[-1] if cuts else None)
+    fresh, dropped, in_training = _fresh(held_out, answers)
     users = np.flatnonzero(np.diff(fresh.indptr))
-    if not len(users):
-        raise DataError(
-            f"test must hold interactions of known users with known items they have not seen (got none: of {len(data)} "
-            f"known ones all were seen in training, and {dropped.interactions} have an unknown user or item)"
-        )
-    judged = [
-        *(_top(model, fresh, users, cuts, names) if cuts else ()),
-        *(_over(model, fresh, users, value, names) for value in thresholds),
+    evaluated = [
+        *(_top(answers, fresh, users, cuts, names) if cuts else ()),
+        *(_over(answers, fresh, users, value, names) for value in thresholds),
     ]
-    return Evaluation(served.user_ids.decode(users), len(fresh), dropped, len(data) - len(fresh), tuple(judged))
+    ids = answers.known.user_ids.decode(users)
+    return Evaluation(ids, len(fresh), dropped, in_training, tuple(evaluated))
+
+
+def _fresh(test: Interactions, answers: Answers) -> tuple[Interactions, Dropped, int]:
+    """Test interactions that can be answered; what is unknown; how many others the training has."""
+    known = answers.known
+    data, dropped = test.encode_like(known)
+    if not answers.masked:
+        return data, dropped, 0
+    cold = np.diff(known.indptr)[data.rows] == 0
+    dropped = Dropped(
+        dropped.users + len(np.unique(data.rows[cold])), dropped.items, dropped.interactions + int(cold.sum())
+    )
+    data = data.select(~cold)
+    seen = Exclusion.build(known.n_items, seen=(known.indptr, known.indices)).excluded(data.rows, data.indices)
+    if seen.all():
+        raise DataError(
+            "test must hold interactions of users in the training with known items they have not seen (got none: "
+            f"{len(data)} are in the training, and {dropped.interactions} have a user or an item that it does not know)"
+        )
+    return data.select(~seen), dropped, int(seen.sum())
 
 
 def read_test(source: Any, **options: Any) -> Interactions:
     """Read held-out interactions: of a folder with ``test.txt``, that file; else as ``read_interactions``."""
-    if isinstance(source, str | Path) and (Path(source) / "test.txt").is_file():
+    if isinstance(source, str | Path) and _exists(Path(source).expanduser() / "test.txt"):
         options["part"] = "test"
     return read_interactions(source, **options)
 
 
-def _top(
-    model: Recommender, test: Interactions, users: npt.NDArray[np.int64], cuts: list[int], names: list[str]
-) -> list[Cut]:
-    parts, answers, seconds = [], [], 0.0
-    for chunk, exclude, truth in _batches(model, test, users):
-        began = time.perf_counter()
-        hits = model.searcher.search(model.model.users[chunk], cuts[-1], exclude)
-        seconds += time.perf_counter() - began
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, not to be read: reading says so
+        return False
+
+
+def _top(answers: Answers, test: Interactions, users: Ints, cuts: list[int], names: list[str]) -> list[Cut]:
+    parts, found, seconds = [], [], 0.0
+    for chunk, truth in _batches(test, users):
+        hits, took = answers.search(chunk, cuts[-1], None)
+        seconds += took
         parts.append(Judged.build(hits.indptr, hits.items, *truth))
         place = np.arange(len(hits.items)) - np.repeat(hits.indptr[:-1], np.diff(hits.indptr))
-        answers.append((place, hits.items))
+        found.append((place, hits.items))
     judged = Judged.concatenate(parts)
-    n_items = len(model.model.items)
+    place, items = (np.concatenate(columns) for columns in zip(*found, strict=True))
     return [
         Cut(
             k,
             None,
             {name: METRICS[name](judged, k) for name in names},
-            coverage(np.concatenate([items[place < k] for place, items in answers]), n_items),
+            *_spread(answers, items[place < k]),
             seconds,
         )
         for k in cuts
     ]
 
 
-def _over(
-    model: Recommender, test: Interactions, users: npt.NDArray[np.int64], threshold: float, names: list[str]
-) -> Cut:
-    parts, seconds = [], 0.0
-    shown = np.zeros(len(model.model.items), np.bool_)
-    for chunk, exclude, truth in _batches(model, test, users):
-        began = time.perf_counter()
-        hits = model.searcher.search_above(model.model.users[chunk], threshold, exclude)
-        seconds += time.perf_counter() - began
+def _over(answers: Answers, test: Interactions, users: Ints, threshold: float, names: list[str]) -> Cut:
+    parts, items, seconds = [], [], 0.0
+    for chunk, truth in _batches(test, users):
+        hits, took = answers.search(chunk, None, threshold)
+        seconds += took
         parts.append(Judged.build(hits.indptr, hits.items, *truth))
-        shown[hits.items] = True
+        items.append(hits.items)
     judged = Judged.concatenate(parts)
     per_user = {name: METRICS[name](judged, None) for name in (*names, *_SIZE)}
-    return Cut(None, threshold, per_user, float(shown.mean()), seconds)
+    return Cut(None, threshold, per_user, *_spread(answers, np.concatenate(items)), seconds)
 
 
-def _batches(model: Recommender, test: Interactions, users: npt.NDArray[np.int64]) -> Iterable[tuple[Any, Any, Any]]:
-    """Users a few thousand at a time, with what they have seen and what they are tested on."""
-    served = model.model
-    _ = model.searcher  # built before the clock runs
+def _spread(answers: Answers, items: Ints) -> tuple[float | None, float | None]:
+    """Coverage and Gini coefficient of the answers over the catalogue of the training."""
+    if not answers.masked:
+        return None, None
+    n_items = answers.known.n_items
+    known = items[items < n_items]  # answers from elsewhere may hold items that nobody has in training
+    return coverage(known, n_items), gini(known, n_items)
+
+
+def _batches(test: Interactions, users: Ints) -> Iterator[tuple[Ints, Any]]:
+    """Users a few thousand at a time, with what they are tested on."""
     for start in range(0, len(users), BATCH):
         chunk = users[start : start + BATCH]
-        exclude = Exclusion.build(len(served.items), seen=rows_of(served.seen, chunk))
-        yield chunk, exclude, rows_of((test.indptr, test.indices), chunk)
+        yield chunk, rows_of((test.indptr, test.indices), chunk)
+
+
+def _several(values: Any) -> list[Any]:
+    """One value or several, as a list."""
+    if (
+        isinstance(values, str)
+        or not isinstance(values, Iterable)
+        or (isinstance(values, np.ndarray) and not values.ndim)
+    ):
+        return [values]
+    return list(values)

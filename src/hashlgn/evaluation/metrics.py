@@ -34,11 +34,13 @@ __all__ = [
     "Judged",
     "answer_size",
     "average_precision",
+    "average_precision_trec",
     "bootstrap_interval",
     "coverage",
     "empty",
     "f1",
     "f1_of_means",
+    "gini",
     "hit_rate",
     "ndcg",
     "ndcg_bigear",
@@ -46,6 +48,7 @@ __all__ = [
     "ndcg_paper",
     "paired_bootstrap",
     "precision",
+    "r_precision",
     "recall",
     "reciprocal_rank",
 ]
@@ -217,18 +220,26 @@ def ndcg_hashgnn(judged: Judged, k: int | None = None) -> Floats:
     return _ratio(judged.dcg(k), _ideal(judged.hits(k)))
 
 
-def average_precision(judged: Judged, k: int | None = None) -> Floats:
-    """``AP@K = Σ_{j≤K} rel_j P@j / min(K, |T|)``; its mean over users is MAP@K.
+def r_precision(judged: Judged, k: int | None = None) -> Floats:
+    """``h_R / R`` with ``R = |T|``, of the first K: precision where the answer is as long as the truth."""
+    within = judged.ranks < np.minimum(judged.relevant, judged.cut(k))[judged.rows]
+    return _ratio(np.bincount(judged.rows[within], minlength=len(judged)), judged.relevant)
 
-    The denominator is the number of hits that a perfect answer would have; libraries that divide by ``|T|``
-    give less where ``|T| > K``.
+
+def average_precision(judged: Judged, k: int | None = None) -> Floats:
+    """``AP@K = Σ_{j≤K} rel_j P@j / min(K, |T|)``; its mean over users is MAP@K, here called ``map``.
+
+    The denominator is the number of hits that a perfect answer would have, so that a perfect answer scores 1.
     """
-    first = np.searchsorted(judged.rows, np.arange(len(judged)))
-    ordinal = np.arange(len(judged.rows)) - first[judged.rows] + 1  # 1 for a user's first hit, 2 for the second, …
-    within = judged.ranks < judged.cut(k)[judged.rows]
-    precisions = ordinal / (judged.ranks + 1)
-    total = _totals(judged.rows[within], precisions[within], len(judged))
-    return _ratio(total, np.minimum(judged.cut(k), judged.relevant))
+    return _ratio(_precisions(judged, k), np.minimum(judged.cut(k), judged.relevant))
+
+
+def average_precision_trec(judged: Judged, k: int | None = None) -> Floats:
+    """``Σ_{j≤K} rel_j P@j / |T|``, as trec_eval's ``map_cut`` has it; its mean is here called ``map_trec``.
+
+    Less than ``average_precision`` where ``|T| > K``.
+    """
+    return _ratio(_precisions(judged, k), judged.relevant)
 
 
 def reciprocal_rank(judged: Judged, k: int | None = None) -> Floats:
@@ -265,6 +276,8 @@ METRICS: dict[str, Callable[[Judged, int | None], Floats]] = {
     "ndcg_bigear": ndcg_bigear,
     "ndcg_hashgnn": ndcg_hashgnn,
     "map": average_precision,
+    "map_trec": average_precision_trec,
+    "r_precision": r_precision,
     "mrr": reciprocal_rank,
     "hit_rate": hit_rate,
     "answer_size": answer_size,
@@ -282,11 +295,26 @@ def coverage(items: npt.ArrayLike, n_items: int) -> float:
     Raises:
         ArgumentError: an item number is outside ``0 … n_items − 1``.
     """
-    numbers = _integers("items", items)
-    size = positive_int("n_items", n_items)
-    if numbers.max(initial=-1) >= size:
-        raise ArgumentError(f"items must hold item numbers in 0 … {size - 1} (got {numbers.max()})")
-    return int(np.count_nonzero(np.bincount(numbers, minlength=size))) / size
+    counts = _counts(items, n_items)
+    return int(np.count_nonzero(counts)) / len(counts)
+
+
+def gini(items: npt.ArrayLike, n_items: int) -> float:
+    """How unequally the answers are spread over the catalogue: ``Σ_j (2j − n − 1) x_j / (n Σ_j x_j)``.
+
+    ``x_1 ≤ x_2 ≤ …`` are how often each of the ``n`` items is answered. 0 where all are answered equally often, close
+    to 1 where a few have all answers; 0 where there is no answer.
+
+    Args:
+        items: the item numbers of all answers together.
+        n_items: size of the catalogue.
+
+    Raises:
+        ArgumentError: an item number is outside ``0 … n_items − 1``.
+    """
+    counts = np.sort(_counts(items, n_items)).astype(np.float64)
+    n = len(counts)
+    return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * max(counts.sum(), 1)))
 
 
 def bootstrap_interval(
@@ -338,6 +366,22 @@ def paired_bootstrap(
         raise ArgumentError(f"a and b must hold the same users (got {len(first)} and {len(second)} values)")
     difference = first - second
     return float(difference.mean()), bootstrap_interval(difference, level=level, samples=samples, seed=seed)
+
+
+def _counts(items: npt.ArrayLike, n_items: int) -> Ints:
+    """How often each item of the catalogue is answered, ``(n_items,)``."""
+    numbers, size = _integers("items", items), positive_int("n_items", n_items)
+    if numbers.max(initial=-1) >= size:
+        raise ArgumentError(f"items must hold item numbers in 0 … {size - 1} (got {numbers.max()})")
+    return np.bincount(numbers, minlength=size).astype(np.int64)
+
+
+def _precisions(judged: Judged, k: int | None) -> Floats:
+    """``Σ_{j≤K} rel_j P@j``, ``(q,)``."""
+    first = np.searchsorted(judged.rows, np.arange(len(judged)))
+    ordinal = np.arange(len(judged.rows)) - first[judged.rows] + 1  # 1 for a user's first hit, 2 for the second, …
+    within = judged.ranks < judged.cut(k)[judged.rows]
+    return _totals(judged.rows[within], (ordinal / (judged.ranks + 1))[within], len(judged))
 
 
 def _totals(rows: Ints, weights: Floats, n: int) -> Floats:

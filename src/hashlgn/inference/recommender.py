@@ -249,8 +249,11 @@ class Recommender:
             raise ArgumentError(f"users and items must have one length (got {len(user_codes)} and {len(item_codes)})")
         user_codes, item_codes = np.broadcast_arrays(user_codes, item_codes)
         asked, numbers = np.unique(user_codes, return_inverse=True)
-        rows = Rows.of_codes(model.user_ids, asked, model.seen)
-        return pair_scores(model.items, self._queries(rows), numbers, item_codes)
+        return pair_scores(model.items, self.queries(asked), numbers, item_codes)
+
+    def queries(self, codes: Ints) -> Floats:
+        """The queries ``f(q_u)`` of users of the training by internal number, ``(q, width)``."""
+        return self._queries(Rows.of_codes(self.model.user_ids, codes, self.model.seen))
 
     def save(self, path: str | Path) -> Path:
         """Write the model to one file, all or nothing; a model that is there is replaced.
@@ -329,7 +332,7 @@ class Recommender:
 
     def _similar_users(self) -> _Catalogue:
         ids = self.model.user_ids
-        return self._cosines(ids, _unit(self._queries(Rows.stored(ids, "users", None, False, self.model.seen))), "auto")
+        return self._cosines(ids, _unit(self.queries(np.arange(len(ids)))), "auto")
 
     def _cosines(self, ids: Ids, unit: Floats, engine: Any) -> _Catalogue:
         items = FloatItems(unit)

@@ -7,11 +7,12 @@ import numpy.typing as npt
 
 from hashlgn.scoring.codes import unpack_words
 from hashlgn.scoring.decoders import Floats
-from hashlgn.scoring.items import CodedItems, Items
+from hashlgn.scoring.items import CodedItems, FloatItems, Items, rounded
+from hashlgn.scoring.products import chosen_products
 
 __all__ = ["pair_scores"]
 
-_CHUNK = 1 << 17  # pairs at a time
+_CHUNK = 1 << 14  # pairs at a time
 
 
 def pair_scores(items: Items, queries: Floats, rows: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> Floats:
@@ -24,7 +25,7 @@ def pair_scores(items: Items, queries: Floats, rows: npt.NDArray[np.int64], numb
         numbers: item of each pair, ``(p,)``.
 
     Returns:
-        ``(p,)`` float32: of codes the float64 sum over the float32 table times the scale, of floats the inner product
+        ``(p,)`` float32: of codes the float64 sum over the float32 table times the scale, of floats the ordered product
         in float64, each rounded once.
     """
     scores = np.empty(len(rows), np.float32)
@@ -32,14 +33,11 @@ def pair_scores(items: Items, queries: Floats, rows: npt.NDArray[np.int64], numb
     for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
         row, item = rows[part], numbers[part]
-        if isinstance(items, CodedItems) and tables is not None:
-            words = unpack_words(items.packed[item])
-            total = np.zeros(len(row), np.float64)
+        if isinstance(items, FloatItems):
+            scores[part] = rounded(chosen_products(queries[row], items.vectors, item[:, None])[:, 0])
+        elif tables is not None:
+            words, total = unpack_words(items.packed[item]), np.zeros(len(row), np.float64)
             for m in range(words.shape[1]):
-                total += tables[row, m, words[:, m]].astype(np.float64)
-            if items.scale is not None:
-                total *= items.scale[item]
-        else:
-            total = np.einsum("ij,ij->i", queries[row], items.decode()[item], dtype=np.float64)
-        scores[part] = total
+                total += tables[row, m, words[:, m]]
+            scores[part] = rounded(total, None if items.scale is None else items.scale[item])
     return scores

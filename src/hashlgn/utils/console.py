@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import sys
@@ -28,17 +29,27 @@ __all__ = [
 ]
 
 output = Console(stderr=True, highlight=False)  # standard output is for answers
+_PATIENCE = 5.0  # seconds of training after which a log gets a line
 
 
 @contextlib.contextmanager
 def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Callable[[Step], None]]:
-    """A bar with epoch, loss, validation metric and time left; gives what ``fit(report=…)`` takes.
+    """Progress of a training: gives what ``fit(report=…)`` takes.
+
+    On a terminal and in a notebook it is a bar with epoch, loss, validation metric and time left. Elsewhere it is one
+    line per stage, once the training has taken a few seconds.
 
     Args:
         metric: name of the validation metric.
         quiet: show nothing.
         title: stands before the stage.
     """
+    if quiet:
+        yield lambda step: None
+        return
+    if not _is_live():
+        yield _stage_lines(title)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -46,7 +57,7 @@ def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Calla
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=output, disable=quiet or not output.is_terminal, transient=True) as bar:
+    with Progress(*columns, console=output, transient=True) as bar:
         task: TaskID | None = None
         best: float | None = None
 
@@ -61,6 +72,35 @@ def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Calla
             bar.update(task, total=step.steps, completed=step.step, description=text, state=state)
 
         yield show
+
+
+def _is_live() -> bool:
+    """Whether a bar can be drawn: on a terminal, or in a notebook that has what rich draws with."""
+    return output.is_terminal or (output.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
+
+
+def _stage_lines(title: str) -> Callable[[Step], None]:
+    """A line per stage, after its first epoch that ends when the training has taken ``_PATIENCE`` seconds."""
+    told: set[str] = set()
+    began: dict[str, tuple[float, int]] = {}
+
+    def show(step: Step) -> None:
+        seconds, first = began.setdefault(step.stage, (step.seconds, step.step))
+        if step.stage in told or not step.epoch_done or step.seconds < _PATIENCE or step.step <= first:
+            return
+        told.add(step.stage)
+        left = (step.seconds - seconds) / (step.step - first) * (step.steps - step.step)
+        say(False, f"{title}{step.stage}: epoch {step.epoch} of at most {step.epochs}, at most {_span(left)} left")
+
+    return show
+
+
+def _span(seconds: float) -> str:
+    """A length of time in words."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(seconds, 1):.0f} s"
 
 
 @contextlib.contextmanager
@@ -128,7 +168,7 @@ def exit_code(app: typer.Typer, arguments: list[str]) -> int:
     """Run one command line: 0 for done, 1 for failed work, 2 for bad usage, 130 for interrupted."""
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # Typer has moved this class about, and not its child
     try:
-        code = app(arguments, prog_name="hashlgn", standalone_mode=False)
+        code = app(_plugins_first(arguments), prog_name="hashlgn", standalone_mode=False)
         if code == 130:  # Typer has turned the interruption into a code
             return _fail(130, "interrupted; a training goes on with --resume")
         return code if isinstance(code, int) else 0
@@ -150,6 +190,19 @@ def exit_code(app: typer.Typer, arguments: list[str]) -> int:
         return _fail(1, f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
     except (KeyboardInterrupt, typer.Abort):
         return _fail(130, "interrupted; a training goes on with --resume")
+
+
+def _plugins_first(arguments: list[str]) -> list[str]:
+    """The same command line with every ``--plugin`` at the front: it may stand anywhere, and is needed first."""
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--plugin":
+            front += [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            (front if word.startswith("--plugin=") else rest).append(word)
+    return front + rest
 
 
 def _fail(code: int, message: str) -> int:

@@ -1,0 +1,60 @@
+"""``hashlgn doctor``: what this installation has, and what it lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from importlib import metadata
+
+import typer
+
+__all__ = ["EXTRAS", "doctor"]
+
+# What each optional part brings, by the modules that it imports
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "train": ("torch",),
+    "report": ("jinja2", "matplotlib"),
+    "tune": ("optuna",),
+    "pandas": ("pandas",),
+    "polars": ("polars",),
+    "references": ("implicit",),
+    "bench": ("hnswlib", "scann", "torch_geometric", "usearch"),
+}
+_NEEDED = ("numpy", "pyarrow", "scipy", "faiss-cpu", "safetensors", "rich", "typer")
+
+
+def doctor() -> None:
+    """Say what this installation has: versions, the search kernel, threads, optional parts."""
+    import hashlgn
+    from hashlgn.data.download import cache_folder
+    from hashlgn.search import Kernel
+
+    sets = Kernel.instruction_sets()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    lines = {
+        "hashlgn": f"{hashlgn.__version__} on Python {platform.python_version()}, {sys.platform} {platform.machine()}",
+        "packages": ", ".join(f"{name} {_version(name)}" for name in _NEEDED),
+        "search kernel": f"compiled; instruction sets: {', '.join(sets)}" if sets else "not compiled",
+        "threads": f"{usable} may be used, of {os.cpu_count()}",
+        "data": f"cache {cache_folder()}; HASHLGN_DATA {os.environ.get('HASHLGN_DATA') or 'not set'}",
+    }
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        held = f"installed ({', '.join(f'{module} {_version(module)}' for module in modules)})"
+        lines[f"extra {extra}"] = f"lacks {', '.join(missing)}: pip install 'hashlgn[{extra}]'" if missing else held
+    for name, text in lines.items():
+        typer.echo(f"{name:>16}  {text}")
+    if not sets:
+        typer.echo(
+            "Searches over codes use Faiss, which is exact but slower. To compile the kernel, install a C++20 compiler "
+            "and CMake, then: pip install --force-reinstall --no-binary hashlgn hashlgn"
+        )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "?"
