@@ -147,7 +147,7 @@ class ModelConfig:
             )
         for weight in weights or ():
             _check_finite("model.layer_weights", weight)
-        if positive_int("model.bits", self.bits) % 8:
+        if not isinstance(self.bits, int) or self.bits < 1 or self.bits % 8:
             raise ArgumentError(f"model.bits must be a positive multiple of 8 (got {self.bits})")
         if self.power is not None and not 0 <= self.power <= 8:
             raise ArgumentError(f"model.power must lie in 0 … 8 (got {self.power!r})")
