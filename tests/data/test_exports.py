@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,30 @@ def test_ratings_without_titles_where_movies_have_other_ids(tmp_path: Path) -> N
     data = read_interactions(tmp_path / "ml")
     assert pairs(data) == [(1, "tt01")]
     assert data.titles == ["Ten"] or "titles" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "options", "told"),
+    [
+        ([1, 5], {}, "ratings from 1 to 5 were found, and each counts as one interaction; min_rating=4 would keep"),
+        ([0.5, 4.5], {}, "min_rating=4 would keep those of 4 to 5"),
+        ([1, 9], {}, "min_rating=8 would keep those of 8 to 10"),
+        ([0, 1], {}, "min_rating=1 would keep those of 1 to 1"),
+        ([3, 5000], {}, "min_rating= keeps the high ones"),
+        ([1, 5], {"min_rating": 4}, r"only ratings of at least 4 count \(min_rating\)"),
+        ([5, 5], {}, None),
+        ([1, 5], {"rating": False}, None),
+    ],
+)
+def test_what_is_done_with_ratings_is_said(ratings: list[float], options: dict, told: str | None) -> None:
+    data = read_interactions(pd.DataFrame({"user": [1, 2], "item": [1, 2], "rating": ratings}), **options)
+    assert len(data.notes) == (told is not None)
+    if told is not None:
+        assert re.search(told, data.notes[0])
+
+
+def test_rows_that_are_no_utf_8_may_be_skipped_too(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"user,item\n1,2\n1,\xe6,3\n4,5\n")
+    data = read_interactions(path, on_bad="skip")
+    assert pairs(data) == [(1, 2), (4, 5)]
+    assert any("1 rows that cannot be read" in note and "æ" in note for note in data.notes)

@@ -89,7 +89,8 @@ def read_interactions(
         time: the column of times; False reads none. Where users and items are named, ratings and times that are
             found by their usual name alone and cannot be read are left out, and ``notes`` of the data say so.
         weight: the column of weights, positive finite numbers; of a sparse matrix, True takes its entries.
-        min_rating: only interactions rated at least so high count, after duplicates have been decided.
+        min_rating: only interactions rated at least so high count, after duplicates have been decided. Where None,
+            every rating counts as one interaction; ``notes`` say so, and name a bound for the scale that is seen.
         duplicates: which row stands for a repeated pair: the ``"first"`` or the ``"last"``, by time where there are
             times, and by row where these are equal or absent.
         k_core: keep the part in which every user and every item has this many interactions; a tuple for users
@@ -132,10 +133,29 @@ def read_interactions(
             "source must be a path, a table with the Arrow interface (pandas 2.2, Polars, Arrow) or a sparse matrix "
             f"(got {type(source).__name__})"
         )
+    data = _with_rating_note(data, request)
     if k_core is None:
         return data
     user_k, item_k = k_core if isinstance(k_core, tuple) else (k_core, k_core)
     return data.k_core(user_k, item_k)[0]
+
+
+def _with_rating_note(data: Interactions, request: Request) -> Interactions:
+    """Say what was done with ratings that differ."""
+    if data.ratings is None or not len(data):
+        return data
+    low, high = float(data.ratings.min()), float(data.ratings.max())
+    if request.min_rating is not None:
+        note = f"only ratings of at least {request.min_rating:g} count (min_rating)"
+    elif low == high:
+        return data
+    else:
+        scale = next((top for top in (1, 5, 10, 100) if low >= 0 and high <= top), None)
+        advice = "min_rating= keeps the high ones"
+        if scale is not None:
+            advice = f"min_rating={max(1, 0.8 * scale):g} would keep those of {max(1, 0.8 * scale):g} to {scale}"
+        note = f"ratings from {low:g} to {high:g} were found, and each counts as one interaction; {advice}"
+    return replace(data, notes=(*data.notes, note))
 
 
 def _finite(name: str, value: Any) -> float:

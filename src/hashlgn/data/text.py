@@ -177,34 +177,32 @@ def _read_once(path: Path, request: Request) -> Interactions:
     double = layout.delimiter == "::"
     names = [str(i) for i in range(layout.width)]
     types = {names[place]: pa.string() if role == "time" else _DICTIONARY for role, place in layout.columns.items()}
-    block = BLOCK
+    block, skip = BLOCK, request.on_bad == "skip"
     while True:
         gather = Gather(
             request, str(path), lambda row: f"line {_line_of_row(path, layout, request, quoted, row)}", written=True
         )
 
         def broken(row: pa.csv.InvalidRow, gather: Gather = gather) -> str:
-            if request.on_bad == "raise":
-                return "error"
             gather.skipped["bad"] += 1
             gather.bad(f"{row.actual_columns} columns instead of {row.expected_columns}: {row.text[:60]!r}")
             return "skip"
 
         try:
-            with _opened(path, request.encoding, double) as stream:
+            with _opened(path, request.encoding or ("utf-8" if skip else None), double) as stream:
                 reader = pyarrow.csv.open_csv(
                     stream,
                     pyarrow.csv.ReadOptions(
                         block_size=block,
                         column_names=names,
                         skip_rows=layout.skip,
-                        use_threads=request.on_bad == "raise",
+                        use_threads=not skip,
                     ),
                     pyarrow.csv.ParseOptions(
                         delimiter=_MARK if double else layout.delimiter,
                         quote_char='"' if quoted else False,
                         newlines_in_values=quoted,
-                        invalid_row_handler=broken,
+                        invalid_row_handler=broken if skip else None,
                     ),
                     pyarrow.csv.ConvertOptions(
                         column_types=types,
