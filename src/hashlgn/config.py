@@ -241,11 +241,85 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class StudentConfig:
+    """How a student is trained: the model whose users are their histories.
+
+    Attributes:
+        dim: width of the vectors, p and o.
+        answer_bits: length of an item's code as an answer, a multiple of 8; None keeps floats.
+        history_bits: of its code in a history; None keeps floats.
+        epochs: passes over the users by labels.
+        distillation_epochs: by a mixture of teachers.
+        code_epochs: for the answers' codewords and scales, beside float histories.
+        settle_epochs: for the same beside histories in codes.
+        lr: Adam's rate for float vectors, falling to 0 by a cosine in each stage.
+        code_lr: for everything from the codes of the answers on.
+        batch_users: users per step.
+        candidates: items scored per step, sampled where the catalogue is larger.
+        temperature: of the softmax, whatever it learns from.
+        hidden: share of each history that a step hides from the query, and asks for.
+        user_weight: exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number.
+        teacher: ``auto``: a mixture with EASE where it can be computed and validates better; or ``labels`` alone.
+        ease_penalty: λ of EASE.
+        validation_users: users whose interactions give the validation slice, at most; 0 trains on everything.
+        validation_share: share of those users' interactions that is held out.
+        monitor_k: cutoff of NDCG on the validation slice.
+        seed: fixes every draw.
+
+    Raises:
+        ArgumentError: a number breaks its rule.
+    """
+
+    dim: int = 256
+    answer_bits: int | None = 128
+    history_bits: int | None = 256
+    epochs: int = 12
+    distillation_epochs: int = 12
+    code_epochs: int = 8
+    settle_epochs: int = 4
+    lr: float = 0.005
+    code_lr: float = 0.003
+    batch_users: int = 512
+    candidates: int = 16_384
+    temperature: float = 0.2
+    hidden: float = 0.7
+    user_weight: float = -0.5
+    teacher: str = "auto"
+    ease_penalty: float = 50.0
+    validation_users: int = 1000
+    validation_share: float = 0.1
+    monitor_k: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("answer_bits", "history_bits"):
+            bits = getattr(self, name)
+            if bits is not None and positive_int(f"student.{name}", bits) % 8:
+                raise ArgumentError(f"student.{name} must be a positive multiple of 8 (got {bits})")
+        for name in ("dim", "batch_users", "candidates", "monitor_k"):
+            positive_int(f"student.{name}", getattr(self, name))
+        for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs", "validation_users", "seed"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(f"student.{name} must be at least 0 (got {getattr(self, name)})")
+        for name in ("lr", "code_lr", "temperature", "ease_penalty"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ArgumentError(f"student.{name} must be positive and finite (got {getattr(self, name)!r})")
+        for name in ("hidden", "validation_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise ArgumentError(f"student.{name} must lie between 0 and 1 (got {getattr(self, name)!r})")
+        if not math.isfinite(self.user_weight):
+            raise ArgumentError(f"student.user_weight must be finite (got {self.user_weight!r})")
+        if self.teacher not in ("auto", "labels"):
+            raise ArgumentError(f"student.teacher must be 'auto' or 'labels' (got {self.teacher!r})")
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration: ``[model]`` and ``[train]`` in a TOML file."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Nested plain values, as JSON and TOML take them."""

@@ -1,0 +1,99 @@
+"""The two forms of a side of the model while it is trained: free vectors, and codes under trained codewords."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hashlgn.scoring.codes import Bytes, pack_words
+from hashlgn.training.student.optimizer import RowAdam
+
+__all__ = ["Codes", "Side", "Vectors"]
+
+
+class Side(Protocol):
+    """Vectors of all items, made of some tables."""
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """The parameters."""
+
+    def rows(self, items: Tensor | None, optimizer: RowAdam, first: int) -> Tensor:
+        """Vectors of some items with a gradient to the tables, of which the optimizer holds the first as number
+        ``first``; of all items where None.
+        """
+
+    def vectors(self, items: Tensor | None = None) -> Tensor:
+        """The same without a gradient."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A free vector for every item, ``(n, dim)``."""
+
+    table: Tensor
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """The vectors."""
+        return [self.table]
+
+    def rows(self, items: Tensor | None, optimizer: RowAdam, first: int) -> Tensor:
+        """See ``Side``."""
+        return optimizer.take(first, items)
+
+    def vectors(self, items: Tensor | None = None) -> Tensor:
+        """See ``Side``."""
+        return self.table if items is None else self.table[items]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """``scale_i · Σ_m C_m[word_im]``: sub-codes are fixed, codewords and scales are trained.
+
+    Attributes:
+        words: sub-codes, ``(n, M)`` uint8.
+        codewords: ``(16 M, dim)``.
+        log_scale: ``(n, 1)``.
+    """
+
+    words: Tensor
+    codewords: Tensor
+    log_scale: Tensor
+
+    @classmethod
+    def fitted(cls, words: Tensor, codewords: Tensor, vectors: Tensor) -> Codes:
+        """Codes of given vectors, each with the scale that brings it closest."""
+        codes = cls(words, codewords.flatten(0, 1).clone(), torch.zeros(len(words), 1, device=words.device))
+        close = codes.vectors()
+        scale = (vectors * close).sum(dim=1, keepdim=True) / close.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
+        return cls(words, codes.codewords, scale.clamp(min=1e-4).log())
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """Codewords and logarithms of the scales."""
+        return [self.codewords, self.log_scale]
+
+    def rows(self, items: Tensor | None, optimizer: RowAdam, first: int) -> Tensor:
+        """See ``Side``."""
+        return self._decoded(items, optimizer.take(first), optimizer.take(first + 1, items))
+
+    def vectors(self, items: Tensor | None = None) -> Tensor:
+        """See ``Side``."""
+        return self._decoded(items, self.codewords, self.log_scale if items is None else self.log_scale[items])
+
+    def _decoded(self, items: Tensor | None, codewords: Tensor, log_scale: Tensor) -> Tensor:
+        words = self.words if items is None else self.words[items]
+        rows = words.long() + 16 * torch.arange(words.shape[1], device=words.device)
+        decoded: Tensor = nn.functional.embedding_bag(rows, codewords, mode="sum") * log_scale.exp()
+        return decoded
+
+    def exported(self) -> tuple[Bytes, np.ndarray[tuple[int, int, int], np.dtype[np.float32]], np.ndarray[tuple[int], np.dtype[np.float16]]]:
+        """Packed sub-codes ``(n, M / 2)``, codewords ``(M, 16, dim)`` float32, scales ``(n,)`` float16."""
+        codewords = self.codewords.view(-1, 16, self.codewords.shape[1]).cpu().numpy().astype(np.float32)
+        scale = self.log_scale[:, 0].exp().clamp(min=6e-5, max=6e4).cpu().numpy().astype(np.float16)
+        return pack_words(self.words.cpu().numpy()), codewords, scale

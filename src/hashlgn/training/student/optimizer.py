@@ -1,0 +1,60 @@
+"""Adam on the rows that a step has used: its cost does not grow with the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["RowAdam"]
+
+_MEAN, _SQUARE, _TINY = 0.9, 0.999, 1e-8
+
+
+class RowAdam:
+    """Adam (Kingma and Ba, 2015) on tables of which a step uses some rows: those alone move, and their moments.
+
+    Where all rows are used it is Adam; else it is what PyTorch calls ``SparseAdam``, without sparse tensors.
+
+    Args:
+        tables: the parameters, changed in place.
+        rates: a learning rate for each.
+    """
+
+    def __init__(self, tables: Sequence[Tensor], rates: Sequence[float]) -> None:
+        self._tables, self._rates, self._steps = list(tables), list(rates), 0
+        self._moments = [(torch.zeros_like(table), torch.zeros_like(table)) for table in tables]
+        self._taken: list[tuple[int, Tensor | None, Tensor]] = []
+
+    def take(self, number: int, rows: Tensor | None = None) -> Tensor:
+        """Rows of a table as a leaf whose gradient ``step`` will apply; all of them where None.
+
+        Args:
+            number: of the table.
+            rows: int64, each at most once.
+        """
+        table = self._tables[number]
+        leaf = (table if rows is None else table[rows]).detach().requires_grad_()
+        self._taken.append((number, rows, leaf))
+        return leaf
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """Apply the gradients of what was taken, at ``factor`` times the rates."""
+        self._steps += 1
+        growth, size = 1 - _MEAN**self._steps, (1 - _SQUARE**self._steps) ** 0.5
+        for number, rows, leaf in self._taken:
+            if leaf.grad is None:
+                continue
+            first, second = (part if rows is None else part[rows] for part in self._moments[number])
+            first.lerp_(leaf.grad, 1 - _MEAN)
+            second.mul_(_SQUARE).addcmul_(leaf.grad, leaf.grad, value=1 - _SQUARE)
+            rate = factor * self._rates[number] / growth
+            moved = torch.addcdiv(leaf, first, (second.sqrt() / size).add_(_TINY), value=-rate)
+            if rows is None:
+                self._tables[number].copy_(moved)
+            else:
+                self._tables[number][rows] = moved
+                self._moments[number][0][rows], self._moments[number][1][rows] = first, second
+        self._taken.clear()

@@ -1,0 +1,112 @@
+"""Teachers: whatever scores items for a batch of users, a batch at a time, so that memory never holds users × items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from hashlgn.data import Interactions
+from hashlgn.training.student.batches import Batch, Candidates
+from hashlgn.training.student.forms import Side
+
+__all__ = ["EASE_ITEMS", "Ease", "FloatStudent", "Mixture", "Teacher"]
+
+EASE_ITEMS = 10_000  # its inverse takes time with the cube of their number: about half a minute on two threads
+
+
+class Teacher(Protocol):
+    """Scores of items for users."""
+
+    def scores(self, batch: Batch, among: Candidates) -> Tensor:
+        """Scores of the candidates, ``(users of the batch, candidates)``; higher is better."""
+
+
+@dataclass(frozen=True)
+class FloatStudent:
+    """A student as it is now: ``cos(q_u, p) · |o_i| / τ``, what its own softmax takes.
+
+    Attributes:
+        histories: vectors ``p``.
+        answers: vectors ``o``.
+        temperature: τ.
+    """
+
+    histories: Side
+    answers: Side
+    temperature: float
+
+    def scores(self, batch: Batch, among: Candidates) -> Tensor:
+        """See ``Teacher``."""
+        queries = batch.history.queries(self.histories.vectors()) / self.temperature
+        return queries @ self.answers.vectors(among.items).T
+
+
+class Ease:
+    """EASE with weighted users: scores ``X B`` with ``B = I − P / diag(P)``, ``P = (Xᵀ W X + λ I)^-1``.
+
+    Source: Steck, *Embarrassingly Shallow Autoencoders for Sparse Data*, WWW 2019, there with ``W = I``. With ``W =
+    diag(d_u^-1/2)``, d_u the number of a user's items, users with long histories count less.
+
+    Args:
+        data: interactions to learn from.
+        penalty: λ.
+        device: where the scores are computed.
+    """
+
+    def __init__(self, data: Interactions, penalty: float, device: torch.device) -> None:
+        weight = np.repeat(np.maximum(np.diff(data.indptr), 1) ** -0.25, np.diff(data.indptr)).astype(np.float32)
+        x = sparse.csr_matrix((weight, data.indices, data.indptr), shape=(data.n_users, data.n_items))
+        gram = torch.from_numpy((x.T @ x).toarray()).to(device)
+        gram.diagonal().add_(penalty)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        self.weights = inverse.div_(-inverse.diagonal().clone())
+        self.weights.fill_diagonal_(0.0)
+
+    def scores(self, batch: Batch, among: Candidates) -> Tensor:
+        """See ``Teacher``; strengths of interactions do not enter."""
+        history = batch.history
+        bounds = torch.searchsorted(history.rows, torch.arange(history.count + 1, device=history.rows.device))
+        all_scores: Tensor = nn.functional.embedding_bag(
+            history.items, self.weights, bounds, mode="sum", include_last_offset=True
+        )
+        return all_scores if among.items is None else all_scores[:, among.items]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weighted sum of the scores of several teachers, each standardised user by user over the items that the user does
+    not have.
+
+    Attributes:
+        teachers: the teachers.
+        shares: weight of each.
+    """
+
+    teachers: Sequence[Teacher]
+    shares: Sequence[float]
+
+    def scores(self, batch: Batch, among: Candidates) -> Tensor:
+        """See ``Teacher``."""
+        total = torch.zeros(())
+        for teacher, share in zip(self.teachers, self.shares, strict=True):
+            total = standardised(teacher.scores(batch, among), batch, among).mul_(share) + total.to(batch.history.rows.device)
+        return total
+
+
+def standardised(scores: Tensor, batch: Batch, among: Candidates) -> Tensor:
+    """Scores with mean 0 and deviation 1 over the items that a user does not have, in place; 0 for what they have."""
+    rows, columns = among.entries(batch.history)
+    unseen = scores.shape[1] - torch.bincount(rows, minlength=len(scores)).to(scores)[:, None]
+    unseen.clamp_(min=1)
+    scores[rows, columns] = 0.0
+    mean = scores.sum(dim=1, keepdim=True) / unseen
+    variance = scores.square().sum(dim=1, keepdim=True) / unseen - mean.square()
+    scores.sub_(mean).div_(variance.clamp(min=1e-12).sqrt())
+    scores[rows, columns] = 0.0
+    return scores

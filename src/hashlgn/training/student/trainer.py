@@ -1,0 +1,276 @@
+"""The training of a student, from interactions to the arrays that are served, in one function.
+
+A student (see ``train_student``) has no vector of a user, so a step gathers the histories of its users and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hashlgn.config import Config, StudentConfig
+from hashlgn.data import Interactions, validation_slice
+from hashlgn.errors import ArgumentError, DataError
+from hashlgn.scoring.decoders import CodebookDecoder
+from hashlgn.scoring.histories import CodedHistories, FloatHistories
+from hashlgn.scoring.items import CodedItems, FloatItems
+from hashlgn.training.allocator import kept_memory
+from hashlgn.training.graph import Graph
+from hashlgn.training.student.coding import coded
+from hashlgn.training.student.forms import Codes, Side, Vectors
+from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
+from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture
+from hashlgn.training.student.validation import Validation
+from hashlgn.training.trainer import _seeded, _threads, resolve_device
+from hashlgn.utils.progress import Progress
+
+__all__ = ["TrainedStudent", "train_student"]
+
+_T = TypeVar("_T")
+_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
+_SHARE = 0.2  # where there is no validation slice
+_SVD_INTERACTIONS = 2_000_000  # of a sample of users, from which the singular vectors come
+_QUERIES = 20_000  # users whose queries are the metric of the codes
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """The outcome in NumPy alone, and how it went.
+
+    Attributes:
+        answers: items as answers, ``o``.
+        histories: items as they count in histories, ``p``.
+        config: as trained.
+        metrics: NDCG on the validation slice after each stage; empty without a slice.
+        choice: the same of each teacher that was tried.
+        costs: seconds of each stage and choice.
+        device: where it was trained.
+        threads: processor threads.
+        seconds: wall time.
+    """
+
+    answers: CodedItems | FloatItems
+    histories: CodedHistories | FloatHistories
+    config: Config
+    metrics: dict[str, float]
+    choice: dict[str, float]
+    costs: dict[str, float]
+    device: str
+    threads: int
+    seconds: float
+
+
+def train_student(
+    data: Interactions,
+    config: Config | None = None,
+    *,
+    strengths: npt.NDArray[np.float32] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> TrainedStudent:
+    """Train item vectors ``o`` and ``p`` with ``score(u, i) = q_u · o_i``, ``q_u = normalise(Σ_{j∈H_u} a_uj p_j)``, and
+    bring them into bits.
+
+    Stages: (1) ``labels``: a float student by softmax on hidden parts of the histories, from the singular vectors; (2)
+    ``distillation``, where EASE can be computed and its mixture with (1) validates better: a new float student from the
+    scores of the mixture; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p``
+    trained towards the float student; (4) ``histories``: the same for ``p``, whose codes then stay, while codewords and
+    scales of the answers settle.
+
+    Args:
+        data: the interactions to learn from; a validation slice is cut from them.
+        config: its section ``student`` says how; defaults where None.
+        strengths: ``a_ui``, positive, one for each interaction; 1 where None.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all of PyTorch's default where None.
+        report: called after every step.
+
+    Raises:
+        ArgumentError: the configuration breaks a rule, or ``strengths`` has another shape or is not positive.
+        DataError: there are fewer than two users or two items, or no interaction.
+    """
+    config = config or Config()
+    settings, where = config.student, resolve_device(device)
+    _check(data, strengths)
+    with _seeded(settings.seed, where), _threads(threads), kept_memory():
+        run = _Run(settings, data, strengths, where, report)
+        tau, rates = settings.temperature, (settings.lr,)
+        start = run.timed("start", lambda: start_vectors(run.data.interactions, settings.dim, settings.seed, where))
+        student = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
+        objective: Objective = Labels(tau, settings.hidden, settings.user_weight)
+        run.stage("labels", objective, student, settings.epochs, rates, rates)
+
+        mixture = run.timed("teachers", lambda: _mixture(run, student))
+        if mixture is not None:
+            student = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
+            objective = Distillation(tau, mixture)
+            run.stage("distillation", objective, student, settings.distillation_epochs, rates, rates)
+
+        objective = Distillation(tau, student)
+        histories, answers = student.histories, student.answers
+        degree = run.degree
+        if settings.answer_bits is not None:
+            bits, o, queries = settings.answer_bits, answers.vectors(), run.queries(histories.vectors())
+            answers = run.timed("coding answers", lambda: coded(o, bits, queries, degree.sqrt()))
+            histories = Vectors(histories.vectors().clone())
+            student = FloatStudent(histories, answers, tau)
+            run.stage("codes", objective, student, settings.code_epochs, (settings.code_lr,), (settings.code_lr,) * 2)
+        if settings.history_bits is not None:
+            bits, p, targets = settings.history_bits, histories.vectors(), answers.vectors()
+            histories = run.timed("coding histories", lambda: coded(p, bits, targets, degree))
+            answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
+            student = FloatStudent(histories, answers, tau)
+            own = (settings.code_lr,) * len(answers.tables)
+            run.stage("histories", objective, student, settings.settle_epochs, (), own)
+        return run.outcome(config, histories, answers)
+
+
+def start_vectors(data: Interactions, dim: int, seed: int, device: torch.device) -> Tensor:
+    """Rows of unit length of the leading right singular vectors of ``D_u^-1/2 R D_i^-1/2``, ``(n_items, dim)``.
+
+    Of large data a sample of users decides. Where there are fewer singular vectors, and for items without any users, the
+    rest is random and small.
+    """
+    rng = np.random.default_rng(seed)
+    share = min(1.0, _SVD_INTERACTIONS / len(data))
+    sample = data
+    if share < 1:
+        chosen = rng.random(data.n_users) < share
+        sample = data.select(np.repeat(chosen, np.diff(data.indptr)))
+    known = min(dim, sample.n_users - 1, sample.n_items - 1)
+    vectors = 0.01 / dim**0.5 * rng.standard_normal((data.n_items, dim), dtype=np.float32)
+    if known:
+        vectors[:, :known] += Graph(sample).singular_vectors(known, seed)[1]
+    return nn.functional.normalize(torch.from_numpy(vectors).to(device))
+
+
+def _mixture(run: _Run, student: FloatStudent) -> Mixture | None:
+    """The mixture of a label student and EASE that validates best; None where none is better than the student, or EASE
+    would take too long.
+    """
+    settings, data = run.settings, run.data
+    if settings.teacher == "labels" or data.interactions.n_items > EASE_ITEMS:
+        return None
+    teachers = student, Ease(data.interactions, settings.ease_penalty, data.device)
+    if run.validation is None:
+        return Mixture(teachers, (1 - _SHARE, _SHARE))
+    values = {share: run.validation.ndcg(Mixture(teachers, (1 - share, share))) for share in _SHARES}
+    run.choice.update({"labels": run.metrics["labels"], **{f"labels + {x:g} EASE": v for x, v in values.items()}})
+    best = max(values, key=lambda share: values[share])
+    return Mixture(teachers, (1 - best, best)) if values[best] > run.metrics["labels"] else None
+
+
+def _check(data: Interactions, strengths: npt.NDArray[np.float32] | None) -> None:
+    if data.n_users < 2 or data.n_items < 2 or not len(data):
+        raise DataError(
+            f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, "
+            f"{len(data)} interactions)"
+        )
+    if strengths is not None:
+        if strengths.shape != (len(data),) or strengths.dtype != np.float32:
+            raise ArgumentError(f"strengths must be ({len(data)},) float32 (got {strengths.shape} {strengths.dtype})")
+        if not (np.isfinite(strengths) & (strengths > 0)).all():
+            raise ArgumentError("strengths must be positive and finite")
+
+
+@dataclass
+class _Run:
+    """What the stages of one training share: data, clock, validation, progress."""
+
+    settings: StudentConfig
+    everything: Interactions
+    strengths: npt.NDArray[np.float32] | None
+    device: torch.device
+    report: Callable[[Progress], None] | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    choice: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings, self.began, self.validation, self.done = self.settings, time.perf_counter(), None, 0
+        part, held_out = self.everything, None
+        if settings.validation_users:
+            cut = validation_slice(
+                self.everything, settings.validation_share, seed=settings.seed, max_users=settings.validation_users
+            )
+            part, held_out = cut if len(cut[1]) else (self.everything, None)
+        strengths = self.strengths
+        if held_out is not None and strengths is not None:
+            strengths = strengths[_kept(self.everything, part)]
+        self.data = Data(part, strengths, settings.batch_users, settings.candidates, self.device, settings.seed)
+        self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
+        self.degree = self.degree.to(self.device)
+        if held_out is not None:
+            self.validation: Validation | None = Validation(self.data, held_out, settings.monitor_k)
+
+    def timed(self, name: str, work: Callable[[], _T]) -> _T:
+        """Do something and note its seconds."""
+        began = time.perf_counter()
+        result = work()
+        self.costs[name] = time.perf_counter() - began
+        return result
+
+    def stage(
+        self,
+        name: str,
+        objective: Objective,
+        student: FloatStudent,
+        epochs: int,
+        history_rates: Sequence[float],
+        answer_rates: Sequence[float],
+    ) -> None:
+        """Train both sides of a student by an objective, and validate."""
+        steps = self.data.steps
+
+        def tell(epoch: int, done: int, loss: float, metric: float | None = None) -> None:
+            if self.report:
+                here, seconds = epoch * steps + done, time.perf_counter() - self.began
+                ended = metric is not None or done == steps
+                self.report(Progress(name, epoch + ended, epochs, here, epochs * steps, loss, metric, ended, seconds))
+
+        rates = tuple(history_rates), tuple(answer_rates)
+        self.timed(name, lambda: fit(self.data, objective, student.histories, student.answers, epochs, rates, tell))
+        if self.validation is not None:
+            fixed = FloatStudent(Vectors(student.histories.vectors()), Vectors(student.answers.vectors()), 1.0)
+            self.metrics[name] = self.validation.ndcg(fixed)
+
+    def queries(self, vectors: Tensor) -> Tensor:
+        """Queries of some users, ``(n, dim)``."""
+        active = np.flatnonzero(np.diff(self.data.interactions.indptr))
+        rng = np.random.default_rng(self.settings.seed)
+        users = np.sort(rng.permutation(active)[:_QUERIES])
+        return self.data.batch(users).history.queries(vectors)
+
+    def outcome(self, config: Config, histories: Side, answers: Side) -> TrainedStudent:
+        """Everything in NumPy."""
+        if isinstance(answers, Codes):
+            packed, codewords, scale = answers.exported()
+            items: CodedItems | FloatItems = CodedItems(packed, CodebookDecoder(codewords), scale)
+        else:
+            items = FloatItems(answers.vectors().cpu().numpy())
+        known = CodedHistories(*histories.exported()) if isinstance(histories, Codes) else None
+        return TrainedStudent(
+            items,
+            known or FloatHistories(histories.vectors().cpu().numpy()),
+            config,
+            self.metrics,
+            self.choice,
+            self.costs,
+            str(self.device),
+            torch.get_num_threads(),
+            time.perf_counter() - self.began,
+        )
+
+
+def _kept(whole: Interactions, part: Interactions) -> npt.NDArray[np.bool_]:
+    """For each interaction of the whole whether the part, over the same catalogues, has it."""
+    keys = (data.rows * whole.n_items + data.indices for data in (whole, part))
+    return np.isin(*keys, assume_unique=True)

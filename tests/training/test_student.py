@@ -1,0 +1,244 @@
+"""The student: what it learns, that it is deterministic, and that what is exported is what was trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import clusters
+
+from hashlgn.config import Config, StudentConfig
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError, DataError
+from hashlgn.scoring.histories import CodedHistories, queries
+from hashlgn.scoring.items import CodedItems
+from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, train_student
+from hashlgn.training.student.batches import Candidates, candidates
+from hashlgn.training.student.forms import Codes, Vectors
+from hashlgn.training.student.loop import Data, Distillation, Labels, fit
+from hashlgn.training.student.objectives import divergence, label_loss
+from hashlgn.training.student.optimizer import RowAdam
+from hashlgn.training.student.teachers import standardised
+from hashlgn.utils.progress import Progress
+
+SMALL = {"dim": 16, "answer_bits": 32, "history_bits": 32, "epochs": 15, "distillation_epochs": 8, "batch_users": 16}
+
+
+def trained(data: Interactions, **changes: object) -> TrainedStudent:
+    return train_student(data, Config(student=StudentConfig(**{**SMALL, **changes})), device="cpu", threads=1)
+
+
+def scores(model: TrainedStudent, data: Interactions) -> np.ndarray:
+    return queries(model.histories, data.indptr, data.indices) @ model.answers.decode().T
+
+
+def unseen_hits(model: TrainedStudent, data: Interactions, groups: int = 4) -> float:
+    """Share of users whose best item among those that they do not have is one of their own group."""
+    ranked = scores(model, data)
+    ranked[data.matrix.toarray() > 0] = -np.inf
+    group_of_user = (data.user_ids.values - 1000) % groups
+    group_of_item = (data.item_ids.values - 1) % groups
+    return float((group_of_item[ranked.argmax(axis=1)] == group_of_user).mean())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"teacher": "labels"},
+        {"answer_bits": None},
+        {"history_bits": None},
+        {"candidates": 16},
+        {"validation_users": 0},
+    ],
+    ids=str,
+)
+def test_finds_the_rest_of_a_group(changes: dict[str, object]) -> None:
+    data = clusters(share=0.4)
+    assert unseen_hits(trained(data, **changes), data) > 0.9
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
+    data = clusters()
+    first, second, other = trained(data), trained(data), trained(data, seed=1)
+    assert isinstance(first.answers, CodedItems) and isinstance(first.histories, CodedHistories)
+    assert np.array_equal(first.answers.packed, second.answers.packed)
+    assert np.array_equal(scores(first, data), scores(second, data))
+    assert not np.array_equal(scores(first, data), scores(other, data))
+
+
+def test_forms_of_the_outcome() -> None:
+    data = clusters()
+    model = trained(data)
+    assert model.answers.bytes_per_item == 6 and model.histories.bytes_per_item == 6
+    assert list(model.metrics) in (
+        ["labels", "codes", "histories"],
+        ["labels", "distillation", "codes", "histories"],
+    )
+    assert {"labels", "labels + 0.2 EASE"} <= set(model.choice)
+    assert {"start", "labels", "teachers", "codes", "coding answers"} <= set(model.costs)
+
+
+def test_an_epoch_is_reported_once_at_its_end() -> None:
+    seen: list[Progress] = []
+    config = Config(student=StudentConfig(**{**SMALL, "teacher": "labels", "code_epochs": 2, "settle_epochs": 1}))
+    train_student(clusters(), config, device="cpu", threads=1, report=seen.append)
+    ends = [(p.stage, p.epoch) for p in seen if p.epoch_done]
+    assert ends == [("labels", e) for e in range(1, 16)] + [("codes", 1), ("codes", 2), ("histories", 1)]
+
+
+def test_strengths_decide_what_a_user_is() -> None:
+    data = clusters(share=0.4)
+    strengths = np.ones(len(data), np.float32)
+    plain = train_student(data, Config(student=StudentConfig(**SMALL)), strengths=strengths, device="cpu", threads=1)
+    assert np.array_equal(scores(plain, data), scores(trained(data), data))
+    with pytest.raises(ArgumentError, match="strengths must be positive"):
+        train_student(data, strengths=-strengths)
+    with pytest.raises(ArgumentError, match="strengths must be"):
+        train_student(data, strengths=strengths[1:])
+
+
+def test_too_little_data_is_an_error() -> None:
+    with pytest.raises(DataError, match="at least 2 users"):
+        train_student(Interactions.from_pairs([1], [2]))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"answer_bits": 12}, {"dim": 0}, {"hidden": 1.0}, {"lr": 0.0}, {"teacher": "x"}, {"epochs": -1}], ids=str
+)
+def test_a_rule_that_is_broken_is_named(changes: dict[str, object]) -> None:
+    with pytest.raises(ArgumentError, match=f"student.{next(iter(changes))} must"):
+        StudentConfig(**changes)  # type: ignore[arg-type]
+
+
+def whole(n_items: int) -> Candidates:
+    return Candidates(None, torch.zeros(n_items), None)
+
+
+def data_of(interactions: Interactions, limit: int = 1000) -> Data:
+    return Data(interactions, None, 16, limit, torch.device("cpu"), 0)
+
+
+def test_queries_are_those_that_are_served(seeded: None) -> None:
+    data, p = clusters(), torch.randn(40, 8)
+    batch = data_of(data).batch(np.arange(data.n_users))
+    from hashlgn.scoring.histories import FloatHistories
+
+    served = queries(FloatHistories(p.numpy()), data.indptr, data.indices)
+    assert np.allclose(batch.history.queries(p).numpy(), served, atol=1e-6)
+
+
+def test_codes_export_what_they_decode(seeded: None) -> None:
+    from hashlgn.scoring.decoders import CodebookDecoder
+
+    vectors = torch.randn(30, 8)
+    words = torch.randint(16, (30, 6), dtype=torch.uint8)
+    codes = Codes.fitted(words, torch.randn(6, 16, 8), vectors)
+    packed, codewords, scale = codes.exported()
+    served = CodedItems(packed, CodebookDecoder(codewords), scale).decode()
+    assert np.allclose(served, codes.vectors().numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_losses_are_those_of_autograd(seeded: None) -> None:
+    queries_, items = torch.randn(5, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
+    targets = torch.tensor([0, 0, 2, 4]), torch.tensor([1, 3, 2, 6])
+    hidden = torch.tensor([0, 1, 4]), torch.tensor([5, 0, 1])
+    weights, log_weight, wanted = torch.rand(5) + 0.1, torch.randn(7) * 0.1, torch.randn(5, 7)
+
+    def reference() -> tuple[torch.Tensor, torch.Tensor]:
+        scores_ = queries_ @ items.T + log_weight
+        mask = torch.zeros(5, 7, dtype=torch.bool)
+        mask[hidden] = True
+        logs = scores_.masked_fill(mask, -1e9).log_softmax(dim=1)
+        share = weights[targets[0]] / weights[targets[0]].sum()
+        teacher = (wanted + log_weight).masked_fill(mask, -1e9).softmax(dim=1)
+        return -(share * logs[targets]).sum(), -(weights / weights.sum() * (teacher * logs).sum(dim=1)).sum()
+
+    for value, expected in zip(
+        (
+            label_loss(queries_, items, targets, hidden, weights, log_weight),
+            divergence(queries_, items, wanted.clone(), hidden, weights, log_weight),
+        ),
+        reference(),
+        strict=True,
+    ):
+        assert torch.allclose(value, expected, atol=1e-5)
+        found = torch.autograd.grad(value, (queries_, items))
+        for a, b in zip(found, torch.autograd.grad(expected, (queries_, items), retain_graph=True), strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_row_adam_is_adam_where_all_rows_are_used(seeded: None) -> None:
+    ours, theirs = torch.randn(6, 3), None
+    theirs = torch.nn.Parameter(ours.clone())
+    row, adam = RowAdam([ours], [0.1]), torch.optim.Adam([theirs], lr=0.1)
+    for step in range(4):
+        target = torch.full((6, 3), float(step))
+        leaf = row.take(0, None if step % 2 else torch.arange(6))
+        ((leaf - target) ** 2).sum().backward()
+        row.step(1.0)
+        adam.zero_grad()
+        ((theirs - target) ** 2).sum().backward()
+        adam.step()
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_row_adam_leaves_other_rows_alone() -> None:
+    table = torch.ones(5, 2)
+    adam = RowAdam([table], [0.1])
+    adam.take(0, torch.tensor([1, 3])).sum().backward()
+    adam.step(1.0)
+    assert torch.equal(table[[0, 2, 4]], torch.ones(3, 2)) and (table[[1, 3]] < 1).all()
+
+
+def test_candidates_hold_what_is_asked_and_stand_for_the_rest() -> None:
+    places, exact = torch.full((1000,), -1), torch.tensor([3, 500, 999])
+    among = candidates(1000, 100, exact, places, np.random.default_rng(0))
+    assert among.items is not None and len(among.items.unique()) == len(among.items) <= 100
+    assert among.items[:3].tolist() == exact.tolist()
+    assert torch.equal(places[among.items], torch.arange(len(among.items)))
+    assert among.log_weight.exp().sum().item() == pytest.approx(1000, rel=1e-4)
+
+
+def test_ease_is_the_closed_form() -> None:
+    data = clusters()
+    x = data.matrix.toarray().astype(np.float64)
+    gram = x.T @ (x.sum(axis=1)[:, None] ** -0.5 * x) + 5 * np.eye(x.shape[1])
+    inverse = np.linalg.inv(gram)
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    batch = data_of(data).batch(np.arange(data.n_users))
+    found = Ease(data, 5.0, torch.device("cpu")).scores(batch, whole(data.n_items))
+    assert np.allclose(found.numpy(), x @ weights, atol=1e-4)
+
+
+def test_standardised_scores_leave_out_what_a_user_has(seeded: None) -> None:
+    data = clusters()
+    batch, raw = data_of(data).batch(np.arange(data.n_users)), torch.randn(data.n_users, data.n_items) + 3
+    found, seen = standardised(raw.clone(), batch, whole(data.n_items)), torch.from_numpy(data.matrix.toarray() > 0)
+    for row in range(5):
+        rest = raw[row][~seen[row]]
+        assert torch.allclose(found[row][~seen[row]], (rest - rest.mean()) / rest.std(correction=0), atol=1e-4)
+        assert not found[row][seen[row]].any()
+
+
+def test_distillation_brings_a_student_to_its_teacher(seeded: None) -> None:
+    data = clusters()
+    run = data_of(data)
+    teacher = FloatStudent(Vectors(torch.randn(40, 8)), Vectors(torch.randn(40, 8)), 0.5)
+    student = FloatStudent(Vectors(torch.randn(40, 8)), Vectors(torch.randn(40, 8)), 0.5)
+    losses: list[float] = []
+    objective = Distillation(0.5, Mixture((teacher,), (1.0,)))
+    fit(run, objective, student.histories, student.answers, 150, ((0.02,), (0.02,)), lambda e, d, x: losses.append(x))
+    batch = run.batch(np.arange(data.n_users))
+    seen = torch.from_numpy(data.matrix.toarray() > 0)
+    wanted, found = (s.scores(batch, whole(40)).masked_fill(seen, -100) for s in (teacher, student))
+    assert losses[-1] < losses[0]
+    assert (wanted.argmax(dim=1) == found.argmax(dim=1)).float().mean() > 0.6
+
+
+def test_a_loss_that_grows_beyond_bounds_names_the_rate() -> None:
+    data = clusters()
+    p = Vectors(torch.full((40, 4), float("nan")))
+    with pytest.raises(ArgumentError, match=r"student\.lr must be smaller"):
+        fit(data_of(data), Labels(0.15, 0.5, 0.0), p, Vectors(torch.randn(40, 4)), 1, ((0.1,), (0.1,)), lambda *_: None)
