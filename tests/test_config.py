@@ -55,11 +55,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name, message in (
         ("none.toml", "config must be a readable TOML file"),
         ("broken.toml", "config must be valid TOML"),
-        ("section.toml", r"configuration section must be one of model, train \(got 'modle'\)"),
+        ("section.toml", r"configuration section must be one of model, train, student \(got 'modle'\)"),
         ("binary.toml", "config must be valid TOML"),
         ("type.toml", "model.bits must be an integer \\(got 3.5\\)"),
         ("", "config must be a readable TOML file"),  # the folder itself
-        ("flat.toml", "sections \\[model\\] and \\[train\\]"),
+        ("flat.toml", r"sections \[model\], \[train\] and \[student\]"),
     ):
         with pytest.raises(ArgumentError, match=message):
             load_config(tmp_path / name)

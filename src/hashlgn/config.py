@@ -246,8 +246,10 @@ class StudentConfig:
 
     Attributes:
         dim: width of the vectors, p and o.
-        answer_bits: length of an item's code as an answer, a multiple of 8; None keeps floats.
-        history_bits: of its code in a history; None keeps floats.
+        answers: items as answers are ``codes`` or ``floats``.
+        answer_bits: length of such a code, a multiple of 8.
+        histories: items in histories are ``codes`` or ``floats``.
+        history_bits: length of such a code, a multiple of 8.
         epochs: passes over the users by labels.
         distillation_epochs: by a mixture of teachers.
         code_epochs: for the answers' codewords and scales, beside float histories.
@@ -271,8 +273,10 @@ class StudentConfig:
     """
 
     dim: int = 256
-    answer_bits: int | None = 128
-    history_bits: int | None = 256
+    answers: str = "codes"
+    answer_bits: int = 128
+    histories: str = "codes"
+    history_bits: int = 256
     epochs: int = 12
     distillation_epochs: int = 12
     code_epochs: int = 8
@@ -293,9 +297,11 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         for name in ("answer_bits", "history_bits"):
-            bits = getattr(self, name)
-            if bits is not None and positive_int(f"student.{name}", bits) % 8:
-                raise ArgumentError(f"student.{name} must be a positive multiple of 8 (got {bits})")
+            if positive_int(f"student.{name}", getattr(self, name)) % 8:
+                raise ArgumentError(f"student.{name} must be a positive multiple of 8 (got {getattr(self, name)})")
+        for name in ("answers", "histories"):
+            if getattr(self, name) not in ("codes", "floats"):
+                raise ArgumentError(f"student.{name} must be 'codes' or 'floats' (got {getattr(self, name)!r})")
         for name in ("dim", "batch_users", "candidates", "monitor_k"):
             positive_int(f"student.{name}", getattr(self, name))
         for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs", "validation_users", "seed"):
@@ -315,7 +321,7 @@ class StudentConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """The whole configuration: ``[model]`` and ``[train]`` in a TOML file."""
+    """The whole configuration: ``[model]``, ``[train]`` and ``[student]`` in a TOML file."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -426,7 +432,7 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
             raise ArgumentError(f"configuration section must be one of {', '.join(known)} (got {section!r})")
         if not isinstance(keys, dict):
             raise ArgumentError(
-                f"configuration must have its keys in the sections [model] and [train] (got {section!r} outside)"
+                f"configuration must have its keys in the sections [model], [train] and [student] (got {section!r} outside)"
             )
     return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
 

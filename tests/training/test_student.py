@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import clusters
 
+from conftest import clusters
 from hashlgn.config import Config, StudentConfig
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, DataError
-from hashlgn.scoring.histories import CodedHistories, queries
+from hashlgn.scoring.decoders import CodebookDecoder
+from hashlgn.scoring.histories import CodedHistories, FloatHistories, queries
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, train_student
 from hashlgn.training.student.batches import Candidates, candidates
@@ -46,8 +47,8 @@ def unseen_hits(model: TrainedStudent, data: Interactions, groups: int = 4) -> f
     [
         {},
         {"teacher": "labels"},
-        {"answer_bits": None},
-        {"history_bits": None},
+        {"answers": "floats"},
+        {"histories": "floats"},
         {"candidates": 16},
         {"validation_users": 0},
     ],
@@ -104,7 +105,17 @@ def test_too_little_data_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"answer_bits": 12}, {"dim": 0}, {"hidden": 1.0}, {"lr": 0.0}, {"teacher": "x"}, {"epochs": -1}], ids=str
+    "changes",
+    [
+        {"answer_bits": 12},
+        {"dim": 0},
+        {"hidden": 1.0},
+        {"lr": 0.0},
+        {"teacher": "x"},
+        {"answers": "bits"},
+        {"epochs": -1},
+    ],
+    ids=str,
 )
 def test_a_rule_that_is_broken_is_named(changes: dict[str, object]) -> None:
     with pytest.raises(ArgumentError, match=f"student.{next(iter(changes))} must"):
@@ -122,15 +133,11 @@ def data_of(interactions: Interactions, limit: int = 1000) -> Data:
 def test_queries_are_those_that_are_served(seeded: None) -> None:
     data, p = clusters(), torch.randn(40, 8)
     batch = data_of(data).batch(np.arange(data.n_users))
-    from hashlgn.scoring.histories import FloatHistories
-
     served = queries(FloatHistories(p.numpy()), data.indptr, data.indices)
     assert np.allclose(batch.history.queries(p).numpy(), served, atol=1e-6)
 
 
 def test_codes_export_what_they_decode(seeded: None) -> None:
-    from hashlgn.scoring.decoders import CodebookDecoder
-
     vectors = torch.randn(30, 8)
     words = torch.randint(16, (30, 6), dtype=torch.uint8)
     codes = Codes.fitted(words, torch.randn(6, 16, 8), vectors)
@@ -169,7 +176,7 @@ def test_losses_are_those_of_autograd(seeded: None) -> None:
 
 
 def test_row_adam_is_adam_where_all_rows_are_used(seeded: None) -> None:
-    ours, theirs = torch.randn(6, 3), None
+    ours = torch.randn(6, 3)
     theirs = torch.nn.Parameter(ours.clone())
     row, adam = RowAdam([ours], [0.1]), torch.optim.Adam([theirs], lr=0.1)
     for step in range(4):

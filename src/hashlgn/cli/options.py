@@ -59,7 +59,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the results to 
 Preset = Annotated[
     str | None, typer.Option(help="paper: the paper's own recipe; hashgnn: HashGNN. What else is given goes before it.")
 ]
-Config = Annotated[Path | None, typer.Option(help="TOML file with [model] and [train].")]
+Config = Annotated[Path | None, typer.Option(help="TOML file with [model], [train] and [student].")]
 Set = Annotated[list[str], typer.Option("--set", help="Any setting, as train.lr=0.01; may be repeated.")]
 
 

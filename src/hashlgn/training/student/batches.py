@@ -111,8 +111,8 @@ class Candidates(NamedTuple):
 
 
 def candidates(n_items: int, limit: int, exact: Tensor, places: Tensor, rng: np.random.Generator) -> Candidates:
-    """The whole catalogue, or where it has more than ``limit`` items a sample: the items ``exact``, each for itself, and
-    uniform others that stand for the rest, so that the sum inside the softmax is unbiased.
+    """The whole catalogue, or where it has more than ``limit`` items a sample: the items ``exact``, each for itself,
+    and uniform others that stand for the rest, so that the sum inside the softmax is unbiased.
 
     Args:
         n_items: number of items.

@@ -92,7 +92,11 @@ class Codes:
         decoded: Tensor = nn.functional.embedding_bag(rows, codewords, mode="sum") * log_scale.exp()
         return decoded
 
-    def exported(self) -> tuple[Bytes, np.ndarray[tuple[int, int, int], np.dtype[np.float32]], np.ndarray[tuple[int], np.dtype[np.float16]]]:
+    def exported(
+        self,
+    ) -> tuple[
+        Bytes, np.ndarray[tuple[int, int, int], np.dtype[np.float32]], np.ndarray[tuple[int], np.dtype[np.float16]]
+    ]:
         """Packed sub-codes ``(n, M / 2)``, codewords ``(M, 16, dim)`` float32, scales ``(n,)`` float16."""
         codewords = self.codewords.view(-1, 16, self.codewords.shape[1]).cpu().numpy().astype(np.float32)
         scale = self.log_scale[:, 0].exp().clamp(min=6e-5, max=6e4).cpu().numpy().astype(np.float16)

@@ -59,14 +59,16 @@ class Objective(Protocol):
     def split(self, batch: Batch, rng: np.random.Generator) -> tuple[History, History]:
         """The part of the histories that the student is told, and what it is asked for."""
 
-    def loss(self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates) -> Tensor:
+    def loss(
+        self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
+    ) -> Tensor:
         """The loss from queries ``(b, dim)`` and vectors of the candidates ``(n, dim)``."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Softmax on interactions that the query has not been told: each step hides a random share of every history, and asks
-    for it among all items but those that were told.
+    """Softmax on interactions that the query has not been told: each step hides a random share of every history, and
+    asks for it among all items but those that were told.
 
     An interaction that is part of the query is no evidence that the model can predict it. Trained on those as well, a
     student learns to find what it was given.
@@ -87,7 +89,9 @@ class Labels:
         mask = torch.from_numpy(rng.random(len(history.items), np.float32) >= self.hidden).to(history.items.device)
         return history.part(mask), history.part(~mask)
 
-    def loss(self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates) -> Tensor:
+    def loss(
+        self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
+    ) -> Tensor:
         """See ``Objective``."""
         weights = torch.bincount(batch.history.rows, minlength=len(queries)).to(queries) ** self.user_weight
         targets, known = among.entries(asked), among.entries(told)
@@ -112,7 +116,9 @@ class Distillation:
         none = torch.zeros(len(batch.history.items), dtype=torch.bool, device=batch.history.items.device)
         return batch.history, batch.history.part(none)
 
-    def loss(self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates) -> Tensor:
+    def loss(
+        self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
+    ) -> Tensor:
         """See ``Objective``."""
         weights = torch.bincount(batch.history.rows, minlength=len(queries)).to(queries).sqrt()
         with torch.no_grad():

@@ -68,8 +68,8 @@ class _Divergence(torch.autograd.Function):
         return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None, None
 
 
-# PyTorch leaves both untyped. Arguments: queries (b, dim), already divided by the temperature; items (n, dim); targets as
-# entries, or the teacher's scores (b, n); entries that are hidden; weights of the users (b,); ln of the weight of each
-# item in the sum of the softmax, (n,).
+# PyTorch leaves both untyped. Arguments: queries (b, dim), already divided by the temperature; items (n, dim); targets
+# as entries, or the teacher's scores (b, n); entries that are hidden; weights of the users (b,); ln of the weight of
+# each item in the sum of the softmax, (n,).
 label_loss: Callable[[Tensor, Tensor, Entries, Entries, Tensor, Tensor], Tensor] = _LabelLoss.apply
 divergence: Callable[[Tensor, Tensor, Tensor, Entries, Tensor, Tensor], Tensor] = _Divergence.apply

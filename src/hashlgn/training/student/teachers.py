@@ -95,7 +95,9 @@ class Mixture:
         """See ``Teacher``."""
         total = torch.zeros(())
         for teacher, share in zip(self.teachers, self.shares, strict=True):
-            total = standardised(teacher.scores(batch, among), batch, among).mul_(share) + total.to(batch.history.rows.device)
+            total = standardised(teacher.scores(batch, among), batch, among).mul_(share) + total.to(
+                batch.history.rows.device
+            )
         return total
 
 

@@ -1,7 +1,4 @@
-"""The training of a student, from interactions to the arrays that are served, in one function.
-
-A student (see ``train_student``) has no vector of a user, so a step gathers the histories of its users and nothing else.
-"""
+"""The training of a student, from interactions to the arrays that are served, in one function."""
 
 from __future__ import annotations
 
@@ -23,12 +20,13 @@ from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.training.allocator import kept_memory
 from hashlgn.training.graph import Graph
+from hashlgn.training.resolve import resolve_device
+from hashlgn.training.stages import seeded, use_threads
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Codes, Side, Vectors
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
 from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture
 from hashlgn.training.student.validation import Validation
-from hashlgn.training.trainer import _seeded, _threads, resolve_device
 from hashlgn.utils.progress import Progress
 
 __all__ = ["TrainedStudent", "train_student"]
@@ -100,7 +98,7 @@ def train_student(
     config = config or Config()
     settings, where = config.student, resolve_device(device)
     _check(data, strengths)
-    with _seeded(settings.seed, where), _threads(threads), kept_memory():
+    with seeded(settings.seed, where), use_threads(threads), kept_memory():
         run = _Run(settings, data, strengths, where, report)
         tau, rates = settings.temperature, (settings.lr,)
         start = run.timed("start", lambda: start_vectors(run.data.interactions, settings.dim, settings.seed, where))
@@ -117,13 +115,13 @@ def train_student(
         objective = Distillation(tau, student)
         histories, answers = student.histories, student.answers
         degree = run.degree
-        if settings.answer_bits is not None:
+        if settings.answers == "codes":
             bits, o, queries = settings.answer_bits, answers.vectors(), run.queries(histories.vectors())
             answers = run.timed("coding answers", lambda: coded(o, bits, queries, degree.sqrt()))
             histories = Vectors(histories.vectors().clone())
             student = FloatStudent(histories, answers, tau)
             run.stage("codes", objective, student, settings.code_epochs, (settings.code_lr,), (settings.code_lr,) * 2)
-        if settings.history_bits is not None:
+        if settings.histories == "codes":
             bits, p, targets = settings.history_bits, histories.vectors(), answers.vectors()
             histories = run.timed("coding histories", lambda: coded(p, bits, targets, degree))
             answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
@@ -136,8 +134,8 @@ def train_student(
 def start_vectors(data: Interactions, dim: int, seed: int, device: torch.device) -> Tensor:
     """Rows of unit length of the leading right singular vectors of ``D_u^-1/2 R D_i^-1/2``, ``(n_items, dim)``.
 
-    Of large data a sample of users decides. Where there are fewer singular vectors, and for items without any users, the
-    rest is random and small.
+    Of large data a sample of users decides. Where there are fewer singular vectors, and for items without any users,
+    the rest is random and small.
     """
     rng = np.random.default_rng(seed)
     share = min(1.0, _SVD_INTERACTIONS / len(data))
