@@ -14,7 +14,7 @@ from hashlgn.data import Interactions, validation_slice
 from hashlgn.estimators import HashLGN
 from hashlgn.training.encoders import LightGCN, Spectral
 from hashlgn.training.graph import Graph
-from hashlgn.training.selection import choose_encoder
+from hashlgn.training.start import choose_encoder
 from hashlgn.training.trainer import train
 from hashlgn.utils.progress import Progress
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import clusters
-from hashlgn.config import Config, StudentConfig
+from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, DataError
 from hashlgn.scoring.decoders import CodebookDecoder
@@ -22,11 +22,22 @@ from hashlgn.training.student.optimizer import RowAdam
 from hashlgn.training.student.teachers import standardised
 from hashlgn.utils.progress import Progress
 
-SMALL = {"dim": 16, "answer_bits": 32, "history_bits": 32, "epochs": 15, "distillation_epochs": 8, "batch_users": 16}
+SMALL = {
+    "model.dim": 16,
+    "model.bits": 32,
+    "model.history_bits": 32,
+    "student.epochs": 15,
+    "student.distillation_epochs": 8,
+    "student.batch_users": 16,
+}
 
 
-def trained(data: Interactions, **changes: object) -> TrainedStudent:
-    return train_student(data, Config(student=StudentConfig(**{**SMALL, **changes})), device="cpu", threads=1)
+def small(changes: dict[str, object] | None = None) -> Config:
+    return Config().updated({**SMALL, **(changes or {})})
+
+
+def trained(data: Interactions, changes: dict[str, object] | None = None) -> TrainedStudent:
+    return train_student(data, small(changes), device="cpu", threads=1)
 
 
 def scores(model: TrainedStudent, data: Interactions) -> np.ndarray:
@@ -46,22 +57,22 @@ def unseen_hits(model: TrainedStudent, data: Interactions, groups: int = 4) -> f
     "changes",
     [
         {},
-        {"teacher": "labels"},
-        {"answers": "floats"},
-        {"histories": "floats"},
-        {"candidates": 16},
-        {"validation_users": 0},
+        {"student.teacher": "labels"},
+        {"model.answers": "floats"},
+        {"model.histories": "floats"},
+        {"student.candidates": 16},
+        {"train.validation_users": 0},
     ],
     ids=str,
 )
 def test_finds_the_rest_of_a_group(changes: dict[str, object]) -> None:
     data = clusters(share=0.4)
-    assert unseen_hits(trained(data, **changes), data) > 0.9
+    assert unseen_hits(trained(data, changes), data) > 0.9
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     data = clusters()
-    first, second, other = trained(data), trained(data), trained(data, seed=1)
+    first, second, other = trained(data), trained(data), trained(data, {"train.seed": 1})
     assert isinstance(first.answers, CodedItems) and isinstance(first.histories, CodedHistories)
     assert np.array_equal(first.answers.packed, second.answers.packed)
     assert np.array_equal(scores(first, data), scores(second, data))
@@ -82,7 +93,7 @@ def test_forms_of_the_outcome() -> None:
 
 def test_an_epoch_is_reported_once_at_its_end() -> None:
     seen: list[Progress] = []
-    config = Config(student=StudentConfig(**{**SMALL, "teacher": "labels", "code_epochs": 2, "settle_epochs": 1}))
+    config = small({"student.teacher": "labels", "student.code_epochs": 2, "student.settle_epochs": 1})
     train_student(clusters(), config, device="cpu", threads=1, report=seen.append)
     ends = [(p.stage, p.epoch) for p in seen if p.epoch_done]
     assert ends == [("labels", e) for e in range(1, 16)] + [("codes", 1), ("codes", 2), ("histories", 1)]
@@ -91,7 +102,7 @@ def test_an_epoch_is_reported_once_at_its_end() -> None:
 def test_strengths_decide_what_a_user_is() -> None:
     data = clusters(share=0.4)
     strengths = np.ones(len(data), np.float32)
-    plain = train_student(data, Config(student=StudentConfig(**SMALL)), strengths=strengths, device="cpu", threads=1)
+    plain = train_student(data, small(), strengths=strengths, device="cpu", threads=1)
     assert np.array_equal(scores(plain, data), scores(trained(data), data))
     with pytest.raises(ArgumentError, match="strengths must be positive"):
         train_student(data, strengths=-strengths)
@@ -107,19 +118,19 @@ def test_too_little_data_is_an_error() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"answer_bits": 12},
-        {"dim": 0},
-        {"hidden": 1.0},
-        {"lr": 0.0},
-        {"teacher": "x"},
-        {"answers": "bits"},
-        {"epochs": -1},
+        {"model.history_bits": 12},
+        {"student.batch_users": 0},
+        {"student.hidden": 1.0},
+        {"student.lr": 0.0},
+        {"student.teacher": "x"},
+        {"model.answers": "bits"},
+        {"student.epochs": -1},
     ],
     ids=str,
 )
 def test_a_rule_that_is_broken_is_named(changes: dict[str, object]) -> None:
-    with pytest.raises(ArgumentError, match=f"student.{next(iter(changes))} must"):
-        StudentConfig(**changes)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=f"{next(iter(changes))} must"):
+        Config().updated(changes)
 
 
 def whole(n_items: int) -> Candidates:

@@ -25,16 +25,16 @@ __all__ = ["check_parts", "resolve", "resolve_device"]
 def resolve(config: Config) -> Config:
     """The same configuration with what is None filled in, as far as the data have no say.
 
-    Where the encoder is left to validation, what depends on it stays None too. So do width and filter of the spectral
-    encoder, which validation chooses.
+    Width and filter of the spectral encoder stay None: validation chooses them.
 
     Raises:
         ArgumentError: a name is unknown, or settings do not go together.
     """
     model, settings = config.model, config.train
     choose("model.kind", model.kind, {"hashlgn": None, "float": None})
-    if model.encoder is not None:
-        choose("model.encoder", model.encoder, ENCODERS)
+    if model.encoder is None:
+        raise ArgumentError("model.encoder must name an encoder here: without one, users are histories (got None)")
+    encoder = choose("model.encoder", model.encoder, ENCODERS)
     check_parts(model)
     choose("train.monitor", settings.monitor, METRICS)
     choose("train.schedule", settings.schedule, SCHEDULES)
@@ -42,12 +42,10 @@ def resolve(config: Config) -> Config:
     choose("train.loss", settings.loss, losses)
     if settings.joint_loss is not None:
         choose("train.joint_loss", settings.joint_loss, LOSSES)
-    name = "lightgcn" if model.encoder is None and model.kind == "float" else model.encoder
-    if name is None:
-        return config
-    encoder = ENCODERS[name]
     if model.layer_weights is not None and not encoder.has_layer_weights:
-        raise ArgumentError(f"model.layer_weights must be left out for encoder {name!r} (got {model.layer_weights})")
+        raise ArgumentError(
+            f"model.layer_weights must be left out for encoder {model.encoder!r} (got {model.layer_weights})"
+        )
     dim, similarity, joint_loss = model.dim, model.similarity, settings.joint_loss
     if dim is None and encoder.dims is not None:
         dim = encoder.dims[model.kind]
@@ -58,7 +56,7 @@ def resolve(config: Config) -> Config:
         joint_loss = "distillation" if taught else settings.loss
     return replace(
         config,
-        model=replace(model, encoder=name, dim=dim, similarity=similarity),
+        model=replace(model, dim=dim, similarity=similarity),
         train=replace(settings, joint_loss=joint_loss),
     )
 

@@ -36,7 +36,7 @@ class Stage:
     """One stage.
 
     Attributes:
-        name: ``encoder``, ``joint``, or ``trial``, in which encoders are compared.
+        name: ``encoder`` or ``joint``.
         number: fixes the draws of the stage.
         epochs: at most.
         steps: per epoch.
@@ -66,7 +66,6 @@ class Run:
         fit: the interactions to learn from.
         held_out: the validation slice; None without validation.
         stages: all stages, in order.
-        choice: validation value of each encoder that was tried.
         checkpoint: where the state is kept after each epoch.
         report: called after every step.
         began: time by ``time.perf_counter`` at which the training began, earlier runs of a resumed one included.
@@ -79,7 +78,6 @@ class Run:
     fit: Interactions
     held_out: Interactions | None
     stages: list[Stage]
-    choice: dict[str, float] = field(default_factory=dict)
     checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(None))
     report: Callable[[Progress], None] | None = None
     began: float = field(default_factory=time.perf_counter)
@@ -110,7 +108,7 @@ class Run:
             return
         parts = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict(), "best": best.state()}
         where = {"stage": stage.number, "epoch": epoch, "loss": stage.loss.state(), "metrics": self.metrics}
-        how = {"config": self.config.to_dict(), "choice": self.choice, "seconds": self.seconds}
+        how = {"config": self.config.to_dict(), "seconds": self.seconds}
         self.checkpoint.save(parts | where | how)
 
 

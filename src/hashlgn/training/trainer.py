@@ -1,4 +1,4 @@
-"""Training, from interactions to a trained model: resolve, select the encoder, train the stages."""
+"""The training of a model with an encoder: resolve, make the encoder, train the stages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from hashlgn.training.checkpoint import Checkpoint
 from hashlgn.training.graph import Graph
 from hashlgn.training.model import Model
 from hashlgn.training.resolve import resolve, resolve_device
-from hashlgn.training.selection import Parameters, make_encoder, select_encoder
 from hashlgn.training.stages import Run, plan_stages, seeded, train_stage, use_threads
+from hashlgn.training.start import Parameters, make_encoder
 from hashlgn.training.validation import cut_slice
 from hashlgn.utils.progress import Progress
 
@@ -37,7 +37,6 @@ class Trained:
         graph: of all interactions given, the validation slice included.
         config: as trained, with every automatic choice filled in.
         metrics: best validation value by stage, ``{"encoder": …, "joint": …}``; empty without validation.
-        choice: validation value of each encoder that was tried, where ``model.encoder`` was None.
         device: where it was trained.
         threads: processor threads it was given.
         seconds: wall time.
@@ -47,7 +46,6 @@ class Trained:
     graph: Graph
     config: Config
     metrics: dict[str, float]
-    choice: dict[str, float]
     device: str
     threads: int
     seconds: float
@@ -68,7 +66,7 @@ def train(
     start: Parameters | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Trained:
-    """Train a model.
+    """Train a model with an encoder, which has a vector for each user of the training.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
@@ -99,13 +97,11 @@ def train(
         fit, held_out = cut_slice(data, settings)
         graph = Graph(fit, where)
         if state:
-            config, choice = Config.from_dict(state["config"]), state["choice"]
-        else:
-            config, choice = select_encoder(graph, config, fit, None if start else held_out, report)
+            config = Config.from_dict(state["config"])
         config, encoder = make_encoder(graph, config, fit, held_out, start)
         model = Model(encoder, data.n_items, config.model).to(where)
         stages = plan_stages(config, encoder, fit, started=start is not None)
-        run = Run(config, model, graph, fit, held_out, stages, choice, saved, report, began)
+        run = Run(config, model, graph, fit, held_out, stages, saved, report, began)
         if state:
             run.metrics, run.began = dict(state["metrics"]), began - state["seconds"]
         for stage in stages[state["stage"] if state else 0 :]:
@@ -115,7 +111,7 @@ def train(
         # The held-out interactions come back for serving: propagation over them needs no training.
         full_graph = graph if held_out is None else Graph(data, where)
         threads_used = torch.get_num_threads()
-        return Trained(model, full_graph, config, run.metrics, choice, str(where), threads_used, run.seconds)
+        return Trained(model, full_graph, config, run.metrics, str(where), threads_used, run.seconds)
 
 
 def _identity(data: Interactions, config: Config, start: Parameters | None) -> dict[str, str]:

@@ -99,7 +99,7 @@ def ablation(
     """
     need("torch", "train", "the ablation")
     from hashlgn.training.resolve import resolve
-    from hashlgn.training.selection import choose_encoder
+    from hashlgn.training.start import choose_encoder
 
     if not rows:
         raise ArgumentError("rows must name at least one (got none)")

@@ -131,7 +131,7 @@ def tune(
     optuna = need("optuna", "tune", "tuning")
     need("matplotlib", "tune", "the plot of a search")
     from hashlgn.training.resolve import resolve
-    from hashlgn.training.selection import choose_encoder
+    from hashlgn.training.start import choose_encoder
 
     out, base, fixed = Path(out), resolve(base or Config()), set(fixed)
     positive_int("trials", trials)

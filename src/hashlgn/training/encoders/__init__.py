@@ -14,7 +14,7 @@ from hashlgn.training.encoders.ngcf import NGCF
 from hashlgn.training.encoders.sage import Sage
 from hashlgn.training.encoders.spectral import Spectral
 
-__all__ = ["CANDIDATES", "DGCF", "ENCODERS", "GCN", "NGCF", "Encoder", "FreeEmbeddings", "LightGCN", "Sage", "Spectral"]
+__all__ = ["DGCF", "ENCODERS", "GCN", "NGCF", "Encoder", "FreeEmbeddings", "LightGCN", "Sage", "Spectral"]
 
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -25,5 +25,3 @@ ENCODERS: dict[str, type[Encoder]] = {
     "dgcf": DGCF,
     "sage": Sage,
 }
-# What is tried where the configuration names no encoder; the first is taken where nothing can be tried.
-CANDIDATES = ("lightgcn", "spectral")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hashlgn.config import Config, StudentConfig
-from hashlgn.data import Interactions, validation_slice
+from hashlgn.config import Config
+from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, DataError
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
@@ -27,6 +27,7 @@ from hashlgn.training.student.forms import Codes, Side, Vectors
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
 from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture
 from hashlgn.training.student.validation import Validation
+from hashlgn.training.validation import cut_slice
 from hashlgn.utils.progress import Progress
 
 __all__ = ["TrainedStudent", "train_student"]
@@ -35,6 +36,7 @@ _T = TypeVar("_T")
 _SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
 _SHARE = 0.2  # where there is no validation slice
 _SVD_INTERACTIONS = 2_000_000  # of a sample of users, from which the singular vectors come
+_DIM = 256
 _QUERIES = 20_000  # users whose queries are the metric of the codes
 
 
@@ -46,7 +48,7 @@ class TrainedStudent:
         answers: items as answers, ``o``.
         histories: items as they count in histories, ``p``.
         config: as trained.
-        metrics: NDCG on the validation slice after each stage; empty without a slice.
+        metrics: metric on the validation slice after each stage; empty without a slice.
         choice: the same of each teacher that was tried.
         costs: seconds of each stage and choice.
         device: where it was trained.
@@ -96,12 +98,15 @@ def train_student(
         DataError: there are fewer than two users or two items, or no interaction.
     """
     config = config or Config()
-    settings, where = config.student, resolve_device(device)
+    config = replace(config, model=replace(config.model, dim=config.model.dim or _DIM))
+    model, settings, where = config.model, config.student, resolve_device(device)
     _check(data, strengths)
-    with seeded(settings.seed, where), use_threads(threads), kept_memory():
-        run = _Run(settings, data, strengths, where, report)
+    with seeded(config.train.seed, where), use_threads(threads), kept_memory():
+        run = _Run(config, data, strengths, where, report)
         tau, rates = settings.temperature, (settings.lr,)
-        start = run.timed("start", lambda: start_vectors(run.data.interactions, settings.dim, settings.seed, where))
+        start = run.timed(
+            "start", lambda: start_vectors(run.data.interactions, config.model.dim or _DIM, config.train.seed, where)
+        )
         student = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
         objective: Objective = Labels(tau, settings.hidden, settings.user_weight)
         run.stage("labels", objective, student, settings.epochs, rates, rates)
@@ -115,20 +120,20 @@ def train_student(
         objective = Distillation(tau, student)
         histories, answers = student.histories, student.answers
         degree = run.degree
-        if settings.answers == "codes":
-            bits, o, queries = settings.answer_bits, answers.vectors(), run.queries(histories.vectors())
+        if model.kind == "hashlgn" and model.answers == "codes":
+            bits, o, queries = model.bits, answers.vectors(), run.queries(histories.vectors())
             answers = run.timed("coding answers", lambda: coded(o, bits, queries, degree.sqrt()))
             histories = Vectors(histories.vectors().clone())
             student = FloatStudent(histories, answers, tau)
             run.stage("codes", objective, student, settings.code_epochs, (settings.code_lr,), (settings.code_lr,) * 2)
-        if settings.histories == "codes":
-            bits, p, targets = settings.history_bits, histories.vectors(), answers.vectors()
+        if model.kind == "hashlgn" and model.histories == "codes":
+            bits, p, targets = model.history_bits, histories.vectors(), answers.vectors()
             histories = run.timed("coding histories", lambda: coded(p, bits, targets, degree))
             answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
             student = FloatStudent(histories, answers, tau)
             own = (settings.code_lr,) * len(answers.tables)
             run.stage("histories", objective, student, settings.settle_epochs, (), own)
-        return run.outcome(config, histories, answers)
+        return run.outcome(histories, answers)
 
 
 def start_vectors(data: Interactions, dim: int, seed: int, device: torch.device) -> Tensor:
@@ -154,13 +159,13 @@ def _mixture(run: _Run, student: FloatStudent) -> Mixture | None:
     """The mixture of a label student and EASE that validates best; None where none is better than the student, or EASE
     would take too long.
     """
-    settings, data = run.settings, run.data
+    settings, data = run.config.student, run.data
     if settings.teacher == "labels" or data.interactions.n_items > EASE_ITEMS:
         return None
     teachers = student, Ease(data.interactions, settings.ease_penalty, data.device)
     if run.validation is None:
         return Mixture(teachers, (1 - _SHARE, _SHARE))
-    values = {share: run.validation.ndcg(Mixture(teachers, (1 - share, share))) for share in _SHARES}
+    values = {share: run.validation.metric(Mixture(teachers, (1 - share, share))) for share in _SHARES}
     run.choice.update({"labels": run.metrics["labels"], **{f"labels + {x:g} EASE": v for x, v in values.items()}})
     best = max(values, key=lambda share: values[share])
     return Mixture(teachers, (1 - best, best)) if values[best] > run.metrics["labels"] else None
@@ -183,7 +188,7 @@ def _check(data: Interactions, strengths: npt.NDArray[np.float32] | None) -> Non
 class _Run:
     """What the stages of one training share: data, clock, validation, progress."""
 
-    settings: StudentConfig
+    config: Config
     everything: Interactions
     strengths: npt.NDArray[np.float32] | None
     device: torch.device
@@ -193,21 +198,17 @@ class _Run:
     costs: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings, self.began, self.validation, self.done = self.settings, time.perf_counter(), None, 0
-        part, held_out = self.everything, None
-        if settings.validation_users:
-            cut = validation_slice(
-                self.everything, settings.validation_share, seed=settings.seed, max_users=settings.validation_users
-            )
-            part, held_out = cut if len(cut[1]) else (self.everything, None)
+        settings, train = self.config.student, self.config.train
+        self.began, self.validation = time.perf_counter(), None
+        part, held_out = cut_slice(self.everything, train)
         strengths = self.strengths
         if held_out is not None and strengths is not None:
             strengths = strengths[_kept(self.everything, part)]
-        self.data = Data(part, strengths, settings.batch_users, settings.candidates, self.device, settings.seed)
+        self.data = Data(part, strengths, settings.batch_users, settings.candidates, self.device, train.seed)
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
         if held_out is not None:
-            self.validation: Validation | None = Validation(self.data, held_out, settings.monitor_k)
+            self.validation: Validation | None = Validation(self.data, held_out, train.monitor, train.monitor_k)
 
     def timed(self, name: str, work: Callable[[], _T]) -> _T:
         """Do something and note its seconds."""
@@ -238,16 +239,16 @@ class _Run:
         self.timed(name, lambda: fit(self.data, objective, student.histories, student.answers, epochs, rates, tell))
         if self.validation is not None:
             fixed = FloatStudent(Vectors(student.histories.vectors()), Vectors(student.answers.vectors()), 1.0)
-            self.metrics[name] = self.validation.ndcg(fixed)
+            self.metrics[name] = self.validation.metric(fixed)
 
     def queries(self, vectors: Tensor) -> Tensor:
         """Queries of some users, ``(n, dim)``."""
         active = np.flatnonzero(np.diff(self.data.interactions.indptr))
-        rng = np.random.default_rng(self.settings.seed)
+        rng = np.random.default_rng(self.config.train.seed)
         users = np.sort(rng.permutation(active)[:_QUERIES])
         return self.data.batch(users).history.queries(vectors)
 
-    def outcome(self, config: Config, histories: Side, answers: Side) -> TrainedStudent:
+    def outcome(self, histories: Side, answers: Side) -> TrainedStudent:
         """Everything in NumPy."""
         if isinstance(answers, Codes):
             packed, codewords, scale = answers.exported()
@@ -258,7 +259,7 @@ class _Run:
         return TrainedStudent(
             items,
             known or FloatHistories(histories.vectors().cpu().numpy()),
-            config,
+            self.config,
             self.metrics,
             self.choice,
             self.costs,

@@ -26,16 +26,18 @@ class Validation:
     Attributes:
         data: histories of the users.
         held_out: what is to be found.
+        name: key of ``METRICS``.
         k: cutoff.
     """
 
     data: Data
     held_out: Interactions
+    name: str
     k: int
 
     @torch.no_grad()
-    def ndcg(self, teacher: Teacher) -> float:
-        """Mean NDCG@k over the users who have held-out interactions."""
+    def metric(self, teacher: Teacher) -> float:
+        """Mean metric at k over the users who have held-out interactions."""
         n_items, device = self.held_out.n_items, self.data.device
         users, k = np.flatnonzero(np.diff(self.held_out.indptr)), min(self.k, n_items)
         everything = Candidates(None, torch.zeros(n_items, device=device), None)
@@ -47,5 +49,5 @@ class Validation:
             scores[batch.history.rows, batch.history.items] = -torch.inf
             top = scores.topk(k, dim=1).indices.cpu().numpy()
             truth = rows_of((self.held_out.indptr, self.held_out.indices), chunk)
-            values.append(METRICS["ndcg"](Judged.build(np.arange(len(chunk) + 1) * k, top.ravel(), *truth), k))
+            values.append(METRICS[self.name](Judged.build(np.arange(len(chunk) + 1) * k, top.ravel(), *truth), k))
         return float(np.concatenate(values).mean())

@@ -1,0 +1,164 @@
+"""Configuration: small frozen dataclasses, TOML files and ``key=value`` overrides. An unknown key is an error that
+lists the keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hashlgn.config.presets import PRESETS
+from hashlgn.config.sections import ModelConfig, StudentConfig, TrainConfig
+from hashlgn.errors import ArgumentError, choose
+
+__all__ = ["Config", "load_config", "override_changes", "preset_changes"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration: ``[model]``, ``[train]`` and ``[student]`` in a TOML file."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values, as JSON and TOML take them."""
+        return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        """Text that ``load_config`` reads back as the same configuration. TOML has no None: those keys are left out."""
+        # JSON's numbers, strings, lists and words for true and false are TOML's too.
+        sections = [
+            f"[{section}]\n"
+            + "".join(
+                f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+                for key, value in values.items()
+                if value is not None
+            )
+            for section, values in self.to_dict().items()
+        ]
+        return "\n".join(sections)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Config:
+        """Read nested plain values; keys left out keep their defaults.
+
+        Raises:
+            ArgumentError: an unknown section or key, or a value of the wrong type.
+        """
+        return cls().updated(_flat(values))
+
+    def updated(self, changes: Mapping[str, Any]) -> Config:
+        """A copy with changes such as ``{"train.lr": 0.01}``; text is converted to the key's type.
+
+        Where None is allowed, the text ``auto`` means None.
+
+        Raises:
+            ArgumentError: an unknown key, a value of the wrong type, or one that breaks a rule.
+        """
+        sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        hints = {
+            f"{s}.{key}": hint for s, c in sections.items() for key, hint in typing.get_type_hints(type(c)).items()
+        }
+        converted: dict[str, dict[str, Any]] = {section: {} for section in sections}
+        for name, value in changes.items():
+            if name not in hints:
+                raise ArgumentError(f"configuration key must be one of {', '.join(sorted(hints))} (got {name!r})")
+            section, _, key = name.partition(".")
+            converted[section][key] = _converted(name, value, hints[name])
+        return Config(**{s: dataclasses.replace(c, **converted[s]) for s, c in sections.items()})
+
+
+def preset_changes(name: str | None) -> dict[str, Any]:
+    """The changes from the defaults that a preset makes; none where ``name`` is None.
+
+    Raises:
+        ArgumentError: there is no preset of that name; the message lists the names.
+    """
+    chosen: dict[str, Any] = {} if name is None else choose("preset", name, PRESETS)
+    return dict(chosen)
+
+
+def override_changes(overrides: Iterable[str]) -> dict[str, str]:
+    """``section.key=value`` as typed, as changes.
+
+    Raises:
+        ArgumentError: one has no ``=``.
+    """
+    changes = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ArgumentError(f"set must have the form section.key=value (got {override!r})")
+        changes[key.strip()] = value.strip()
+    return changes
+
+
+def load_config(
+    path: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+    preset: str | None = None,
+) -> Config:
+    """Defaults, then a preset, then a TOML file, then flags that are not None, then ``section.key=value`` overrides.
+
+    Raises:
+        ArgumentError: there is no such preset, the file cannot be read or parsed, a key is unknown, a value has the
+            wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise ArgumentError(f"config must be a readable TOML file (got {str(path)!r}: {error.strerror})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ArgumentError(f"config must be valid TOML (got {str(path)!r}: {error})") from error
+    changes = {name: value for name, value in (flags or {}).items() if value is not None}
+    changes |= override_changes(overrides)
+    return Config().updated(preset_changes(preset)).updated(_flat(values)).updated(changes)
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    known = [section.name for section in dataclasses.fields(Config)]
+    for section, keys in values.items():
+        if isinstance(keys, dict) and section not in known:
+            raise ArgumentError(f"configuration section must be one of {', '.join(known)} (got {section!r})")
+        if not isinstance(keys, dict):
+            raise ArgumentError(
+                f"configuration must have its keys in sections: [model], [train], [student] (got {section!r} outside)"
+            )
+    return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
+
+
+def _converted(name: str, value: Any, hint: Any) -> Any:
+    """``value`` in the type of its key, or an error that names both."""
+    optional = type(None) in typing.get_args(hint)
+    kind = next(k for k in typing.get_args(hint) if k is not type(None)) if optional else hint
+    if optional and (value is None or (isinstance(value, str) and value.lower() == "auto")):
+        return None
+    if typing.get_origin(kind) is tuple:
+        parts = value.strip("[]()").split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ArgumentError(f"{name} must be numbers separated by commas (got {value!r})")
+        return tuple(_converted(name, part, typing.get_args(kind)[0]) for part in parts)
+    rule = {int: "an integer", float: "a number", bool: "true or false", str: "text"}[kind]
+    if kind is int and hasattr(value, "__index__") and not isinstance(value, bool):
+        value = int(value)
+    if isinstance(value, str) and kind is not str:
+        try:
+            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (ValueError, KeyError):
+            raise ArgumentError(f"{name} must be {rule} (got {value!r})") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ArgumentError(f"{name} must be {rule} (got {value!r})")
+    return value

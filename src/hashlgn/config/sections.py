@@ -1,0 +1,247 @@
+"""The sections of a configuration: small frozen dataclasses that check their own numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from hashlgn.errors import ArgumentError, positive_int
+
+__all__ = ["ModelConfig", "StudentConfig", "TrainConfig"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained. ``None`` means "choose for me".
+
+    Names are keys of the tables in ``hashlgn.training`` (``ENCODERS``, ``HASHES``, ``DECODERS``, ``COMPRESSIONS``,
+    ``SIGNS``), to which a plugin adds its own. They are checked when a training starts; numbers are checked here.
+
+    Attributes:
+        kind: ``hashlgn``, or ``float``: the float model, without hash and decoder.
+        encoder: None, the default, means the student: users are their histories, and section ``student`` says how it
+            is trained. Or an encoder with a vector for each user: ``lightgcn``, ``gcn``, ``ngcf``, ``dgcf``, ``sage``
+            (HashGNN's) or ``spectral`` (closed form).
+        answers: of the student: items as answers are ``codes`` or ``floats``.
+        histories: of the student: items in histories are ``codes`` or ``floats``.
+        history_bits: length of a code in a history, a multiple of 8.
+        dim: length of an embedding, all its parts together. None means 256 for the student, and else the encoder's own
+            default: 64 for a float model and 128 under codes; for the spectral encoder the best of 128, 256, 512 and
+            1,024 on validation.
+        layers: propagation steps; ``sage`` has two for users and one for items, ``spectral`` has none.
+        layer_weights: ``α_0 … α_K`` of LightGCN's ``E = Σ_k α_k E^(k)``, one for ``E^(0)`` and one for each layer, at
+            least 0. None means ``1 / (K + 1)`` each.
+        power: exponent of the spectral encoder's filter ``h(σ) = σ^power``, 0 … 8. None means that validation chooses.
+        bits: length of an item's code, a multiple of 8.
+        hash: ``residual``, ``mlp3`` (the paper's), ``linear``, ``tanh`` (HashGNN's) or ``free``.
+        decoder: ``codebook``, ``reweight`` (the paper's), or ``identity``: the code itself.
+        sign: gradient of the sign: ``straight_through`` or ``tanh``.
+        compression: of queries: ``linear``, ``mlp``, or ``hash``: users go through the items' hash and become codes
+            too, so that the score is ``bits − 2 · Hamming distance``.
+        similarity: ``cosine`` or ``inner``. None means inner for the spectral encoder and for users that are hashed,
+            else cosine.
+        scale: whether an item stores two bytes of scale beside its code.
+        norm_penalty: weight of ``mean (‖g(c)‖ − 1)²`` under the cosine without a scale.
+        hash_directions: whether the hash sees embeddings divided by their lengths, or (the paper's) as they are.
+        code_start: ``fitted``: hash, decoder and compression start from what fits the embeddings; ``random``: from
+            PyTorch's draw (the paper's; no hash without a sign has such a start).
+        guidance: whether in the joint training rows pass the hash without becoming signs, with a probability that
+            falls from 1 to 0 (HashGNN).
+
+    Raises:
+        ArgumentError: a number breaks its rule.
+    """
+
+    kind: str = "hashlgn"
+    encoder: str | None = None
+    answers: str = "codes"
+    histories: str = "codes"
+    history_bits: int = 256
+    dim: int | None = None
+    layers: int = 3
+    layer_weights: tuple[float, ...] | None = None
+    power: float | None = None
+    bits: int = 128
+    hash: str = "residual"
+    decoder: str = "codebook"
+    sign: str = "straight_through"
+    compression: str = "linear"
+    similarity: str | None = None
+    scale: bool = True
+    norm_penalty: float = 3.0
+    hash_directions: bool = True
+    code_start: str = "fitted"
+    guidance: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dim is not None:
+            positive_int("model.dim", self.dim)
+        _check_count("model.layers", self.layers)
+        weights = self.layer_weights
+        if weights is not None and (len(weights) != self.layers + 1 or not any(weights)):
+            raise ArgumentError(
+                f"model.layer_weights must be {self.layers + 1} numbers, one more than model.layers, and not all 0 "
+                f"(got {weights!r})"
+            )
+        for weight in weights or ():
+            _check_finite("model.layer_weights", weight)
+        for name in ("bits", "history_bits"):
+            bits = getattr(self, name)
+            if not isinstance(bits, int) or bits < 1 or bits % 8:
+                raise ArgumentError(f"model.{name} must be a positive multiple of 8 (got {bits})")
+        for name in ("answers", "histories"):
+            if getattr(self, name) not in ("codes", "floats"):
+                raise ArgumentError(f"model.{name} must be 'codes' or 'floats' (got {getattr(self, name)!r})")
+        if self.power is not None and not 0 <= self.power <= 8:
+            raise ArgumentError(f"model.power must lie in 0 … 8 (got {self.power!r})")
+        if self.similarity not in (None, "cosine", "inner"):
+            raise ArgumentError(f"model.similarity must be 'cosine', 'inner' or None (got {self.similarity!r})")
+        if self.code_start not in ("fitted", "random"):
+            raise ArgumentError(f"model.code_start must be 'fitted' or 'random' (got {self.code_start!r})")
+        _check_finite("model.norm_penalty", self.norm_penalty)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained. ``None`` means "choose for me".
+
+    Attributes:
+        loss: a key of ``LOSSES``: ``softmax``, ``bpr`` (the paper's), ``hashgnn`` (as its paper has it) or
+            ``hashgnn-code`` (as its authors' code has it).
+        joint_loss: of the joint training: one of those, or ``distillation``, towards the scores of the float model as
+            it was when the codes joined. None: ``distillation`` where ``loss`` is ``softmax`` on cosine scores and
+            there is a pre-training, else ``loss``.
+        pretrain_epochs: passes over the data in which the encoder is trained alone, at most, before hash and decoder
+            join.
+        joint_epochs: passes over the data in which all parts are trained together, at most. A float model has no such
+            stage: its encoder is trained for ``pretrain_epochs + joint_epochs``.
+        schedule: of the learning rates over a stage: ``cosine``, falling to 0, or ``constant``.
+        lr: Adam's learning rate for the encoder while it is trained alone.
+        joint_lr: for the encoder in the joint training.
+        code_lr: for hash, decoder and compression.
+        batch_users: users per step under the softmax.
+        batch_size: interactions per step under BPR and HashGNN's losses.
+        temperature: of the softmax.
+        joint_temperature: of the distillation.
+        user_weight: exponent e of the weight ``(number of items)^e`` on each of a user's interactions in the softmax.
+        candidates: items scored per step under the softmax, sampled where the catalogue is larger.
+        l2: λ of ``λ ‖E^(0)‖²`` under BPR and HashGNN's losses; ``Bpr`` says how it is counted.
+        init: ``E^(0)`` starts from ``svd`` (of the normalised adjacency), ``random``, or a saved float model, whose
+            path this is.
+        validation_users: users whose interactions give the validation slice, at most; 0 trains on everything,
+            without early stopping.
+        validation_share: share of those users' interactions that is held out.
+        monitor: metric on the validation slice, at ``monitor_k``: ``recall``, ``ndcg``, or another key of ``METRICS``.
+        monitor_k: cutoff of the monitored metric.
+        patience: validations without a better value before a stage ends.
+        validate_every: epochs between validations.
+        seed: fixes every draw.
+
+    Raises:
+        ArgumentError: a number breaks its rule.
+    """
+
+    loss: str = "softmax"
+    joint_loss: str | None = None
+    pretrain_epochs: int = 60
+    joint_epochs: int = 30
+    schedule: str = "cosine"
+    lr: float = 0.05
+    joint_lr: float = 0.01
+    code_lr: float = 0.003
+    batch_users: int = 1024
+    batch_size: int = 2048
+    temperature: float = 0.15
+    joint_temperature: float = 0.1
+    user_weight: float = -0.5
+    candidates: int = 50_000
+    l2: float = 1e-4
+    init: str = "svd"
+    validation_users: int = 1000
+    validation_share: float = 0.1
+    monitor: str = "ndcg"
+    monitor_k: int = 50
+    patience: int = 12
+    validate_every: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("pretrain_epochs", "joint_epochs", "validation_users"):
+            _check_count(f"train.{name}", getattr(self, name))
+        for name in ("batch_users", "batch_size", "candidates", "patience", "validate_every", "monitor_k"):
+            positive_int(f"train.{name}", getattr(self, name))
+        for name in ("lr", "joint_lr", "code_lr", "l2"):
+            _check_finite(f"train.{name}", getattr(self, name))
+        for name in ("temperature", "joint_temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ArgumentError(f"train.{name} must be positive and finite (got {getattr(self, name)!r})")
+        if not math.isfinite(self.user_weight):
+            raise ArgumentError(f"train.user_weight must be finite (got {self.user_weight!r})")
+        if not 0 < self.validation_share < 1:
+            raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {self.validation_share})")
+        if not 0 <= self.seed < 2**63:
+            raise ArgumentError(f"train.seed must lie in 0 … 2^63 − 1 (got {self.seed})")
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """How a student is trained: the model whose users are their histories.
+
+    Attributes:
+        epochs: passes over the users by labels.
+        distillation_epochs: by a mixture of teachers.
+        code_epochs: for the answers' codewords and scales, beside float histories.
+        settle_epochs: for the same beside histories in codes.
+        lr: Adam's rate for float vectors, falling to 0 by a cosine in each stage.
+        code_lr: for everything from the codes of the answers on.
+        batch_users: users per step.
+        candidates: items scored per step, sampled where the catalogue is larger.
+        temperature: of the softmax, whatever it learns from.
+        hidden: share of each history that a step hides from the query, and asks for.
+        user_weight: exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number.
+        teacher: ``auto``: a mixture with EASE where it can be computed and validates better; or ``labels`` alone.
+        ease_penalty: λ of EASE.
+
+    Raises:
+        ArgumentError: a number breaks its rule.
+    """
+
+    epochs: int = 12
+    distillation_epochs: int = 12
+    code_epochs: int = 8
+    settle_epochs: int = 4
+    lr: float = 0.005
+    code_lr: float = 0.003
+    batch_users: int = 512
+    candidates: int = 16_384
+    temperature: float = 0.2
+    hidden: float = 0.7
+    user_weight: float = -0.5
+    teacher: str = "auto"
+    ease_penalty: float = 50.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_users", "candidates"):
+            positive_int(f"student.{name}", getattr(self, name))
+        for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs"):
+            _check_count(f"student.{name}", getattr(self, name))
+        for name in ("lr", "code_lr", "temperature", "ease_penalty"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ArgumentError(f"student.{name} must be positive and finite (got {getattr(self, name)!r})")
+        if not 0 < self.hidden < 1:
+            raise ArgumentError(f"student.hidden must lie between 0 and 1 (got {self.hidden!r})")
+        if not math.isfinite(self.user_weight):
+            raise ArgumentError(f"student.user_weight must be finite (got {self.user_weight!r})")
+        if self.teacher not in ("auto", "labels"):
+            raise ArgumentError(f"student.teacher must be 'auto' or 'labels' (got {self.teacher!r})")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+        raise ArgumentError(f"{name} must be an integer of at least 0 (got {value!r})")
+
+
+def _check_finite(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ArgumentError(f"{name} must be finite and at least 0 (got {value!r})")
