@@ -141,7 +141,8 @@ def saved_catalogue(models: Sequence[Path], test: Interactions | None) -> Catalo
         if isinstance(items, FloatItems):
             vectors[items.width], users[items.width] = items.vectors, model.users[rows]
         else:
-            name = f"{folder.name}, {items.decoder.bits} bits" + (" + scale" if items.scale is not None else "")
+            stem = folder.parent.name if folder.name == "model.safetensors" else folder.name
+            name = f"{stem}, {items.decoder.bits} bits" + (" + scale" if items.scale is not None else "")
             coded.append(Coded(name, items, model.users[rows]))
     if not vectors:
         vectors, users = {coded[0].items.width: coded[0].items.decode()}, {coded[0].items.width: coded[0].queries}
