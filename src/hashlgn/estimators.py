@@ -22,6 +22,7 @@ from hashlgn.utils.provenance import provenance
 
 if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere else
     from hashlgn.training.graph import Graph
+    from hashlgn.training.student import TrainedStudent
     from hashlgn.training.trainer import Trained
     from hashlgn.utils.progress import Progress
 
@@ -122,8 +123,6 @@ class _Trainable(Recommender):
             MissingExtraError: PyTorch is not installed.
         """
         need("torch", "train", "training")
-        from hashlgn.training.trainer import train as run
-
         shows = report is None if progress is None else flag("progress", progress)
         config, data = self.configuration, _read(train, reading)
         start = _start(config, data)
@@ -134,15 +133,7 @@ class _Trainable(Recommender):
                 if report is not None:
                     report(step)
 
-            trained = run(
-                data,
-                config,
-                device=self.device,
-                threads=thread_count("threads", self.threads),
-                checkpoint=checkpoint,
-                start=start,
-                report=tell,
-            )
+            trained = _trained(data, config, self.device, self.threads, checkpoint, start, tell)
         self._model = served_model(trained, data)
         return self
 
@@ -244,39 +235,64 @@ class LightGCN(_Trainable):
         super().__init__(locals())
 
 
-def served_model(trained: Trained, data: Interactions, graph: Graph | None = None) -> ServedModel:
+def served_model(trained: Trained | TrainedStudent, data: Interactions, graph: Graph | None = None) -> ServedModel:
     """A training's result as it is served.
 
     Args:
-        trained: what ``train`` returned.
+        trained: what ``train`` or ``train_student`` returned.
         data: what the users have seen.
-        graph: what the embeddings are propagated over; the graph of everything trained on where None. The graph of the
-            fitted part alone, with that part as ``data``, gives the model as its validation slice saw it.
+        graph: of a model with an encoder, what the embeddings are propagated over; the graph of everything trained on
+            where None. The graph of the fitted part alone, with that part as ``data``, gives the model as its
+            validation slice saw it.
     """
-    queries, items, fold_in = trained.model.export(trained.graph if graph is None else graph)
-    encoder = trained.model.get_submodule("encoder")
-    state = {name: value.cpu().numpy() for name, value in encoder.state_dict().items()}
+    config, how = trained.config, dict(trained.told)
     return ServedModel(
-        kind=trained.config.model.kind,
-        config=trained.config.to_dict(),
+        kind=config.model.kind,
+        config=config.to_dict(),
         user_ids=data.user_ids,
         item_ids=data.item_ids,
-        users=queries.numpy(),
-        items=items,
         seen=(data.indptr, data.indices),
-        fold_in=fold_in,
+        times=data.times,
         titles=None if data.titles is None else list(data.titles),
         genres=None if data.genres is None else list(data.genres),
-        metrics={"validation": trained.metrics, "monitor": trained.monitor},
+        metrics={"validation": trained.metrics, "monitor": f"{config.train.monitor}@{config.train.monitor_k}"},
         provenance=provenance(
             data={"fingerprint": data.fingerprint(), **data.stats()},
-            seed=trained.config.train.seed,
+            seed=config.train.seed,
             device=trained.device,
             threads=trained.threads,
             seconds=round(trained.seconds, 3),
-            **({"encoders": trained.choice} if trained.choice else {}),
+            **how,
         ),
-        encoder_state=state if trained.config.model.kind == "float" else None,
+        **trained.parts(graph),
+    )
+
+
+def _trained(
+    data: Interactions,
+    config: Config,
+    device: str,
+    threads: int | None,
+    checkpoint: str | Path | None,
+    start: dict[str, npt.NDArray[np.float32]] | None,
+    report: Callable[[Progress], None],
+) -> Trained | TrainedStudent:
+    """The training that the configuration names."""
+    from hashlgn.training.student import train_student
+    from hashlgn.training.trainer import train
+
+    if config.model.encoder is None:
+        return train_student(
+            data, config, device=device, threads=thread_count("threads", threads), checkpoint=checkpoint, report=report
+        )
+    return train(
+        data,
+        config,
+        device=device,
+        threads=thread_count("threads", threads),
+        checkpoint=checkpoint,
+        start=start,
+        report=report,
     )
 
 

@@ -4,9 +4,11 @@ Tensors by part; ``FORMS`` says how each kind of part is written and read.
 
     items.*        codes, starts, counts, order, scale, largest, smallest: the catalogue in blocks, as the kernel reads
                    it (``hashlgn.search.blocks``); codewords, or alpha and beta, of the decoder; ``vectors`` of floats
-    histories.*    vectors float (n_items, dim), weight.0, bias.0, weight.1, …: fold-in of histories
-    seen.*         indptr int64 (n_users + 1,), indices int32: the histories of the training users
-    users.*        queries float32 (n_users, width)
+    histories.*    codes, codewords, level and levels of the weights: items in a history; ``vectors`` of floats, and
+                   weight.0, bias.0, weight.1, … where an encoder folds histories in
+    seen.*         indptr int64 (n_users + 1,), indices int32: the histories of the training's users; strengths, times
+    users.*        queries float32 (n_users, width), of models with an encoder alone
+    calibration.*  knots of the map from scores to probabilities
     ids.users.*, ids.items.*    external ids
     titles.*, genres.*          texts of the items: UTF-8 bytes and offsets
     encoder.*      the encoder's parameters, float32, for a training that starts from them
@@ -21,11 +23,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArtifactError
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.texts import Tags, Texts
+from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.fold_in import FoldIn
+from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.search.blocks import BlockItems, Blocks, items_arrays, items_from
 from hashlgn.utils.tensors import MALFORMED, Arrays, Part, model_file, read_tensors, write_tensors
@@ -72,6 +78,28 @@ def _put_fold_in(fold_in: FoldIn) -> Part:
     return {"vectors": fold_in.item_vectors} | layers, said
 
 
+def _put_histories(histories: CodedHistories) -> Part:
+    levels, numbers = np.unique(histories.weight, return_inverse=True)
+    arrays = {"codes": histories.packed, "codewords": histories.codewords}
+    if len(levels) <= 256:  # one byte per item in place of two
+        return arrays | {"level": numbers.astype(np.uint8), "levels": levels}, {}
+    return arrays | {"weight": histories.weight}, {}
+
+
+def _get_histories(arrays: Arrays, said: dict[str, Any], full: bool) -> CodedHistories:
+    weight = arrays["weight"] if "weight" in arrays else arrays["levels"][arrays["level"]]
+    return CodedHistories(arrays["codes"], arrays["codewords"], weight)
+
+
+def _put_calibration(calibration: Calibration) -> Part:
+    said = {name: getattr(calibration, name) for name in ("slope", "activity", "share")}
+    return {"z": calibration.z, "p": calibration.p}, said
+
+
+def _get_calibration(arrays: Arrays, said: dict[str, Any], full: bool) -> Calibration:
+    return Calibration(said["slope"], said["activity"], said["share"], arrays["z"], arrays["p"])
+
+
 def _get_fold_in(arrays: Arrays, said: dict[str, Any], full: bool) -> FoldIn:
     layers = tuple((arrays[f"weight.{depth}"], arrays[f"bias.{depth}"]) for depth in range(said["layers"]))
     return FoldIn(arrays["vectors"], layers, normalise=said["normalise"] is True, signs=said["signs"] is True)
@@ -83,6 +111,11 @@ FORMS = {
         FloatItems, lambda items: ({"vectors": items.vectors}, {}), lambda arrays, *_: FloatItems(arrays["vectors"])
     ),
     "fold_in": Form(FoldIn, _put_fold_in, _get_fold_in),
+    "coded histories": Form(CodedHistories, _put_histories, _get_histories),
+    "float histories": Form(
+        FloatHistories, lambda p: ({"vectors": p.items}, {}), lambda arrays, *_: FloatHistories(arrays["vectors"])
+    ),
+    "calibration": Form(Calibration, _put_calibration, _get_calibration),
     "ids": Form(Ids, lambda ids: (ids.arrays(), {}), lambda arrays, said, full: Ids.from_arrays(arrays, full=full)),
     "texts": Form(
         Texts,
@@ -148,10 +181,13 @@ def load_artifact(path: str | Path, *, verify: bool = False) -> ServedModel:
             config=held.manifest["config"],
             user_ids=parts["ids.users"],
             item_ids=parts["ids.items"],
-            users=parts["users"]["queries"],
             items=parts["items"],
             seen=(seen["indptr"], seen["indices"]),
-            fold_in=parts.get("histories"),
+            histories=parts.get("histories"),
+            users=parts["users"]["queries"] if "users" in parts else None,
+            strengths=seen.get("strengths"),
+            times=seen.get("times"),
+            calibration=parts.get("calibration"),
             titles=parts.get("titles"),
             genres=parts.get("genres"),
             metrics=held.manifest["metrics"],
@@ -175,11 +211,18 @@ def bytes_by_part(path: str | Path) -> dict[str, int]:
 
 
 def _parts_of(model: ServedModel) -> dict[str, Any]:
+    stored = {
+        "indptr": model.seen[0],
+        "indices": model.seen[1],
+        "strengths": model.strengths,
+        "times": model.times,
+    }
     parts = {
         "items": model.items,
-        "histories": model.fold_in,
-        "seen": {"indptr": model.seen[0], "indices": model.seen[1]},
-        "users": {"queries": model.users},
+        "histories": model.histories,
+        "seen": {name: array for name, array in stored.items() if array is not None},
+        "users": None if model.users is None else {"queries": model.users},
+        "calibration": model.calibration,
         "ids.users": model.user_ids,
         "ids.items": model.item_ids,
         "titles": model.titles,

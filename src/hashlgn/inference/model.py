@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,17 @@ import numpy.typing as npt
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.texts import Tags, Texts
+from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
 from hashlgn.scoring.fold_in import FoldIn
+from hashlgn.scoring.histories import Histories, queries
 from hashlgn.scoring.items import FloatItems, Items
 from hashlgn.search.blocks import BlockItems
 from hashlgn.utils.storage import json_text
 
-__all__ = ["ServedModel"]
+__all__ = ["RECENT", "ServedModel"]
+
+RECENT = 0.1  # share of the interactions that is recent
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +31,20 @@ class ServedModel:
     """A trained model as it is served: arrays alone, nothing that needs torch.
 
     Attributes:
-        kind: name of the model, such as ``"hashlgn"`` or ``"lightgcn"``.
+        kind: ``hashlgn``, or ``float``.
         config: the configuration it was trained with, JSON-able (tuples come back as lists).
         user_ids: external ids of the users.
         item_ids: external ids of the items.
-        users: queries ``f(q)``, ``(n_users, width)`` float32.
-        items: the catalogue.
-        seen: ``indptr (n_users + 1,)`` int64 and ``indices`` int32, strictly ascending within a user.
-        fold_in: queries for users who were not in training, or None.
+        items: the catalogue, items as answers.
+        seen: the histories of the training's users: ``indptr (n_users + 1,)`` int64 and ``indices`` int32, strictly
+            ascending within a user.
+        histories: items in a history, ``p_i``, or how an encoder folds histories in; None where only the users of the
+            training can be answered.
+        users: a vector for each user of the training, ``f(q)``, ``(n_users, width)`` float32. None, as for every
+            default model, where a user is the history.
+        strengths: ``a_ui`` of the interactions in ``seen``, positive float32, aligned with ``indices``; 1 where None.
+        times: int64, aligned with ``indices``, or None.
+        calibration: the map from scores to probabilities, or None.
         titles: one string per item, or None; a list becomes ``Texts``.
         genres: one tuple of strings per item, or None; a list becomes ``Tags``.
         metrics: validation metrics at training, JSON-able.
@@ -51,10 +62,13 @@ class ServedModel:
     config: dict[str, Any]
     user_ids: Ids
     item_ids: Ids
-    users: Floats
     items: Items
     seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]
-    fold_in: FoldIn | None = None
+    histories: FoldIn | Histories | None = None
+    users: Floats | None = None
+    strengths: Floats | None = None
+    times: npt.NDArray[np.int64] | None = None
+    calibration: Calibration | None = None
     titles: Sequence[str] | None = None
     genres: Sequence[tuple[str, ...]] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -71,15 +85,25 @@ class ServedModel:
                 raise ArgumentError(f"{name} must be a dict (got {type(value).__name__})")
             json_text(name, value)
         n_users, n_items = len(self.user_ids), len(self.item_ids)
-        _check("users", self.users, "float32", (n_users, self.items.width), contents)
+        if self.users is not None:
+            _check("users", self.users, "float32", (n_users, self.items.width), contents)
+        elif self.histories is None:
+            raise ArgumentError("histories must be given where there are no users' vectors (got None)")
         if len(self.items) != n_items:
             raise ArgumentError(f"items must be {n_items}, one an item id (got {len(self.items)})")
         _check_items(self.items, contents)
         _check_seen(self.seen, n_users, n_items, contents)
         for name, array in (self.encoder_state or {}).items():
             _check(f"encoder_state[{name!r}]", array, "float32", (None,) * np.ndim(array), contents)
-        if self.fold_in is not None:
-            _check_fold_in(self.fold_in, n_items, self.items.width, contents)
+        if isinstance(self.histories, FoldIn):
+            _check_fold_in(self.histories, n_items, self.items.width, contents)
+        elif self.histories is not None:
+            sizes = len(self.histories), self.histories.width
+            if sizes != (n_items, self.items.width):
+                raise ArgumentError(f"histories must be {n_items} of width {self.items.width} (got {sizes})")
+        for name, dtype in (("strengths", "float32"), ("times", "int64")):
+            if getattr(self, name) is not None:
+                _check(name, getattr(self, name), dtype, (len(self.seen[1]),), contents)
         for name, kind, what in (("titles", Texts, "strings"), ("genres", Tags, "tuples of strings")):
             values = getattr(self, name)
             if values is None or (isinstance(values, kind) and len(values) == n_items):
@@ -90,6 +114,35 @@ class ServedModel:
                 object.__setattr__(self, name, kind.of(values))
             except ArgumentError as error:
                 raise ArgumentError(f"{name} must be a list of {n_items} {what}, one an item ({error})") from error
+
+    def queries(
+        self, indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.integer[Any]], strengths: Floats | None = None
+    ) -> Floats:
+        """Queries of histories in compressed-row form, ``(q, width)`` float32: ``q_u = normalise(Σ_{i∈H_u} a_ui p_i)``.
+
+        Neither the order within a history nor the batch changes a bit.
+
+        Raises:
+            ArgumentError: the arrays do not fit, an item is not in the catalogue or twice in a history, a strength is
+                not positive and finite, or this model has no histories.
+        """
+        if self.histories is None:
+            raise ArgumentError("history needs a model that knows items in histories (this one has users' vectors)")
+        if isinstance(self.histories, FoldIn):
+            return self.histories.queries(indptr, indices)
+        return queries(self.histories, indptr, indices, strengths)
+
+    @cached_property
+    def popularity(self) -> npt.NDArray[np.float64]:
+        """What ranks items for somebody of whom nothing is known, ``(n_items,)``: how many of the training's users have
+        an item. Where interactions have times, those of the newest tenth count first, the others break ties.
+        """
+        n_items = len(self.item_ids)
+        counts = np.bincount(self.seen[1], minlength=n_items).astype(np.float64)
+        if self.times is None or not len(self.times):
+            return counts
+        newest = self.times >= np.quantile(self.times, 1 - RECENT)
+        return np.bincount(self.seen[1][newest], minlength=n_items) + counts / (counts.max() + 1)
 
 
 def _check(name: str, array: Any, dtype: str, shape: tuple[int | None, ...], contents: bool = True) -> None:

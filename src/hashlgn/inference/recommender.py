@@ -7,7 +7,6 @@ queries, queries are searched, hits become a table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, NotFittedError, choose, flag, k_or_threshold, thread_count
+from hashlgn.inference.answering import Ask, Catalogue, answer
 from hashlgn.inference.artifact import load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.requests import Limits, Rows, listed, skips
@@ -23,24 +23,12 @@ from hashlgn.inference.tables import Table
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.items import CodedItems, FloatItems, Items
 from hashlgn.scoring.pairs import pair_scores
-from hashlgn.search import SEARCHERS, Hits, Searcher, build_searcher
-from hashlgn.search.base import order_hits
+from hashlgn.search import SEARCHERS, Searcher, build_searcher
 
 __all__ = ["BATCH", "Recommender", "load"]
 
 BATCH = 2048  # users answered at a time
 Ints = npt.NDArray[np.int64]
-Bounds = tuple[int | None, float | None]  # k or a threshold
-
-
-@dataclass(frozen=True)
-class _Catalogue:
-    """What is searched: ids, vectors or codes, a searcher over them, and the queries that rows ask it."""
-
-    ids: Ids
-    items: Items
-    searcher: Searcher
-    queries: Callable[[Rows], Floats]
 
 
 class Recommender:
@@ -91,6 +79,8 @@ class Recommender:
         deny: Any = None,
         on_unknown: str = "raise",
         history: Any = None,
+        on_empty: str = "popular",
+        calibrated: bool = False,
         titles: bool = True,
     ) -> Table:
         """The best items for each user, best first: those with the highest scores ``q_u · o_i``.
@@ -105,16 +95,24 @@ class Recommender:
                 user asked, or a mapping from each user asked to a list. Default: all items.
             deny: external ids of items that must not be answered, in the same forms; a mapping may leave users out.
             on_unknown: what to do about ids that the training has not seen: ``raise``, the default, or ``skip`` them.
-            history: instead of ``users``: the item ids that one new user has interacted with, or a mapping from names
-                of new users to such lists. The model's propagation rule folds them in; nothing is trained.
+            history: instead of ``users``: the item ids that somebody has interacted with, or a mapping from names to
+                such lists, or to mappings from items to strengths. A user of the training is answered by the same
+                arithmetic, from the history that is stored.
+            on_empty: what to do about somebody without a known item: ``popular``, the default, answers with what most
+                users have, lately where times are known; ``skip`` leaves them out; ``raise`` refuses. A threshold finds
+                nothing for them.
+            calibrated: add a column ``probability``: the chance that the user will interact with the item (see
+                ``scoring.calibration``). ``threshold`` is a probability then. Default: False.
             titles: add a column ``title`` where the model knows titles. Default: True.
 
         Returns:
-            Columns user, item, score and rank (from 1), and title, in the order of the users asked. A plain list as
-            ``history`` has no name, and the table no column user.
+            Columns user, item, score, rank (from 1) and source (``model``, or ``popular``, whose score is a count of
+            users), then probability and title, in the order of the users asked. A plain list as ``history`` has no
+            name, and the table no column user.
 
         Raises:
-            ArgumentError: an argument breaks its rule, or ``k`` and ``threshold`` are both given.
+            ArgumentError: an argument breaks its rule, ``k`` and ``threshold`` are both given, or ``calibrated`` is
+                asked of a model without a calibration.
             DataError: a value is no id.
             UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
             NotFittedError: the model is not trained.
@@ -128,6 +126,8 @@ class Recommender:
             deny=deny,
             on_unknown=on_unknown,
             history=history,
+            on_empty=on_empty,
+            calibrated=calibrated,
             titles=titles,
         )
         return Table.concatenate(list(parts))
@@ -143,6 +143,8 @@ class Recommender:
         deny: Any = None,
         on_unknown: str = "raise",
         history: Any = None,
+        on_empty: str = "popular",
+        calibrated: bool = False,
         titles: bool = True,
     ) -> Iterator[Table]:
         """As ``recommend``, a few thousand users at a time, so that the whole answer need not fit in memory.
@@ -151,17 +153,21 @@ class Recommender:
         """
         model, skip, bounds = self.model, skips(on_unknown), k_or_threshold(k, threshold)
         filter_seen, titles = flag("filter_seen", filter_seen), flag("titles", titles)
+        calibration = model.calibration if flag("calibrated", calibrated) else None
+        if calibrated and calibration is None:
+            raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
         if history is not None:
             if users is not None:
                 raise ArgumentError("history stands for new users: users must be None where history is given")
-            if model.fold_in is None:
-                raise ArgumentError("history needs a model saved with its fold-in (this one has none)")
             rows = Rows.given(model.item_ids, history, skip)
         else:
-            rows = Rows.stored(model.user_ids, "users", users, skip, model.seen)
+            rows = Rows.stored(model.user_ids, "users", users, skip, model.seen, model.strengths)
+        rows = rows.not_empty(choose("on_empty", on_empty, {"popular": None, "skip": True, "raise": False}))
         limits = Limits.build(model.item_ids, model.user_ids, rows, allow, deny, skip)
         catalogue = self._catalogue("items", self._items)
-        return self._tables(catalogue, rows, limits, bounds, ("user", "item"), filter_seen, titles)
+        named = model.titles if titles else None
+        ask = Ask(("user", "item"), *bounds, filter_seen, named, calibration, lambda: model.popularity)
+        return _tables(catalogue, rows, limits, ask)
 
     def similar_items(
         self,
@@ -252,8 +258,8 @@ class Recommender:
         return pair_scores(model.items, self.queries(asked), numbers, item_codes)
 
     def queries(self, codes: Ints) -> Floats:
-        """The queries ``f(q_u)`` of users of the training by internal number, ``(q, width)``."""
-        return self._queries(Rows.of_codes(self.model.user_ids, codes, self.model.seen))
+        """The queries ``q_u`` of users of the training by internal number, ``(q, width)``."""
+        return self._queries(Rows.of_codes(self.model.user_ids, codes, self.model.seen, self.model.strengths))
 
     def save(self, path: str | Path) -> Path:
         """Write the model to one file, all or nothing; a model that is there is replaced.
@@ -300,9 +306,9 @@ class Recommender:
         """Everything but the searchers, which a copy builds again when it is first asked."""
         return {name: value for name, value in self.__dict__.items() if name != "_built"}
 
-    def _catalogue(self, name: str, build: Callable[[], _Catalogue]) -> _Catalogue:
+    def _catalogue(self, name: str, build: Callable[[], Catalogue]) -> Catalogue:
         """What ``build`` makes, kept for as long as model, engine and threads are what they were."""
-        built: dict[str, tuple[Any, _Catalogue]] = self.__dict__.setdefault("_built", {})
+        built: dict[str, tuple[Any, Catalogue]] = self.__dict__.setdefault("_built", {})
         key = (self.model, self.engine, self.threads)
         if name not in built or built[name][0] != key:
             built[name] = key, build()
@@ -311,11 +317,11 @@ class Recommender:
     def _searcher(self, items: Items, engine: Any) -> Searcher:
         return build_searcher(items, engine, thread_count("threads", self.threads))
 
-    def _items(self) -> _Catalogue:
+    def _items(self) -> Catalogue:
         model = self.model
-        return _Catalogue(model.item_ids, model.items, self._searcher(model.items, self.engine), self._queries)
+        return Catalogue(model.item_ids, model.items, self._searcher(model.items, self.engine), self._queries)
 
-    def _similar_items(self) -> _Catalogue:
+    def _similar_items(self) -> Catalogue:
         """Unit vectors of items: scores are cosines."""
         items = self.model.items
         if isinstance(items, FloatItems):
@@ -328,54 +334,37 @@ class Recommender:
         def queries(rows: Rows) -> Floats:
             return _unit(coded.decoder.decode(coded.packed[rows.codes]))
 
-        return _Catalogue(self.model.item_ids, coded, self._searcher(coded, self.engine), queries)
+        return Catalogue(self.model.item_ids, coded, self._searcher(coded, self.engine), queries)
 
-    def _similar_users(self) -> _Catalogue:
+    def _similar_users(self) -> Catalogue:
         ids = self.model.user_ids
         return self._cosines(ids, _unit(self.queries(np.arange(len(ids)))), "auto")
 
-    def _cosines(self, ids: Ids, unit: Floats, engine: Any) -> _Catalogue:
+    def _cosines(self, ids: Ids, unit: Floats, engine: Any) -> Catalogue:
         items = FloatItems(unit)
-        return _Catalogue(ids, items, self._searcher(items, engine), lambda rows: unit[rows.codes])
+        return Catalogue(ids, items, self._searcher(items, engine), lambda rows: unit[rows.codes])
 
     def _queries(self, rows: Rows) -> Floats:
-        """The query ``f(q)`` of each row, ``(q, width)``."""
-        if rows.codes is not None:
+        """The query of each row, ``(q, width)``."""
+        if rows.codes is not None and self.model.users is not None:
             return self.model.users[rows.codes]
-        assert self.model.fold_in is not None  # or the histories would have been refused
-        return self.model.fold_in.queries(*rows.lists)
+        return self.model.queries(*rows.lists, rows.strengths)
 
     def _similar(
         self,
         side: str,
-        build: Callable[[], _Catalogue],
+        build: Callable[[], Catalogue],
         values: Any,
-        bounds: Bounds,
+        bounds: tuple[int | None, float | None],
         limits: tuple[Any, Any],
         on_unknown: str,
         titles: bool,
     ) -> Table:
         ids, skip, titles = getattr(self.model, f"{side}_ids"), skips(on_unknown), flag("titles", titles)
         rows = Rows.stored(ids, f"{side}s", values, skip)
-        bound = Limits.build(ids, ids, rows, *limits, skip)
+        ask = Ask((side, "similar"), *bounds, True, self.model.titles if titles else None)
         catalogue = self._catalogue(f"similar {side}s", build)
-        return Table.concatenate(list(self._tables(catalogue, rows, bound, bounds, (side, "similar"), True, titles)))
-
-    def _tables(
-        self,
-        catalogue: _Catalogue,
-        rows: Rows,
-        limits: Limits,
-        bounds: Bounds,
-        columns: tuple[str, str],
-        own: bool,
-        titles: bool,
-    ) -> Iterator[Table]:
-        """The answers to all rows, a batch at a time; ``own`` says whether rows leave out their own lists."""
-        for start in range(0, max(len(rows), 1), BATCH):
-            part = rows.part(start, start + BATCH)
-            hits = _search(catalogue, part, limits, start, bounds, own)
-            yield _table(catalogue.ids, part.names, columns, hits, self.model.titles if titles else None)
+        return Table.concatenate(list(_tables(catalogue, rows, Limits.build(ids, ids, rows, *limits, skip), ask)))
 
 
 def load(path: str | Path, *, engine: str = "auto", threads: int | None = None, verify: bool = False) -> Recommender:
@@ -395,33 +384,10 @@ def load(path: str | Path, *, engine: str = "auto", threads: int | None = None, 
     return Recommender(load_artifact(path, verify=verify), engine=engine, threads=threads)
 
 
-def _search(catalogue: _Catalogue, rows: Rows, limits: Limits, start: int, bounds: Bounds, own: bool) -> Hits:
-    """The answers to one batch, which begins at row ``start`` of all."""
-    (k, threshold), queries = bounds, catalogue.queries(rows)
-    exclude = limits.exclusion(start, len(rows), rows.lists if own else None)
-    k = None if k is None else min(k, max(len(catalogue.items), 1))
-    pairs = limits.candidates(start, len(rows))
-    if pairs is not None:  # everybody has an allow list of their own: only its items are scored
-        kept = ~exclude.excluded(*pairs)
-        row, item = pairs[0][kept], pairs[1][kept]
-        scores = pair_scores(catalogue.items, queries, row, item)
-        above = slice(None) if threshold is None else np.float64(scores) > threshold
-        return order_hits([(row[above], item[above], scores[above])], len(rows), k)
-    if threshold is not None:
-        return catalogue.searcher.search_above(queries, threshold, exclude)
-    assert k is not None  # one of the two is given
-    return catalogue.searcher.search(queries, k, exclude)
-
-
-def _table(ids: Ids, names: npt.NDArray[Any] | None, columns: tuple[str, str], hits: Hits, titles: Any) -> Table:
-    counts = np.diff(hits.indptr)
-    made: dict[str, npt.NDArray[Any]] = {} if names is None else {columns[0]: np.repeat(names, counts)}
-    made[columns[1]] = ids.decode(hits.items)
-    made["score"] = hits.scores
-    made["rank"] = np.arange(len(hits.items)) - np.repeat(hits.indptr[:-1], counts) + 1
-    if titles is not None:
-        made["title"] = np.array([*(titles[item] for item in hits.items.tolist()), None], np.object_)[:-1]
-    return Table(made)
+def _tables(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Iterator[Table]:
+    """The answers to all rows, a batch at a time."""
+    for start in range(0, max(len(rows), 1), BATCH):
+        yield answer(catalogue, rows.part(start, start + BATCH), limits, start, ask)
 
 
 def _unit(vectors: Floats) -> Floats:

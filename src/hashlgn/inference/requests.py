@@ -18,6 +18,7 @@ from hashlgn.scoring.exclusion import Exclusion, rows_of
 __all__ = ["Limits", "Rows", "encoded", "listed", "ragged", "skips"]
 
 Ints = npt.NDArray[np.int64]
+Strengths = npt.NDArray[np.float32] | None
 Pairs = tuple[Ints, Ints]  # rows and items
 Ragged = tuple[Ints, npt.NDArray[np.integer[Any]]]  # indptr (q + 1,) and the numbers of all rows
 
@@ -85,6 +86,7 @@ class Rows:
         codes: internal number of each row ``(q,)``, None where rows are histories that the caller gave.
         asked: position of each row among what the caller listed, ``(q,)``.
         n_asked: how many rows the caller listed, those included that were skipped.
+        strengths: ``a_ui``, aligned with the items of the lists; 1 where None.
     """
 
     names: npt.NDArray[Any] | None
@@ -92,6 +94,7 @@ class Rows:
     codes: Ints | None
     asked: Ints
     n_asked: int
+    strengths: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.asked)
@@ -99,16 +102,42 @@ class Rows:
     def part(self, start: int, stop: int) -> Rows:
         """The rows ``start … stop − 1``."""
         stop = min(stop, len(self))
+        first, last = self.lists[0][start], self.lists[0][stop]
         return Rows(
             None if self.names is None else self.names[start:stop],
-            rows_of(self.lists, np.arange(start, stop)),
+            (self.lists[0][start : stop + 1] - first, self.lists[1][first:last]),
             None if self.codes is None else self.codes[start:stop],
             self.asked[start:stop],
             self.n_asked,
+            None if self.strengths is None else self.strengths[first:last],
+        )
+
+    def not_empty(self, skip: bool | None) -> Rows:
+        """The rows with a list: all where ``skip`` is None, else without the empty ones, which are errors where it is
+        False.
+
+        Raises:
+            ArgumentError: a list is empty, and ``skip`` is False.
+        """
+        filled = np.flatnonzero(np.diff(self.lists[0]) > 0)
+        if skip is None or len(filled) == len(self):
+            return self
+        if not skip:
+            first = int(np.flatnonzero(np.diff(self.lists[0]) == 0)[0])
+            which = "" if self.names is None else f" for {shown(self.names[first])}"
+            raise ArgumentError(f"history must hold at least one known item for every user (got none{which})")
+        return replace(
+            self,
+            names=None if self.names is None else self.names[filled],
+            lists=rows_of(self.lists, filled),
+            codes=None if self.codes is None else self.codes[filled],
+            asked=self.asked[filled],
         )
 
     @classmethod
-    def stored(cls, ids: Ids, name: str, values: Any, skip: bool, lists: Ragged | None = None) -> Rows:
+    def stored(
+        cls, ids: Ids, name: str, values: Any, skip: bool, lists: Ragged | None = None, strengths: Strengths = None
+    ) -> Rows:
         """Rows that have a number.
 
         Args:
@@ -117,42 +146,43 @@ class Rows:
             values: ids as the caller gave them; all where None.
             skip: whether unknown ids are skipped.
             lists: the list of every number; the number itself, which it leaves out, where None.
+            strengths: aligned with the items of the lists; 1 where None.
 
         Raises:
             UnknownIdError: an id is unknown, and not ``skip``.
         """
         if values is None:
-            return cls.of_codes(ids, np.arange(len(ids)), lists)
+            return cls.of_codes(ids, np.arange(len(ids)), lists, strengths)
         codes = ids.encode(listed(name, values), name=name, on_unknown="mark" if skip else "raise")
         known = np.flatnonzero(codes >= 0)
-        return replace(cls.of_codes(ids, codes[known], lists), asked=known, n_asked=len(codes))
+        return replace(cls.of_codes(ids, codes[known], lists, strengths), asked=known, n_asked=len(codes))
 
     @classmethod
-    def of_codes(cls, ids: Ids, codes: Ints, lists: Ragged | None) -> Rows:
+    def of_codes(cls, ids: Ids, codes: Ints, lists: Ragged | None, strengths: Strengths = None) -> Rows:
         """Rows by number, each once or more often."""
         own = (np.arange(len(codes) + 1), codes) if lists is None else rows_of(lists, codes)
-        return cls(ids.decode(codes), own, codes, np.arange(len(codes)), len(codes))
+        if lists is not None and strengths is not None:
+            strengths = strengths[rows_of((lists[0], np.arange(len(strengths))), codes)[1]]
+        return cls(ids.decode(codes), own, codes, np.arange(len(codes)), len(codes), strengths)
 
     @classmethod
     def given(cls, ids: Ids, history: Any, skip: bool) -> Rows:
-        """Histories that the caller gave: one list of item ids, or a mapping from names to such lists.
+        """Histories that the caller gave: one list of item ids, or a mapping from names to such lists. In a mapping a
+        history may itself be a mapping, from items to strengths.
 
         Raises:
-            ArgumentError: a history has no known item, or names are not all integers or all strings.
+            ArgumentError: a strength is not positive and finite, or names are not all integers or all strings.
             UnknownIdError: an item is unknown, and not ``skip``.
         """
         named = isinstance(history, Mapping)
-        names = list(history) if named else [None]
-        indptr, indices = ragged(
-            ids, "history", [listed("history", v) for v in (history.values() if named else [history])], skip
-        )
-        filled = np.diff(indptr) > 0
-        if not skip and not filled.all():
-            which = f" for {shown(names[int(np.flatnonzero(~filled)[0])])}" if named else ""
-            raise ArgumentError(f"history must hold at least one known item for every user (got none{which})")
-        asked = np.flatnonzero(filled)
-        lists = rows_of((indptr, indices), asked)
-        return cls(_names(names)[asked] if named else None, lists, None, asked, len(names))
+        names, given = (list(history), list(history.values())) if named else ([None], [history])
+        plain = [listed("history", list(items) if isinstance(items, Mapping) else items) for items in given]
+        lists = ragged(ids, "history", plain, skip)
+        strengths = None
+        if any(isinstance(items, Mapping) for items in given):
+            strengths = _strengths(ids, given, lists, skip)
+        every = np.arange(len(names))
+        return cls(_names(names) if named else None, lists, None, every, len(names), strengths)
 
 
 @dataclass(frozen=True)
@@ -239,6 +269,22 @@ def _row_lists(name: str, values: Any, row_ids: Ids, rows: Rows, skip: bool) -> 
             raise ArgumentError(f"{name} must have {rows.n_asked} lists, one per row asked (got {len(values)})")
         return [listed(name, values[place]) for place in rows.asked.tolist()]
     return None
+
+
+def _strengths(ids: Ids, given: list[Any], lists: Ragged, skip: bool) -> npt.NDArray[np.float32]:
+    """The strengths of histories, aligned with their lists; 1 where a history has none."""
+    strengths = np.ones(len(lists[1]), np.float32)
+    for row, items in enumerate(given):
+        if isinstance(items, Mapping):
+            codes = ids.encode(list(items), name="history", on_unknown="mark" if skip else "raise")
+            values = np.array([float(value) for value in items.values()], np.float64)
+            wrong = ~(np.isfinite(values) & (values > 0))
+            if wrong.any():
+                raise ArgumentError(f"history must have positive, finite strengths (got {values[wrong][0]})")
+            first, last = lists[0][row], lists[0][row + 1]
+            place = np.searchsorted(lists[1][first:last], codes[codes >= 0])
+            strengths[first + place] = values[codes >= 0]
+    return strengths
 
 
 def _is_list(value: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,27 @@ class Trained:
     device: str
     threads: int
     seconds: float
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the provenance says beside the usual."""
+        return {}
+
+    def parts(self, graph: Graph | None = None) -> dict[str, Any]:
+        """The arrays that are served, by attribute of ``ServedModel``.
+
+        Args:
+            graph: what the embeddings are propagated over; ``self.graph`` where None.
+        """
+        queries, items, fold_in = self.model.export(self.graph if graph is None else graph)
+        encoder = self.model.get_submodule("encoder")
+        state = {name: value.cpu().numpy() for name, value in encoder.state_dict().items()}
+        return {
+            "items": items,
+            "histories": fold_in,
+            "users": queries.numpy(),
+            "encoder_state": state if self.config.model.kind == "float" else None,
+        }
 
     @property
     def monitor(self) -> str:

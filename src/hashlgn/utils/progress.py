@@ -12,8 +12,7 @@ class Progress:
     """Where the training stands; reported after every step, with ``metric`` filled in after a validation.
 
     Attributes:
-        stage: of a student ``labels``, ``distillation``, ``codes`` or ``histories``; else ``encoder`` or ``joint``;
-            before them ``trial``, which counts its own steps, where the encoder is chosen.
+        stage: of a student ``labels``, ``distillation``, ``codes`` or ``histories``; else ``encoder`` or ``joint``.
         epoch: epochs of this stage that are complete.
         epochs: epochs of this stage, at most.
         step: steps done in all stages.

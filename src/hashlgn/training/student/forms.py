@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from hashlgn.scoring.codes import Bytes, pack_words
 from hashlgn.training.student.optimizer import RowAdam
 
-__all__ = ["Codes", "Side", "Vectors"]
+__all__ = ["Codes", "Side", "Vectors", "few_levels"]
 
 
 class Side(Protocol):
@@ -101,3 +102,13 @@ class Codes:
         codewords = self.codewords.view(-1, 16, self.codewords.shape[1]).cpu().numpy().astype(np.float32)
         scale = self.log_scale[:, 0].exp().clamp(min=6e-5, max=6e4).cpu().numpy().astype(np.float16)
         return pack_words(self.words.cpu().numpy()), codewords, scale
+
+
+def few_levels(weight: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+    """Positive weights rounded to at most 256 values at equal ratios, so that a saved one takes a byte."""
+    if len(np.unique(weight)) <= 256:
+        return weight
+    logs = np.log(weight.astype(np.float64))
+    levels = np.exp(np.linspace(logs.min(), logs.max(), 256)).astype(np.float16)
+    step = (logs.max() - logs.min()) / 255
+    return levels[np.round((logs - logs.min()) / step).astype(np.int64)]

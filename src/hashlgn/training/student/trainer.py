@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, DataError
+from hashlgn.evaluation.calibration import fit_calibration
+from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
@@ -23,7 +25,7 @@ from hashlgn.training.graph import Graph
 from hashlgn.training.resolve import resolve_device
 from hashlgn.training.stages import seeded, use_threads
 from hashlgn.training.student.coding import coded
-from hashlgn.training.student.forms import Codes, Side, Vectors
+from hashlgn.training.student.forms import Codes, Side, Vectors, few_levels
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
 from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture
 from hashlgn.training.student.validation import Validation
@@ -47,6 +49,7 @@ class TrainedStudent:
     Attributes:
         answers: items as answers, ``o``.
         histories: items as they count in histories, ``p``.
+        calibration: the map from scores to probabilities; None without a validation slice.
         config: as trained.
         metrics: metric on the validation slice after each stage; empty without a slice.
         choice: the same of each teacher that was tried.
@@ -58,6 +61,7 @@ class TrainedStudent:
 
     answers: CodedItems | FloatItems
     histories: CodedHistories | FloatHistories
+    calibration: Calibration | None
     config: Config
     metrics: dict[str, float]
     choice: dict[str, float]
@@ -65,6 +69,16 @@ class TrainedStudent:
     device: str
     threads: int
     seconds: float
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the provenance says beside the usual."""
+        costs = {name: round(seconds, 3) for name, seconds in self.costs.items()}
+        return {"teachers": self.choice, "stages": costs}
+
+    def parts(self, graph: Graph | None = None) -> dict[str, Any]:
+        """The arrays that are served, by attribute of ``ServedModel``; a student has no graph."""
+        return {"items": self.answers, "histories": self.histories, "calibration": self.calibration}
 
 
 def train_student(
@@ -255,10 +269,18 @@ class _Run:
             items: CodedItems | FloatItems = CodedItems(packed, CodebookDecoder(codewords), scale)
         else:
             items = FloatItems(answers.vectors().cpu().numpy())
-        known = CodedHistories(*histories.exported()) if isinstance(histories, Codes) else None
+        known = None
+        if isinstance(histories, Codes):
+            packed, codewords, weight = histories.exported()
+            known = CodedHistories(packed, codewords, few_levels(weight))
+        calibration = None
+        if self.validation is not None:
+            fixed = FloatStudent(Vectors(histories.vectors()), Vectors(answers.vectors()), 1.0)
+            calibration = fit_calibration(*self.validation.pairs(fixed), self.config.train.validation_share)
         return TrainedStudent(
             items,
             known or FloatHistories(histories.vectors().cpu().numpy()),
+            calibration,
             self.config,
             self.metrics,
             self.choice,

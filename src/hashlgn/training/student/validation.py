@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hashlgn.data import Interactions
@@ -17,6 +18,9 @@ from hashlgn.training.student.teachers import Teacher
 __all__ = ["Validation"]
 
 _BATCH = 512
+_PAIRS = 200  # items per user that a calibration looks at
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,27 @@ class Validation:
             truth = rows_of((self.held_out.indptr, self.held_out.indices), chunk)
             values.append(METRICS[self.name](Judged.build(np.arange(len(chunk) + 1) * k, top.ravel(), *truth), k))
         return float(np.concatenate(values).mean())
+
+    @torch.no_grad()
+    def pairs(self, teacher: Teacher) -> tuple[Doubles, Doubles, npt.NDArray[np.bool_]]:
+        """What a calibration is fitted to: scores of the best items of each user among those that were not fitted,
+        items in that user's history, and whether each is held out.
+        """
+        users = np.flatnonzero(np.diff(self.held_out.indptr))
+        k = min(_PAIRS, self.held_out.n_items)
+        every = Candidates(None, torch.zeros(self.held_out.n_items, device=self.data.device), None)
+        found: list[tuple[Doubles, Doubles, npt.NDArray[np.bool_]]] = []
+        for start in range(0, len(users), _BATCH):
+            chunk = users[start : start + _BATCH]
+            batch = self.data.batch(chunk)
+            scores = teacher.scores(batch, every)
+            scores[batch.history.rows, batch.history.items] = -torch.inf
+            best = scores.topk(k, dim=1)
+            truth = torch.from_numpy(self.held_out.matrix[chunk].toarray() > 0).to(scores.device)
+            rows = best.values.isfinite()
+            counts = torch.bincount(batch.history.rows, minlength=len(chunk)).double()[:, None].expand_as(rows)
+            parts = (best.values.double()[rows], counts[rows], truth.gather(1, best.indices)[rows])
+            scores_, counts_, labels = (part.cpu().numpy() for part in parts)
+            found.append((scores_, counts_, labels))
+        scores_, counts_, labels = (np.concatenate(column) for column in zip(*found, strict=True))
+        return scores_, counts_, labels
