@@ -139,18 +139,18 @@ class _Trainable(Recommender):
 
 
 class HashLGN(_Trainable):
-    """A recommender whose items are short codes: an encoder, a hash and a decoder, trained one after the other.
+    """A recommender whose items are short codes, and whose users are their histories.
 
-    A score is ``f(q_u) · g(c_i)``: the user's query ``f(q_u)`` times the decoded code ``g(c_i)`` of the item.
+    The score of a user and an item is ``q_u · o_i``, with ``q_u = normalise(Σ_{j∈H_u} a_uj p_j)``: both the answer
+    ``o`` and the item in a history ``p`` are codes. A configuration that names an encoder, as the presets do, trains
+    the paper's kind of model instead, with a vector for each user of the training.
 
     Args:
-        bits: length of an item's code, a multiple of 8. Default: 128.
-        dim: length of an embedding. Default: None, which means chosen by the encoder.
-        loss: ``softmax`` (default), ``bpr``, ``hashgnn`` or ``hashgnn-code``.
-        pretrain_epochs: passes over the data in which the encoder is trained alone, at most. Default: 60.
-        joint_epochs: passes over the data in which all parts are trained together, at most. Default: 30.
+        bits: length of an item's code as an answer, a multiple of 8. Default: 128.
+        history_bits: length of its code in a history, a multiple of 8. Default: 256.
+        dim: width of the vectors behind the codes. Default: None, which means 256, or the encoder's own choice.
         seed: fixes every draw. Default: 0.
-        config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
+        config: everything else: a ``Config``, or a mapping such as ``{"student.epochs": 20}``. What is given above goes
             before it; a default above does not. Default: None.
         preset: a key of ``hashlgn.config.PRESETS``, whose values stand where none is given: ``paper`` is the paper's
             own recipe, ``hashgnn`` is HashGNN. It needs a mapping, since a ``Config`` leaves nothing open.
@@ -166,10 +166,8 @@ class HashLGN(_Trainable):
     _kind = "hashlgn"
     _keys: ClassVar[dict[str, str]] = {
         "bits": "model.bits",
+        "history_bits": "model.history_bits",
         "dim": "model.dim",
-        "loss": "train.loss",
-        "pretrain_epochs": "train.pretrain_epochs",
-        "joint_epochs": "train.joint_epochs",
         "seed": "train.seed",
     }
 
@@ -177,10 +175,8 @@ class HashLGN(_Trainable):
         self,
         bits: int = _Int(128),
         *,
+        history_bits: int = _Int(256),
         dim: int | None = None,
-        loss: str = _Text("softmax"),
-        pretrain_epochs: int = _Int(60),
-        joint_epochs: int = _Int(30),
         seed: int = _Int(0),
         config: Config | Mapping[str, Any] | None = None,
         preset: str | None = None,
@@ -192,7 +188,8 @@ class HashLGN(_Trainable):
 
 
 class LightGCN(_Trainable):
-    """The float model in the same frame: an encoder alone, no hash, no decoder. A score is ``q_u · o_i``.
+    """A float model with an encoder, LightGCN where the configuration names none: no hash, no decoder. A score is
+    ``q_u · o_i``, and every user of the training has a vector.
 
     Args:
         dim: length of an embedding. Default: None, which means chosen by the encoder.
@@ -321,6 +318,8 @@ def _config(
         whole = config
     else:
         whole = Config().updated(preset_changes(preset)).updated(config or {})
+    if kind == "float" and whole.model.encoder is None:
+        whole = whole.updated({"model.encoder": "lightgcn"})
     return whole.updated({"model.kind": kind} | {name: value for name, value in changes.items() if value is not None})
 
 

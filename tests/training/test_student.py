@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,30 @@ def test_an_epoch_is_reported_once_at_its_end() -> None:
     train_student(clusters(), config, device="cpu", threads=1, report=seen.append)
     ends = [(p.stage, p.epoch) for p in seen if p.epoch_done]
     assert ends == [("labels", e) for e in range(1, 16)] + [("codes", 1), ("codes", 2), ("histories", 1)]
+
+
+def test_a_training_that_goes_on_ends_in_the_same_bits(tmp_path: Path) -> None:
+    data, whole_run = clusters(), trained(clusters())
+
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "codes" and progress.epoch == 3:
+            raise Stopped
+
+    file = tmp_path / "student.checkpoint"
+    with pytest.raises(Stopped):
+        train_student(data, small(), device="cpu", threads=1, checkpoint=file, report=stop)
+    stages: list[str] = []
+    again = train_student(
+        data, small(), device="cpu", threads=1, checkpoint=file, report=lambda progress: stages.append(progress.stage)
+    )
+    assert set(stages) == {"codes", "histories"}
+    assert np.array_equal(scores(again, data), scores(whole_run, data))
+    assert (again.metrics, again.choice) == (whole_run.metrics, whole_run.choice)
+    with pytest.raises(ArgumentError, match="same data and configuration"):
+        train_student(data, small({"train.seed": 1}), device="cpu", threads=1, checkpoint=file)
 
 
 def test_strengths_decide_what_a_user_is() -> None:

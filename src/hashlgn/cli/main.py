@@ -61,16 +61,12 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")]
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the trained model.")],
-    model: Annotated[str | None, typer.Option(help="hashlgn, or float: the float model.  [default: hashlgn]")] = None,
-    bits: Annotated[int | None, typer.Option(help="Length of an item's code.  [default: 128]")] = None,
-    dim: Annotated[int | None, typer.Option(help="Length of an embedding.  [default: by encoder]")] = None,
-    loss: Annotated[str | None, typer.Option(help="softmax, bpr, hashgnn or hashgnn-code.  [default: softmax]")] = None,
-    pretrain_epochs: Annotated[
-        int | None, typer.Option(help="Passes over the data with the encoder alone, at most.  [default: 60]")
+    model: Annotated[
+        str | None, typer.Option(help="hashlgn, or float: LightGCN without codes.  [default: hashlgn]")
     ] = None,
-    joint_epochs: Annotated[
-        int | None, typer.Option(help="Passes over the data with all parts, at most.  [default: 30]")
-    ] = None,
+    bits: Annotated[int | None, typer.Option(help="Length of an item's code as an answer.  [default: 128]")] = None,
+    history_bits: Annotated[int | None, typer.Option(help="Length of its code in a history.  [default: 256]")] = None,
+    dim: Annotated[int | None, typer.Option(help="Width of the vectors behind the codes.  [default: 256]")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every draw.  [default: 0]")] = None,
     threads: Threads = None,
     device: Device = "auto",
@@ -101,12 +97,13 @@ def train(
     from hashlgn.training.checkpoint import Checkpoint
     from hashlgn.training.resolve import resolve
 
-    flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.loss": loss}
-    flags |= {"train.pretrain_epochs": pretrain_epochs, "train.joint_epochs": joint_epochs, "train.seed": seed}
+    flags = {"model.kind": model, "model.bits": bits, "model.history_bits": history_bits}
+    flags |= {"model.dim": dim, "train.seed": seed}
     settings = load_config(config, flags, set_, preset)
     out = out.expanduser().resolve()
     check_target(out, FORMAT)
-    resolve(settings)
+    if settings.model.encoder is not None:
+        resolve(settings)
     kinds = {"hashlgn": HashLGN, "float": LightGCN}
     estimator = choose("model.kind", settings.model.kind, kinds)(config=settings, device=device, threads=threads)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
@@ -126,9 +123,9 @@ def train(
     Checkpoint(checkpoint).remove()
     info = estimator.info()
     best = info["metrics"]["validation"]
-    if tried := info["provenance"].get("encoders"):
+    if tried := info["provenance"].get("teachers"):
         values = ", ".join(f"{name} {value:.4f}" for name, value in tried.items())
-        say(quiet, f"encoder {info['config']['model']['encoder']}, chosen on validation {monitor}: {values}")
+        say(quiet, f"teachers tried, validation {monitor}: {values}")
     say(
         quiet,
         f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"

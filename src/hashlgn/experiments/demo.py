@@ -176,7 +176,7 @@ def _search_seconds(model: Recommender, quality: Evaluation, repeats: int = 3) -
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
-        model.searcher.search(served.users[codes], CUTS[-1], exclude)
+        model.searcher.search(served.queries_of(codes), CUTS[-1], exclude)
         times.append(time.perf_counter() - began)
     return statistics.median(times)
 
@@ -186,7 +186,7 @@ def _threshold_search(best: _Evaluated, test: Interactions) -> dict[str, float]:
     model, served = best.model, best.model.model
     codes = served.user_ids.encode(best.quality.users)
     exclude = Exclusion.build(len(served.items), seen=rows_of(served.seen, codes))
-    hits = model.searcher.search(served.users[codes], 50, exclude)
+    hits = model.searcher.search(served.queries_of(codes), 50, exclude)
     full = np.diff(hits.indptr) == 50
     threshold = round(float(np.median(hits.scores[hits.indptr[1:][full] - 1])), 3)
     cut = evaluate(model, test, (), threshold=threshold).cuts[0]

@@ -80,7 +80,7 @@ def _put_fold_in(fold_in: FoldIn) -> Part:
 
 def _put_histories(histories: CodedHistories) -> Part:
     levels, numbers = np.unique(histories.weight, return_inverse=True)
-    arrays = {"codes": histories.packed, "codewords": histories.codewords}
+    arrays: Arrays = {"codes": histories.packed, "codewords": histories.codewords}
     if len(levels) <= 256:  # one byte per item in place of two
         return arrays | {"level": numbers.astype(np.uint8), "levels": levels}, {}
     return arrays | {"weight": histories.weight}, {}

@@ -15,6 +15,7 @@ from hashlgn.errors import ArgumentError
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
+from hashlgn.scoring.exclusion import rows_of
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import Histories, queries
 from hashlgn.scoring.items import FloatItems, Items
@@ -132,6 +133,14 @@ class ServedModel:
             return self.histories.queries(indptr, indices)
         return queries(self.histories, indptr, indices, strengths)
 
+    def queries_of(self, users: npt.NDArray[np.integer[Any]]) -> Floats:
+        """Queries of users of the training by number, ``(q, width)``: their vectors, or their stored histories'."""
+        if self.users is not None:
+            vectors: Floats = self.users[users]
+            return vectors
+        indptr, places = rows_of((self.seen[0], np.arange(len(self.seen[1]))), users)
+        return self.queries(indptr, self.seen[1][places], None if self.strengths is None else self.strengths[places])
+
     @cached_property
     def popularity(self) -> npt.NDArray[np.float64]:
         """What ranks items for somebody of whom nothing is known, ``(n_items,)``: how many of the training's users have
@@ -142,7 +151,9 @@ class ServedModel:
         if self.times is None or not len(self.times):
             return counts
         newest = self.times >= np.quantile(self.times, 1 - RECENT)
-        return np.bincount(self.seen[1][newest], minlength=n_items) + counts / (counts.max() + 1)
+        recent: npt.NDArray[np.float64] = counts / (counts.max() + 1)
+        recent += np.bincount(self.seen[1][newest], minlength=n_items)
+        return recent
 
 
 def _check(name: str, array: Any, dtype: str, shape: tuple[int | None, ...], contents: bool = True) -> None:

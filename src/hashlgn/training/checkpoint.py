@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from hashlgn.config import Config
+from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError
 from hashlgn.utils.storage import reason, replaced_file
 
-__all__ = ["Best", "Checkpoint"]
+__all__ = ["Best", "Checkpoint", "identity"]
+
+
+def identity(
+    data: Interactions, config: Config, start: Mapping[str, np.ndarray[Any, Any]] | None = None
+) -> dict[str, str]:
+    """What makes a training this one, for its checkpoint."""
+    digest = hashlib.sha256()
+    for name, value in sorted((start or {}).items()):
+        digest.update(name.encode() + np.ascontiguousarray(value, np.float32).tobytes())
+    versions = f"hashlgn {version('hashlgn')}, torch {torch.__version__}"
+    start_digest = digest.hexdigest() if start else ""
+    return {
+        "config": repr(config),
+        "data": data.fingerprint(numbered=True),
+        "start": start_digest,
+        "versions": versions,
+    }
 
 
 class Checkpoint:

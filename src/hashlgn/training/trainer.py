@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import DataError
 from hashlgn.training.allocator import kept_memory
-from hashlgn.training.checkpoint import Checkpoint
+from hashlgn.training.checkpoint import Checkpoint, identity
 from hashlgn.training.graph import Graph
 from hashlgn.training.model import Model
 from hashlgn.training.resolve import resolve, resolve_device
@@ -114,7 +111,7 @@ def train(
         )
     began = time.perf_counter()
     with seeded(settings.seed, where), use_threads(threads), kept_memory():
-        saved = Checkpoint(checkpoint, _identity(data, config, start) if checkpoint else {})
+        saved = Checkpoint(checkpoint, identity(data, config, start) if checkpoint else {})
         state = saved.load()
         fit, held_out = cut_slice(data, settings)
         graph = Graph(fit, where)
@@ -134,18 +131,3 @@ def train(
         full_graph = graph if held_out is None else Graph(data, where)
         threads_used = torch.get_num_threads()
         return Trained(model, full_graph, config, run.metrics, str(where), threads_used, run.seconds)
-
-
-def _identity(data: Interactions, config: Config, start: Parameters | None) -> dict[str, str]:
-    """What makes a training this one, for its checkpoint."""
-    digest = hashlib.sha256()
-    for name, value in sorted((start or {}).items()):
-        digest.update(name.encode() + np.ascontiguousarray(value, np.float32).tobytes())
-    versions = f"hashlgn {version('hashlgn')}, torch {torch.__version__}"
-    start_digest = digest.hexdigest() if start else ""
-    return {
-        "config": repr(config),
-        "data": data.fingerprint(numbered=True),
-        "start": start_digest,
-        "versions": versions,
-    }

@@ -12,6 +12,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from hashlgn.config import Config
 from hashlgn.data import Interactions, validation_slice
 from hashlgn.errors import DataError, MissingExtraError
@@ -252,7 +254,7 @@ class Runner:
             model = served_model(trained, data, graph)
             if self.keep and trained.model.binary:
                 users, items = (vectors.cpu().numpy() for vectors in trained.model.continuous(graph))
-                floats = replace(model, kind="continuous", users=users, items=FloatItems(items), fold_in=None)
+                floats = replace(model, kind="continuous", users=users, items=FloatItems(items), histories=None)
                 models[f"{part}-continuous"] = floats
             models[part] = model
         if folder is not None and checkpoint is not None:
@@ -272,9 +274,9 @@ class Runner:
             model = source.part(name)
             found = quantize(model.items.decode(), quantizer, config.bits, scale=scale, seed=seed)
             coded: dict[str, Any] = {
-                "users": found.queries(model.users),
+                "users": found.queries(model.queries_of(np.arange(len(model.user_ids)))),
                 "items": found.items,
-                "fold_in": None,
+                "histories": None,
                 "encoder_state": None,
             }
             return replace(model, kind=quantizer, **coded)

@@ -169,7 +169,8 @@ def _lengthened(made: Made, runner: Runner, held_out: Interactions) -> Made:
 
 def _longer(model: ServedModel, power: float) -> ServedModel:
     lengths = np.maximum(np.diff(model.seen[0]), 1).astype(np.float32) ** np.float32(power)
-    return replace(model, users=model.users * lengths[:, None], fold_in=None, encoder_state=None)
+    users = model.queries_of(np.arange(len(model.user_ids))) * lengths[:, None]
+    return replace(model, users=users, histories=None, encoder_state=None)
 
 
 def thresholds_of(model: ServedModel, searcher: Searcher, held_out: Interactions) -> list[float]:
@@ -180,7 +181,7 @@ def thresholds_of(model: ServedModel, searcher: Searcher, held_out: Interactions
     """
     users = np.flatnonzero(np.diff(held_out.indptr))
     exclude = Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
-    hits = searcher.search(model.users[users], min(_DEEPEST, len(model.items)), exclude)
+    hits = searcher.search(model.queries_of(users), min(_DEEPEST, len(model.items)), exclude)
     scores = np.sort(hits.scores)[::-1]
     found = [float(scores[size * len(users)]) for size in SIZES if size * len(users) < len(scores)]
     return list(dict.fromkeys(found or [float(scores[-1])]))

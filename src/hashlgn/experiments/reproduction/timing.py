@@ -65,7 +65,7 @@ def timed(
     users = np.flatnonzero(np.diff(test.indptr))
     tasks: dict[tuple[str, str, float, str], Callable[[], int]] = {}
     for name, model in models.items():
-        queries = np.ascontiguousarray(model.users[users])
+        queries = np.ascontiguousarray(model.queries_of(users))
         exclude = Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
         searcher = Recommender(model, threads=threads).searcher
         flat = INDEXES["faiss-flat"](np.ascontiguousarray(model.items.decode(), np.float32), 0, threads or 0)

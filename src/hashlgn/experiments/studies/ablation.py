@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, choose, need
 from hashlgn.experiments.baselines.recommenders import RECOMMENDERS
@@ -98,20 +97,16 @@ def ablation(
         MissingExtraError: PyTorch is not installed.
     """
     need("torch", "train", "the ablation")
-    from hashlgn.training.resolve import resolve
-    from hashlgn.training.start import choose_encoder
 
     if not rows:
         raise ArgumentError("rows must name at least one (got none)")
     runs = [choose("rows", name, ROWS) for name in rows]
     given = dict(changes or {})
-    base = resolve(Config().updated(given))
     for run in runs:
         replace(run, changes={**given, **run.changes}).config()
     held = dict(given)
     if any(run.baseline is None for run in runs):
-        # Chosen once: rows are told apart by their own changes alone, and have the encoder's training in common.
-        held["model.encoder"] = choose_encoder(train, base, device=device)[0].model.encoder
+        held.setdefault("model.encoder", "lightgcn")
     runs = [replace(run, changes={**held, **run.changes}) for run in runs]
 
     def command(run: Run) -> str:

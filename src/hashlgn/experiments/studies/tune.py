@@ -131,7 +131,6 @@ def tune(
     optuna = need("optuna", "tune", "tuning")
     need("matplotlib", "tune", "the plot of a search")
     from hashlgn.training.resolve import resolve
-    from hashlgn.training.start import choose_encoder
 
     out, base, fixed = Path(out), resolve(base or Config()), set(fixed)
     positive_int("trials", trials)
@@ -139,7 +138,6 @@ def tune(
         raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
     positive_int("train.validation_users", base.train.validation_users)
     positive_int("train.pretrain_epochs + train.joint_epochs", base.train.pretrain_epochs + base.train.joint_epochs)
-    base, _ = choose_encoder(data, base, device=device)
     space = varied(base, fixed)
     if not space:
         raise ArgumentError(

@@ -111,4 +111,5 @@ def few_levels(weight: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
     logs = np.log(weight.astype(np.float64))
     levels = np.exp(np.linspace(logs.min(), logs.max(), 256)).astype(np.float16)
     step = (logs.max() - logs.min()) / 255
-    return levels[np.round((logs - logs.min()) / step).astype(np.int64)]
+    rounded: npt.NDArray[np.float16] = levels[np.round((logs - logs.min()) / step).astype(np.int64)]
+    return rounded

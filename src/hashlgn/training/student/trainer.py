@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.training.allocator import kept_memory
+from hashlgn.training.checkpoint import Checkpoint, identity
 from hashlgn.training.graph import Graph
 from hashlgn.training.resolve import resolve_device
 from hashlgn.training.stages import seeded, use_threads
@@ -88,6 +90,7 @@ def train_student(
     strengths: npt.NDArray[np.float32] | None = None,
     device: str = "auto",
     threads: int | None = None,
+    checkpoint: str | Path | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> TrainedStudent:
     """Train item vectors ``o`` and ``p`` with ``score(u, i) = q_u · o_i``, ``q_u = normalise(Σ_{j∈H_u} a_uj p_j)``, and
@@ -105,6 +108,9 @@ def train_student(
         strengths: ``a_ui``, positive, one for each interaction; 1 where None.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all of PyTorch's default where None.
+        checkpoint: file to write after every stage, and to go on from where it exists. It is bound to data,
+            configuration and versions, and stays: whoever has saved the model deletes it. A training that goes on ends
+            in the same bits, on the CPU.
         report: called after every step.
 
     Raises:
@@ -116,7 +122,8 @@ def train_student(
     model, settings, where = config.model, config.student, resolve_device(device)
     _check(data, strengths)
     with seeded(config.train.seed, where), use_threads(threads), kept_memory():
-        run = _Run(config, data, strengths, where, report)
+        saved = Checkpoint(checkpoint, identity(data, config, _named(strengths)) if checkpoint else {})
+        run = _Run(config, data, strengths, where, saved, report)
         tau, rates = settings.temperature, (settings.lr,)
         start = run.timed(
             "start", lambda: start_vectors(run.data.interactions, config.model.dim or _DIM, config.train.seed, where)
@@ -185,6 +192,10 @@ def _mixture(run: _Run, student: FloatStudent) -> Mixture | None:
     return Mixture(teachers, (1 - best, best)) if values[best] > run.metrics["labels"] else None
 
 
+def _named(strengths: npt.NDArray[np.float32] | None) -> dict[str, npt.NDArray[np.float32]]:
+    return {} if strengths is None else {"strengths": strengths}
+
+
 def _check(data: Interactions, strengths: npt.NDArray[np.float32] | None) -> None:
     if data.n_users < 2 or data.n_items < 2 or not len(data):
         raise DataError(
@@ -206,6 +217,7 @@ class _Run:
     everything: Interactions
     strengths: npt.NDArray[np.float32] | None
     device: torch.device
+    checkpoint: Checkpoint
     report: Callable[[Progress], None] | None
     metrics: dict[str, float] = field(default_factory=dict)
     choice: dict[str, float] = field(default_factory=dict)
@@ -213,7 +225,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         settings, train = self.config.student, self.config.train
-        self.began, self.validation = time.perf_counter(), None
+        self.began = time.perf_counter()
+        self.validation: Validation | None = None
+        self.state = self.checkpoint.load() or {"stages": {}}
         part, held_out = cut_slice(self.everything, train)
         strengths = self.strengths
         if held_out is not None and strengths is not None:
@@ -222,7 +236,7 @@ class _Run:
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
         if held_out is not None:
-            self.validation: Validation | None = Validation(self.data, held_out, train.monitor, train.monitor_k)
+            self.validation = Validation(self.data, held_out, train.monitor, train.monitor_k)
 
     def timed(self, name: str, work: Callable[[], _T]) -> _T:
         """Do something and note its seconds."""
@@ -240,7 +254,13 @@ class _Run:
         history_rates: Sequence[float],
         answer_rates: Sequence[float],
     ) -> None:
-        """Train both sides of a student by an objective, and validate."""
+        """Train both sides of a student by an objective, and validate; or take both from the checkpoint."""
+        tables, stages = [*student.histories.tables, *student.answers.tables], self.state["stages"]
+        if name in stages:
+            for table, kept in zip(tables, stages[name]["tables"], strict=True):
+                table.copy_(kept)
+            self.metrics.update(stages[name]["metrics"])
+            return
         steps = self.data.steps
 
         def tell(epoch: int, done: int, loss: float, metric: float | None = None) -> None:
@@ -254,6 +274,8 @@ class _Run:
         if self.validation is not None:
             fixed = FloatStudent(Vectors(student.histories.vectors()), Vectors(student.answers.vectors()), 1.0)
             self.metrics[name] = self.validation.metric(fixed)
+        stages[name] = {"tables": tables, "metrics": {key: self.metrics[key] for key in self.metrics if key == name}}
+        self.checkpoint.save({"stages": stages})
 
     def queries(self, vectors: Tensor) -> Tensor:
         """Queries of some users, ``(n, dim)``."""
@@ -293,5 +315,5 @@ class _Run:
 
 def _kept(whole: Interactions, part: Interactions) -> npt.NDArray[np.bool_]:
     """For each interaction of the whole whether the part, over the same catalogues, has it."""
-    keys = (data.rows * whole.n_items + data.indices for data in (whole, part))
-    return np.isin(*keys, assume_unique=True)
+    every, kept = (data.rows.astype(np.int64) * whole.n_items + data.indices for data in (whole, part))
+    return np.isin(every, kept, assume_unique=True)

@@ -139,11 +139,11 @@ def saved_catalogue(models: Sequence[Path], test: Interactions | None) -> Catalo
     for folder, model in zip(models, served, strict=True):
         items = model.items
         if isinstance(items, FloatItems):
-            vectors[items.width], users[items.width] = items.vectors, model.users[rows]
+            vectors[items.width], users[items.width] = items.vectors, model.queries_of(rows)
         else:
             stem = folder.parent.name if folder.name == "model.safetensors" else folder.name
             name = f"{stem}, {items.decoder.bits} bits" + (" + scale" if items.scale is not None else "")
-            coded.append(Coded(name, items, model.users[rows]))
+            coded.append(Coded(name, items, model.queries_of(rows)))
     if not vectors:
         vectors, users = {coded[0].items.width: coded[0].items.decode()}, {coded[0].items.width: coded[0].queries}
     return Catalogue("saved", vectors, users, coded, rows_of(first.seen, rows), truth)

@@ -60,13 +60,13 @@ def trained_catalogue(
     for dim in dims:
         floats = model({"model.kind": "float", "model.dim": dim})
         assert isinstance(floats.items, FloatItems)
-        vectors[dim], users[dim] = floats.items.vectors, np.ascontiguousarray(floats.users[chosen])
+        vectors[dim], users[dim] = floats.items.vectors, np.ascontiguousarray(floats.queries_of(chosen))
     narrowest = min(dims)
     for length in bits:
         for scaled in (False, True):
             codes = model({"model.dim": narrowest, "model.bits": length, "model.scale": scaled})
             assert isinstance(codes.items, CodedItems)
-            queries = np.ascontiguousarray(codes.users[chosen])
+            queries = np.ascontiguousarray(codes.queries_of(chosen))
             coded.append(Coded(f"{length} bits{' + scale' * scaled}", codes.items, queries, narrowest))
     seen, truth = (rows_of((part.indptr, part.indices), chosen) for part in (train, test))
     return Catalogue("trained", vectors, users, coded, seen, truth)
