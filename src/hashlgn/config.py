@@ -256,7 +256,7 @@ class StudentConfig:
         settle_epochs: for the same beside histories in codes.
         lr: Adam's rate for float vectors, falling to 0 by a cosine in each stage.
         code_lr: for everything from the codes of the answers on.
-        batch_users: users per step.
+        batch_users: users per step, at most; an epoch has at least 12 steps.
         candidates: items scored per step, sampled where the catalogue is larger.
         temperature: of the softmax, whatever it learns from.
         hidden: share of each history that a step hides from the query, and asks for.
@@ -278,9 +278,9 @@ class StudentConfig:
     histories: str = "codes"
     history_bits: int = 256
     epochs: int = 12
-    distillation_epochs: int = 12
-    code_epochs: int = 8
-    settle_epochs: int = 4
+    distillation_epochs: int = 10
+    code_epochs: int = 5
+    settle_epochs: int = 3
     lr: float = 0.005
     code_lr: float = 0.003
     batch_users: int = 512
@@ -432,7 +432,8 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
             raise ArgumentError(f"configuration section must be one of {', '.join(known)} (got {section!r})")
         if not isinstance(keys, dict):
             raise ArgumentError(
-                f"configuration must have its keys in the sections [model], [train] and [student] (got {section!r} outside)"
+                "configuration must have its keys in the sections [model], [train] and [student] (got "
+                f"{section!r} outside)"
             )
     return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
 
