@@ -23,29 +23,29 @@ class History(NamedTuple):
     """Entries of histories by user: entry k is item ``items[k]`` of row ``rows[k]``, with its strength.
 
     Attributes:
-        count: number of rows.
+        size: number of rows.
         rows: ``(entries,)`` int64, ascending.
         items: ``(entries,)`` int64.
         strengths: ``(entries,)`` float32.
     """
 
-    count: int
+    size: int
     rows: Tensor
     items: Tensor
     strengths: Tensor
 
     def part(self, mask: Tensor) -> History:
         """The entries where ``mask`` is set."""
-        return History(self.count, self.rows[mask], self.items[mask], self.strengths[mask])
+        return History(self.size, self.rows[mask], self.items[mask], self.strengths[mask])
 
     def queries(self, vectors: Tensor, columns: Tensor | None = None) -> Tensor:
-        """``q_u = normalise(Σ a_ui p_i)``, ``(count, dim)``, differentiable in ``vectors``.
+        """``q_u = normalise(Σ a_ui p_i)``, ``(size, dim)``, differentiable in ``vectors``.
 
         Args:
             vectors: ``p``, of all items, or the rows that ``columns`` counts.
             columns: for each entry its row of ``vectors``; the item's number where None.
         """
-        bounds = torch.searchsorted(self.rows, torch.arange(self.count + 1, device=self.rows.device))
+        bounds = torch.searchsorted(self.rows, torch.arange(self.size + 1, device=self.rows.device))
         sums = nn.functional.embedding_bag(
             self.items if columns is None else columns,
             vectors,

@@ -162,7 +162,7 @@ def fit(
         for done, users in enumerate(user_batches(data.interactions, data.batch_users, rng)):
             batch = data.batch(users)
             told, asked = objective.split(batch, rng)
-            among = candidates(n_items, data.candidates, asked.items.unique(), places, rng)
+            among = candidates(n_items, data.candidates, torch.unique(asked.items), places, rng)
             whole = among.items is None
             used, columns = (None, None) if whole else torch.unique(told.items, return_inverse=True)
             p = (fixed if whole else fixed[used]) if fixed is not None else histories.rows(used, optimizer, 0)

@@ -72,7 +72,7 @@ class Ease:
     def scores(self, batch: Batch, among: Candidates) -> Tensor:
         """See ``Teacher``; strengths of interactions do not enter."""
         history = batch.history
-        bounds = torch.searchsorted(history.rows, torch.arange(history.count + 1, device=history.rows.device))
+        bounds = torch.searchsorted(history.rows, torch.arange(history.size + 1, device=history.rows.device))
         all_scores: Tensor = nn.functional.embedding_bag(
             history.items, self.weights, bounds, mode="sum", include_last_offset=True
         )

@@ -196,7 +196,7 @@ class _Run:
     costs: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings, self.began, self.validation, self.done = self.settings, time.perf_counter(), None, 0
+        settings, self.began = self.settings, time.perf_counter()
         part, held_out = self.everything, None
         if settings.validation_users:
             cut = validation_slice(
@@ -211,8 +211,7 @@ class _Run:
         self.data = Data(part, strengths, size, settings.candidates, self.device, settings.seed)
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
-        if held_out is not None:
-            self.validation: Validation | None = Validation(self.data, held_out, settings.monitor_k)
+        self.validation = None if held_out is None else Validation(self.data, held_out, settings.monitor_k)
 
     def timed(self, name: str, work: Callable[[], _T]) -> _T:
         """Do something and note its seconds."""
@@ -275,5 +274,5 @@ class _Run:
 
 def _kept(whole: Interactions, part: Interactions) -> npt.NDArray[np.bool_]:
     """For each interaction of the whole whether the part, over the same catalogues, has it."""
-    keys = (data.rows * whole.n_items + data.indices for data in (whole, part))
-    return np.isin(*keys, assume_unique=True)
+    keys, kept = (data.rows * whole.n_items + data.indices for data in (whole, part))
+    return np.isin(keys, kept, assume_unique=True)
