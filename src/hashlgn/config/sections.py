@@ -195,7 +195,7 @@ class StudentConfig:
         settle_epochs: for the same beside histories in codes.
         lr: Adam's rate for float vectors, falling to 0 by a cosine in each stage.
         code_lr: for everything from the codes of the answers on.
-        batch_users: users per step.
+        batch_users: users per step, at most; an epoch has at least 12 steps.
         candidates: items scored per step, sampled where the catalogue is larger.
         temperature: of the softmax, whatever it learns from.
         hidden: share of each history that a step hides from the query, and asks for.
@@ -208,9 +208,9 @@ class StudentConfig:
     """
 
     epochs: int = 12
-    distillation_epochs: int = 12
-    code_epochs: int = 8
-    settle_epochs: int = 4
+    distillation_epochs: int = 10
+    code_epochs: int = 5
+    settle_epochs: int = 3
     lr: float = 0.005
     code_lr: float = 0.003
     batch_users: int = 512

@@ -39,7 +39,7 @@ class History(NamedTuple):
         return History(self.size, self.rows[mask], self.items[mask], self.strengths[mask])
 
     def queries(self, vectors: Tensor, columns: Tensor | None = None) -> Tensor:
-        """``q_u = normalise(Σ a_ui p_i)``, ``(count, dim)``, differentiable in ``vectors``.
+        """``q_u = normalise(Σ a_ui p_i)``, ``(size, dim)``, differentiable in ``vectors``.
 
         Args:
             vectors: ``p``, of all items, or the rows that ``columns`` counts.

@@ -65,7 +65,8 @@ class Ease:
         gram = torch.from_numpy((x.T @ x).toarray()).to(device)
         gram.diagonal().add_(penalty)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        self.weights = inverse.div_(-inverse.diagonal().clone())
+        # By rows: a bag of rows of another order would gather all of them first.
+        self.weights = inverse.div_(-inverse.diagonal().clone()).contiguous()
         self.weights.fill_diagonal_(0.0)
 
     def scores(self, batch: Batch, among: Candidates) -> Tensor:

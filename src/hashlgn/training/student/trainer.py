@@ -40,6 +40,7 @@ _T = TypeVar("_T")
 _SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
 _SHARE = 0.2  # where there is no validation slice
 _SVD_INTERACTIONS = 2_000_000  # of a sample of users, from which the singular vectors come
+_STEPS = 12  # in an epoch, at least: few users are split into smaller batches
 _DIM = 256
 _QUERIES = 20_000  # users whose queries are the metric of the codes
 
@@ -98,9 +99,9 @@ def train_student(
 
     Stages: (1) ``labels``: a float student by softmax on hidden parts of the histories, from the singular vectors; (2)
     ``distillation``, where EASE can be computed and its mixture with (1) validates better: a new float student from the
-    scores of the mixture; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p``
-    trained towards the float student; (4) ``histories``: the same for ``p``, whose codes then stay, while codewords and
-    scales of the answers settle.
+    scores of the mixture, which replaces (1) where it validates better; (3) ``codes``: sub-codes of the answers by
+    residual quantization, codewords, scales and ``p`` trained towards the float student; (4) ``histories``: the same
+    for ``p``, whose codes then stay, while codewords and scales of the answers settle.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
@@ -125,18 +126,19 @@ def train_student(
         saved = Checkpoint(checkpoint, identity(data, config, _named(strengths)) if checkpoint else {})
         run = _Run(config, data, strengths, where, saved, report)
         tau, rates = settings.temperature, (settings.lr,)
-        start = run.timed(
-            "start", lambda: start_vectors(run.data.interactions, config.model.dim or _DIM, config.train.seed, where)
-        )
+        width, seed = config.model.dim or _DIM, config.train.seed
+        start = run.timed("start", lambda: start_vectors(run.data.interactions, width, seed, where))
         student = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
         objective: Objective = Labels(tau, settings.hidden, settings.user_weight)
         run.stage("labels", objective, student, settings.epochs, rates, rates)
 
         mixture = run.timed("teachers", lambda: _mixture(run, student))
         if mixture is not None:
-            student = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
+            distilled = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
             objective = Distillation(tau, mixture)
-            run.stage("distillation", objective, student, settings.distillation_epochs, rates, rates)
+            run.stage("distillation", objective, distilled, settings.distillation_epochs, rates, rates)
+            if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0):
+                student = distilled
 
         objective = Distillation(tau, student)
         histories, answers = student.histories, student.answers
@@ -232,7 +234,9 @@ class _Run:
         strengths = self.strengths
         if held_out is not None and strengths is not None:
             strengths = strengths[_kept(self.everything, part)]
-        self.data = Data(part, strengths, settings.batch_users, settings.candidates, self.device, train.seed)
+        users = int(np.count_nonzero(np.diff(part.indptr)))
+        size = min(settings.batch_users, -(-users // _STEPS))
+        self.data = Data(part, strengths, size, settings.candidates, self.device, train.seed)
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
         if held_out is not None:
