@@ -15,6 +15,7 @@ import pytest
 import hashlgn
 from conftest import clusters
 from hashlgn.cli.main import app
+from hashlgn.cli.options import typed_advice
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArtifactError
@@ -102,6 +103,27 @@ def test_an_encoder_is_trained_by_name(data: Path, tmp_path: Path, encoder: str)
     model = hashlgn.load(out)
     assert model.info()["config"]["model"]["encoder"] == encoder
     assert len(model.recommend(history=[1, 5], k=3)) == 3
+
+
+def test_advice_is_given_as_it_is_typed() -> None:
+    assert typed_advice("no column for the item (columns: 'a'); name it with item=") == (
+        "no column for the item (columns: 'a'); name it with --columns item=NAME"
+    )
+    assert typed_advice("min_rating=4 would keep; on_bad='skip' leaves out; encoding= names another") == (
+        "--min-rating 4 would keep; --on-bad skip leaves out; --encoding names another"
+    )
+
+
+def test_real_exports_and_what_is_said_about_them(tmp_path: Path, capsys) -> None:
+    rows = "".join(f"u{n % 7};café {n % 5};{1 + n % 5},5\n" for n in range(35))
+    (tmp_path / "export.csv").write_bytes(f"user;sku;stars\n{rows}broken\n".encode("latin-1"))
+    columns = ["--columns", "item=sku,rating=stars"]
+    assert run("data", "stats", tmp_path / "export.csv", *columns, "--decimal", ",", "--on-bad", "skip") == 0
+    shown, said = capsys.readouterr()
+    assert "interactions" in shown
+    assert "Latin-1" in said and "--min-rating" in said and "left out" in said and "min_rating=" not in said
+    assert run("data", "stats", tmp_path / "export.csv", *columns) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_answers_in_a_file_are_evaluated(model: Path, data: Path, tmp_path: Path, capsys) -> None:
