@@ -109,7 +109,7 @@ def small(words: list[str], model: Path, data: Path) -> list[str]:
 
 
 def distinct() -> list[str]:
-    """The commands of all pages; of those that are one when they are small, but for the name of what they write, one."""
+    """The commands of all pages; of those that are the same when they are small, but for their output, the first."""
     found: dict[tuple[str, ...], str] = {}
     for command in sorted({one for page in PAGES for line in commands(page) for one in alternatives(line)}):
         words = small(shlex.split(command)[1:], Path("model"), Path("data"))
