@@ -74,12 +74,17 @@ def test_a_clone_is_not_trained_and_the_engine_goes_with_the_model() -> None:
     assert again.fit(clusters()).recommend(k=3)["item"].tolist() == model.recommend(k=3)["item"].tolist()
 
 
-def test_fit_reads_with_options(tmp_path) -> None:
+def test_fit_reads_with_options(tmp_path, capsys) -> None:
     lines = "".join(f"{u},{i},{1 + (u + i) % 5}\n" for u in range(20) for i in range(10))
     (tmp_path / "odd.csv").write_text("who,what,stars\n" + lines)
     options = {"user": "who", "item": "what", "rating": "stars", "min_rating": 4}
     model = hashlgn.LightGCN(config=SMALL).fit(tmp_path / "odd.csv", **options)
     assert model.info()["interactions"] == 80
+    assert "only ratings of at least 4 count" in capsys.readouterr().err
+    model.fit(tmp_path / "odd.csv", user="who", item="what", rating="stars")
+    assert "rating" in capsys.readouterr().err
+    model.fit(tmp_path / "odd.csv", user="who", item="what", rating="stars", progress=False)
+    assert not capsys.readouterr().err
     with pytest.raises(ArgumentError, match=r"option of fit must be one of .* \(got 'usr'\)"):
         model.fit(tmp_path / "odd.csv", usr="who")
     with pytest.raises(ArgumentError, match="user must be left out for interactions"):

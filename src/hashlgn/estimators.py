@@ -17,7 +17,7 @@ from hashlgn.inference.artifact import load_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
 from hashlgn.search import SEARCHERS
-from hashlgn.utils.console import training_bar
+from hashlgn.utils.console import say, training_bar
 from hashlgn.utils.provenance import provenance
 
 if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere else
@@ -125,6 +125,9 @@ class _Trainable(Recommender):
         need("torch", "train", "training")
         shows = report is None if progress is None else flag("progress", progress)
         config, data = self.configuration, _read(train, reading)
+        if not isinstance(train, Interactions):
+            for note in data.notes:
+                say(not shows, note)
         start = _start(config, data)
         with training_bar(f"{config.train.monitor}@{config.train.monitor_k}", quiet=not shows) as bar:
 

@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.cli.options import Columns, Data, Decimal, Encoding, Format, Json, MinRating, OnBad, read_data, reading
+from hashlgn.cli.options import (
+    Columns,
+    Data,
+    Decimal,
+    Encoding,
+    Format,
+    IdType,
+    Json,
+    MinRating,
+    OnBad,
+    OnMissing,
+    read_data,
+    reading,
+)
 from hashlgn.utils.console import write_json
 
 __all__ = ["counts", "data_app"]
@@ -34,10 +47,25 @@ def data_stats(
     encoding: Encoding = None,
     decimal: Decimal = None,
     on_bad: OnBad = None,
+    on_missing: OnMissing = None,
+    id_type: IdType = None,
     json_: Json = None,
 ) -> None:
     """Count users, items and interactions."""
-    interactions = read_data(data, **reading(columns, format, min_rating, encoding, decimal, on_bad))
+    interactions = read_data(
+        data,
+        quiet=False,
+        **reading(
+            columns,
+            format=format,
+            min_rating=min_rating,
+            encoding=encoding,
+            decimal=decimal,
+            on_bad=on_bad,
+            on_missing=on_missing,
+            id_type=id_type,
+        ),
+    )
     stats = interactions.stats() | {"fingerprint": interactions.fingerprint()}
     for name, value in stats.items():
         if isinstance(value, dict):

@@ -23,10 +23,12 @@ from hashlgn.cli.options import (
     Device,
     Encoding,
     Format,
+    IdType,
     Json,
     KCore,
     MinRating,
     OnBad,
+    OnMissing,
     Preset,
     Quiet,
     Set,
@@ -79,6 +81,8 @@ def train(
     encoding: Encoding = None,
     decimal: Decimal = None,
     on_bad: OnBad = None,
+    on_missing: OnMissing = None,
+    id_type: IdType = None,
     k_core: KCore = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from where a stopped training was.")] = False,
     log: Annotated[Path | None, typer.Option(help="Append one JSON line an epoch to this file.")] = None,
@@ -113,8 +117,17 @@ def train(
         say(quiet, f"nothing to resume at {checkpoint}: starting anew")
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    options = reading(columns, format, min_rating, encoding, decimal, on_bad) | {"k_core": k_core}
-    interactions = read_data(data, **options)
+    options = reading(
+        columns,
+        format=format,
+        min_rating=min_rating,
+        encoding=encoding,
+        decimal=decimal,
+        on_bad=on_bad,
+        on_missing=on_missing,
+        id_type=id_type,
+    )
+    interactions = read_data(data, quiet=quiet, k_core=k_core, **options)
     say(quiet, f"read {data}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
     with json_lines(log, monitor) as line:
@@ -154,6 +167,8 @@ def evaluate(
     encoding: Encoding = None,
     decimal: Decimal = None,
     on_bad: OnBad = None,
+    on_missing: OnMissing = None,
+    id_type: IdType = None,
     engine: Annotated[str, typer.Option(help="auto, kernel, ivf, fastscan, decoded, flat or exact.")] = "auto",
     threads: Threads = None,
 ) -> None:
@@ -165,7 +180,16 @@ def evaluate(
 
     cuts, thresholds = numbers("k", k, int), numbers("threshold", threshold, float)
     answers: Any = model if model.suffix in FILES else load(model, engine=engine, threads=threads)
-    options = reading(columns, format, min_rating, encoding, decimal, on_bad)
+    options = reading(
+        columns,
+        format=format,
+        min_rating=min_rating,
+        encoding=encoding,
+        decimal=decimal,
+        on_bad=on_bad,
+        on_missing=on_missing,
+        id_type=id_type,
+    )
     held_out = read_data(test, test=True, **options)
     seen = None if train is None else read_data(train, **options)
     result = evaluate(answers, held_out, cuts, threshold=thresholds, train=seen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashlgn.errors import ArgumentError, DataError, shown
+from hashlgn.utils.console import say
 
 if TYPE_CHECKING:
     from hashlgn.data import Interactions
@@ -24,10 +24,12 @@ __all__ = [
     "Device",
     "Encoding",
     "Format",
+    "IdType",
     "Json",
     "KCore",
     "MinRating",
     "OnBad",
+    "OnMissing",
     "Preset",
     "Quiet",
     "Set",
@@ -37,10 +39,12 @@ __all__ = [
     "numbers",
     "read_data",
     "reading",
+    "typed_advice",
 ]
 
-_ROLES = ("user", "item", "rating", "time")
-_ADVICE = re.compile(rf"with ({'|'.join(_ROLES)})=")  # of the library, where a person would write an argument
+_ROLES = ("user", "item", "rating", "time", "weight")
+_COLUMN = re.compile(rf"\b({'|'.join(_ROLES)})=(?=\W|$)")
+_OPTION = re.compile(r"\b(min_rating|on_missing|on_bad|encoding|decimal|id_type|format|k_core)=('[^']*'|[\w.]+)?")
 
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="File or folder of interactions, or a published data set, such as ml-1m.")
@@ -51,6 +55,10 @@ MinRating = Annotated[float | None, typer.Option(help="Leave out interactions ra
 Encoding = Annotated[str | None, typer.Option(help="Encoding of text, as latin-1; found out by default.")]
 Decimal = Annotated[str | None, typer.Option(help="Decimal mark of numbers in text.  [default: .]")]
 OnBad = Annotated[str | None, typer.Option(help="What to do about broken rows: raise or skip.  [default: raise]")]
+OnMissing = Annotated[
+    str | None, typer.Option(help="What to do about missing values: raise or skip.  [default: raise]")
+]
+IdType = Annotated[str | None, typer.Option(help="Type of all ids: auto, int or str.  [default: auto]")]
 KCore = Annotated[int | None, typer.Option(help="Keep users and items with this many interactions.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -88,27 +96,15 @@ def column_options(text: str | None) -> dict[str, Any]:
     return {role: int(name) if name.isdecimal() else name for role, name in pairs}
 
 
-def reading(
-    columns: str | None,
-    format: str | None,
-    min_rating: float | None,
-    encoding: str | None,
-    decimal: str | None,
-    on_bad: str | None,
-) -> dict[str, Any]:
-    """The options of ``read_interactions`` that were typed."""
-    from hashlgn.data import read_interactions
-
-    typed = {"format": format, "min_rating": min_rating, "encoding": encoding, "decimal": decimal, "on_bad": on_bad}
-    known = inspect.signature(read_interactions).parameters
-    for name, value in typed.items():
-        if value is not None and name not in known:
-            raise ArgumentError(f"{name} must be left out: the reader has no such option yet (got {shown(value)})")
+def reading(columns: str | None, **typed: Any) -> dict[str, Any]:
+    """The options of ``read_interactions`` that were typed: columns, and those that are not None."""
     return column_options(columns) | {name: value for name, value in typed.items() if value is not None}
 
 
-def read_data(source: str, *, test: bool = False, **options: Any) -> Interactions:
+def read_data(source: str | Path, *, test: bool = False, quiet: bool = True, **options: Any) -> Interactions:
     """Read interactions; of a folder with ``test.txt``, that, where they are a ``test``.
+
+    What reading did without being asked is said, unless it is to be ``quiet``.
 
     Raises:
         DataError: as ``read_interactions``, with advice in the form of the command line.
@@ -117,9 +113,18 @@ def read_data(source: str, *, test: bool = False, **options: Any) -> Interaction
     from hashlgn.evaluation.full_ranking import read_test
 
     try:
-        return read_test(source, **options) if test else read_interactions(source, **options)
+        data = read_test(source, **options) if test else read_interactions(source, **options)
     except DataError as error:
-        raise DataError(_ADVICE.sub(r"with --columns \1=NAME", str(error))) from error
+        raise DataError(typed_advice(str(error))) from error
+    for note in data.notes:
+        say(quiet, typed_advice(note))
+    return data
+
+
+def typed_advice(text: str) -> str:
+    """What the library says to a programmer, as a person types it: ``--columns item=NAME``, ``--min-rating 4``."""
+    text = _COLUMN.sub(r"--columns \1=NAME", text)
+    return _OPTION.sub(lambda m: f"--{m[1].replace('_', '-')} {(m[2] or '').strip(chr(39))}".rstrip(), text)
 
 
 def load_plugin(name: str) -> None:

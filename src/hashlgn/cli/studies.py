@@ -69,7 +69,7 @@ def tune(
 
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.seed": seed}
     result = search(
-        read_data(data, **reading(columns, format, min_rating, None, None, None), k_core=k_core),
+        read_data(data, quiet=quiet, **reading(columns, format=format, min_rating=min_rating, k_core=k_core)),
         out,
         load_config(config, flags, set_, preset),
         fixed=override_changes(set_),

@@ -274,6 +274,8 @@ def _records(path: Path, layout: _Layout, request: Request, quoted: bool) -> Ite
 
 def _layout(path: Path, request: Request) -> _Layout:
     number, line = first_line(path, request.encoding)
+    if "\r" in line.strip("\r") and '"' not in line:
+        raise DataError(f"{path}, line {number}: lines must end with a line feed (a carriage return stands alone)")
     delimiter = request.delimiter or _delimiter(path, request)
     if delimiter is None:
         raise DataError(f"{path}, line {number}: no delimiter found in {line[:80]!r}; give it with delimiter=")

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Dropped, Interactions, read_interactions
+from hashlgn.data.sources import resolved
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int, threshold_value
 from hashlgn.evaluation.answers import Answers, answers_of
 from hashlgn.evaluation.metrics import METRICS, Judged, bootstrap_interval, coverage, f1_of_means, gini
@@ -227,16 +228,11 @@ def _fresh(test: Interactions, answers: Answers) -> tuple[Interactions, Dropped,
 
 def read_test(source: Any, **options: Any) -> Interactions:
     """Read held-out interactions: of a folder with ``test.txt``, that file; else as ``read_interactions``."""
-    if isinstance(source, str | Path) and _exists(Path(source).expanduser() / "test.txt"):
-        options["part"] = "test"
+    if isinstance(source, str | Path):
+        source = resolved(source)
+        if (source / "test.txt").is_file():
+            options["part"] = "test"
     return read_interactions(source, **options)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, not to be read: reading says so
-        return False
 
 
 def _top(answers: Answers, test: Interactions, users: Ints, cuts: list[int], names: list[str]) -> list[Cut]:

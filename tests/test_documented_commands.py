@@ -1,0 +1,162 @@
+"""Every command that README and docs show is executed, on data and sizes that take seconds.
+
+A line of a page is a command where it is indented by four blanks and begins with ``hashlgn``. What a reader fills in
+(DATA, MODEL, …) is filled in; numbers that set how long a command takes are made small, by the tables below. Nothing
+else is changed: an option or a name that does not exist fails here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hashlgn
+from conftest import clusters
+from hashlgn.cli.main import app
+from hashlgn.data import random_ratio
+from hashlgn.data.synthetic import write_lightgcn
+from hashlgn.utils.console import exit_code
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PUBLISHED = ("ml-100k", "ml-1m", "gowalla")
+# What stands for what a reader fills in; MODEL and DATA are made by the tests.
+PLACES = {"TEST": "DATA", "OUT": "out", "DIR": "dir", "M": "MODEL", "ID": "1", "U": "30", "I": "20", "N": "200"}
+PLACES |= {f"RECS{suffix}": f"recs{suffix}" for suffix in (".parquet", ".csv", ".jsonl")}
+PLACES |= {"T": "0.1", "F.toml": "best.toml", "FILE": "users.txt", "NAME": "ml-1m"}
+# Options that set how long a command takes, and their values here; a list is cut to the names that are kept.
+SMALL = {
+    "--pretrain-epochs": "1",
+    "--joint-epochs": "1",
+    "--seeds": "1",
+    "--trials": "1",
+    "--timeout": "1",
+    "--items": "600",
+    "--bits": "16",
+    "--dims": "16",
+    "--repeats": "1",
+    "--singles": "2",
+    "--synthetic": "2000",
+    "--seconds": "0.2",
+    "--users": "30",
+    "--interactions": "200",
+    "--rows": "default",
+    "--k": "5",
+    "--encoders": "lightgcn",
+    "--hashes": "float,residual",
+    "--losses": "softmax",
+    "--searchers": "kernel,exact",
+    "--baselines": "none",
+    "--variants": "lightgcn,hashlgn",
+}
+TRAINING = "--set train.pretrain_epochs=1 --set train.joint_epochs=1 --set model.dim=8 --set model.bits=16"
+# What a command is given beside, by its first words
+ADDED = {
+    "train": TRAINING,
+    "tune": f"--trials 1 {TRAINING}",
+    "reproduce": f"--seeds 1 --preset quick --threads 1 {TRAINING} --set model.layers=1",
+    "experiment ablation": f"--rows default {TRAINING}",
+    "experiment grid": f"--encoders lightgcn --hashes float,residual {TRAINING}",
+    "bench read": "--rows 1000",
+    "bench train": "--synthetic 2000 --seconds 0.2 --variants hashlgn",
+    "bench search": "--items 600 --bits 16 --repeats 1 --singles 2 --searchers kernel --baselines none",
+}
+NEEDS = {"reproduce": "implicit", "tune": "optuna"}
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The commands of a page, as they stand there."""
+    text = re.sub(r" *\\\n +", " ", page.read_text("utf-8"))
+    for line in re.findall(r"^ {4}(hashlgn .*)$", text, re.MULTILINE):
+        for part in re.split(r" (?:·|&&) ", line.split("   #")[0]):
+            if part.startswith("hashlgn "):
+                yield part.strip()
+
+
+def alternatives(command: str) -> list[str]:
+    """A command with options in brackets and choices (``read|train``) as commands: without options, and with each."""
+    options = [part.strip() for part in re.findall(r"\[(.*?)\]", command)]
+    plain = re.sub(r" *\[.*?\]", "", command)
+    whole = [plain, *(f"{plain} {choice.strip()}" for option in options for choice in option.split(" | "))]
+    found = []
+    for line in whole:
+        choices = re.search(r"(?<= )(RECS)?([\w.-]+(?:\|[\w.-]+)+)", line)
+        found += [line.replace(choices[2], one) for one in choices[2].split("|")] if choices else [line]
+    return found
+
+
+def small(words: list[str], model: Path, data: Path) -> list[str]:
+    """The same command, filled in and made small."""
+    first = " ".join(words[:2]) if words[0] in ("bench", "experiment", "data") else words[0]
+    out, previous = [], ""
+    for word in words:
+        word = PLACES.get(word, SMALL.get(previous, word))
+        if word == "MODEL":
+            word = "trained" if previous == "--out" else str(model)
+        out.append(
+            {"DATA": str(data), "T,...": "0.1,0.2", "float-model": str(model), "codes": str(model)}.get(word, word)
+        )
+        previous = out[-1]
+    added = shlex.split(ADDED.get(first, ""))
+    for name, value in zip(added[::2], added[1::2], strict=True):
+        if name == "--set" or name not in out:
+            out += [name, value]
+    return out
+
+
+def distinct() -> list[str]:
+    """The commands of all pages; of those that are the same when they are small, but for their output, the first."""
+    found: dict[tuple[str, ...], str] = {}
+    for command in sorted({one for page in PAGES for line in commands(page) for one in alternatives(line)}):
+        words = small(shlex.split(command)[1:], Path("model"), Path("data"))
+        places = {number + 1 for number, word in enumerate(words) if word == "--out"}
+        found.setdefault(tuple(sorted(w for number, w in enumerate(words) if number not in places)), command)
+    return list(found.values())
+
+
+ALL = distinct()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small data under the names of published data sets, a model, and what commands read."""
+    folder = tmp_path_factory.mktemp("documented")
+    for name in PUBLISHED:
+        write_lightgcn(folder / "data" / name, *random_ratio(clusters(), seed=0))
+    train = ["train", folder / "data" / "ml-1m", "--out", folder / "model", "--quiet", *shlex.split(TRAINING)]
+    assert exit_code(app, [str(word) for word in train]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_the_command_works(command: str, place: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    words = shlex.split(command)[1:]
+    if words[0] in NEEDS:
+        pytest.importorskip(NEEDS[words[0]], reason="an extra is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(hashlgn.__file__).parents[1]))  # for processes that a command starts
+    monkeypatch.setenv("HASHLGN_DATA", str(place / "data"))
+    monkeypatch.setattr("hashlgn.data.download.download", lambda name: place / "data" / name)
+    (tmp_path / "users.txt").write_text("1001\n")
+    (tmp_path / "best.toml").write_text("[model]\nbits = 16\n")
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "best.toml").write_text("[train]\nlr = 0.01\n")
+    assert exit_code(app, small(words, place / "model", place / "data" / "ml-100k")) == 0, capsys.readouterr().err
+
+
+def test_commands_are_found_and_filled_in() -> None:
+    assert len(ALL) > 20 and {command.split()[1] for command in ALL} > {"train", "evaluate", "recommend", "reproduce"}
+    assert alternatives("hashlgn x MODEL [--k 1 | --t T] [--a b|c]") == [
+        "hashlgn x MODEL",
+        "hashlgn x MODEL --k 1",
+        "hashlgn x MODEL --t T",
+        "hashlgn x MODEL --a b",
+        "hashlgn x MODEL --a c",
+    ]
+    assert small(["train", "DATA", "--out", "MODEL", "--seeds", "3"], Path("m"), Path("d"))[:6] == [
+        *("train", "d", "--out", "trained", "--seeds", "1")
+    ]
