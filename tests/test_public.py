@@ -17,7 +17,8 @@ PUBLIC = {
     "hashlgn.errors": "ArgumentError ArtifactError DataError DownloadError HashLGNError MissingExtraError "
     "NotFittedError UnknownColumnError UnknownIdError choose flag k_or_threshold need positive_int shown thread_count "
     "threshold_value",
-    "hashlgn.config": "PRESETS Config ModelConfig StudentConfig TrainConfig load_config override_changes preset_changes",
+    "hashlgn.config": "PRESETS Config ModelConfig StudentConfig TrainConfig load_config override_changes "
+    "preset_changes",
     "hashlgn.search": "SEARCHERS Decoded Exact FastScan Flat Hits InvertedFile Kernel Searcher build_searcher",
 }
 METHODS = {
