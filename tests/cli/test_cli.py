@@ -62,7 +62,7 @@ def test_evaluate_prints_and_writes_what_the_library_says(model: Path, data: Pat
     held = json.loads((tmp_path / "r.json").read_text())
     test = hashlgn.read_interactions(data, part="test")
     want = hashlgn.evaluate(hashlgn.load(model), test, (2, 5))
-    assert held["cuts"][1]["metrics"]["recall"]["mean"] == want.at(5).mean("recall")
+    assert held["cutoffs"][1]["metrics"]["recall"]["mean"] == want.at(5).mean("recall")
     assert f"{want.at(5).mean('recall'):.4f}" in shown
     assert {"version", "machine", "model", "test"} <= held.keys()
 

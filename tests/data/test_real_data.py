@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import hashlgn
 from hashlgn.cli.main import app
 from hashlgn.data import random_ratio
-from hashlgn.evaluation.metrics import METRICS, Judged
+from hashlgn.evaluation.metrics import METRICS, Evaluated
 from hashlgn.utils.console import exit_code
 
 
@@ -23,9 +23,9 @@ def test_ml_100k_beats_popularity_by_far(real_data: Path) -> None:
     users = np.flatnonzero(np.diff(test.indptr))
     answers = [popular[~np.isin(popular, train.row(user))][:20] for user in users]
     truth = test.matrix[users].tocsr()
-    judged = Judged.build(np.arange(len(users) + 1) * 20, np.concatenate(answers), truth.indptr, truth.indices)
-    assert result.mean("recall") > 1.4 * METRICS["recall"](judged, 20).mean()
-    assert result.mean("ndcg") > 1.4 * METRICS["ndcg"](judged, 20).mean()
+    evaluated = Evaluated.build(np.arange(len(users) + 1) * 20, np.concatenate(answers), truth.indptr, truth.indices)
+    assert result.mean("recall") > 1.4 * METRICS["recall"](evaluated, 20).mean()
+    assert result.mean("ndcg") > 1.4 * METRICS["ndcg"](evaluated, 20).mean()
 
 
 def test_the_file_of_recommendations_says_what_evaluate_says(real_data: Path, tmp_path: Path) -> None:

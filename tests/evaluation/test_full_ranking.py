@@ -37,20 +37,20 @@ def by_hand() -> Recommender:
 def test_worked_by_hand() -> None:
     # 7 gets 11, 12 and is tested on 12: rank 2. 8 gets 13, 11 and is tested on 13 and 10: rank 1, and one missed.
     result = hashlgn.evaluate(by_hand(), Interactions.from_pairs([7, 8, 8], [12, 13, 10]), k=2)
-    cut = result.at(2)
-    assert cut.per_user["recall"].tolist() == [1.0, 0.5]
-    assert cut.per_user["precision"].tolist() == [0.5, 0.5]
-    assert cut.per_user["mrr"].tolist() == [0.5, 1.0]
+    cutoff = result.at(2)
+    assert cutoff.per_user["recall"].tolist() == [1.0, 0.5]
+    assert cutoff.per_user["precision"].tolist() == [0.5, 0.5]
+    assert cutoff.per_user["mrr"].tolist() == [0.5, 1.0]
     second = 1 / np.log2(3)
-    np.testing.assert_allclose(cut.per_user["ndcg"], [second, 1 / (1 + second)])
-    assert cut.coverage == 0.75
-    assert cut.gini == pytest.approx(0.375)  # 11 twice, 12 and 13 once, 10 never
+    np.testing.assert_allclose(cutoff.per_user["ndcg"], [second, 1 / (1 + second)])
+    assert cutoff.coverage == 0.75
+    assert cutoff.gini == pytest.approx(0.375)  # 11 twice, 12 and 13 once, 10 never
     assert result.users.tolist() == [7, 8]
 
 
 def test_thresholds_report_size_and_emptiness() -> None:
     result = hashlgn.evaluate(by_hand(), Interactions.from_pairs([7, 8], [12, 13]), k=(), threshold=[1.5, 0.0])
-    high, zero = result.cuts
+    high, zero = result.cutoffs
     assert high.per_user["answer_size"].tolist() == [2, 0]  # 7 has seen 10, which scores 4
     assert high.per_user["empty"].tolist() == [0, 1]
     assert high.per_user["recall"].tolist() == [1, 0]
@@ -114,11 +114,11 @@ def test_answers_from_elsewhere_are_worth_what_the_model_is(tmp_path: Path) -> N
     want = hashlgn.evaluate(by_hand(), test, k=2).at(2)
     for name, answers in forms(tmp_path).items():
         for known in (None, train):
-            cut = hashlgn.evaluate(answers, test, k=2, train=known).at(2)
+            cutoff = hashlgn.evaluate(answers, test, k=2, train=known).at(2)
             for metric, values in want.per_user.items():
-                np.testing.assert_array_equal(cut.per_user[metric], values, err_msg=f"{name} {metric}")
-            assert (cut.coverage, cut.gini) == ((None, None) if known is None else (want.coverage, want.gini))
-    over = hashlgn.evaluate(ANSWERS, test, k=(), threshold=-2.0).cuts[0]
+                np.testing.assert_array_equal(cutoff.per_user[metric], values, err_msg=f"{name} {metric}")
+            assert (cutoff.coverage, cutoff.gini) == ((None, None) if known is None else (want.coverage, want.gini))
+    over = hashlgn.evaluate(ANSWERS, test, k=(), threshold=-2.0).cutoffs[0]
     assert over.per_user["answer_size"].tolist() == [2, 1]
     left = hashlgn.evaluate(ANSWERS, Interactions.from_pairs([7, 7, 9], [10, 12, 11]), k=2, train=train)
     assert (left.users.tolist(), left.seen, left.dropped.users) == ([7], 1, 1)
@@ -177,7 +177,7 @@ def test_what_is_no_answer_is_named(answers: object, error: type[Exception], mes
     ("arguments", "message"),
     [
         ({"k": 0}, "k must be a positive integer"),
-        ({"k": ()}, "k must hold at least one cut"),
+        ({"k": ()}, "k must hold at least one cutoff"),
         ({"k": "20"}, "k must be a positive integer"),
         ({"k": [[3]]}, "k must be a positive integer"),
         ({"threshold": float("nan")}, "threshold must be a number"),
@@ -199,7 +199,7 @@ def test_harmless_cuts_are_taken_and_a_result_prints_short() -> None:
     result = hashlgn.evaluate(by_hand(), test, (1, 2), threshold=-5, metrics="recall")
     assert len(repr(result)) < 600 and "@2" in repr(result) and "> -5" in repr(result) and "2 users" in str(result)
     assert "&gt; -5" in result._repr_html_() and result._repr_html_().count("<tr>") == 4
-    assert repr(result.at(2)) == "Cut(@2: recall 0.7500)"
+    assert repr(result.at(2)) == "Cutoff(@2: recall 0.7500)"
     with pytest.raises(ArgumentError, match="metric must be one of 'recall'"):
         result.at(2).mean("ndcg")
 
@@ -216,8 +216,8 @@ def test_results_are_json_with_intervals_around_the_means() -> None:
     model = hashlgn.LightGCN(config={"model.dim": 8, "train.pretrain_epochs": 2, "train.joint_epochs": 1}).fit(train)
     result = hashlgn.evaluate(model, test, k=(1, 5), threshold=0.5)
     held = json.loads(json.dumps(result.to_dict()))
-    assert [cut.get("k", cut.get("threshold")) for cut in held["cuts"]] == [1, 5, 0.5]
-    for cut in held["cuts"]:
-        low, high = cut["metrics"]["recall"]["interval_95"]
-        assert low <= cut["metrics"]["recall"]["mean"] <= high
+    assert [cutoff.get("k", cutoff.get("threshold")) for cutoff in held["cutoffs"]] == [1, 5, 0.5]
+    for cutoff in held["cutoffs"]:
+        low, high = cutoff["metrics"]["recall"]["interval_95"]
+        assert low <= cutoff["metrics"]["recall"]["mean"] <= high
     assert "recall" in str(result)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hashlgn.errors import ArgumentError
 from hashlgn.evaluation import metrics
-from hashlgn.evaluation.metrics import METRICS, Judged
+from hashlgn.evaluation.metrics import METRICS, Evaluated
 
 RATES = [name for name in METRICS if name != "answer_size"]
 
@@ -18,7 +18,7 @@ def ragged(rows):
 
 
 def judge(answers, truths):
-    return Judged.build(*ragged(answers), *ragged([sorted(truth) for truth in truths]))
+    return Evaluated.build(*ragged(answers), *ragged([sorted(truth) for truth in truths]))
 
 
 def one(name, answer, truth, k):
@@ -26,7 +26,7 @@ def one(name, answer, truth, k):
     return value
 
 
-# One answer, two hits at places 2 and 4, three relevant items, cut at 4.
+# One answer, two hits at places 2 and 4, three relevant items, cutoff at 4.
 D2, D3, D4 = 1 / np.log2(3), 1 / np.log2(4), 1 / np.log2(5)
 
 
@@ -59,14 +59,14 @@ def test_a_short_answer_still_pays_for_the_whole_cut():
 
 
 def test_a_whole_answer_is_cut_at_its_own_size():
-    judged = judge([[5, 1], [], [4, 6, 2]], [{1, 3}, {1}, {2, 4}])
-    np.testing.assert_allclose(METRICS["precision"](judged, None), [1 / 2, 0, 2 / 3])
-    np.testing.assert_allclose(METRICS["recall"](judged, None), [1 / 2, 0, 1])
-    np.testing.assert_allclose(METRICS["f1"](judged, None), [1 / 2, 0, 4 / 5])
-    np.testing.assert_allclose(METRICS["answer_size"](judged, None), [2, 0, 3])
-    np.testing.assert_allclose(METRICS["empty"](judged, None), [0, 1, 0])
+    evaluated = judge([[5, 1], [], [4, 6, 2]], [{1, 3}, {1}, {2, 4}])
+    np.testing.assert_allclose(METRICS["precision"](evaluated, None), [1 / 2, 0, 2 / 3])
+    np.testing.assert_allclose(METRICS["recall"](evaluated, None), [1 / 2, 0, 1])
+    np.testing.assert_allclose(METRICS["f1"](evaluated, None), [1 / 2, 0, 4 / 5])
+    np.testing.assert_allclose(METRICS["answer_size"](evaluated, None), [2, 0, 3])
+    np.testing.assert_allclose(METRICS["empty"](evaluated, None), [0, 1, 0])
     for name in METRICS.keys() - {"answer_size", "empty"}:
-        assert METRICS[name](judged, None)[1] == 0
+        assert METRICS[name](evaluated, None)[1] == 0
 
 
 def test_bigear_depends_on_the_longest_list():
@@ -76,9 +76,9 @@ def test_bigear_depends_on_the_longest_list():
 
 
 def test_f1_of_means_is_not_the_mean_of_f1():
-    judged = judge([[1, 2], [8, 9]], [{1, 2}, {3}])
-    p, r = metrics.precision(judged, 2), metrics.recall(judged, 2)
-    assert metrics.f1(judged, 2).mean() == pytest.approx(0.5)
+    evaluated = judge([[1, 2], [8, 9]], [{1, 2}, {3}])
+    p, r = metrics.precision(evaluated, 2), metrics.recall(evaluated, 2)
+    assert metrics.f1(evaluated, 2).mean() == pytest.approx(0.5)
     assert metrics.f1_of_means([1, 0.5], [0.5, 0]) == pytest.approx(2 * 0.75 * 0.25)
     assert metrics.f1_of_means(p * 0, r * 0) == 0
 
@@ -111,8 +111,8 @@ def cases(draw):
 def slow(name, answer, truth, k):
     """One user, one loop, straight from the equations."""
     whole = answer
-    cut = len(answer) if k is None else k
-    answer = answer[:cut]
+    cutoff = len(answer) if k is None else k
+    answer = answer[:cutoff]
     flags = [item in truth for item in answer]
     hits = sum(flags)
 
@@ -121,20 +121,20 @@ def slow(name, answer, truth, k):
 
     dcg = sum(flag / np.log2(j + 1) for j, flag in enumerate(flags, 1))
     depth = {
-        "ndcg": min(cut, len(truth)),
-        "ndcg_paper": cut,
-        "ndcg_bigear": min(cut, len(truth & set(whole))),
+        "ndcg": min(cutoff, len(truth)),
+        "ndcg_paper": cutoff,
+        "ndcg_bigear": min(cutoff, len(truth & set(whole))),
         "ndcg_hashgnn": hits,
     }
     if name in depth:
         return dcg / ideal(depth[name]) if depth[name] else 0
-    p, r = (hits / cut if cut else 0), hits / len(truth)
+    p, r = (hits / cutoff if cutoff else 0), hits / len(truth)
     return {
         "precision": p,
         "recall": r,
         "f1": 2 * p * r / (p + r) if hits else 0,
         "map": sum(sum(flags[: j + 1]) / (j + 1) for j, flag in enumerate(flags) if flag)
-        / max(1, min(cut, len(truth))),
+        / max(1, min(cutoff, len(truth))),
         "map_trec": sum(sum(flags[: j + 1]) / (j + 1) for j, flag in enumerate(flags) if flag) / len(truth),
         "r_precision": sum(flags[: len(truth)]) / len(truth),
         "mrr": 1 / (flags.index(True) + 1) if hits else 0,
@@ -148,37 +148,37 @@ def slow(name, answer, truth, k):
 @settings(max_examples=150, deadline=None)
 def test_equals_the_plain_loop(case, k):
     answers, truths = case
-    judged = judge(answers, truths)
+    evaluated = judge(answers, truths)
     for name, metric in METRICS.items():
         expected = [slow(name, answer, truth, k) for answer, truth in zip(answers, truths, strict=True)]
-        np.testing.assert_allclose(metric(judged, k), expected, rtol=1e-12, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(metric(evaluated, k), expected, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 @given(cases(), st.none() | st.integers(1, 15))
 @settings(deadline=None)
 def test_rates_lie_between_0_and_1(case, k):
-    judged = judge(*case)
+    evaluated = judge(*case)
     for name in RATES:
-        values = METRICS[name](judged, k)
-        assert values.shape == (len(judged),) and values.dtype == np.float64
+        values = METRICS[name](evaluated, k)
+        assert values.shape == (len(evaluated),) and values.dtype == np.float64
         assert (values >= 0).all() and (values <= 1 + 1e-12).all(), name
 
 
 @given(cases(), st.integers(1, 15))
 @settings(deadline=None)
 def test_recall_and_hits_never_fall_with_k(case, k):
-    judged = judge(*case)
+    evaluated = judge(*case)
     for name in ("recall", "hit_rate", "mrr", "answer_size"):
-        assert (METRICS[name](judged, k + 1) >= METRICS[name](judged, k)).all(), name
+        assert (METRICS[name](evaluated, k + 1) >= METRICS[name](evaluated, k)).all(), name
 
 
 @given(cases(), st.integers(1, 15))
 @settings(deadline=None)
 def test_a_perfect_ranking_scores_one(case, k):
     _, truths = case
-    judged = judge([[*truth, 99, 98] for truth in truths], truths)
+    evaluated = judge([[*truth, 99, 98] for truth in truths], truths)
     for name in ("ndcg", "ndcg_bigear", "ndcg_hashgnn", "map", "mrr", "hit_rate"):
-        np.testing.assert_allclose(METRICS[name](judged, k), 1, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(METRICS[name](evaluated, k), 1, rtol=1e-12, err_msg=name)
 
 
 @given(cases(), st.integers(1, 15), st.data())
@@ -186,7 +186,7 @@ def test_a_perfect_ranking_scores_one(case, k):
 def test_batches_join_to_the_whole(case, k, data):
     answers, truths = case
     split = data.draw(st.integers(0, len(answers)))
-    joined = Judged.concatenate([judge(answers[:split], truths[:split]), judge(answers[split:], truths[split:])])
+    joined = Evaluated.concatenate([judge(answers[:split], truths[:split]), judge(answers[split:], truths[split:])])
     whole = judge(answers, truths)
     for name, metric in METRICS.items():
         np.testing.assert_array_equal(metric(joined, k), metric(whole, k), err_msg=name)
@@ -204,10 +204,10 @@ def test_agrees_with_ranx():
     names = {"precision": "precision", "recall": "recall", "f1": "f1", "ndcg": "ndcg", "mrr": "mrr"}
     names |= {"hit_rate": "hit_rate", "map_trec": "map"}
     theirs = ranx.evaluate(qrels, run, [*(f"{name}@{k}" for name in names.values()), "r-precision"])
-    judged = judge(answers, truths)
+    evaluated = judge(answers, truths)
     for ours, name in names.items():
-        assert METRICS[ours](judged, k).mean() == pytest.approx(theirs[f"{name}@{k}"], rel=1e-9), ours
-    assert metrics.r_precision(judged).mean() == pytest.approx(theirs["r-precision"], rel=1e-9)
+        assert METRICS[ours](evaluated, k).mean() == pytest.approx(theirs[f"{name}@{k}"], rel=1e-9), ours
+    assert metrics.r_precision(evaluated).mean() == pytest.approx(theirs["r-precision"], rel=1e-9)
 
 
 def test_bootstrap_covers_the_mean_at_about_its_level():
@@ -265,7 +265,7 @@ def test_paired_bootstrap_sees_what_the_models_share():
 )
 def test_malformed_answers_are_refused(arguments, message):
     with pytest.raises(ArgumentError, match=message):
-        Judged.build(*arguments)
+        Evaluated.build(*arguments)
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, True, "3"])
@@ -285,7 +285,7 @@ def test_k_must_be_a_positive_integer(k):
         (lambda: metrics.bootstrap_interval([1.0], samples=0), "samples must be a positive integer"),
         (lambda: metrics.paired_bootstrap([1.0, 2.0], [1.0]), "a and b must hold the same users"),
         (lambda: metrics.f1_of_means([], []), "precisions must be a flat array"),
-        (lambda: Judged.concatenate([]), "parts must hold at least one batch"),
+        (lambda: Evaluated.concatenate([]), "parts must hold at least one batch"),
         (lambda: metrics.coverage([0], 0), "n_items must be a positive integer"),
     ],
 )

@@ -155,7 +155,7 @@ def test_thresholds_give_answers_of_the_sizes_wanted(done) -> None:
     made, held_out = runner.model(ROWS["float"].run, 0), runner.slices(ROWS["float"].run, 0)[1]
     model = Recommender(made.fit)
     for size, threshold in zip((1, 2, 5), thresholds_of(made.fit, model.searcher, held_out), strict=False):
-        cut = evaluate(model, held_out, (), threshold=threshold, metrics=("recall",)).cuts[0]
+        cut = evaluate(model, held_out, (), threshold=threshold, metrics=("recall",)).cutoffs[0]
         assert cut.mean("answer_size") == pytest.approx(size, abs=0.1)
 
 

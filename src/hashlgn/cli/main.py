@@ -178,7 +178,7 @@ def evaluate(
     from hashlgn.inference.recommender import load
     from hashlgn.utils.provenance import provenance
 
-    cuts, thresholds = numbers("k", k, int), numbers("threshold", threshold, float)
+    cutoffs, thresholds = numbers("k", k, int), numbers("threshold", threshold, float)
     answers: Any = model if model.suffix in FILES else load(model, engine=engine, threads=threads)
     options = reading(
         columns,
@@ -192,7 +192,7 @@ def evaluate(
     )
     held_out = read_data(test, test=True, **options)
     seen = None if train is None else read_data(train, **options)
-    result = evaluate(answers, held_out, cuts, threshold=thresholds, train=seen)
+    result = evaluate(answers, held_out, cutoffs, threshold=thresholds, train=seen)
     typer.echo(str(result))
     for count, what in (
         (result.dropped.interactions, "have a user or item that the training does not know"),

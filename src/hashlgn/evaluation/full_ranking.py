@@ -15,11 +15,11 @@ from hashlgn.data import Dropped, Interactions, read_interactions
 from hashlgn.data.sources import resolved
 from hashlgn.errors import ArgumentError, DataError, choose, positive_int, threshold_value
 from hashlgn.evaluation.answers import Answers, answers_of
-from hashlgn.evaluation.metrics import METRICS, Judged, bootstrap_interval, coverage, f1_of_means, gini
+from hashlgn.evaluation.metrics import METRICS, Evaluated, bootstrap_interval, coverage, f1_of_means, gini
 from hashlgn.inference.recommender import BATCH, Recommender
 from hashlgn.scoring.exclusion import Exclusion, rows_of
 
-__all__ = ["Cut", "Evaluation", "evaluate", "read_test"]
+__all__ = ["Cutoff", "Evaluation", "evaluate", "read_test"]
 
 QUALITY = ("precision", "recall", "f1", "ndcg", "map", "mrr", "hit_rate")
 Ints = npt.NDArray[np.int64]
@@ -27,13 +27,13 @@ _SIZE = ("answer_size", "empty")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Cut:
+class Cutoff:
     """One way of cutting the answers: the k best, or all over a threshold.
 
     Attributes:
         k: number of items, or None.
         threshold: score to exceed, or None.
-        per_user: one value a user by metric, ``(users,)`` float64 each.
+        per_user: one value per user by metric, ``(users,)`` float64 each.
         coverage: share of the catalogue that appears in any answer; None where the catalogue is not known.
         gini: how unequally the answers are spread over the catalogue, 0 for equally; None where it is not known.
         seconds: wall time of the search for all users: scoring, exclusion and ordering. One search, at the largest k,
@@ -63,7 +63,7 @@ class Cut:
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {self.mean(name):.4f}" for name in self.per_user)
-        return f"Cut({self.name}: {means})"
+        return f"Cutoff({self.name}: {means})"
 
     def interval(self, metric: str, *, seed: int = 0) -> tuple[float, float]:
         """Bootstrap 95% interval of the mean over users."""
@@ -75,29 +75,29 @@ class Evaluation:
     """How good a model's answers are.
 
     Attributes:
-        users: external ids of the users judged, those with at least one test interaction that can be answered.
-        interactions: test interactions judged.
+        users: external ids of the users evaluated, those with at least one test interaction that can be answered.
+        interactions: test interactions evaluated.
         dropped: test users, items and interactions left out because the training does not know them.
         seen: test interactions left out because the training has them: they are masked, so nobody could hit them.
-        cuts: by ascending k, then by threshold as given.
+        cutoffs: by ascending k, then by threshold as given.
     """
 
     users: npt.NDArray[Any]
     interactions: int
     dropped: Dropped
     seen: int
-    cuts: tuple[Cut, ...]
+    cutoffs: tuple[Cutoff, ...]
 
-    def at(self, k: int) -> Cut:
-        """The cut at the k best.
+    def at(self, k: int) -> Cutoff:
+        """The cutoff at the k best.
 
         Raises:
             ArgumentError: the evaluation was not asked for this k.
         """
-        for cut in self.cuts:
-            if cut.k == k:
-                return cut
-        held = ", ".join(str(cut.k) for cut in self.cuts if cut.k is not None)
+        for cutoff in self.cutoffs:
+            if cutoff.k == k:
+                return cutoff
+        held = ", ".join(str(cutoff.k) for cutoff in self.cutoffs if cutoff.k is not None)
         raise ArgumentError(f"k must be one that was evaluated, {held} (got {k})")
 
     def to_dict(self, *, intervals: bool = True) -> dict[str, Any]:
@@ -111,34 +111,38 @@ class Evaluation:
                 "unknown_interactions": self.dropped.interactions,
                 "seen_in_training": self.seen,
             },
-            "cuts": [
+            "cutoffs": [
                 {
-                    ("k" if cut.k is not None else "threshold"): cut.k if cut.k is not None else cut.threshold,
+                    ("k" if cutoff.k is not None else "threshold"): cutoff.k
+                    if cutoff.k is not None
+                    else cutoff.threshold,
                     "metrics": {
-                        name: {"mean": cut.mean(name)}
-                        | ({"interval_95": list(cut.interval(name))} if intervals else {})
-                        for name in cut.per_user
+                        name: {"mean": cutoff.mean(name)}
+                        | ({"interval_95": list(cutoff.interval(name))} if intervals else {})
+                        for name in cutoff.per_user
                     }
                     | (
-                        {"f1_of_means": {"mean": f1_of_means(cut.per_user["precision"], cut.per_user["recall"])}}
-                        if {"precision", "recall"} <= cut.per_user.keys()
+                        {"f1_of_means": {"mean": f1_of_means(cutoff.per_user["precision"], cutoff.per_user["recall"])}}
+                        if {"precision", "recall"} <= cutoff.per_user.keys()
                         else {}
                     ),
-                    "coverage": cut.coverage,
-                    "gini": cut.gini,
-                    "search_seconds": cut.seconds,
+                    "coverage": cutoff.coverage,
+                    "gini": cutoff.gini,
+                    "search_seconds": cutoff.seconds,
                 }
-                for cut in self.cuts
+                for cutoff in self.cutoffs
             ],
         }
 
     def _rows(self) -> list[list[str]]:
         """Names and means as text, a row per cutoff."""
-        names = [name for name in METRICS if any(name in cut.per_user for cut in self.cuts)]
+        names = [name for name in METRICS if any(name in cutoff.per_user for cutoff in self.cutoffs)]
         rows = [["", *names, "coverage", "gini"]]
-        for cut in self.cuts:
-            values = [cut.mean(name) if name in cut.per_user else None for name in names]
-            rows.append([cut.name, *("" if v is None else f"{v:.4f}" for v in (*values, cut.coverage, cut.gini))])
+        for cutoff in self.cutoffs:
+            values = [cutoff.mean(name) if name in cutoff.per_user else None for name in names]
+            rows.append(
+                [cutoff.name, *("" if v is None else f"{v:.4f}" for v in (*values, cutoff.coverage, cutoff.gini))]
+            )
         return rows
 
     def _note(self) -> str:
@@ -184,22 +188,22 @@ def evaluate(
         DataError: no test interaction is one that could be answered, or answers cannot be read.
         NotFittedError: the model is not trained.
     """
-    cuts = sorted({positive_int("k", value) for value in _several(k)})
+    cutoffs = sorted({positive_int("k", value) for value in _several(k)})
     thresholds = [threshold_value("threshold", value) for value in _several(threshold)]
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     for name in names:
         choose("metric", name, METRICS)
-    if not cuts and not thresholds:
-        raise ArgumentError("k must hold at least one cut where there is no threshold (got none)")
+    if not cutoffs and not thresholds:
+        raise ArgumentError("k must hold at least one cutoff where there is no threshold (got none)")
     if isinstance(model, Recommender):
         _ = model.model  # not trained: said before anything is read
     held_out = test if isinstance(test, Interactions) else read_test(test)
     seen = train if train is None or isinstance(train, Interactions) else read_interactions(train)
-    answers = answers_of(model, held_out, seen, cuts[-1] if cuts else None)
+    answers = answers_of(model, held_out, seen, cutoffs[-1] if cutoffs else None)
     fresh, dropped, in_training = _fresh(held_out, answers)
     users = np.flatnonzero(np.diff(fresh.indptr))
     evaluated = [
-        *(_top(answers, fresh, users, cuts, names) if cuts else ()),
+        *(_top(answers, fresh, users, cutoffs, names) if cutoffs else ()),
         *(_over(answers, fresh, users, value, names) for value in thresholds),
     ]
     ids = answers.known.user_ids.decode(users)
@@ -235,38 +239,38 @@ def read_test(source: Any, **options: Any) -> Interactions:
     return read_interactions(source, **options)
 
 
-def _top(answers: Answers, test: Interactions, users: Ints, cuts: list[int], names: list[str]) -> list[Cut]:
+def _top(answers: Answers, test: Interactions, users: Ints, cutoffs: list[int], names: list[str]) -> list[Cutoff]:
     parts, found, seconds = [], [], 0.0
     for chunk, truth in _batches(test, users):
-        hits, took = answers.search(chunk, cuts[-1], None)
+        hits, took = answers.search(chunk, cutoffs[-1], None)
         seconds += took
-        parts.append(Judged.build(hits.indptr, hits.items, *truth))
+        parts.append(Evaluated.build(hits.indptr, hits.items, *truth))
         place = np.arange(len(hits.items)) - np.repeat(hits.indptr[:-1], np.diff(hits.indptr))
         found.append((place, hits.items))
-    judged = Judged.concatenate(parts)
+    evaluated = Evaluated.concatenate(parts)
     place, items = (np.concatenate(columns) for columns in zip(*found, strict=True))
     return [
-        Cut(
+        Cutoff(
             k,
             None,
-            {name: METRICS[name](judged, k) for name in names},
+            {name: METRICS[name](evaluated, k) for name in names},
             *_spread(answers, items[place < k]),
             seconds,
         )
-        for k in cuts
+        for k in cutoffs
     ]
 
 
-def _over(answers: Answers, test: Interactions, users: Ints, threshold: float, names: list[str]) -> Cut:
+def _over(answers: Answers, test: Interactions, users: Ints, threshold: float, names: list[str]) -> Cutoff:
     parts, items, seconds = [], [], 0.0
     for chunk, truth in _batches(test, users):
         hits, took = answers.search(chunk, None, threshold)
         seconds += took
-        parts.append(Judged.build(hits.indptr, hits.items, *truth))
+        parts.append(Evaluated.build(hits.indptr, hits.items, *truth))
         items.append(hits.items)
-    judged = Judged.concatenate(parts)
-    per_user = {name: METRICS[name](judged, None) for name in (*names, *_SIZE)}
-    return Cut(None, threshold, per_user, *_spread(answers, np.concatenate(items)), seconds)
+    evaluated = Evaluated.concatenate(parts)
+    per_user = {name: METRICS[name](evaluated, None) for name in (*names, *_SIZE)}
+    return Cutoff(None, threshold, per_user, *_spread(answers, np.concatenate(items)), seconds)
 
 
 def _spread(answers: Answers, items: Ints) -> tuple[float | None, float | None]:

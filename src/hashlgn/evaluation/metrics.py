@@ -1,17 +1,17 @@
 """How good ranked answers are: one pass marks the hits, then a metric is a few array operations over users.
 
 Notation, for one user: ``T`` is the set of relevant items, ``r_1, r_2, …`` the answer, best first, ``rel_j =
-1`` where ``r_j ∈ T`` and 0 elsewhere, ``K`` the cut, ``h_K = Σ_{j≤K} rel_j`` the hits within it, and
+1`` where ``r_j ∈ T`` and 0 elsewhere, ``K`` the cutoff, ``h_K = Σ_{j≤K} rel_j`` the hits within it, and
 
     DCG@K = Σ_{j≤K} rel_j / log2(j + 1),        I(n) = Σ_{j≤n} 1 / log2(j + 1).
 
-K is the cut that was asked for, even where the answer is shorter: an answer that runs out is not rewarded for
+K is the cutoff that was asked for, even where the answer is shorter: an answer that runs out is not rewarded for
 it. With ``k=None`` the answer is taken whole, as a threshold search gives it, and K is the answer's own size
 for each user. An empty answer scores 0 in every quality metric.
 
-A metric takes ``(judged, k)`` and returns one float64 a user, ``(q,)``, so that answers can be averaged,
+A metric takes ``(evaluated, k)`` and returns one float64 per user, ``(q,)``, so that answers can be averaged,
 compared and resampled by user. Users without relevant items have no defined recall: the caller leaves them
-out, and :meth:`Judged.build` refuses them.
+out, and :meth:`Evaluated.build` refuses them.
 
 Four NDCGs are in circulation; they differ in the ideal alone. :func:`ndcg` is the standard one and the one to
 report; :func:`ndcg_paper`, :func:`ndcg_bigear` and :func:`ndcg_hashgnn` exist to compare with numbers
@@ -31,7 +31,7 @@ from hashlgn.errors import ArgumentError, positive_int
 
 __all__ = [
     "METRICS",
-    "Judged",
+    "Evaluated",
     "answer_size",
     "average_precision",
     "average_precision_trec",
@@ -61,14 +61,14 @@ _CHUNK = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Evaluated:
     """Answers compared with the truth: all that any metric needs, in the space of the hits alone.
 
     Attributes:
         sizes: length of each answer, ``(q,)``.
         relevant: number of relevant items ``|T|``, ``(q,)``, at least 1.
         rows: the user of each hit, ``(hits,)``, ascending.
-        ranks: the place of each hit in its answer, from 0, ``(hits,)``, ascending within a user.
+        ranks: the place of each hit in its answer, from 0, ``(hits,)``, ascending within each user.
     """
 
     sizes: Ints
@@ -83,14 +83,14 @@ class Judged:
         items: npt.ArrayLike,
         truth_indptr: npt.ArrayLike,
         truth_indices: npt.ArrayLike,
-    ) -> Judged:
+    ) -> Evaluated:
         """Mark the hits of a batch of ragged answers.
 
         Args:
             indptr: ``(q + 1,)``: answer r is ``items[indptr[r]:indptr[r + 1]]``, best first, each item once.
             items: item numbers.
             truth_indptr: ``(q + 1,)``: the relevant items of answer r, in the same form.
-            truth_indices: item numbers, ascending within a user.
+            truth_indices: item numbers, ascending within each user.
 
         Raises:
             ArgumentError: a ragged array is malformed, the two have different numbers of users, a user has no
@@ -124,7 +124,7 @@ class Judged:
         return cls(sizes, relevant, rows, hit - bounds[rows])
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Judged]) -> Judged:
+    def concatenate(cls, parts: Sequence[Evaluated]) -> Evaluated:
         """Join the batches of one evaluation, in order.
 
         Raises:
@@ -143,7 +143,7 @@ class Judged:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def cut(self, k: int | None) -> Ints:
+    def cutoff(self, k: int | None) -> Ints:
         """K for each user, ``(q,)``: ``k``, or the answer's size where ``k`` is None.
 
         Raises:
@@ -152,7 +152,7 @@ class Judged:
         return self.sizes if k is None else np.full(len(self), positive_int("k", k), np.int64)
 
     def hits(self, k: int | None) -> Ints:
-        """``h_K``, the hits within the cut, ``(q,)``."""
+        """``h_K``, the hits within the cutoff, ``(q,)``."""
         return np.bincount(self.rows[self._within(k)], minlength=len(self)).astype(np.int64)
 
     def dcg(self, k: int | None) -> Floats:
@@ -161,22 +161,22 @@ class Judged:
         return _totals(self.rows[within], 1 / np.log2(self.ranks[within] + 2), len(self))
 
     def _within(self, k: int | None) -> npt.NDArray[np.bool_]:
-        return self.ranks < self.cut(k)[self.rows]
+        return self.ranks < self.cutoff(k)[self.rows]
 
 
-def precision(judged: Judged, k: int | None = None) -> Floats:
+def precision(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``h_K / K``; a whole answer (``k=None``) is divided by its own size, and an empty one scores 0."""
-    return _ratio(judged.hits(k), judged.cut(k))
+    return _ratio(evaluated.hits(k), evaluated.cutoff(k))
 
 
-def recall(judged: Judged, k: int | None = None) -> Floats:
+def recall(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``h_K / |T|``."""
-    return _ratio(judged.hits(k), judged.relevant)
+    return _ratio(evaluated.hits(k), evaluated.relevant)
 
 
-def f1(judged: Judged, k: int | None = None) -> Floats:
+def f1(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``2PR / (P + R) = 2 h_K / (K + |T|)`` for each user: the F1 of an evaluation is the mean of these."""
-    return _ratio(2 * judged.hits(k), judged.cut(k) + judged.relevant)
+    return _ratio(2 * evaluated.hits(k), evaluated.cutoff(k) + evaluated.relevant)
 
 
 def f1_of_means(precisions: npt.ArrayLike, recalls: npt.ArrayLike) -> float:
@@ -189,85 +189,85 @@ def f1_of_means(precisions: npt.ArrayLike, recalls: npt.ArrayLike) -> float:
     return 2 * p * r / (p + r) if p + r > 0 else 0.0
 
 
-def ndcg(judged: Judged, k: int | None = None) -> Floats:
+def ndcg(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``DCG@K / I(min(K, |T|))``: the standard form, 1 for an answer that no other beats.
 
     Source: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, 2002, with binary
     gains.
     """
-    return _ratio(judged.dcg(k), _ideal(np.minimum(judged.cut(k), judged.relevant)))
+    return _ratio(evaluated.dcg(k), _ideal(np.minimum(evaluated.cutoff(k), evaluated.relevant)))
 
 
-def ndcg_paper(judged: Judged, k: int | None = None) -> Floats:
+def ndcg_paper(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``DCG@K / I(K)``: the equation as the HashLGN paper prints it; below 1 wherever ``|T| < K``."""
-    return _ratio(judged.dcg(k), _ideal(judged.cut(k)))
+    return _ratio(evaluated.dcg(k), _ideal(evaluated.cutoff(k)))
 
 
-def ndcg_bigear(judged: Judged, k: int | None = None) -> Floats:
+def ndcg_bigear(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``DCG@K / I(min(K, h))`` with ``h`` the hits of the whole answer, as BiGeaR's evaluation computes it.
 
-    The value at K therefore depends on the longest list that was asked for: judge answers of that length,
-    then cut.
+    The value at K therefore depends on the longest list that was asked for: evaluate answers of that length,
+    then cutoff.
     """
-    return _ratio(judged.dcg(k), _ideal(np.minimum(judged.cut(k), judged.hits(None))))
+    return _ratio(evaluated.dcg(k), _ideal(np.minimum(evaluated.cutoff(k), evaluated.hits(None))))
 
 
-def ndcg_hashgnn(judged: Judged, k: int | None = None) -> Floats:
+def ndcg_hashgnn(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``DCG@K / I(h_K)``, HashGNN's form: only the order of the hits counts, not how many there are.
 
-    HashGNN's released code gives this at its longest cut; at the shorter ones it gives :func:`ndcg_bigear`.
+    HashGNN's released code gives this at its longest cutoff; at the shorter ones it gives :func:`ndcg_bigear`.
     """
-    return _ratio(judged.dcg(k), _ideal(judged.hits(k)))
+    return _ratio(evaluated.dcg(k), _ideal(evaluated.hits(k)))
 
 
-def r_precision(judged: Judged, k: int | None = None) -> Floats:
+def r_precision(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``h_R / R`` with ``R = |T|``, of the first K: precision where the answer is as long as the truth."""
-    within = judged.ranks < np.minimum(judged.relevant, judged.cut(k))[judged.rows]
-    return _ratio(np.bincount(judged.rows[within], minlength=len(judged)), judged.relevant)
+    within = evaluated.ranks < np.minimum(evaluated.relevant, evaluated.cutoff(k))[evaluated.rows]
+    return _ratio(np.bincount(evaluated.rows[within], minlength=len(evaluated)), evaluated.relevant)
 
 
-def average_precision(judged: Judged, k: int | None = None) -> Floats:
+def average_precision(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``AP@K = Σ_{j≤K} rel_j P@j / min(K, |T|)``; its mean over users is MAP@K, here called ``map``.
 
     The denominator is the number of hits that a perfect answer would have, so that a perfect answer scores 1.
     """
-    return _ratio(_precisions(judged, k), np.minimum(judged.cut(k), judged.relevant))
+    return _ratio(_precisions(evaluated, k), np.minimum(evaluated.cutoff(k), evaluated.relevant))
 
 
-def average_precision_trec(judged: Judged, k: int | None = None) -> Floats:
+def average_precision_trec(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``Σ_{j≤K} rel_j P@j / |T|``, as trec_eval's ``map_cut`` has it; its mean is here called ``map_trec``.
 
     Less than ``average_precision`` where ``|T| > K``.
     """
-    return _ratio(_precisions(judged, k), judged.relevant)
+    return _ratio(_precisions(evaluated, k), evaluated.relevant)
 
 
-def reciprocal_rank(judged: Judged, k: int | None = None) -> Floats:
+def reciprocal_rank(evaluated: Evaluated, k: int | None = None) -> Floats:
     """``1 / j`` for the place ``j ≤ K`` of the first hit, 0 without one; its mean is MRR@K."""
-    best = np.full(len(judged), np.inf)
-    np.minimum.at(best, judged.rows, judged.ranks + 1.0)
-    found = best <= judged.cut(k)
+    best = np.full(len(evaluated), np.inf)
+    np.minimum.at(best, evaluated.rows, evaluated.ranks + 1.0)
+    found = best <= evaluated.cutoff(k)
     return _ratio(found, best)
 
 
-def hit_rate(judged: Judged, k: int | None = None) -> Floats:
+def hit_rate(evaluated: Evaluated, k: int | None = None) -> Floats:
     """1 where ``h_K > 0``, else 0."""
-    return (judged.hits(k) > 0).astype(np.float64)
+    return (evaluated.hits(k) > 0).astype(np.float64)
 
 
-def answer_size(judged: Judged, k: int | None = None) -> Floats:
+def answer_size(evaluated: Evaluated, k: int | None = None) -> Floats:
     """Number of items answered, at most K."""
-    sizes: Floats = np.minimum(judged.sizes, judged.cut(k)).astype(np.float64)
+    sizes: Floats = np.minimum(evaluated.sizes, evaluated.cutoff(k)).astype(np.float64)
     return sizes
 
 
-def empty(judged: Judged, k: int | None = None) -> Floats:
+def empty(evaluated: Evaluated, k: int | None = None) -> Floats:
     """1 where the answer holds no item, else 0; the mean is the share of users who are told nothing."""
-    nothing: Floats = (answer_size(judged, k) == 0).astype(np.float64)
+    nothing: Floats = (answer_size(evaluated, k) == 0).astype(np.float64)
     return nothing
 
 
-METRICS: dict[str, Callable[[Judged, int | None], Floats]] = {
+METRICS: dict[str, Callable[[Evaluated, int | None], Floats]] = {
     "precision": precision,
     "recall": recall,
     "f1": f1,
@@ -325,7 +325,7 @@ def bootstrap_interval(
     Source: Efron and Tibshirani, An introduction to the bootstrap, 1993, section 13.3.
 
     Args:
-        values: one value a user, ``(q,)``.
+        values: one value per user, ``(q,)``.
         level: probability that the interval is meant to cover, between 0 and 1.
         samples: number of resamples.
         seed: of the generator; equal seeds give equal intervals.
@@ -376,12 +376,14 @@ def _counts(items: npt.ArrayLike, n_items: int) -> Ints:
     return np.bincount(numbers, minlength=size).astype(np.int64)
 
 
-def _precisions(judged: Judged, k: int | None) -> Floats:
+def _precisions(evaluated: Evaluated, k: int | None) -> Floats:
     """``Σ_{j≤K} rel_j P@j``, ``(q,)``."""
-    first = np.searchsorted(judged.rows, np.arange(len(judged)))
-    ordinal = np.arange(len(judged.rows)) - first[judged.rows] + 1  # 1 for a user's first hit, 2 for the second, …
-    within = judged.ranks < judged.cut(k)[judged.rows]
-    return _totals(judged.rows[within], (ordinal / (judged.ranks + 1))[within], len(judged))
+    first = np.searchsorted(evaluated.rows, np.arange(len(evaluated)))
+    ordinal = (
+        np.arange(len(evaluated.rows)) - first[evaluated.rows] + 1
+    )  # 1 for a user's first hit, 2 for the second, …
+    within = evaluated.ranks < evaluated.cutoff(k)[evaluated.rows]
+    return _totals(evaluated.rows[within], (ordinal / (evaluated.ranks + 1))[within], len(evaluated))
 
 
 def _totals(rows: Ints, weights: Floats, n: int) -> Floats:

@@ -189,7 +189,7 @@ def _threshold_search(best: _Evaluated, test: Interactions) -> dict[str, float]:
     hits = model.searcher.search(served.queries_of(codes), 50, exclude)
     full = np.diff(hits.indptr) == 50
     threshold = round(float(np.median(hits.scores[hits.indptr[1:][full] - 1])), 3)
-    cut = evaluate(model, test, (), threshold=threshold).cuts[0]
+    cut = evaluate(model, test, (), threshold=threshold).cutoffs[0]
     means = {name: cut.mean(metric) for name, metric in (("mean_size", "answer_size"), ("empty", "empty"))}
     return {
         "threshold": threshold,

@@ -63,7 +63,8 @@ def _best(items: CodedItems) -> str:
     bits = items.decoder.bits
     if not Kernel.instruction_sets():
         _warn_once(
-            "the search kernel was not compiled when HashLGN was installed: Faiss takes its place, exact but slower"
+            "the search kernel was not compiled when HashLGN was installed: Faiss takes its place, exact but slower "
+            "(hashlgn doctor says more)"
         )
     elif len(items) * bits // 4 >= _LONG:
         _warn(f"{len(items):,} items: top-k answers are approximate (engine 'ivf'); 'kernel' gives exact ones, slower")

@@ -9,7 +9,7 @@ from torch import nn
 
 from hashlgn.config import Config, TrainConfig
 from hashlgn.data import Interactions, validation_slice
-from hashlgn.evaluation.metrics import METRICS, Floats, Judged
+from hashlgn.evaluation.metrics import METRICS, Evaluated, Floats
 from hashlgn.training.graph import Graph
 
 __all__ = ["cut_slice", "near_best", "ranking_metric", "ranking_values", "validation_metric"]
@@ -57,7 +57,7 @@ def ranking_values(
         scores[torch.from_numpy(seen.row).long(), torch.from_numpy(seen.col).long()] = -torch.inf
         top = scores.topk(k, dim=1).indices.cpu().numpy()
         indptr = np.arange(len(chunk) + 1) * k
-        values.append(function(Judged.build(indptr, top.ravel(), truth.indptr, truth.indices), k))
+        values.append(function(Evaluated.build(indptr, top.ravel(), truth.indptr, truth.indices), k))
     return np.concatenate(values)
 
 

@@ -103,7 +103,7 @@ def tuned(
     values = []
     for settings in grid:
         model = Recommender(Tuned(name, settings, (), seed, threads).build(fit), threads=threads)
-        values.append(evaluate(model, held_out, k, metrics=("recall",)).cuts[0].mean("recall"))
+        values.append(evaluate(model, held_out, k, metrics=("recall",)).cutoffs[0].mean("recall"))
     return Tuned(name, grid[int(np.argmax(values))], tuple(values), seed, threads)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hashlgn.data import Interactions
-from hashlgn.evaluation.full_ranking import Cut, evaluate
+from hashlgn.evaluation.full_ranking import Cutoff, evaluate
 from hashlgn.evaluation.metrics import f1_of_means
 from hashlgn.experiments.common.runs import Made
 from hashlgn.experiments.reproduction.rows import thresholds_of
@@ -47,12 +47,12 @@ def evaluated(
     """
     before = made.recommender(made.fit, threads=threads)
     thresholds = thresholds_of(made.fit, before.searcher, held_out)
-    valid = evaluate(before, held_out, (), threshold=thresholds, metrics=("f1",)).cuts
+    valid = evaluate(before, held_out, (), threshold=thresholds, metrics=("f1",)).cutoffs
     values = [cut.mean("f1") for cut in valid]
     best = int(np.argmax(values))
     asked = thresholds if sweep else [thresholds[best]]
     found = evaluate(made.recommender(made.whole, threads=threads), test, cuts, threshold=asked, metrics=_METRICS)
-    top, above = found.cuts[: len(cuts)], found.cuts[len(cuts) :]
+    top, above = found.cutoffs[: len(cuts)], found.cutoffs[len(cuts) :]
     points = [
         {"threshold": threshold, "validation_f1": values[thresholds.index(threshold)]} | _means(cut)
         for threshold, cut in zip(asked, above, strict=True)
@@ -71,7 +71,7 @@ def evaluated(
     }
 
 
-def _means(cut: Cut) -> dict[str, Any]:
+def _means(cut: Cutoff) -> dict[str, Any]:
     means: dict[str, Any] = {name: cut.mean(name) for name in cut.per_user}
     both = f1_of_means(cut.per_user["precision"], cut.per_user["recall"])
     return means | {"f1_of_means": both, "search_seconds": cut.seconds}

@@ -153,7 +153,7 @@ def _lengthened(made: Made, runner: Runner, held_out: Interactions) -> Made:
     for power in POWERS:
         model = Recommender(_longer(made.fit, power), threads=runner.threads)
         thresholds = thresholds_of(model.model, model.searcher, held_out)
-        cuts = evaluate(model, held_out, (), threshold=thresholds, metrics=("f1",)).cuts
+        cuts = evaluate(model, held_out, (), threshold=thresholds, metrics=("f1",)).cutoffs
         values[power] = max(cut.mean("f1") for cut in cuts)
     best = max(values, key=values.__getitem__)
     own = time.perf_counter() - began

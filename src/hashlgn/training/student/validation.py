@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from hashlgn.data import Interactions
-from hashlgn.evaluation.metrics import METRICS, Judged
+from hashlgn.evaluation.metrics import METRICS, Evaluated
 from hashlgn.scoring.exclusion import rows_of
 from hashlgn.training.student.batches import Candidates
 from hashlgn.training.student.loop import Data
@@ -53,7 +53,7 @@ class Validation:
             scores[batch.history.rows, batch.history.items] = -torch.inf
             top = scores.topk(k, dim=1).indices.cpu().numpy()
             truth = rows_of((self.held_out.indptr, self.held_out.indices), chunk)
-            values.append(METRICS[self.name](Judged.build(np.arange(len(chunk) + 1) * k, top.ravel(), *truth), k))
+            values.append(METRICS[self.name](Evaluated.build(np.arange(len(chunk) + 1) * k, top.ravel(), *truth), k))
         return float(np.concatenate(values).mean())
 
     @torch.no_grad()

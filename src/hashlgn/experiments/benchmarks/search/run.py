@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.evaluation.metrics import Judged, ndcg, recall
+from hashlgn.evaluation.metrics import Evaluated, ndcg, recall
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue
 from hashlgn.experiments.benchmarks.search.methods import VECTORISED, Method, Setting, build_methods
 from hashlgn.scoring.decoders import Floats
@@ -27,7 +27,7 @@ Ints = npt.NDArray[np.int64]
 Say = Callable[[str], None]
 _WANTED = 100  # answers a user that the threshold search is set to give
 _BLOCK = 250_000  # items decoded at a time
-_CHUNK = 512  # users judged at a time
+_CHUNK = 512  # users evaluated at a time
 _SLACK = 1e-5  # relative: scores that differ by rounding alone are ties
 
 
@@ -90,8 +90,8 @@ def measure(
         for method in methods:
             say(f"{catalogue.name}: judging {method.name} over {method.over}")
             for k in setting.ks:
-                judged = _judge(method, catalogue, setting, truths, k)
-                rows.append(_row(method, methods, catalogue, setting, k) | judged)
+                evaluated = _judge(method, catalogue, setting, truths, k)
+                rows.append(_row(method, methods, catalogue, setting, k) | evaluated)
         return rows
     finally:
         faiss.omp_set_num_threads(before)
@@ -183,9 +183,9 @@ def _judge(
             queries = np.ascontiguousarray(method.queries[rows])
             items = _padded(method.filtered(queries, k, catalogue.exclusion(rows)), k)
             bounds = np.concatenate(([0], np.cumsum((items >= 0).sum(axis=1))))
-            parts.append(Judged.build(bounds, items[items >= 0], *rows_of(catalogue.truth, rows)))
-        judged = Judged.concatenate(parts)
-        found["recall"], found["ndcg"] = (round(float(f(judged, k).mean()), 4) for f in (recall, ndcg))
+            parts.append(Evaluated.build(bounds, items[items >= 0], *rows_of(catalogue.truth, rows)))
+        evaluated = Evaluated.concatenate(parts)
+        found["recall"], found["ndcg"] = (round(float(f(evaluated, k).mean()), 4) for f in (recall, ndcg))
     return found
 
 
