@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -127,13 +128,27 @@ def test_a_training_that_goes_on_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 def test_strengths_decide_what_a_user_is() -> None:
     data = clusters(share=0.4)
-    strengths = np.ones(len(data), np.float32)
-    plain = train_student(data, small(), strengths=strengths, device="cpu", threads=1)
-    assert np.array_equal(scores(plain, data), scores(trained(data), data))
-    with pytest.raises(ArgumentError, match="strengths must be positive"):
-        train_student(data, strengths=-strengths)
-    with pytest.raises(ArgumentError, match="strengths must be"):
-        train_student(data, strengths=strengths[1:])
+    ones = dataclasses.replace(data, weights=np.ones(len(data), np.float32), times=np.arange(len(data)))
+    plain = trained(data)
+    assert np.array_equal(scores(trained(ones, {"model.strength": "weight"}), data), scores(plain, data))
+    assert plain.strengths is None
+    decayed = trained(ones, {"model.strength": "decay", "model.half_life": 2.0})
+    assert decayed.strengths is not None and decayed.strengths[data.indptr[1:] - 1].tolist() == [1.0] * data.n_users
+    several = np.diff(data.indptr) >= 3
+    assert several.any() and (decayed.strengths[(data.indptr[1:] - 3)[several]] == 0.5).all()
+    with pytest.raises(ArgumentError, match="needs interactions with weights"):
+        trained(data, {"model.strength": "weight"})
+    with pytest.raises(ArgumentError, match="half_life"):
+        trained(ones, {"model.strength": "decay"})
+
+
+def test_validation_says_whether_weights_count() -> None:
+    data = clusters(share=0.4)
+    rng = np.random.default_rng(0)
+    noise = dataclasses.replace(data, weights=(rng.random(len(data)) ** 8 + 1e-3).astype(np.float32))
+    model = trained(noise)
+    better = model.choice["strength weight"] > model.choice["strength one"]
+    assert (model.strengths is not None) == better
 
 
 def test_too_little_data_is_an_error() -> None:

@@ -26,6 +26,9 @@ class ModelConfig:
         answers: of the student: items as answers are ``codes`` or ``floats``.
         histories: of the student: items in histories are ``codes`` or ``floats``.
         history_bits: length of a code in a history, a multiple of 8.
+        strength: of the student: how much an interaction counts in a history: ``one``, ``weight`` (its own) or
+            ``decay`` (by age). None means ``one``, or ``weight`` where interactions have weights that validate better.
+        half_life: age at which a decaying interaction counts half, in the unit of the times (seconds, as a rule).
         dim: length of an embedding, all its parts together. None means 256 for the student, and else the encoder's own
             default: 64 for a float model and 128 under codes; for the spectral encoder the best of 128, 256, 512 and
             1,024 on validation.
@@ -58,6 +61,8 @@ class ModelConfig:
     answers: str = "codes"
     histories: str = "codes"
     history_bits: int = 256
+    strength: str | None = None
+    half_life: float | None = None
     dim: int | None = None
     layers: int = 3
     layer_weights: tuple[float, ...] | None = None
@@ -77,6 +82,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.dim is not None:
             positive_int("model.dim", self.dim)
+        if self.strength not in (None, "one", "weight", "decay"):
+            raise ArgumentError(f"model.strength must be one, weight, decay or None (got {self.strength!r})")
+        if self.half_life is not None and not 0 < self.half_life < math.inf:
+            raise ArgumentError(f"model.half_life must be positive and finite (got {self.half_life!r})")
         _check_count("model.layers", self.layers)
         weights = self.layer_weights
         if weights is not None and (len(weights) != self.layers + 1 or not any(weights)):

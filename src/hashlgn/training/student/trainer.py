@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
-from hashlgn.errors import ArgumentError, DataError
+from hashlgn.errors import DataError
 from hashlgn.evaluation.calibration import fit_calibration
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder
@@ -29,6 +29,7 @@ from hashlgn.training.stages import seeded, use_threads
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Codes, Side, Vectors, few_levels
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
+from hashlgn.training.student.strengths import strengths_of
 from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture
 from hashlgn.training.student.validation import Validation
 from hashlgn.training.validation import cut_slice
@@ -53,6 +54,7 @@ class TrainedStudent:
         answers: items as answers, ``o``.
         histories: items as they count in histories, ``p``.
         calibration: the map from scores to probabilities; None without a validation slice.
+        strengths: ``a_ui`` of all interactions that were given; 1 where None.
         config: as trained.
         metrics: metric on the validation slice after each stage; empty without a slice.
         choice: the same of each teacher that was tried.
@@ -65,6 +67,7 @@ class TrainedStudent:
     answers: CodedItems | FloatItems
     histories: CodedHistories | FloatHistories
     calibration: Calibration | None
+    strengths: npt.NDArray[np.float32] | None
     config: Config
     metrics: dict[str, float]
     choice: dict[str, float]
@@ -81,14 +84,18 @@ class TrainedStudent:
 
     def parts(self, graph: Graph | None = None) -> dict[str, Any]:
         """The arrays that are served, by attribute of ``ServedModel``; a student has no graph."""
-        return {"items": self.answers, "histories": self.histories, "calibration": self.calibration}
+        return {
+            "items": self.answers,
+            "histories": self.histories,
+            "calibration": self.calibration,
+            "strengths": self.strengths,
+        }
 
 
 def train_student(
     data: Interactions,
     config: Config | None = None,
     *,
-    strengths: npt.NDArray[np.float32] | None = None,
     device: str = "auto",
     threads: int | None = None,
     checkpoint: str | Path | None = None,
@@ -106,7 +113,6 @@ def train_student(
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
         config: its section ``student`` says how; defaults where None.
-        strengths: ``a_ui``, positive, one for each interaction; 1 where None.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all of PyTorch's default where None.
         checkpoint: file to write after every stage, and to go on from where it exists. It is bound to data,
@@ -115,22 +121,24 @@ def train_student(
         report: called after every step.
 
     Raises:
-        ArgumentError: the configuration breaks a rule, or ``strengths`` has another shape or is not positive.
+        ArgumentError: the configuration breaks a rule, the data lacks weights or times that it names, or the checkpoint
+            belongs to another training.
         DataError: there are fewer than two users or two items, or no interaction.
     """
     config = config or Config()
     config = replace(config, model=replace(config.model, dim=config.model.dim or _DIM))
     model, settings, where = config.model, config.student, resolve_device(device)
-    _check(data, strengths)
+    _check(data)
     with seeded(config.train.seed, where), use_threads(threads), kept_memory():
-        saved = Checkpoint(checkpoint, identity(data, config, _named(strengths)) if checkpoint else {})
-        run = _Run(config, data, strengths, where, saved, report)
+        saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
+        run = _Run(config, data, where, saved, report)
         tau, rates = settings.temperature, (settings.lr,)
         width, seed = config.model.dim or _DIM, config.train.seed
         start = run.timed("start", lambda: start_vectors(run.data.interactions, width, seed, where))
         student = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
         objective: Objective = Labels(tau, settings.hidden, settings.user_weight)
         run.stage("labels", objective, student, settings.epochs, rates, rates)
+        run.choose_strength(student)
 
         mixture = run.timed("teachers", lambda: _mixture(run, student))
         if mixture is not None:
@@ -194,21 +202,17 @@ def _mixture(run: _Run, student: FloatStudent) -> Mixture | None:
     return Mixture(teachers, (1 - best, best)) if values[best] > run.metrics["labels"] else None
 
 
-def _named(strengths: npt.NDArray[np.float32] | None) -> dict[str, npt.NDArray[np.float32]]:
-    return {} if strengths is None else {"strengths": strengths}
+def _aligned(data: Interactions) -> dict[str, npt.NDArray[Any]]:
+    """What a checkpoint is bound to beside the pairs."""
+    return {name: part for name, part in (("weights", data.weights), ("times", data.times)) if part is not None}
 
 
-def _check(data: Interactions, strengths: npt.NDArray[np.float32] | None) -> None:
+def _check(data: Interactions) -> None:
     if data.n_users < 2 or data.n_items < 2 or not len(data):
         raise DataError(
             f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, "
             f"{len(data)} interactions)"
         )
-    if strengths is not None:
-        if strengths.shape != (len(data),) or strengths.dtype != np.float32:
-            raise ArgumentError(f"strengths must be ({len(data)},) float32 (got {strengths.shape} {strengths.dtype})")
-        if not (np.isfinite(strengths) & (strengths > 0)).all():
-            raise ArgumentError("strengths must be positive and finite")
 
 
 @dataclass
@@ -217,7 +221,6 @@ class _Run:
 
     config: Config
     everything: Interactions
-    strengths: npt.NDArray[np.float32] | None
     device: torch.device
     checkpoint: Checkpoint
     report: Callable[[Progress], None] | None
@@ -231,9 +234,8 @@ class _Run:
         self.validation: Validation | None = None
         self.state = self.checkpoint.load() or {"stages": {}}
         part, held_out = cut_slice(self.everything, train)
-        strengths = self.strengths
-        if held_out is not None and strengths is not None:
-            strengths = strengths[_kept(self.everything, part)]
+        self.strength = self.config.model.strength or "one"
+        strengths = strengths_of(part, self.strength, self.config.model.half_life)
         users = int(np.count_nonzero(np.diff(part.indptr)))
         size = min(settings.batch_users, -(-users // _STEPS))
         self.data = Data(part, strengths, size, settings.candidates, self.device, train.seed)
@@ -281,6 +283,18 @@ class _Run:
         stages[name] = {"tables": tables, "metrics": {key: self.metrics[key] for key in self.metrics if key == name}}
         self.checkpoint.save({"stages": stages})
 
+    def choose_strength(self, student: FloatStudent) -> None:
+        """Let validation say whether the interactions' own weights count, where there are any and nothing is named."""
+        weights = self.data.interactions.weights
+        if self.config.model.strength is not None or weights is None or self.validation is None:
+            return
+        weighted = replace(self.data, strengths=weights)
+        validation = replace(self.validation, data=weighted)
+        values = {"strength one": self.validation.metric(student), "strength weight": validation.metric(student)}
+        self.choice.update(values)
+        if values["strength weight"] > values["strength one"]:
+            self.strength, self.data, self.validation = "weight", weighted, validation
+
     def queries(self, vectors: Tensor) -> Tensor:
         """Queries of some users, ``(n, dim)``."""
         active = np.flatnonzero(np.diff(self.data.interactions.indptr))
@@ -307,6 +321,7 @@ class _Run:
             items,
             known or FloatHistories(histories.vectors().cpu().numpy()),
             calibration,
+            strengths_of(self.everything, self.strength, self.config.model.half_life),
             self.config,
             self.metrics,
             self.choice,
@@ -315,9 +330,3 @@ class _Run:
             torch.get_num_threads(),
             time.perf_counter() - self.began,
         )
-
-
-def _kept(whole: Interactions, part: Interactions) -> npt.NDArray[np.bool_]:
-    """For each interaction of the whole whether the part, over the same catalogues, has it."""
-    every, kept = (data.rows.astype(np.int64) * whole.n_items + data.indices for data in (whole, part))
-    return np.isin(every, kept, assume_unique=True)

@@ -1,0 +1,55 @@
+"""How much each interaction counts in its user's history: ``a_ui``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError, choose
+
+__all__ = ["STRENGTHS", "strengths_of"]
+
+Strengths = npt.NDArray[np.float32] | None
+
+
+def _weight(data: Interactions, half_life: float | None) -> Strengths:
+    if data.weights is None:
+        raise ArgumentError("model.strength 'weight' needs interactions with weights (these have none)")
+    return data.weights
+
+
+def _decay(data: Interactions, half_life: float | None) -> Strengths:
+    if data.times is None or half_life is None:
+        raise ArgumentError(
+            "model.strength 'decay' needs interactions with times, and model.half_life (one of them is None)"
+        )
+    counts = np.diff(data.indptr)
+    newest = np.maximum.reduceat(np.append(data.times, 0), data.indptr[:-1])
+    age = np.repeat(newest, counts) - data.times
+    # An interaction from long ago still counts a little: a strength is positive.
+    return np.maximum(np.exp2(-age / half_life), 1e-6).astype(np.float32)
+
+
+STRENGTHS: dict[str, Callable[[Interactions, float | None], Strengths]] = {
+    "one": lambda data, half_life: None,
+    "weight": _weight,
+    "decay": _decay,
+}
+
+
+def strengths_of(data: Interactions, rule: str, half_life: float | None = None) -> Strengths:
+    """Strengths of all interactions, aligned with ``data.indices``, positive; None means 1 for each.
+
+    Args:
+        data: the interactions.
+        rule: ``one``; ``weight``: the interaction's own; or ``decay``: ``2^(−age / half_life)``, with the age counted
+            from the user's newest interaction: a strength does not change while the user is away.
+        half_life: in the unit of the data's times.
+
+    Raises:
+        ArgumentError: the rule is unknown, or the data lacks what it needs.
+    """
+    return choose("model.strength", rule, STRENGTHS)(data, half_life)  # type: ignore[no-any-return]
