@@ -216,17 +216,17 @@ class StudentConfig:
         ArgumentError: a number breaks its rule.
     """
 
-    epochs: int = 12
-    distillation_epochs: int = 10
-    code_epochs: int = 5
-    settle_epochs: int = 3
+    epochs: int = 20
+    distillation_epochs: int = 12
+    code_epochs: int = 8
+    settle_epochs: int = 4
     lr: float = 0.005
     code_lr: float = 0.003
     batch_users: int = 512
     candidates: int = 16_384
-    temperature: float = 0.2
+    temperature: float = 0.15
     hidden: float = 0.7
-    user_weight: float = -0.5
+    user_weight: float = -0.25
     teacher: str = "auto"
     ease_penalty: float = 50.0
 
