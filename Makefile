@@ -11,13 +11,19 @@ BIN := .venv/bin
 # What the compiled search kernel is built from.
 KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_kernel/*.?pp)
 
-.PHONY: demo test check format clean native-test sanitize
+.PHONY: demo test check format clean gpu native-test sanitize
 
 demo: .venv/.demo
 	$(BIN)/hashlgn demo
 
 test: check
 	$(BIN)/python -m pytest
+
+# On a machine with an NVIDIA GPU: the CUDA tests, then the default training there and on the CPU beside it.
+gpu: TORCH = torch>=2.4,<3
+gpu: .venv/.dev
+	$(BIN)/python -m pytest -m cuda tests/training
+	$(BIN)/hashlgn bench gpu
 
 check: .venv/.dev
 	$(BIN)/ruff format --check

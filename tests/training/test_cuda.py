@@ -12,6 +12,8 @@ from conftest import clusters
 from hashlgn.config import Config
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.hashes import HASHES
+from hashlgn.scoring.histories import queries
+from hashlgn.training.student import train_student
 from hashlgn.training.trainer import train
 from hashlgn.utils.progress import Progress
 
@@ -55,3 +57,14 @@ def test_a_training_on_a_gpu_is_resumed(tmp_path: Path) -> None:
     got = train(data, config, device="cuda", checkpoint=path)
     assert got.metrics["encoder"] == pytest.approx(whole.metrics["encoder"], abs=0.05)
     assert got.metrics["joint"] == pytest.approx(whole.metrics["joint"], abs=0.1)
+
+
+def test_a_student_trains_as_on_the_processor() -> None:
+    small = {"model.dim": 16, "model.bits": 32, "model.history_bits": 32, "student.batch_users": 16}
+    data = clusters(80, 48)
+    near, far = (train_student(data, Config().updated(small), device=device) for device in ("cpu", "cuda"))
+    assert far.device.startswith("cuda") and far.metrics["histories"] > near.metrics["histories"] - 0.1
+    own = np.arange(80)[:, None] % 4 == np.arange(48) % 4
+    for side in (near, far):
+        scores = queries(side.histories, data.indptr, data.indices) @ side.answers.decode().T
+        assert scores[own].mean() > scores[~own].mean() + 0.2
