@@ -10,9 +10,9 @@ import torch
 
 from conftest import clusters
 from hashlgn.config import Config
+from hashlgn.scoring.histories import queries
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.hashes import HASHES
-from hashlgn.scoring.histories import queries
 from hashlgn.training.student import train_student
 from hashlgn.training.trainer import train
 from hashlgn.utils.progress import Progress
