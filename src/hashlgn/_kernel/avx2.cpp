@@ -17,8 +17,6 @@ struct Avx2 {
   static HASHLGN_INLINE Reg high(Reg r) { return low(_mm256_srli_epi16(r, 4)); }
   static HASHLGN_INLINE Reg lookup(Reg table, Reg slots) { return _mm256_shuffle_epi8(table, slots); }
   static HASHLGN_INLINE Reg add(Reg a, Reg b) { return _mm256_add_epi8(a, b); }
-  static HASHLGN_INLINE Reg add_and_stop(Reg a, Reg b) { return _mm256_adds_epu8(a, b); }
-  static HASHLGN_INLINE Reg flip(Reg a, Reg bits) { return _mm256_xor_si256(a, bits); }
   static HASHLGN_INLINE Reg average(Reg a, Reg b) { return _mm256_avg_epu8(a, b); }
   static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t threshold) {
     const Reg greater = _mm256_max_epu8(r, _mm256_set1_epi8(static_cast<char>(threshold)));

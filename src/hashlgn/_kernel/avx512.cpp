@@ -19,8 +19,6 @@ struct Avx512 {
   static HASHLGN_INLINE Reg high(Reg r) { return _mm512_srli_epi16(r, 4); }
   static HASHLGN_INLINE Reg lookup(Reg table, Reg slots) { return _mm512_permutexvar_epi8(slots, table); }
   static HASHLGN_INLINE Reg add(Reg a, Reg b) { return _mm512_add_epi8(a, b); }
-  static HASHLGN_INLINE Reg add_and_stop(Reg a, Reg b) { return _mm512_adds_epu8(a, b); }
-  static HASHLGN_INLINE Reg flip(Reg a, Reg bits) { return _mm512_xor_si512(a, bits); }
   static HASHLGN_INLINE Reg average(Reg a, Reg b) { return _mm512_avg_epu8(a, b); }
   static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t threshold) {
     return _mm512_cmpge_epu8_mask(r, _mm512_set1_epi8(static_cast<char>(threshold)));
@@ -33,20 +31,20 @@ struct Avx512 {
     out += __builtin_popcount(static_cast<uint32_t>(mask));
     _mm512_storeu_si512(out, _mm512_maskz_compress_epi16(static_cast<__mmask32>(mask >> 32), high));
   }
-  static HASHLGN_INLINE int64_t steps(const double* table, const float* most, int subcodes, double inverse, bool falling, uint8_t* out) {
-    int64_t all = 0;
+  static HASHLGN_INLINE int64_t quantize(const double* table, const float* greatest, int subcodes, double inverse, uint8_t* out) {
+    int64_t span = 0;
     for (int m = 0; m < subcodes; ++m, table += 16, out += width) {
       const auto below = [&](const double* entries) {
-        const __m512d gap = _mm512_sub_pd(_mm512_set1_pd(most[m]), _mm512_loadu_pd(entries));
+        const __m512d gap = _mm512_sub_pd(_mm512_set1_pd(greatest[m]), _mm512_loadu_pd(entries));
         return _mm512_cvttpd_epi32(_mm512_add_pd(_mm512_mul_pd(gap, _mm512_set1_pd(inverse)), _mm512_set1_pd(kTolerance)));
       };
       __m512i some = _mm512_inserti64x4(_mm512_castsi256_si512(below(table)), below(table + 8), 1);
       const int top = _mm512_reduce_max_epi32(some);
-      if (!falling) some = _mm512_sub_epi32(_mm512_set1_epi32(top), some);
+      some = _mm512_sub_epi32(_mm512_set1_epi32(top), some);
       store(out, _mm512_broadcast_i32x4(_mm512_cvtusepi32_epi8(some)));
-      all += top;
+      span += top;
     }
-    return all;
+    return span;
   }
   // The next items, up to eight, an item a lane, where they lie in four blocks that follow one another; how many these are.
   // A table of sixteen is two registers, and a look-up reads four bits of a lane: what stands above them may be anything.

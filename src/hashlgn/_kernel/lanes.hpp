@@ -4,7 +4,7 @@
 // of item j + 64 in its high half. A query is a lookup table (LUT) of 16 bytes per sub-code. A value is the sum of an item's
 // entries: sub-codes are added eight at a time in bytes, and these sums are averaged in pairs, rounded upwards, so that
 //
-//     value_i ≥ Σ_m table[m, code_im] / 2^levels,    levels = ceil(log2(ceil(subcodes / 8))),
+//     value_i ≥ Σ_m table[m, code_im] / 2^levels,    levels = ceil(log2(subcodes / 8)), at least 0,
 //
 // whatever the sub-codes: a value never hides an item. The caller sees to it that eight entries add up to at most 255.
 #pragma once
@@ -23,17 +23,23 @@ constexpr double kTolerance = 1e-7;  // of a step: what rounding may hide
 constexpr size_t kAhead = 128;  // rows asked of memory in advance for one query alone, which waits for them and not for shuffles
 constexpr int kMostSubcodes = 1024;
 
+// How often sums of groups are averaged.
+inline int levels_of(int subcodes) {
+  int levels = 0;
+  while ((kGroup << levels) < subcodes) ++levels;
+  return levels;
+}
+
 // What one instruction set does. Tables are repeated to `width` bytes per sub-code, a full register.
 struct Lanes {
   const char* name;
   int width;
   int tile;  // queries that the registers hold well: 1, 2, 4 or 8
-  // Values of `blocks` blocks for `queries` queries (1, 2, 4 … `tile`): out[q][128 * block + item]. With `saturating`, all entries are
-  // added in one byte that saturates at 255, and nothing is averaged; the bits that stand behind the last sub-code are then flipped.
-  void (*values)(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
+  // Values of `blocks` blocks for `queries` queries (1, 2, 4 … `tile`): out[q][128 * block + item].
+  void (*values)(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
                  uint8_t* const* out);
   // The same, but only the slots (plus `first`) of values that reach thresholds[q] are kept: slots[q][counts[q]++].
-  void (*candidates)(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
+  void (*candidates)(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
                   const uint8_t* thresholds, size_t first, uint16_t* const* slots, size_t* counts);
   // The slots of values in [least, below), ascending; `count` is a multiple of 64. Beyond the last slot, `kSpill` more
   // may be written, here and by `candidates`.
@@ -53,10 +59,10 @@ struct Lanes {
   void (*sort)(uint64_t* keys, size_t count, uint64_t* spare);
   // Reads the table of a query: its entries in float64, and the least and the greatest of each sub-code. False where one is
   // not finite.
-  bool (*read)(const float* entries, int subcodes, double* table, float* least, float* most);
-  // Quantizes the table to bytes, `width` per sub-code: entries as whole steps below the greatest of their sub-code, rounded towards it, and
-  // these counted from the least, or with `falling` from the greatest; up to 255. How many steps all sub-codes span.
-  int64_t (*steps)(const double* table, const float* most, int subcodes, double inverse, bool falling, uint8_t* out);
+  bool (*read)(const float* entries, int subcodes, double* table, float* least, float* greatest);
+  // Quantizes the table to bytes, `width` per sub-code: whole steps above the least entry of a sub-code. An entry is rounded upwards, to
+  // a whole number of steps below the greatest, which is exact: the best items have most of these. How many steps all sub-codes span.
+  int64_t (*quantize)(const double* table, const float* greatest, int subcodes, double inverse, uint8_t* out);
   // Products of rows, see products.hpp.
   void (*product)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
 };
@@ -109,7 +115,6 @@ struct Tile {
     Reg low[Q], high[Q];  // items of the low and of the high halves
   };
 
-  template <bool Stop>
   static HASHLGN_INLINE Sums leaf(const uint8_t* rows, int first, int last, const uint8_t* const* tables) {
     Sums sums;
     for (int q = 0; q < Q; ++q) sums.low[q] = sums.high[q] = V::zero();
@@ -121,8 +126,8 @@ struct Tile {
       for (int q = 0; q < Q; ++q) {
         const Reg table = V::load(tables[q] + m * V::width);
         const Reg a = V::lookup(table, low), b = V::lookup(table, high);
-        sums.low[q] = Stop ? V::add_and_stop(sums.low[q], a) : V::add(sums.low[q], a);
-        sums.high[q] = Stop ? V::add_and_stop(sums.high[q], b) : V::add(sums.high[q], b);
+        sums.low[q] = V::add(sums.low[q], a);
+        sums.high[q] = V::add(sums.high[q], b);
       }
     }
     return sums;
@@ -132,7 +137,7 @@ struct Tile {
   template <int L>
   static HASHLGN_INLINE Sums tree(const uint8_t* rows, int first, int subcodes, const uint8_t* const* tables) {
     if constexpr (L == 0) {
-      return leaf<false>(rows, first, std::min(first + kGroup, subcodes), tables);
+      return leaf(rows, first, std::min(first + kGroup, subcodes), tables);
     } else {
       const Sums a = tree<L - 1>(rows, first, subcodes, tables);
       return average(a, tree<L - 1>(rows, first + (kGroup << (L - 1)), subcodes, tables));
@@ -153,14 +158,6 @@ struct Tile {
     }
   }
 
-  static HASHLGN_INLINE Sums flipped(Sums sums, int subcodes, const uint8_t* const* tables) {
-    for (int q = 0; q < Q; ++q) {
-      const Reg bits = V::load(tables[q] + subcodes * V::width);
-      sums.low[q] = V::flip(sums.low[q], bits), sums.high[q] = V::flip(sums.high[q], bits);
-    }
-    return sums;
-  }
-
   static HASHLGN_INLINE Sums average(const Sums& a, const Sums& b) {
     Sums both;
     for (int q = 0; q < Q; ++q) {
@@ -170,13 +167,12 @@ struct Tile {
     return both;
   }
 
-  template <int L>  // -1: saturating
+  template <int L>
   static void scan(const uint8_t* rows, size_t blocks, int subcodes, const uint8_t* const* tables, const Sink& sink) {
     for (size_t block = 0; block < blocks; ++block, rows += static_cast<size_t>(subcodes) * kRow) {
       for (int segment = 0; segment < kRow; segment += V::width) {
         Sums sums;
-        if constexpr (L < 0) sums = flipped(leaf<true>(rows + segment, 0, subcodes, tables), subcodes, tables);
-        else if constexpr (L <= 3) sums = tree<L>(rows + segment, 0, subcodes, tables);
+        if constexpr (L <= 3) sums = tree<L>(rows + segment, 0, subcodes, tables);
         else deep<L>(rows + segment, 0, subcodes, tables, sums);
 #pragma GCC unroll 8
         for (int q = 0; q < Q; ++q) sink(q, block * kBlock + static_cast<size_t>(segment), sums.low[q], sums.high[q]);
@@ -184,11 +180,8 @@ struct Tile {
     }
   }
 
-  static void run(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, const uint8_t* const* tables, const Sink& sink) {
-    int levels = 0;
-    while ((kGroup << levels) < subcodes) ++levels;
-    switch (saturating ? -1 : levels) {
-      case -1: return scan<-1>(rows, blocks, subcodes, tables, sink);
+  static void run(const uint8_t* rows, size_t blocks, int subcodes, const uint8_t* const* tables, const Sink& sink) {
+    switch (levels_of(subcodes)) {
       case 0: return scan<0>(rows, blocks, subcodes, tables, sink);
       case 1: return scan<1>(rows, blocks, subcodes, tables, sink);
       case 2: return scan<2>(rows, blocks, subcodes, tables, sink);
@@ -202,30 +195,30 @@ struct Tile {
 };
 
 template <class V, class Sink>
-void scan_tile(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
+void scan_tile(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
                const Sink& sink) {
   if constexpr (V::tile >= 8) {
-    if (queries == 8) return Tile<V, 8, Sink>::run(rows, blocks, subcodes, saturating, tables, sink);
+    if (queries == 8) return Tile<V, 8, Sink>::run(rows, blocks, subcodes, tables, sink);
   }
   if constexpr (V::tile >= 4) {
-    if (queries == 4) return Tile<V, 4, Sink>::run(rows, blocks, subcodes, saturating, tables, sink);
+    if (queries == 4) return Tile<V, 4, Sink>::run(rows, blocks, subcodes, tables, sink);
   }
   if constexpr (V::tile >= 2) {
-    if (queries == 2) return Tile<V, 2, Sink>::run(rows, blocks, subcodes, saturating, tables, sink);
+    if (queries == 2) return Tile<V, 2, Sink>::run(rows, blocks, subcodes, tables, sink);
   }
-  return Tile<V, 1, Sink>::run(rows, blocks, subcodes, saturating, tables, sink);
+  return Tile<V, 1, Sink>::run(rows, blocks, subcodes, tables, sink);
 }
 
 template <class V>
 struct Scans {
-  static void values(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
+  static void values(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
                      uint8_t* const* out) {
-    scan_tile<V>(rows, blocks, subcodes, saturating, queries, tables, Store<V>{out});
+    scan_tile<V>(rows, blocks, subcodes, queries, tables, Store<V>{out});
   }
 
-  static void candidates(const uint8_t* rows, size_t blocks, int subcodes, bool saturating, int queries, const uint8_t* const* tables,
+  static void candidates(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
                       const uint8_t* thresholds, size_t first, uint16_t* const* slots, size_t* counts) {
-    scan_tile<V>(rows, blocks, subcodes, saturating, queries, tables, KeepCandidates<V>{thresholds, first, slots, counts});
+    scan_tile<V>(rows, blocks, subcodes, queries, tables, KeepCandidates<V>{thresholds, first, slots, counts});
   }
 
   static HASHLGN_INLINE uint64_t at_least(const uint8_t* values, int least) {
@@ -254,7 +247,7 @@ struct Scans {
     return found;
   }
 
-  static bool read(const float* entries, int subcodes, double* table, float* least, float* most) {
+  static bool read(const float* entries, int subcodes, double* table, float* least, float* greatest) {
     bool finite = true;
     for (int m = 0; m < subcodes; ++m, entries += 16, table += 16) {
       // Four at a time, so that no step waits for the one before it.
@@ -269,33 +262,33 @@ struct Scans {
       for (int i = 0; i < 16; ++i) broken |= (bits[i] & 0x7fffffffu) >= 0x7f800000u;  // NaN or infinite
       for (int i = 0; i < 16; ++i) table[i] = entries[i];
       least[m] = std::min(std::min(low[0], low[1]), std::min(low[2], low[3]));
-      most[m] = std::max(std::max(high[0], high[1]), std::max(high[2], high[3]));
+      greatest[m] = std::max(std::max(high[0], high[1]), std::max(high[2], high[3]));
       finite &= !broken;
     }
     return finite;
   }
 
-  static int64_t steps(const double* table, const float* most, int subcodes, double inverse, bool falling, uint8_t* out) {
-    if constexpr (requires { V::steps(table, most, subcodes, inverse, falling, out); }) {
-      return V::steps(table, most, subcodes, inverse, falling, out);
+  static int64_t quantize(const double* table, const float* greatest, int subcodes, double inverse, uint8_t* out) {
+    if constexpr (requires { V::quantize(table, greatest, subcodes, inverse, out); }) {
+      return V::quantize(table, greatest, subcodes, inverse, out);
     }
-    int64_t all = 0;
+    int64_t span = 0;
     for (int m = 0; m < subcodes; ++m, table += 16, out += V::width) {
-      const double greatest = most[m];
+      const double most = greatest[m];
       int below[16], top = 0;
-      for (int i = 0; i < 16; ++i) below[i] = static_cast<int>((greatest - table[i]) * inverse + kTolerance);
+      for (int i = 0; i < 16; ++i) below[i] = static_cast<int>((most - table[i]) * inverse + kTolerance);
       for (int i = 0; i < 16; ++i) top = std::max(top, below[i]);
-      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(std::min(falling ? below[i] : top - below[i], 255));
+      for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(top - below[i]);
       for (int i = 16; i < V::width; i += 16) std::copy(out, out + 16, out + i);
-      all += top;
+      span += top;
     }
-    return all;
+    return span;
   }
 
   static constexpr Lanes lanes(const char* name) {
     using S = Rescoring<V>;
     return {name,    V::width,  V::tile, values,  candidates, select, count,
-            S::sums, S::keep_scores, S::keys, S::best, S::sort, read,   steps,
+            S::sums, S::keep_scores, S::keys, S::best, S::sort, read,   quantize,
             Products<std::max(V::width / 8, 2)>::product};
   }
 };

@@ -17,8 +17,6 @@ struct Neon {
   static HASHLGN_INLINE Reg high(Reg r) { return vshrq_n_u8(r, 4); }
   static HASHLGN_INLINE Reg lookup(Reg table, Reg slots) { return vqtbl1q_u8(table, slots); }
   static HASHLGN_INLINE Reg add(Reg a, Reg b) { return vaddq_u8(a, b); }
-  static HASHLGN_INLINE Reg add_and_stop(Reg a, Reg b) { return vqaddq_u8(a, b); }
-  static HASHLGN_INLINE Reg flip(Reg a, Reg bits) { return veorq_u8(a, bits); }
   static HASHLGN_INLINE Reg average(Reg a, Reg b) { return vrhaddq_u8(a, b); }
   static HASHLGN_INLINE uint64_t at_least(Reg r, uint8_t threshold) {
     // Each byte keeps the bit of its slot, and eight bytes are added to one, twice.

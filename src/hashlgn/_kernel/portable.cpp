@@ -35,12 +35,6 @@ struct Portable {
   static HASHLGN_INLINE Reg add(const Reg& a, const Reg& b) {
     return each([&](int i) { return a.byte[i] + b.byte[i]; });
   }
-  static HASHLGN_INLINE Reg add_and_stop(const Reg& a, const Reg& b) {
-    return each([&](int i) { return std::min(255, a.byte[i] + b.byte[i]); });
-  }
-  static HASHLGN_INLINE Reg flip(const Reg& a, const Reg& bits) {
-    return each([&](int i) { return a.byte[i] ^ bits.byte[i]; });
-  }
   static HASHLGN_INLINE Reg average(const Reg& a, const Reg& b) {
     return each([&](int i) { return (a.byte[i] + b.byte[i] + 1) / 2; });
   }

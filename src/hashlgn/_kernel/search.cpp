@@ -23,7 +23,6 @@ constexpr size_t kBoundGroup = 16;      // blocks that share one threshold, by t
 constexpr size_t kTogether = 64;        // queries of one thread that share what is read of the catalogue
 constexpr size_t kRescored = 64;        // items scored exactly at a time
 constexpr size_t kSteps = 8;            // chunks between two looks at the clock
-constexpr size_t kCrowd = 4096;         // items with values alike, beyond which a warm-up pass thinks of another table
 
 class Clock {
  public:
@@ -164,8 +163,6 @@ class Scanner {
   void scan_list(const Segment& segment, size_t list, std::vector<Query*> alive) {
     for (size_t done = 0; done < segment.counts[list] && !stopped();) {
       const size_t block = segment.starts[list] + done / kBlock;
-      for (Query* query : alive) requantize(segment, block, *query);
-      profile.quantize += clock_.lap();
       if (segment.largest) {
         // Scales only fall: where the first block of a chunk cannot reach the threshold, nothing after it can.
         std::erase_if(alive, [&](const Query* query) {
@@ -176,29 +173,13 @@ class Scanner {
       const bool warming = std::any_of(alive.begin(), alive.end(), [](const Query* query) { return !query->top.bounded(); });
       Chunk chunk{&segment, block, 0, std::min(segment.counts[list] - done, (warming ? kWarmUp : kChunk) * kBlock)};
       chunk.blocks = (chunk.items + kBlock - 1) / kBlock;
-      visit(chunk, alive, warming);
-      if (std::vector<Query*> again; std::swap(again, rescan_), !again.empty()) {
-        for (size_t first = 0; first < chunk.blocks; first += kChunk) {
-          const Chunk some{&segment, block + first, std::min(kChunk, chunk.blocks - first),
-                           std::min(chunk.items - first * kBlock, kChunk * kBlock)};
-          for (Query* query : again) requantize(segment, some.block, *query);
-          visit(some, again, false);
-        }
+      for (size_t first = 0, size; first < alive.size(); first += size) {
+        size = static_cast<size_t>(lanes_.tile);
+        while (size > alive.size() - first) size /= 2;
+        if (warming) warm_up(chunk, &alive[first], size);
+        else scan_chunk(chunk, &alive[first], size);
       }
       done += chunk.items;
-    }
-  }
-
-  // All queries in a chunk, tile by tile. Those whose bytes are added in the same way share tiles.
-  void visit(const Chunk& chunk, std::vector<Query*>& alive, bool warming) {
-    const auto others = std::partition(alive.begin(), alive.end(), [](const Query* query) { return query->lut.saturating(); });
-    const size_t saturating = static_cast<size_t>(others - alive.begin());
-    for (size_t first = 0; first < alive.size();) {
-      size_t size = static_cast<size_t>(lanes_.tile);
-      while (size > (first < saturating ? saturating : alive.size()) - first) size /= 2;
-      if (warming) warm_up(chunk, &alive[first], size);
-      else scan_chunk(chunk, &alive[first], size);
-      first += size;
     }
   }
 
@@ -241,14 +222,13 @@ class Scanner {
       }
       if (!reached && falling) break;
       const size_t blocks = std::min(step, chunk.blocks - group);
-      lanes_.candidates(rows_at(chunk, group), blocks, request_.subcodes, tile[0]->lut.saturating(), static_cast<int>(size), tables.data(), thresholds.data(),
+      lanes_.candidates(rows_at(chunk, group), blocks, request_.subcodes, static_cast<int>(size), tables.data(), thresholds.data(),
                      group * kBlock, slots.data(), counts.data());
       seen += std::min(blocks * kBlock, chunk.items - group * kBlock);
     }
     profile.scanned += seen * size;
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
-      tile[i]->lut.count_candidates(counts[i], seen);
       filter(chunk, *tile[i], slots[i], counts[i], 0, true);
       if (rising_) tile[i]->top.lose_ties();
     }
@@ -263,14 +243,12 @@ class Scanner {
       tables[i] = tile[i]->lut.bytes();
       values[i] = &values_[i * kWarmUp * kBlock];
     }
-    lanes_.values(rows_at(chunk, 0), chunk.blocks, request_.subcodes, tile[0]->lut.saturating(), static_cast<int>(size), tables.data(), values.data());
+    lanes_.values(rows_at(chunk, 0), chunk.blocks, request_.subcodes, static_cast<int>(size), tables.data(), values.data());
     profile.scanned += chunk.items * size;
     profile.scan += clock_.lap();
     for (size_t i = 0; i < size; ++i) {
       const bool masked = mask_seen(chunk, *tile[i], values[i]);
       const int below = tile[i]->top.bounded() ? 256 : greatest(chunk, *tile[i], values[i], masked);
-      if (below < 0) rescan_.push_back(tile[i]);
-      if (below < 0) continue;
       const size_t step = chunk.segment->largest ? std::clamp<size_t>(chunk.blocks / 8, 1, kBoundGroup) : chunk.blocks;
       for (size_t group = 0; group < chunk.blocks && below > 0; group += step) {
         const int least = group_threshold(chunk, group, step, *tile[i]);
@@ -284,27 +262,9 @@ class Scanner {
     profile.rescore += clock_.lap();
   }
 
-  // Quantize the query's table for a block; whether anything changed.
-  static bool requantize(const Segment& segment, size_t block, Query& query) {
-    if (query.top.bounded()) return query.lut.requantize(query.top.least_sum(smallest(segment, block), largest(segment, block)));
-    query.lut.prepare();
-    return false;
-  }
-
-  // Whether the scan of a chunk starts anew: the hits so far set a threshold, and a table quantized for it tells more items apart.
-  static bool restarted(const Chunk& chunk, Query& query) {
-    query.top.select();
-    query.lut.crowded();
-    if (!requantize(*chunk.segment, chunk.block, query)) return false;
-    query.top.restart();
-    return true;
-  }
-
   // Score the greatest values of a chunk until there are k hits; all values from the answer on have been scored.
-  // −1: too many values are alike, and the chunk is to be scanned anew with a table made for the threshold that some of them set.
   int greatest(const Chunk& chunk, Query& query, const uint8_t* values, bool masked) {
-    const size_t count = chunk.blocks * kBlock, crowd = kCrowd + 8 * query.top.k();
-    const bool first = query.top.hits.empty();  // else hits of earlier chunks would be forgotten with those of this one
+    const size_t count = chunk.blocks * kBlock;
     double taken = 0;  // so many of the greatest are no hits: first the seen ones to expect, then those that were scored
     if (!masked) {
       taken = static_cast<double>(query.seen.size()) * static_cast<double>(chunk.items) / static_cast<double>(request_.items);
@@ -322,24 +282,11 @@ class Scanner {
         if (static_cast<double>(over) >= target) least += step;
       }
       const size_t found = lanes_.select(values, count, least, below, slots_.get());
-      for (size_t done = 0; done < found; done += crowd) {
-        if (done && first && restarted(chunk, query)) return -1;
-        filter(chunk, query, slots_.get() + done, std::min(crowd, found - done), 0, !masked || least == 0);
-      }
+      filter(chunk, query, slots_.get(), found, 0, !masked || least == 0);
       taken += static_cast<double>(found), below = least;
     }
     query.top.select();
-    if (!query.top.bounded() || !first || count <= crowd) return below;
-    size_t left = 0;
-    const size_t step = chunk.segment->largest ? kBoundGroup : chunk.blocks;
-    for (size_t group = 0; group < chunk.blocks; group += step) {
-      const int least = group_threshold(chunk, group, step, query);
-      if (least >= below) continue;
-      const size_t items = std::min(step, chunk.blocks - group) * kBlock;
-      left += lanes_.count(values + group * kBlock, items, 1, least);
-      if (below <= 255) left -= lanes_.count(values + group * kBlock, items, 1, below);
-    }
-    return left > crowd && restarted(chunk, query) ? -1 : below;
+    return below;
   }
 
   // Set the values of seen items to 0, so that they neither count among the greatest nor need to be looked up.
@@ -442,7 +389,6 @@ class Scanner {
   std::unique_ptr<uint32_t[]> kept_;
   double share_ = 1;                    // of the catalogue that is not banned
   bool rising_ = false;
-  std::vector<Query*> rescan_;           // know their threshold, but are to see the chunk again
   size_t steps_ = 0;                    // chunks so far
 };
 

@@ -56,12 +56,6 @@ class TopK {
     set_threshold(score_of(worst_));
   }
 
-  // Forgets the hits, but not the threshold that they set: the scan starts anew, and meets them again.
-  void restart() {
-    --worst_;  // the worst does not beat itself
-    hits.clear();
-  }
-
   // From here on, items have greater numbers than all before: they lose every tie with the hits.
   void lose_ties() {
     if (worst_ && full()) set_unrounded(std::nextafter(least_score_, std::numeric_limits<float>::infinity()));
