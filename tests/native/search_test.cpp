@@ -4,7 +4,7 @@
 #include <cstring>
 #include <random>
 
-#include "../../src/hashlgn/_kernel/query.hpp"
+#include "../../src/hashlgn/_kernel/scanner.hpp"
 
 namespace hashlgn {
 #if defined(__x86_64__)
@@ -56,13 +56,14 @@ int check(const Case& c, const std::vector<const Lanes*>& sets) {
     largest[p / kBlock] = std::max(largest[p / kBlock], held[p]);
     smallest[p / kBlock] = std::min(smallest[p / kBlock], held[p]);
   }
-  std::vector<uint32_t> where(c.items);
-  for (size_t p = 0; p < c.items; ++p) where[order[p]] = static_cast<uint32_t>(p);
   const uint32_t start = 0, count = static_cast<uint32_t>(c.items);
-  const bool places_known = below(2);
-  Segment segment{aligned, blocks, c.items, c.scaled ? order.data() : nullptr, 0,
-            c.scaled && places_known ? where.data() : nullptr, c.scaled ? held.data() : nullptr, 4,
-            c.scaled ? largest.data() : nullptr, c.scaled ? smallest.data() : nullptr, &start, &count, 1, nullptr, 0};
+  Segment segment{};
+  segment.rows = aligned, segment.blocks = blocks;
+  segment.starts = &start, segment.counts = &count, segment.lists = 1;
+  if (c.scaled) {
+    segment.order = order.data(), segment.scale = held.data();
+    segment.largest = largest.data(), segment.smallest = smallest.data();
+  }
 
   std::vector<float> tables(c.queries * c.subcodes * 16);
   std::normal_distribution<double> normal;
@@ -103,7 +104,7 @@ int check(const Case& c, const std::vector<const Lanes*>& sets) {
     const Answer answer = search({segment}, request, false);
     if (answer.keys == target) continue;
     ++wrong;
-    std::printf("%s differs: %zu items, %zu words, %zu queries, k %zu, scaled %d, whole %d, heavy %d, filtered %d\n", lanes->name, c.items,
+    std::printf("%s differs: %zu items, %zu sub-codes, %zu queries, k %zu, scaled %d, whole %d, heavy %d, filtered %d\n", lanes->name, c.items,
                 c.subcodes, c.queries, c.k, c.scaled, c.whole, c.heavy, c.filtered);
   }
   return wrong;

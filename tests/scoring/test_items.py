@@ -81,6 +81,9 @@ def test_coded_items_check_their_parts() -> None:
         ((packed, decoder, np.ones(2, np.float16)), "scale must have shape"),
         ((packed, decoder, np.array([1, 0, 1], np.float16)), "scale must be positive"),
         ((packed, decoder, np.array([1, np.inf, 1], np.float16)), "scale must be positive"),
+        ((packed, decoder, np.array([1, 1e39, 1])), "scale must be positive"),  # infinite in float32
+        ((packed, decoder, np.array([1, 1e-50, 1])), "scale must be positive"),  # zero in float32
+        ((packed, decoder, np.array(["1", "1", "1"])), "scale must be numbers"),
     ):
         with pytest.raises(ArgumentError, match=message):
             CodedItems(*wrong)

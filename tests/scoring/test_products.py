@@ -126,10 +126,10 @@ def test_the_compiled_forms_refuse_arrays_that_do_not_fit() -> None:
         (lambda: kernel.chosen(np.zeros((1, 4)), y, np.full((1, 1), 3), np.zeros((1, 1))), "must lie inside"),
         (lambda: kernel.sums(rows, np.array([0, -1]), ones, y, out), "must lie inside"),
         (lambda: kernel.sums(np.array([0, 2, 1]), np.array([0, 1]), ones, y, out), "indptr must ascend"),
-        (lambda: kernel.sums(np.array([0, 1, 3]), np.array([0, 1]), ones, y, out), "indptr must end"),
+        (lambda: kernel.sums(np.array([0, 1, 3]), np.array([0, 1]), ones, y, out), "indptr must stay inside"),
         (
             lambda: kernel.histogram(rows, np.array([0, 1]), ones[:1], np.zeros((3, 1), np.uint8), out),
-            "weights must be",
+            "weights must have",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -21,7 +21,7 @@ from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.scoring.decoders import CodebookDecoder, ReweightDecoder
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, binary_items, binary_queries
-from hashlgn.search import Exact, Hits, InvertedFile, Kernel
+from hashlgn.search import Exact, FastScan, Hits, InvertedFile, Kernel
 
 SETS = Kernel.instruction_sets()
 pytestmark = pytest.mark.skipif(not SETS, reason="the search kernel was not compiled when HashLGN was installed")
@@ -161,6 +161,20 @@ def test_a_warm_up_pass_over_a_second_segment_keeps_the_hits_of_the_first(isa: s
     kernel.remove(np.arange(5, 40_000))
     deny = Exclusion.build(len(items), deny=np.arange(5, 40_000))
     same(kernel.search(query, 10), Exact(items).search(query, 10, deny))
+
+
+@pytest.mark.parametrize("dtype", ["f8", ">f8", "f4", "f2", ">f2", "i8", "u1"])
+def test_scales_of_any_type_are_rounded_once_for_every_engine(dtype: str) -> None:
+    items, queries = made(700, 64, "real", "none", 0)
+    values = np.random.default_rng(0).uniform(1, 9, 700).astype(dtype)
+    rounded = values.astype(np.float16 if dtype.endswith("f2") else np.float32)
+    taken = CodedItems(items.packed, items.decoder, values)
+    assert taken.scale is not None and taken.scale.dtype == rounded.dtype
+    want = Exact(CodedItems(items.packed, items.decoder, rounded)).search(queries, 50)
+    appended = Kernel(taken.take(np.arange(300)), 1)
+    appended.append(items.packed[300:], values[300:])
+    for engine in (Exact(taken), Kernel(taken, 1), FastScan(taken, 1), appended):
+        same(engine.search(queries, 50), want)
 
 
 @each_set

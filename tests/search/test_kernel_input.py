@@ -31,24 +31,24 @@ def items(n: int = 300, bits: int = 32, *, scaled: bool = False) -> CodedItems:
     return CodedItems(rng.integers(0, 256, (n, bits // 8), np.uint8), decoder, scale)
 
 
-def part(**changes: Any) -> Any:
-    """A part of 130 items of 16 bits, as the module takes it."""
+def segment(**changes: Any) -> Any:
+    """A segment of 130 items of 16 bits, as the module takes it."""
     fields: dict[str, Any] = {
         "rows": np.zeros((2, 4, 64), np.uint8),
         "starts": np.zeros(1, np.uint32),
         "counts": np.full(1, 130, np.uint32),
         "first": 0,
     }
-    return raw.Part(**fields | changes)
+    return raw.Segment(**fields | changes)
 
 
-def places(value: int = 0, size: int = 256) -> np.ndarray:
+def slots(value: int = 0, size: int = 256) -> np.ndarray:
     return np.full(size, value, np.uint32)
 
 
 def search(**changes: Any) -> Any:
     fields: dict[str, Any] = {
-        "parts": [part()],
+        "segments": [segment()],
         "tables": np.zeros((3, 4, 16), np.float32),
         "items": 130,
         "k": 5,
@@ -71,9 +71,9 @@ BOUNDS = {"largest": np.ones(2, np.float32), "smallest": np.ones(2, np.float32)}
     ("changes", "rule"),
     [
         ({"rows": np.zeros((2, 4, 32), np.uint8)}, "rows must have shape"),
-        ({"rows": np.zeros((2, 3, 64), np.uint8)}, "rows must have an even number of words"),
-        ({"rows": np.zeros((2, 0, 64), np.uint8)}, "rows must have an even number of words"),
-        ({"rows": np.zeros((1, 1026, 64), np.uint8)}, "rows must have an even number of words"),
+        ({"rows": np.zeros((2, 3, 64), np.uint8)}, "rows must have an even number of sub-codes"),
+        ({"rows": np.zeros((2, 0, 64), np.uint8)}, "rows must have an even number of sub-codes"),
+        ({"rows": np.zeros((1, 1026, 64), np.uint8)}, "rows must have an even number of sub-codes"),
         ({"rows": np.zeros((2, 4, 64), np.int8)}, "incompatible function arguments"),
         ({"rows": np.zeros((2, 8, 64), np.uint8)[:, ::2]}, "incompatible function arguments"),
         ({"rows": np.zeros((4, 64), np.uint8)}, "incompatible function arguments"),
@@ -84,26 +84,29 @@ BOUNDS = {"largest": np.ones(2, np.float32), "smallest": np.ones(2, np.float32)}
         ({"counts": np.full(1, 130, np.int64)}, "incompatible function arguments"),
         ({"starts": np.zeros(2, np.uint32)}, "starts and counts must be of one length"),
         ({"first": -1}, "incompatible function arguments"),
-        ({"order": places(size=130)}, "order must have one number a place"),
-        ({"places": places(size=129)}, "places must have one number an item"),
+        ({"order": slots(size=130)}, "order must have one number per slot"),
         ({"scale": np.ones(256, np.float32)}, "scale, largest and smallest must come together"),
-        ({"scale": np.ones(130, np.float32), **BOUNDS}, "scale must have one number a place"),
-        ({"scale": np.ones(256, np.int32), **BOUNDS}, "scale must be floats"),
-        ({"scale": np.ones(256, np.complex64), **BOUNDS}, "scale must be floats"),
+        ({"scale": np.ones(130, np.float32), **BOUNDS}, "scale must have one number per slot"),
+        ({"scale": np.ones(256, np.int32), **BOUNDS}, "scale must be float16 or float32"),
+        ({"scale": np.ones(256, np.complex64), **BOUNDS}, "scale must be float16 or float32"),
+        ({"scale": np.ones(256), **BOUNDS}, "scale must be float16 or float32"),
         ({"scale": np.ones(512, np.float32)[::2], **BOUNDS}, "incompatible function arguments"),
-        ({"scale": np.ones(256, np.float32), **BOUNDS, "largest": np.ones(1, np.float32)}, "must be one a block"),
+        (
+            {"scale": np.ones(256, np.float32), **BOUNDS, "largest": np.ones(1, np.float32)},
+            "must have one number per block",
+        ),
     ],
 )
-def test_parts_that_do_not_fit_together(changes: dict[str, Any], rule: str) -> None:
+def test_segments_that_do_not_fit_together(changes: dict[str, Any], rule: str) -> None:
     with pytest.raises((ValueError, TypeError), match=rule):
-        part(**changes)
+        segment(**changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
         ({"tables": np.zeros((3, 4, 15), np.float32)}, "tables must have shape"),
-        ({"tables": np.zeros((3, 6, 16), np.float32)}, "tables must have the words of the codes"),
+        ({"tables": np.zeros((3, 6, 16), np.float32)}, "tables must have the sub-codes of the codes"),
         ({"tables": np.zeros((3, 4, 16))}, "incompatible function arguments"),
         ({"tables": np.zeros((3, 4, 32), np.float32)[:, :, ::2]}, "incompatible function arguments"),
         ({"tables": np.full((3, 4, 16), np.nan, np.float32)}, "tables must be finite"),
@@ -116,17 +119,17 @@ def test_parts_that_do_not_fit_together(changes: dict[str, Any], rule: str) -> N
         ({"threads": 0}, "threads must be positive"),
         ({"isa": "sse9"}, "isa must be one that this machine has"),
         ({"indptr": np.zeros(4, np.int64)}, "indptr and seen must come together"),
-        ({"indptr": np.zeros(3, np.int64), "seen": np.zeros(0, np.int64)}, "one row a query"),
+        ({"indptr": np.zeros(3, np.int64), "seen": np.zeros(0, np.int64)}, "one row per query"),
         ({"indptr": np.array([0, 2, 1, 2]), "seen": np.zeros(2, np.int64)}, "indptr must ascend"),
         ({"indptr": np.array([-1, 0, 0, 0]), "seen": np.zeros(2, np.int64)}, "indptr must ascend"),
-        ({"indptr": np.array([0, 1, 2, 3]), "seen": np.zeros(2, np.int64)}, "indptr must stay inside seen"),
-        ({"banned": np.zeros(129, np.bool_)}, "banned must have one value an item"),
+        ({"indptr": np.array([0, 1, 2, 3]), "seen": np.zeros(2, np.int64)}, "indptr must stay inside what it divides"),
+        ({"banned": np.zeros(129, np.bool_)}, "banned must have one value per item"),
         ({"banned": np.zeros(130, np.uint8)}, "incompatible function arguments"),
-        ({"probes": np.zeros((2, 1), np.int32)}, "probes must have one row a query"),
-        ({"chosen": []}, "chosen must have one array a part"),
-        ({"chosen": [places(256, 1)]}, "chosen must hold places of the part"),
-        ({"chosen": [places(3, 2)]}, "chosen must ascend"),
-        ({"parts": [None]}, "parts"),
+        ({"probes": np.zeros((2, 1), np.int32)}, "probes must have one row per query"),
+        ({"chosen": []}, "chosen must have one array per segment"),
+        ({"chosen": [slots(256, 1)]}, "chosen must hold slots of the segment"),
+        ({"chosen": [slots(3, 2)]}, "chosen must ascend"),
+        ({"segments": [None]}, "segments"),
     ],
 )
 def test_requests_that_do_not_fit(changes: dict[str, Any], rule: str) -> None:
@@ -138,12 +141,12 @@ def test_requests_that_do_not_fit(changes: dict[str, Any], rule: str) -> None:
 def test_numbers_out_of_range_inside_arrays_are_found_or_harmless(isa: str) -> None:
     for scale in ({}, {"scale": np.ones(256, np.float16), **BOUNDS}):
         with pytest.raises(ValueError, match="order must hold item numbers of the catalogue"):
-            search(parts=[part(order=places(130), **scale)], isa=isa)
+            search(segments=[segment(order=slots(130), **scale)], isa=isa)
         with pytest.raises(ValueError, match="order must hold item numbers of the catalogue"):
-            search(parts=[part(order=places(2**32 - 1), **scale)], isa=isa, banned=np.zeros(130, np.bool_))
+            search(segments=[segment(order=slots(2**32 - 1), **scale)], isa=isa, banned=np.zeros(130, np.bool_))
     strange = np.array([-(2**63), -1, 130, 2**32 - 1, 2**63 - 1, 7], np.int64)
-    for held in (part(), part(order=np.arange(256, dtype=np.uint32), places=places(2**32 - 1, 130))):
-        _, found, _, _ = search(parts=[held], indptr=np.array([0, 6, 6, 6]), seen=strange, isa=isa)
+    for held in (segment(), segment(order=np.arange(256, dtype=np.uint32))):
+        _, found, _, _ = search(segments=[held], indptr=np.array([0, 6, 6, 6]), seen=strange, isa=isa)
         assert (found < 130).all()
     _, found, _, _ = search(probes=np.array([[-1], [0], [2**31 - 1]], np.int32), isa=isa)
     assert found.tolist() == [0, 1, 2, 3, 4]
@@ -155,7 +158,7 @@ def test_packing_that_does_not_fit() -> None:
         with pytest.raises(ValueError, match="rows must fit the codes"):
             raw.pack(codes, None, wrong)
     with pytest.raises(ValueError, match="order must hold rows of codes"):
-        raw.pack(codes, places(130, 4), rows)
+        raw.pack(codes, slots(130, 4), rows)
     with pytest.raises(TypeError, match="incompatible function arguments"):
         raw.pack(codes.T, None, rows)
     read_only = rows.copy()

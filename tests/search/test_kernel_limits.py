@@ -55,7 +55,7 @@ def test_answers_whose_scores_stand_in_a_bad_order(isa: str, order: str) -> None
 
 @pytest.mark.parametrize("isa", SETS)
 def test_an_order_that_names_one_item_everywhere_ends(isa: str) -> None:
-    part = raw.Part(
+    segment = raw.Segment(
         rows=np.zeros((800, 2, 64), np.uint8),
         starts=np.zeros(1, np.uint32),
         counts=np.full(1, 100_000, np.uint32),
@@ -64,7 +64,7 @@ def test_an_order_that_names_one_item_everywhere_ends(isa: str) -> None:
     )
     for k, count in ((0, 100_000), (5, 5), (20_000, 20_000)):
         tables = np.ones((1, 2, 16), np.float32)
-        _, found, _, _ = raw.search(parts=[part], tables=tables, items=100_000, k=k, threshold=-1.0, isa=isa)
+        _, found, _, _ = raw.search(segments=[segment], tables=tables, items=100_000, k=k, threshold=-1.0, isa=isa)
         assert (found == 7).all() and len(found) <= count
 
 
@@ -103,14 +103,14 @@ import numpy as np
 from hashlgn._kernel import compiled
 raw, n = compiled(), 128_000
 rows, counts = np.zeros((1000, 16, 64), np.uint8), np.full(1, n, np.uint32)
-part = raw.Part(rows=rows, starts=np.zeros(1, np.uint32), counts=counts, first=0)
+segment = raw.Segment(rows=rows, starts=np.zeros(1, np.uint32), counts=counts, first=0)
 tables = np.random.default_rng(0).standard_normal((int(sys.argv[1]), 16, 16)).astype(np.float32)
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
-    raw.search([part] * 1_000_000, tables, items=n, k=3, threshold=0.0, threads=int(sys.argv[2]))
+    raw.search([segment] * 1_000_000, tables, items=n, k=3, threshold=0.0, threads=int(sys.argv[2]))
 except KeyboardInterrupt:
     print("KeyboardInterrupt")
-print(len(raw.search([part], tables[:1], items=n, k=3, threshold=0.0)[1]))
+print(len(raw.search([segment], tables[:1], items=n, k=3, threshold=0.0)[1]))
 """
 
 

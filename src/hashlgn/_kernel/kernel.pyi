@@ -6,7 +6,7 @@ import numpy.typing as npt
 def instruction_sets() -> list[str]:
     """What this machine has, best first."""
 
-class Part:
+class Segment:
     """Items in blocks; the arrays are kept alive, and must not be written to."""
 
     def __init__(
@@ -19,11 +19,10 @@ class Part:
         scale: npt.NDArray[np.floating[Any]] | None = None,
         largest: npt.NDArray[np.float32] | None = None,
         smallest: npt.NDArray[np.float32] | None = None,
-        places: npt.NDArray[np.uint32] | None = None,
     ) -> None: ...
 
 def search(
-    parts: list[Part],
+    segments: list[Segment],
     tables: npt.NDArray[np.float32],
     items: int,
     k: int,
@@ -40,10 +39,10 @@ def search(
     """Row bounds, items, scores and a profile; k = 0 asks for every item over the threshold."""
 
 def pack(codes: npt.NDArray[np.uint8], order: npt.NDArray[np.uint32] | None, rows: npt.NDArray[np.uint8]) -> None:
-    """Write codes ``(n, bits / 8)``, in the given order, into zeroed blocks ``(blocks, words, 64)``."""
+    """Write codes ``(n, bits / 8)``, in the given order, into zeroed blocks ``(blocks, sub-codes, 64)``."""
 
 def unpack(rows: npt.NDArray[np.uint8], first: int, codes: npt.NDArray[np.uint8]) -> None:
-    """Read the codes of the places ``first …`` back."""
+    """Read the codes of the slots ``first …`` back."""
 
 def product(
     x: npt.NDArray[np.float64], y: npt.NDArray[np.float32], out: npt.NDArray[np.float64], isa: str = "auto"

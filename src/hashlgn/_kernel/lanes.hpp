@@ -9,19 +9,26 @@
 // whatever the sub-codes: a value never hides an item. The caller sees to it that eight entries add up to at most 255.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 
-#include "candidates.hpp"
 #include "products.hpp"
+
+#define HASHLGN_INLINE inline __attribute__((always_inline))
 
 namespace hashlgn {
 
-constexpr int kGroup = 8;    // sub-codes added before the first average
-constexpr int kTile = 8;     // queries scanned at a time, at most
-constexpr int kSpill = 64;   // slots that may be written beyond the last
+constexpr int kBlock = 128;          // items in a block
+constexpr int kRow = 64;             // bytes of one sub-code of a block
+constexpr int kGroup = 8;            // sub-codes added before the first average
+constexpr int kMostSubcodes = 1024;  // of a code
+constexpr int kTile = 8;             // queries scanned at a time, at most
+constexpr int kSpill = 64;           // slots that may be written beyond the last
+constexpr int kFour = 4;             // items scored exactly at a time, wherever they are
 constexpr double kTolerance = 1e-7;  // of a step: what rounding may hide
-constexpr size_t kAhead = 128;  // rows asked of memory in advance for one query alone, which waits for them and not for shuffles
-constexpr int kMostSubcodes = 1024;
+constexpr size_t kAhead = 128;       // rows that one query alone asks of memory in advance: it waits for them, not for look-ups
 
 // How often sums of groups are averaged.
 inline int levels_of(int subcodes) {
@@ -30,33 +37,31 @@ inline int levels_of(int subcodes) {
   return levels;
 }
 
-// What one instruction set does. Tables are repeated to `width` bytes per sub-code, a full register.
+// Blocks of codes, and the tables of the queries that are to scan them, each repeated to a full register per sub-code.
+struct Scan {
+  const uint8_t* rows;
+  size_t blocks;
+  int subcodes;
+  int queries;  // 1, 2, 4 … `tile`
+  const uint8_t* const* tables;
+};
+
+// What one instruction set does.
 struct Lanes {
   const char* name;
-  int width;
-  int tile;  // queries that the registers hold well: 1, 2, 4 or 8
-  // Values of `blocks` blocks for `queries` queries (1, 2, 4 … `tile`): out[q][128 * block + item].
-  void (*values)(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
-                 uint8_t* const* out);
-  // The same, but only the slots (plus `first`) of values that reach thresholds[q] are kept: slots[q][counts[q]++].
-  void (*candidates)(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
-                  const uint8_t* thresholds, size_t first, uint16_t* const* slots, size_t* counts);
-  // The slots of values in [least, below), ascending; `count` is a multiple of 64. Beyond the last slot, `kSpill` more
-  // may be written, here and by `candidates`.
+  int width;  // bytes of a register
+  int tile;   // queries that the registers hold well: 1, 2, 4 or 8
+  // All values: out[q][128 * block + item].
+  void (*values)(const Scan& scan, uint8_t* const* out);
+  // The slots (plus `first`) of values that reach thresholds[q], block by block: slots[q][counts[q]++]. Beyond the last slot,
+  // `kSpill` more may be written, here and by `select`.
+  void (*candidates)(const Scan& scan, const uint8_t* thresholds, size_t first, uint16_t* const* slots, size_t* counts);
+  // The slots of values in [least, below), ascending; `count` is a multiple of 64.
   size_t (*select)(const uint8_t* values, size_t count, int least, int below, uint16_t* slots);
   // How many values are at least `least`, of every `stride`-th 64.
   size_t (*count)(const uint8_t* values, size_t count, size_t stride, int least);
-  // Exact sums of the items at some slots, which ascend.
+  // Exact sums of the items at some slots, whose blocks ascend.
   void (*sums)(const uint8_t* rows, int subcodes, const double* table, const uint32_t* slots, size_t count, double* out);
-  // Of some sums, times their items' scales where there are any, keeps the scores that are at least `threshold`, and their slots.
-  size_t (*keep_scores)(const double* sums, const double* scales, float threshold, size_t count, uint32_t* slots, float* scores);
-  // The keys of items and their scores that are greater than `least`; up to `kRegister` more are written.
-  size_t (*keys)(const float* scores, const uint32_t* items, size_t count, uint64_t least, uint64_t* out);
-  // Brings the `k` greatest of at least as many different keys to the front, in any order; the answer is the least of them.
-  // `spare` holds `count + kRegister` keys.
-  uint64_t (*best)(uint64_t* keys, size_t count, size_t k, uint64_t* spare);
-  // Sorts different keys, greatest first.
-  void (*sort)(uint64_t* keys, size_t count, uint64_t* spare);
   // Reads the table of a query: its entries in float64, and the least and the greatest of each sub-code. False where one is
   // not finite.
   bool (*read)(const float* entries, int subcodes, double* table, float* least, float* greatest);
@@ -67,9 +72,9 @@ struct Lanes {
   void (*product)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
 };
 
-// Keeps all values.
+// V is a trait: the registers of one instruction set, `V::width` bytes each. This is a sink of `Tile` that keeps all values.
 template <class V>
-struct Store {
+struct KeepValues {
   uint8_t* const* out;
   HASHLGN_INLINE void operator()(int q, size_t slot, typename V::Reg low, typename V::Reg high) const {
     V::store(out[q] + slot, low);
@@ -90,7 +95,7 @@ HASHLGN_INLINE size_t write(uint64_t mask, size_t first, uint16_t* out) {
   return static_cast<size_t>(__builtin_popcountll(mask));
 }
 
-// Keeps the slots of those that reach the threshold.
+// A sink that keeps the slots of those that reach the threshold.
 template <class V>
 struct KeepCandidates {
   const uint8_t* thresholds;
@@ -107,7 +112,7 @@ struct KeepCandidates {
   }
 };
 
-// V is a trait: the registers of one instruction set, `V::width` bytes each. Q queries share what is read of the codes.
+// Q queries share what is read of the codes.
 template <class V, int Q, class Sink>
 struct Tile {
   using Reg = typename V::Reg;
@@ -125,37 +130,11 @@ struct Tile {
       const Reg low = V::low(row), high = V::high(row);
       for (int q = 0; q < Q; ++q) {
         const Reg table = V::load(tables[q] + m * V::width);
-        const Reg a = V::lookup(table, low), b = V::lookup(table, high);
-        sums.low[q] = V::add(sums.low[q], a);
-        sums.high[q] = V::add(sums.high[q], b);
+        sums.low[q] = V::add(sums.low[q], V::lookup(table, low));
+        sums.high[q] = V::add(sums.high[q], V::lookup(table, high));
       }
     }
     return sums;
-  }
-
-  // Words first … first + 8 · 2^L; what lies beyond the last one counts as 0.
-  template <int L>
-  static HASHLGN_INLINE Sums tree(const uint8_t* rows, int first, int subcodes, const uint8_t* const* tables) {
-    if constexpr (L == 0) {
-      return leaf(rows, first, std::min(first + kGroup, subcodes), tables);
-    } else {
-      const Sums a = tree<L - 1>(rows, first, subcodes, tables);
-      return average(a, tree<L - 1>(rows, first + (kGroup << (L - 1)), subcodes, tables));
-    }
-  }
-
-  // The same for long codes, without writing all of it out.
-  template <int L>
-  static __attribute__((noinline)) void deep(const uint8_t* rows, int first, int subcodes, const uint8_t* const* tables,
-                                             Sums& out) {
-    if constexpr (L <= 3) {
-      out = tree<L>(rows, first, subcodes, tables);
-    } else {
-      Sums a, b;
-      deep<L - 1>(rows, first, subcodes, tables, a);
-      deep<L - 1>(rows, first + (kGroup << (L - 1)), subcodes, tables, b);
-      out = average(a, b);
-    }
   }
 
   static HASHLGN_INLINE Sums average(const Sums& a, const Sums& b) {
@@ -167,58 +146,74 @@ struct Tile {
     return both;
   }
 
+  // Sub-codes first … first + 8 · 2^L; what lies beyond the last one counts as 0.
   template <int L>
-  static void scan(const uint8_t* rows, size_t blocks, int subcodes, const uint8_t* const* tables, const Sink& sink) {
-    for (size_t block = 0; block < blocks; ++block, rows += static_cast<size_t>(subcodes) * kRow) {
+  static HASHLGN_INLINE Sums tree(const uint8_t* rows, int first, int subcodes, const uint8_t* const* tables) {
+    if constexpr (L == 0) {
+      return leaf(rows, first, std::min(first + kGroup, subcodes), tables);
+    } else {
+      const Sums a = tree<L - 1>(rows, first, subcodes, tables);
+      return average(a, tree<L - 1>(rows, first + (kGroup << (L - 1)), subcodes, tables));
+    }
+  }
+
+  // The same for long codes, without writing all of it out.
+  static __attribute__((noinline)) void deep(int levels, const uint8_t* rows, int first, int subcodes, const uint8_t* const* tables,
+                                             Sums& out) {
+    if (levels == kInline) {
+      out = tree<kInline>(rows, first, subcodes, tables);
+    } else {
+      Sums a, b;
+      deep(levels - 1, rows, first, subcodes, tables, a);
+      deep(levels - 1, rows, first + (kGroup << (levels - 1)), subcodes, tables, b);
+      out = average(a, b);
+    }
+  }
+
+  template <int L>
+  static void blocks(const Scan& scan, int levels, const Sink& sink) {
+    const uint8_t* rows = scan.rows;
+    for (size_t block = 0; block < scan.blocks; ++block, rows += static_cast<size_t>(scan.subcodes) * kRow) {
       for (int segment = 0; segment < kRow; segment += V::width) {
         Sums sums;
-        if constexpr (L <= 3) sums = tree<L>(rows + segment, 0, subcodes, tables);
-        else deep<L>(rows + segment, 0, subcodes, tables, sums);
+        if constexpr (L <= kInline) sums = tree<L>(rows + segment, 0, scan.subcodes, scan.tables);
+        else deep(levels, rows + segment, 0, scan.subcodes, scan.tables, sums);
 #pragma GCC unroll 8
         for (int q = 0; q < Q; ++q) sink(q, block * kBlock + static_cast<size_t>(segment), sums.low[q], sums.high[q]);
       }
     }
   }
 
-  static void run(const uint8_t* rows, size_t blocks, int subcodes, const uint8_t* const* tables, const Sink& sink) {
-    switch (levels_of(subcodes)) {
-      case 0: return scan<0>(rows, blocks, subcodes, tables, sink);
-      case 1: return scan<1>(rows, blocks, subcodes, tables, sink);
-      case 2: return scan<2>(rows, blocks, subcodes, tables, sink);
-      case 3: return scan<3>(rows, blocks, subcodes, tables, sink);
-      case 4: return scan<4>(rows, blocks, subcodes, tables, sink);
-      case 5: return scan<5>(rows, blocks, subcodes, tables, sink);
-      case 6: return scan<6>(rows, blocks, subcodes, tables, sink);
-      default: return scan<7>(rows, blocks, subcodes, tables, sink);
+  static void run(const Scan& scan, const Sink& sink) {
+    const int levels = levels_of(scan.subcodes);
+    switch (levels) {
+      case 0: return blocks<0>(scan, levels, sink);
+      case 1: return blocks<1>(scan, levels, sink);
+      case 2: return blocks<2>(scan, levels, sink);
+      case 3: return blocks<3>(scan, levels, sink);
+      default: return blocks<kInline + 1>(scan, levels, sink);
     }
   }
+
+ private:
+  static constexpr int kInline = 3;  // levels that are written out
 };
 
-template <class V, class Sink>
-void scan_tile(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
-               const Sink& sink) {
-  if constexpr (V::tile >= 8) {
-    if (queries == 8) return Tile<V, 8, Sink>::run(rows, blocks, subcodes, tables, sink);
+// A tile of as many queries as there are, Q at most.
+template <class V, int Q, class Sink>
+void run_tile(const Scan& scan, const Sink& sink) {
+  if constexpr (Q > 1) {
+    if (scan.queries < Q) return run_tile<V, Q / 2>(scan, sink);
   }
-  if constexpr (V::tile >= 4) {
-    if (queries == 4) return Tile<V, 4, Sink>::run(rows, blocks, subcodes, tables, sink);
-  }
-  if constexpr (V::tile >= 2) {
-    if (queries == 2) return Tile<V, 2, Sink>::run(rows, blocks, subcodes, tables, sink);
-  }
-  return Tile<V, 1, Sink>::run(rows, blocks, subcodes, tables, sink);
+  Tile<V, Q, Sink>::run(scan, sink);
 }
 
 template <class V>
 struct Scans {
-  static void values(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
-                     uint8_t* const* out) {
-    scan_tile<V>(rows, blocks, subcodes, queries, tables, Store<V>{out});
-  }
+  static void values(const Scan& scan, uint8_t* const* out) { run_tile<V, V::tile>(scan, KeepValues<V>{out}); }
 
-  static void candidates(const uint8_t* rows, size_t blocks, int subcodes, int queries, const uint8_t* const* tables,
-                      const uint8_t* thresholds, size_t first, uint16_t* const* slots, size_t* counts) {
-    scan_tile<V>(rows, blocks, subcodes, queries, tables, KeepCandidates<V>{thresholds, first, slots, counts});
+  static void candidates(const Scan& scan, const uint8_t* thresholds, size_t first, uint16_t* const* slots, size_t* counts) {
+    run_tile<V, V::tile>(scan, KeepCandidates<V>{thresholds, first, slots, counts});
   }
 
   static HASHLGN_INLINE uint64_t at_least(const uint8_t* values, int least) {
@@ -247,8 +242,36 @@ struct Scans {
     return found;
   }
 
+  // In the order of the sub-codes, in float64: the score as it is defined, bit for bit.
+  static void sums(const uint8_t* rows, int subcodes, const double* table, const uint32_t* slots, size_t count, double* out) {
+    for (size_t i = 0, taken = 0; i < count; i += taken) {
+      if constexpr (requires { V::sums(rows, subcodes, table, slots, count, out); }) {
+        taken = V::sums(rows, subcodes, table, slots + i, count - i, out + i);  // of neighbours, which share their rows
+        if (taken) continue;
+      }
+      taken = std::min<size_t>(count - i, kFour);
+      four(rows, subcodes, table, slots + i, taken, out + i);
+    }
+  }
+
+  static HASHLGN_INLINE void four(const uint8_t* rows, int subcodes, const double* table, const uint32_t* slots, size_t count,
+                                  double* out) {
+    const uint8_t* row[kFour];
+    int shift[kFour];
+    for (size_t i = 0; i < kFour; ++i) {
+      const uint32_t slot = slots[std::min(i, count - 1)];  // the last again, to the full number
+      row[i] = rows + slot / kBlock * static_cast<size_t>(subcodes) * kRow + slot % kRow;
+      shift[i] = slot % kBlock < kRow ? 0 : 4;
+    }
+    double sum[kFour] = {};
+    for (int m = 0; m < subcodes; ++m, table += 16) {
+      for (int i = 0; i < kFour; ++i) sum[i] += table[static_cast<uint32_t>(row[i][m * kRow]) >> shift[i] & 15];
+    }
+    std::copy(sum, sum + count, out);
+  }
+
   static bool read(const float* entries, int subcodes, double* table, float* least, float* greatest) {
-    bool finite = true;
+    uint32_t broken = 0;
     for (int m = 0; m < subcodes; ++m, entries += 16, table += 16) {
       // Four at a time, so that no step waits for the one before it.
       float low[4], high[4];
@@ -257,21 +280,17 @@ struct Scans {
         low[i % 4] = entries[i] < low[i % 4] ? entries[i] : low[i % 4];
         high[i % 4] = entries[i] > high[i % 4] ? entries[i] : high[i % 4];
       }
-      uint32_t bits[16], broken = 0;
+      uint32_t bits[16];
       std::memcpy(bits, entries, sizeof(bits));
       for (int i = 0; i < 16; ++i) broken |= (bits[i] & 0x7fffffffu) >= 0x7f800000u;  // NaN or infinite
       for (int i = 0; i < 16; ++i) table[i] = entries[i];
       least[m] = std::min(std::min(low[0], low[1]), std::min(low[2], low[3]));
       greatest[m] = std::max(std::max(high[0], high[1]), std::max(high[2], high[3]));
-      finite &= !broken;
     }
-    return finite;
+    return !broken;
   }
 
   static int64_t quantize(const double* table, const float* greatest, int subcodes, double inverse, uint8_t* out) {
-    if constexpr (requires { V::quantize(table, greatest, subcodes, inverse, out); }) {
-      return V::quantize(table, greatest, subcodes, inverse, out);
-    }
     int64_t span = 0;
     for (int m = 0; m < subcodes; ++m, table += 16, out += V::width) {
       const double most = greatest[m];
@@ -286,10 +305,7 @@ struct Scans {
   }
 
   static constexpr Lanes lanes(const char* name) {
-    using S = Rescoring<V>;
-    return {name,    V::width,  V::tile, values,  candidates, select, count,
-            S::sums, S::keep_scores, S::keys, S::best, S::sort, read,   quantize,
-            Products<std::max(V::width / 8, 2)>::product};
+    return {name, V::width, V::tile, values, candidates, select, count, sums, read, quantize, Products<std::max(V::width / 8, 2)>::product};
   }
 };
 

@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "search.hpp"
+#include "topk.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -28,6 +29,8 @@ namespace {
 template <class T, size_t N>
 using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 using Scale = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T, size_t N>
+using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 
 void require(bool holds, const char* rule) {
   if (!holds) throw nb::value_error(rule);
@@ -59,41 +62,30 @@ const Lanes* lanes_named(const std::string& name) {
 class HeldSegment {
  public:
   HeldSegment(In<uint8_t, 3> rows, In<uint32_t, 1> starts, In<uint32_t, 1> counts, uint32_t first,
-           std::optional<In<uint32_t, 1>> order, std::optional<Scale> scale, std::optional<In<float, 1>> largest,
-           std::optional<In<float, 1>> smallest, std::optional<In<uint32_t, 1>> item_places)
-      : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest),
-        slots_(item_places) {
+              std::optional<In<uint32_t, 1>> order, std::optional<Scale> scale, std::optional<In<float, 1>> largest,
+              std::optional<In<float, 1>> smallest)
+      : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest) {
     const size_t blocks = rows.shape(0), slots = blocks * kBlock;
-    require(rows.shape(2) == kRow, "rows must have shape (blocks, words, 64)");
+    require(rows.shape(2) == kRow, "rows must have shape (blocks, sub-codes, 64)");
     require(rows.shape(1) >= 2 && rows.shape(1) % 2 == 0 && rows.shape(1) <= kMostSubcodes,
-            "rows must have an even number of words, at most 1024");
+            "rows must have an even number of sub-codes, at most 1024");
     require(starts.shape(0) == counts.shape(0), "starts and counts must be of one length");
-    size_t items = 0;
     for (size_t list = 0; list < starts.shape(0); ++list) {
-      items += counts.data()[list];
       const size_t need = (size_t{counts.data()[list]} + kBlock - 1) / kBlock;
       require(starts.data()[list] <= blocks && need <= blocks - starts.data()[list], "lists must lie inside the blocks");
     }
-    require(!order || order->shape(0) == slots, "order must have one number a place");
+    require(!order || order->shape(0) == slots, "order must have one number per slot");
     require(!scale == !largest && !scale == !smallest, "scale, largest and smallest must come together");
-    require(!item_places || item_places->shape(0) == items, "places must have one number an item");
     segment = {};
-    segment.rows = rows.data(), segment.blocks = blocks, segment.items = items, segment.first = first;
+    segment.rows = rows.data(), segment.blocks = blocks, segment.first = first;
     segment.starts = starts.data(), segment.counts = counts.data(), segment.lists = starts.shape(0);
-    if (item_places) segment.slots = item_places->data();
     if (order) segment.order = order->data();
-    if (scale) {
-      const nb::dlpack::dtype type = scale->dtype();
-      require(type.code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float) && type.lanes == 1 &&
-                  (type.bits == 16 || type.bits == 32 || type.bits == 64),
-              "scale must be floats of 16, 32 or 64 bits");
-      require(scale->shape(0) == slots, "scale must have one number a place");
-      require(largest->shape(0) == blocks && smallest->shape(0) == blocks, "bounds of scales must be one a block");
-      segment.scale = scale->data();
-      segment.scale_bytes = scale->dtype().bits / 8;
-      segment.largest = largest->data();
-      segment.smallest = smallest->data();
-    }
+    if (!scale) return;
+    segment.half = scale->dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+    require(segment.half || scale->dtype() == nb::dtype<float>(), "scale must be float16 or float32");
+    require(scale->shape(0) == slots, "scale must have one number per slot");
+    require(largest->shape(0) == blocks && smallest->shape(0) == blocks, "largest and smallest must have one number per block");
+    segment.scale = scale->data(), segment.largest = largest->data(), segment.smallest = smallest->data();
   }
 
   size_t subcodes() const { return rows_.shape(1); }
@@ -105,13 +97,66 @@ class HeldSegment {
   std::optional<In<uint32_t, 1>> order_;
   std::optional<Scale> scale_;
   std::optional<In<float, 1>> largest_, smallest_;
-  std::optional<In<uint32_t, 1>> slots_;
 };
+
+// The segments of a search; with `chosen`, the only slots of each that matter.
+std::vector<Segment> segments_of(const std::vector<const HeldSegment*>& held, const std::optional<std::vector<In<uint32_t, 1>>>& chosen,
+                                 size_t subcodes) {
+  require(!chosen || chosen->size() == held.size(), "chosen must have one array per segment");
+  std::vector<Segment> segments;
+  for (size_t i = 0; i < held.size(); ++i) {
+    require(held[i], "segments must not be None");
+    require(held[i]->subcodes() == subcodes, "tables must have the sub-codes of the codes");
+    Segment segment = held[i]->segment;
+    if (chosen) {
+      const In<uint32_t, 1>& slots = (*chosen)[i];
+      for (size_t j = 0; j < slots.shape(0); ++j) {
+        require(slots.data()[j] < segment.blocks * kBlock, "chosen must hold slots of the segment");
+        require(j == 0 || slots.data()[j] > slots.data()[j - 1], "chosen must ascend");
+      }
+      segment.chosen = slots.data(), segment.n_chosen = slots.shape(0);
+      if (!segment.chosen) segment.chosen = reinterpret_cast<const uint32_t*>(segment.rows);  // of an empty array
+    }
+    segments.push_back(segment);
+  }
+  return segments;
+}
+
+// Bounds of rows of a ragged array of `size` entries: they begin at 0 or later, and ascend.
+void require_bounds(const In<int64_t, 1>& indptr, size_t size) {
+  const int64_t* bounds = indptr.data();
+  const size_t count = indptr.shape(0);
+  for (size_t i = 0; i < count; ++i) require(bounds[i] >= (i ? bounds[i - 1] : 0), "indptr must ascend");
+  require(count && static_cast<size_t>(bounds[count - 1]) <= size, "indptr must stay inside what it divides");
+}
 
 template <class T>
 nb::ndarray<nb::numpy, T, nb::ndim<1>> array(size_t size, T*& data) {
   data = new T[size];
   return nb::ndarray<nb::numpy, T, nb::ndim<1>>(data, {size}, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); }));
+}
+
+// Row bounds, items, scores and the profile.
+nb::tuple answer_of(const Answer& answer) {
+  int64_t *bounds, *items;
+  float* scores;
+  const size_t queries = answer.keys.size();
+  auto out_bounds = array<int64_t>(queries + 1, bounds);
+  bounds[0] = 0;
+  for (size_t i = 0; i < queries; ++i) bounds[i + 1] = bounds[i] + static_cast<int64_t>(answer.keys[i].size());
+  auto out_items = array<int64_t>(static_cast<size_t>(bounds[queries]), items);
+  auto out_scores = array<float>(static_cast<size_t>(bounds[queries]), scores);
+  {
+    const nb::gil_scoped_release released;
+    for (const auto& keys : answer.keys) {
+      for (const uint64_t key : keys) *items++ = item_of(key), *scores++ = score_of(key);
+    }
+  }
+  nb::dict profile;
+  const Profile& p = answer.profile;
+  profile["scanned"] = p.scanned, profile["rescored"] = p.rescored, profile["kept"] = p.kept;
+  profile["quantize"] = p.quantize, profile["scan"] = p.scan, profile["rescore"] = p.rescore, profile["order"] = p.order;
+  return nb::make_tuple(out_bounds, out_items, out_scores, profile);
 }
 
 // Whether Python wants to raise, as after Ctrl-C.
@@ -125,80 +170,35 @@ nb::tuple run(const std::vector<const HeldSegment*>& held, In<float, 3> tables, 
               std::optional<In<int32_t, 2>> probes, std::optional<std::vector<In<uint32_t, 1>>> chosen, int threads,
               const std::string& isa, bool timed) {
   const size_t queries = tables.shape(0);
-  require(tables.shape(2) == 16, "tables must have shape (queries, words, 16)");
+  require(tables.shape(2) == 16, "tables must have shape (queries, sub-codes, 16)");
   require(threads >= 1, "threads must be positive");
   require(threshold == threshold, "threshold must be a number");
   require(items < 0xffffffffu, "items must be less than 2^32 - 1");
   require(k <= items, "k must be at most the number of items");
   require(!indptr == !seen, "indptr and seen must come together");
-  if (indptr) {
-    require(indptr->shape(0) == queries + 1, "indptr must have one row a query");
-    for (size_t i = 0; i <= queries; ++i) {
-      require(indptr->data()[i] >= (i ? indptr->data()[i - 1] : 0), "indptr must ascend");
-    }
-    require(static_cast<size_t>(indptr->data()[queries]) <= seen->shape(0), "indptr must stay inside seen");
-  }
-  require(!banned || banned->shape(0) == items, "banned must have one value an item");
-  require(!probes || probes->shape(0) == queries, "probes must have one row a query");
-  require(!chosen || chosen->size() == held.size(), "chosen must have one array a part");
-  std::vector<Segment> segments;
-  for (size_t i = 0; i < held.size(); ++i) {
-    require(held[i], "parts must not be None");
-    require(held[i]->subcodes() == tables.shape(1), "tables must have the words of the codes");
-    segments.push_back(held[i]->segment);
-    if (chosen) {
-      const In<uint32_t, 1>& slots = (*chosen)[i];
-      for (size_t j = 0; j < slots.shape(0); ++j) {
-        require(slots.data()[j] < segments[i].blocks * kBlock, "chosen must hold places of the part");
-        require(j == 0 || slots.data()[j] > slots.data()[j - 1], "chosen must ascend");
-      }
-      segments[i].chosen = slots.data();
-      segments[i].n_chosen = slots.shape(0);
-      if (!segments[i].chosen) segments[i].chosen = reinterpret_cast<const uint32_t*>(segments[i].rows);  // of an empty array
-    }
-  }
-  const Request request{tables.data(),
-                        queries,
-                        static_cast<int>(tables.shape(1)),
-                        k,
-                        threshold,
-                        indptr ? indptr->data() : nullptr,
-                        seen ? seen->data() : nullptr,
-                        banned ? reinterpret_cast<const uint8_t*>(banned->data()) : nullptr,
-                        items,
-                        probes ? probes->data() : nullptr,
-                        probes ? probes->shape(1) : 0,
-                        threads,
-                        lanes_named(isa),
-                        interrupted};
+  require(!indptr || indptr->shape(0) == queries + 1, "indptr must have one row per query");
+  if (indptr) require_bounds(*indptr, seen->shape(0));
+  require(!banned || banned->shape(0) == items, "banned must have one value per item");
+  require(!probes || probes->shape(0) == queries, "probes must have one row per query");
+  const std::vector<Segment> segments = segments_of(held, chosen, tables.shape(1));
+  Request request{};
+  request.tables = tables.data(), request.queries = queries, request.subcodes = static_cast<int>(tables.shape(1));
+  request.k = k, request.threshold = threshold;
+  if (indptr) request.indptr = indptr->data(), request.seen = seen->data();
+  if (banned) request.banned = reinterpret_cast<const uint8_t*>(banned->data());
+  request.items = items;
+  if (probes) request.probes = probes->data(), request.n_probes = probes->shape(1);
+  request.threads = threads, request.lanes = lanes_named(isa), request.interrupted = interrupted;
   Answer answer;
-  int64_t *bounds, *numbers;
-  float* scores;
-  auto out_bounds = array<int64_t>(queries + 1, bounds);
   {
     const nb::gil_scoped_release released;
     answer = search(segments, request, timed);
-    bounds[0] = 0;
-    for (size_t i = 0; i < queries; ++i) bounds[i + 1] = bounds[i] + static_cast<int64_t>(answer.keys[i].size());
   }
   if (PyErr_Occurred()) throw nb::python_error();
-  auto out_items = array<int64_t>(static_cast<size_t>(bounds[queries]), numbers);
-  auto out_scores = array<float>(static_cast<size_t>(bounds[queries]), scores);
-  {
-    const nb::gil_scoped_release released;
-    for (const auto& keys : answer.keys) {
-      for (const uint64_t key : keys) *numbers++ = item_of(key), *scores++ = score_of(key);
-    }
-  }
-  nb::dict profile;
-  const Profile& p = answer.profile;
-  profile["scanned"] = p.scanned, profile["rescored"] = p.rescored, profile["kept"] = p.kept;
-  profile["quantize"] = p.quantize, profile["scan"] = p.scan, profile["rescore"] = p.rescore, profile["order"] = p.order;
-  return nb::make_tuple(out_bounds, out_items, out_scores, profile);
+  return answer_of(answer);
 }
 
-void pack(In<uint8_t, 2> codes, std::optional<In<uint32_t, 1>> order,
-          nb::ndarray<uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu> rows) {
+void pack(In<uint8_t, 2> codes, std::optional<In<uint32_t, 1>> order, Out<uint8_t, 3> rows) {
   const size_t count = order ? order->shape(0) : codes.shape(0), bytes = codes.shape(1);
   require(rows.shape(1) == 2 * bytes && rows.shape(2) == kRow && rows.shape(0) * kBlock >= count, "rows must fit the codes");
   for (size_t i = 0; order && i < count; ++i) require(order->data()[i] < codes.shape(0), "order must hold rows of codes");
@@ -206,15 +206,12 @@ void pack(In<uint8_t, 2> codes, std::optional<In<uint32_t, 1>> order,
   pack_blocks(codes.data(), bytes, order ? order->data() : nullptr, count, rows.data());
 }
 
-void unpack(In<uint8_t, 3> rows, size_t first, nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu> codes) {
+void unpack(In<uint8_t, 3> rows, size_t first, Out<uint8_t, 2> codes) {
   require(rows.shape(1) == 2 * codes.shape(1) && rows.shape(2) == kRow, "rows must fit the codes");
   require(first <= rows.shape(0) * kBlock && codes.shape(0) <= rows.shape(0) * kBlock - first, "codes must lie inside the blocks");
   const nb::gil_scoped_release released;
   unpack_blocks(rows.data(), codes.shape(1), first, codes.shape(0), codes.data());
 }
-
-template <class T, size_t N>
-using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 
 void product(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) {
   require(x.shape(1) == y.shape(0), "x and y must fit");
@@ -239,24 +236,23 @@ void chosen(In<double, 2> x, In<float, 2> y, In<int64_t, 2> items, Out<double, 2
 }
 
 void require_ragged(const In<int64_t, 1>& indptr, const In<int64_t, 1>& indices, const In<double, 1>& weights, size_t rows) {
-  const size_t count = indptr.shape(0);
-  require(count >= 1 && indptr.data()[0] == 0, "indptr must begin with 0");
-  for (size_t i = 1; i < count; ++i) require(indptr.data()[i] >= indptr.data()[i - 1], "indptr must ascend");
-  require(static_cast<size_t>(indptr.data()[count - 1]) == indices.shape(0), "indptr must end with the number of indices");
-  require(weights.shape(0) == indices.shape(0), "weights must be one an index");
+  require_bounds(indptr, indices.shape(0));
+  require(indptr.data()[0] == 0 && static_cast<size_t>(indptr.data()[indptr.shape(0) - 1]) == indices.shape(0),
+          "indptr must begin with 0 and end with the number of indices");
+  require(weights.shape(0) == indices.shape(0), "weights must have one number per index");
   require_rows(indices.data(), indices.shape(0), rows);
 }
 
 void sums(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weights, In<float, 2> vectors, Out<double, 2> out) {
   require_ragged(indptr, indices, weights, vectors.shape(0));
-  require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == vectors.shape(1), "out must have a row a history");
+  require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == vectors.shape(1), "out must have one row per history");
   const nb::gil_scoped_release released;
   weighted_sums(indptr.data(), out.shape(0), indices.data(), weights.data(), vectors.data(), vectors.shape(1), out.data());
 }
 
 void histogram(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weights, In<uint8_t, 2> packed, Out<double, 2> out) {
   require_ragged(indptr, indices, weights, packed.shape(0));
-  require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == 32 * packed.shape(1), "out must have a row a history");
+  require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == 32 * packed.shape(1), "out must have one row per history");
   const nb::gil_scoped_release released;
   histograms(indptr.data(), out.shape(0), indices.data(), weights.data(), packed.data(), packed.shape(1), out.data());
 }
@@ -269,14 +265,13 @@ NB_MODULE(kernel, m) {
     for (const Lanes* lanes : available()) names.emplace_back(lanes->name);
     return names;
   });
-  nb::class_<HeldSegment>(m, "Part")
+  nb::class_<HeldSegment>(m, "Segment")
       .def(nb::init<In<uint8_t, 3>, In<uint32_t, 1>, In<uint32_t, 1>, uint32_t, std::optional<In<uint32_t, 1>>,
-                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>,
-                    std::optional<In<uint32_t, 1>>>(),
+                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>>(),
            "rows"_a.noconvert(), "starts"_a.noconvert(), "counts"_a.noconvert(), "first"_a,
            "order"_a.noconvert() = nb::none(), "scale"_a.noconvert() = nb::none(), "largest"_a.noconvert() = nb::none(),
-           "smallest"_a.noconvert() = nb::none(), "places"_a.noconvert() = nb::none());
-  m.def("search", &run, "parts"_a, "tables"_a.noconvert(), "items"_a, "k"_a, "threshold"_a, "indptr"_a.noconvert() = nb::none(),
+           "smallest"_a.noconvert() = nb::none());
+  m.def("search", &run, "segments"_a, "tables"_a.noconvert(), "items"_a, "k"_a, "threshold"_a, "indptr"_a.noconvert() = nb::none(),
         "seen"_a.noconvert() = nb::none(), "banned"_a.noconvert() = nb::none(), "probes"_a.noconvert() = nb::none(),
         "chosen"_a.noconvert() = nb::none(), "threads"_a = 1, "isa"_a = "auto", "timed"_a = false);
   m.def("pack", &pack, "codes"_a.noconvert(), "order"_a.noconvert(), "rows"_a.noconvert());

@@ -12,34 +12,32 @@ namespace hashlgn {
 // Some items of a catalogue: codes in blocks, cut into lists. In each list items stand by falling scale, and a list
 // begins with a block of its own.
 struct Segment {
-  const uint8_t* rows;       // (blocks, subcodes, 64)
+  const uint8_t* rows;      // (blocks, subcodes, 64)
   size_t blocks;
-  size_t items;
-  const uint32_t* order;     // item of each slot, or null: first + slot
+  const uint32_t* order;    // item of each slot, or null: first + slot
   uint32_t first;
-  const uint32_t* slots;    // slot of each item, or null: not known if there is an order, else item - first
-  const void* scale;         // of each slot, or null: 1
-  int scale_bytes;           // 2, 4 or 8: half, float, double
-  const float* largest;      // largest scale of each block, or null
+  const void* scale;        // of each slot, half or float, or null: 1
+  bool half;                // whether scales are halves
+  const float* largest;     // largest scale of each block, or null
   const float* smallest;
-  const uint32_t* starts;    // first block of each list
-  const uint32_t* counts;    // items of each list
+  const uint32_t* starts;   // first block of each list
+  const uint32_t* counts;   // items of each list
   size_t lists;
-  const uint32_t* chosen;    // the only slots that matter, ascending, or null
+  const uint32_t* chosen;   // the only slots that matter, ascending, or null
   size_t n_chosen;
 };
 
 struct Request {
-  const float* tables;       // (queries, subcodes, 16)
+  const float* tables;      // (queries, subcodes, 16)
   size_t queries;
   int subcodes;
-  size_t k;                  // 0: every item over the threshold
+  size_t k;                 // 0: every item over the threshold
   double threshold;
-  const int64_t* indptr;     // seen items of each query, sorted, or null
+  const int64_t* indptr;    // seen items of each query, or null
   const int64_t* seen;
-  const uint8_t* banned;     // (items), or null
-  size_t items;              // of the whole catalogue
-  const int32_t* probes;     // (queries, n_probes): lists to look at, -1 for none; null for all
+  const uint8_t* banned;    // (items), or null
+  size_t items;             // of the whole catalogue
+  const int32_t* probes;    // (queries, n_probes): lists to scan, -1 for none; null for all
   size_t n_probes;
   int threads;
   const Lanes* lanes;

@@ -70,7 +70,11 @@ class FloatItems:
 class CodedItems:
     """Items as packed codes ``(n, bits / 8)``, the decoder that reads them, and where there is one a scale ``(n,)``.
 
-    The scale is positive and, in a saved model, float16; it is part of the item's bytes.
+    The scale is positive and part of the item's bytes. Float16, as in a saved model, is kept; all other numbers are
+    rounded to float32 here, once, so that every engine multiplies by the same ones.
+
+    Raises:
+        ArgumentError: codes of another length, or scales that are no numbers, or not positive and finite in float32.
     """
 
     packed: Bytes
@@ -83,6 +87,7 @@ class CodedItems:
                 f"packed must have shape (n, {self.decoder.bits // 8}), bits / 8 columns (got {self.packed.shape})"
             )
         if self.scale is not None:
+            object.__setattr__(self, "scale", _scales(self.scale))
             if self.scale.shape != (len(self.packed),):
                 raise ArgumentError(f"scale must have shape ({len(self.packed)},) (got {self.scale.shape})")
             if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
@@ -112,6 +117,17 @@ class CodedItems:
 
 
 Items = FloatItems | CodedItems
+
+
+def _scales(values: npt.ArrayLike) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
+    """Numbers as float16 where they are, else as float32."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise ArgumentError(f"scale must be numbers (got {array.dtype})")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+        return array.astype(
+            np.float16 if array.dtype.kind == "f" and array.dtype.itemsize == 2 else np.float32, copy=False
+        )
 
 
 def binary_items(packed: Bytes) -> CodedItems:

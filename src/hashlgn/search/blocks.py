@@ -25,7 +25,6 @@ __all__ = ["BLOCK", "BlockItems", "Blocks", "Slots", "items_arrays", "items_from
 
 BLOCK = 128
 _HALF = 64
-_FEW = 1 << 18  # in a catalogue so small, every item's slot is kept: seen items are left out from the start
 _FIELDS = {name: name for name in ("starts", "counts", "order", "scale", "largest", "smallest")} | {"codes": "rows"}
 _COMPILED = compiled() is not None
 Slots = npt.NDArray[np.uint32]
@@ -45,7 +44,7 @@ class Blocks:
         counts: items of each list, uint32.
         first: number of the first item.
         order: item at each slot, uint32; None where it is ``first + slot``.
-        scale: scale at each slot, positive and finite, or None.
+        scale: scale at each slot, float16 or float32, positive and finite, or None.
         largest: largest scale in each block, rounded upwards to float32, or None.
         smallest: smallest scale in each block, rounded downwards, or None.
     """
@@ -101,7 +100,7 @@ class Blocks:
 
     def __getstate__(self) -> dict[str, Any]:
         """The arrays; what the kernel holds is made again."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("part", "slots")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("segment", "slots")}
 
     @property
     def nbytes(self) -> int:
@@ -114,18 +113,10 @@ class Blocks:
         return {name: array for name, array in held.items() if array is not None}
 
     @cached_property
-    def part(self) -> kernel.Part:
+    def segment(self) -> kernel.Segment:
         """The same for the kernel, which checks it once."""
-        return kernel.Part(
-            self.rows,
-            self.starts,
-            self.counts,
-            self.first,
-            self.order,
-            self.scale,
-            self.largest,
-            self.smallest,
-            self.slots if self.order is not None and len(self) <= _FEW else None,
+        return kernel.Segment(
+            self.rows, self.starts, self.counts, self.first, self.order, self.scale, self.largest, self.smallest
         )
 
     def packed(self) -> tuple[Bytes, Scale | None]:
@@ -181,8 +172,8 @@ class Blocks:
             raise ArgumentError("scale, largest and smallest must come together")
         if scale is None or self.largest is None or self.smallest is None:
             return
-        if scale.dtype.kind != "f" or scale.shape != (slots,):
-            raise ArgumentError(f"scale must be floats ({slots},) (got {scale.dtype} {scale.shape})")
+        if scale.dtype not in (np.float16, np.float32) or scale.shape != (slots,):
+            raise ArgumentError(f"scale must be float16 or float32 ({slots},) (got {scale.dtype} {scale.shape})")
         if not all(map(_positive, (scale, self.largest, self.smallest))):
             raise ArgumentError("scale must be positive and finite for every item")
 

@@ -103,7 +103,8 @@ class Kernel:
 
         Args:
             packed: codes, ``(m, bits / 8)`` uint8.
-            scale: scales ``(m,)``, positive numbers, where the catalogue has them; floats keep their type.
+            scale: scales ``(m,)``, positive numbers, where the catalogue has them; float16 is kept, all else is rounded to
+                float32.
 
         Returns:
             The numbers of the new items, which follow the last one.
@@ -115,7 +116,6 @@ class Kernel:
         codes = np.asarray(packed)
         if codes.dtype != np.uint8:
             raise ArgumentError(f"packed must be uint8 (got {codes.dtype})")
-        scale = None if scale is None else _floats("scale", scale)
         items = CodedItems(codes, self.decoder, scale)
         if (scale is not None) != self.scaled:
             raise ArgumentError(f"scale must {'be given' if self.scaled else 'be None'}, as in the catalogue")
@@ -234,7 +234,7 @@ class Kernel:
         largest = [1.0, *(float(one.largest.max()) for one in segments if one.largest is not None)]
         longest = check_reach(self._longest * max(largest))
         for one in segments:
-            one.part  # noqa: B018  the kernel checks the arrays here, not when they are searched
+            one.segment  # noqa: B018  the kernel checks the arrays here, not when they are searched
         n = sum(map(len, segments))
         self._least = n if self._least is None else self._least
         self._state = _State(segments, removed, n, longest)
@@ -253,7 +253,7 @@ class Kernel:
         chosen = None if banned is None else _chosen(state, banned)
         try:
             indptr, items, scores, profile = kernel.search(
-                [one.part for one in state.segments],
+                [one.segment for one in state.segments],
                 self.decoder.tables(queries),
                 state.n,
                 min(k, state.n),
@@ -286,14 +286,6 @@ def _grown(exclude: Exclusion, n: int) -> Exclusion:
     banned = np.ones(n, np.bool_)
     banned[: exclude.n_items] = False if exclude.banned is None else exclude.banned
     return Exclusion(n, exclude.indptr, exclude.indices, banned)
-
-
-def _floats(name: str, values: Any) -> Scale:
-    """Numbers as native floats: floats of 16, 32 or 64 bits keep their type, integers become float64."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
-        raise ArgumentError(f"{name} must be floats of at most 64 bits, or integers (got {array.dtype})")
-    return array.astype(array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float64)
 
 
 def _chosen(state: _State, banned: npt.NDArray[np.bool_]) -> list[Slots] | None:
