@@ -131,7 +131,7 @@ def test_seams_of_chunks_and_of_the_warm_up_pass(isa: str, n: int, scale: str) -
 
 
 def crowded(first_words: np.ndarray) -> CodedItems:
-    """Items of 16 bits whose first sub-code alone says who is ahead; all others have equal values, but not equal scores."""
+    """Items of 16 bits whose first sub-code alone says who is ahead; the others have equal values, not equal scores."""
     codewords = np.tile(np.arange(16, dtype=np.float32)[:, None] / 128, (4, 1, 1))
     codewords[0] = 0
     codewords[0, 15] = 65_536

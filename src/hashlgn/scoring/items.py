@@ -119,15 +119,15 @@ class CodedItems:
 Items = FloatItems | CodedItems
 
 
-def _scales(values: npt.ArrayLike) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
+def _scales(values: npt.ArrayLike) -> npt.NDArray[np.floating]:
     """Numbers as float16 where they are, else as float32."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
         raise ArgumentError(f"scale must be numbers (got {array.dtype})")
+    if array.dtype.kind == "f" and array.dtype.itemsize == 2:
+        return array.astype(np.float16, copy=False)
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
-        return array.astype(
-            np.float16 if array.dtype.kind == "f" and array.dtype.itemsize == 2 else np.float32, copy=False
-        )
+        return array.astype(np.float32, copy=False)
 
 
 def binary_items(packed: Bytes) -> CodedItems:

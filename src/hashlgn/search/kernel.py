@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +103,8 @@ class Kernel:
 
         Args:
             packed: codes, ``(m, bits / 8)`` uint8.
-            scale: scales ``(m,)``, positive numbers, where the catalogue has them; float16 is kept, all else is rounded to
-                float32.
+            scale: scales ``(m,)``, positive numbers, where the catalogue has them; float16 is kept, all others are
+                rounded to float32.
 
         Returns:
             The numbers of the new items, which follow the last one.
