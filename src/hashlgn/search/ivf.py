@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.errors import ArgumentError, positive_int, thread_count
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, Items
@@ -69,7 +69,7 @@ class InvertedFile(Kernel):
         if self.lists > max(n, 1):
             raise ArgumentError(f"lists must be at most the number of items, {n} (got {self.lists})")
         self.probes = positive_int("probes", min(self.lists, max(16, self.lists // 32)) if probes is None else probes)
-        with faiss_threads(threads):
+        with faiss_threads(thread_count("threads", threads)):
             self.centroids = _centroids(items, self.lists, seed)
         self.means: Floats = np.empty((0, 0), np.float32)
         super().__init__(items, threads, isa=isa)
