@@ -11,18 +11,21 @@ import torch
 
 from conftest import clusters
 from hashlgn.config import Config
-from hashlgn.data import Interactions
+from hashlgn.data import Interactions, validation_slice
 from hashlgn.errors import ArgumentError, DataError
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories, queries
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, train_student
+from hashlgn.training.student import trainer as student_trainer
 from hashlgn.training.student.batches import Candidates, candidates
+from hashlgn.training.student.closed_form import closed_form
 from hashlgn.training.student.forms import Codes, Vectors
 from hashlgn.training.student.loop import Data, Distillation, Labels, fit
 from hashlgn.training.student.objectives import divergence, label_loss
 from hashlgn.training.student.optimizer import RowAdam
 from hashlgn.training.student.teachers import standardised
+from hashlgn.training.student.validation import Validation
 from hashlgn.utils.progress import Progress
 
 SMALL = {
@@ -124,6 +127,35 @@ def test_a_training_that_goes_on_ends_in_the_same_bits(tmp_path: Path) -> None:
     assert (again.metrics, again.choice) == (whole_run.metrics, whole_run.choice)
     with pytest.raises(ArgumentError, match="same data and configuration"):
         train_student(data, small({"train.seed": 1}), device="cpu", threads=1, checkpoint=file)
+
+
+def test_a_catalogue_too_large_for_ease_tries_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(student_trainer, "EASE_ITEMS", 10)
+    data = clusters(share=0.4)
+    model = trained(data, {"student.epochs": 1})
+    (name,) = set(model.choice) - {"labels"}
+    assert name.startswith("filter of ")
+    taken = model.choice[name] > model.choice["labels"]
+    assert ("closed form" in model.metrics) == taken
+    assert unseen_hits(model, data) > 0.9 or not taken
+
+
+def test_the_closed_form_is_the_filter() -> None:
+    data = clusters(share=0.4)
+    fit_, held_out = validation_slice(data, 0.2, seed=0)
+    validation = Validation(data_of(fit_), held_out, "ndcg", 10)
+    found, value, name = closed_form(fit_, validation, 0, torch.device("cpu"))
+    x = fit_.matrix.toarray().astype(np.float64)
+    du, di = np.maximum(x.sum(axis=1), 1), np.maximum(x.sum(axis=0), 1)
+    u, s, v = np.linalg.svd(x / np.sqrt(du[:, None] * di), full_matrices=False)
+    dim, power = int(name.split()[2]), float(name.split()[-1])
+    expected = (u[:, :dim] * (s[:dim] / s[0]) ** (power + 1)) @ v[:dim] * np.sqrt(di)
+    batch = data_of(fit_).batch(np.arange(data.n_users))
+    scores_ = found.scores(batch, whole(data.n_items)).numpy()
+    rows = np.linalg.norm(scores_, axis=1) > 1e-6
+    cosines = (scores_ * expected)[rows].sum(axis=1) / np.linalg.norm(scores_[rows], axis=1)
+    np.testing.assert_allclose(cosines / np.linalg.norm(expected[rows], axis=1), 1, atol=1e-3)
+    assert value == pytest.approx(validation.metric(found))
 
 
 def test_strengths_decide_what_a_user_is() -> None:

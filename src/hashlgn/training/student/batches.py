@@ -39,14 +39,18 @@ class History(NamedTuple):
         return History(self.size, self.rows[mask], self.items[mask], self.strengths[mask])
 
     def queries(self, vectors: Tensor, columns: Tensor | None = None) -> Tensor:
-        """``q_u = normalise(Σ a_ui p_i)``, ``(size, dim)``, differentiable in ``vectors``.
+        """``q_u = normalise(Σ a_ui p_i)``, ``(size, dim)``, differentiable in ``vectors``; see ``sums``."""
+        return nn.functional.normalize(self.sums(vectors, columns))
+
+    def sums(self, vectors: Tensor, columns: Tensor | None = None) -> Tensor:
+        """``Σ a_ui p_i``, ``(size, dim)``, differentiable in ``vectors``.
 
         Args:
             vectors: ``p``, of all items, or the rows that ``columns`` counts.
             columns: for each entry its row of ``vectors``; the item's number where None.
         """
         bounds = torch.searchsorted(self.rows, torch.arange(self.size + 1, device=self.rows.device))
-        sums = nn.functional.embedding_bag(
+        sums: Tensor = nn.functional.embedding_bag(
             self.items if columns is None else columns,
             vectors,
             bounds,
@@ -54,7 +58,7 @@ class History(NamedTuple):
             per_sample_weights=self.strengths,
             include_last_offset=True,
         )
-        return nn.functional.normalize(sums)
+        return sums
 
 
 @dataclass(frozen=True)

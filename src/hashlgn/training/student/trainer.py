@@ -26,6 +26,7 @@ from hashlgn.training.checkpoint import Checkpoint, identity
 from hashlgn.training.graph import Graph
 from hashlgn.training.resolve import resolve_device
 from hashlgn.training.stages import seeded, use_threads
+from hashlgn.training.student.closed_form import closed_form
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Codes, Side, Vectors, few_levels
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
@@ -42,6 +43,7 @@ _SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the labe
 _SHARE = 0.2  # where there is no validation slice
 _SVD_INTERACTIONS = 2_000_000  # of a sample of users, from which the singular vectors come
 _STEPS = 12  # in an epoch, at least: few users are split into smaller batches
+_MOST_STEPS, _FEWEST_EPOCHS = 720, 4  # of a stage
 _DIM = 256
 _QUERIES = 20_000  # users whose queries are the metric of the codes
 
@@ -108,7 +110,8 @@ def train_student(
     ``distillation``, where EASE can be computed and its mixture with (1) validates better: a new float student from the
     scores of the mixture, which replaces (1) where it validates better; (3) ``codes``: sub-codes of the answers by
     residual quantization, codewords, scales and ``p`` trained towards the float student; (4) ``histories``: the same
-    for ``p``, whose codes then stay, while codewords and scales of the answers settle.
+    for ``p``, whose codes then stay, while codewords and scales of the answers settle. Where the catalogue is too large
+    for EASE, a closed form (``closed_form``) takes the place of (1) if it validates better.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
@@ -127,44 +130,80 @@ def train_student(
     """
     config = config or Config()
     config = replace(config, model=replace(config.model, dim=config.model.dim or _DIM))
-    model, settings, where = config.model, config.student, resolve_device(device)
+    where = resolve_device(device)
     _check(data)
     with seeded(config.train.seed, where), use_threads(threads), kept_memory():
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
-        tau, rates = settings.temperature, (settings.lr,)
         width, seed = config.model.dim or _DIM, config.train.seed
         start = run.timed("start", lambda: start_vectors(run.data.interactions, width, seed, where))
-        student = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
-        objective: Objective = Labels(tau, settings.hidden, settings.user_weight)
-        run.stage("labels", objective, student, settings.epochs, rates, rates)
+        student = _labels(run, start)
         run.choose_strength(student)
+        student = _distilled(run, start, student)
+        student, closed = _closed(run, student)
+        return run.outcome(*_into_bits(run, student, closed=closed))
 
-        mixture = run.timed("teachers", lambda: _mixture(run, student))
-        if mixture is not None:
-            distilled = FloatStudent(Vectors(start.clone()), Vectors(start.clone()), tau)
-            objective = Distillation(tau, mixture)
-            run.stage("distillation", objective, distilled, settings.distillation_epochs, rates, rates)
-            if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0):
-                student = distilled
 
-        objective = Distillation(tau, student)
-        histories, answers = student.histories, student.answers
-        degree = run.degree
-        if model.kind == "hashlgn" and model.answers == "codes":
-            bits, o, queries = model.bits, answers.vectors(), run.queries(histories.vectors())
-            answers = run.timed("coding answers", lambda: coded(o, bits, queries, degree.sqrt()))
-            histories = Vectors(histories.vectors().clone())
-            student = FloatStudent(histories, answers, tau)
-            run.stage("codes", objective, student, settings.code_epochs, (settings.code_lr,), (settings.code_lr,) * 2)
-        if model.kind == "hashlgn" and model.histories == "codes":
-            bits, p, targets = model.history_bits, histories.vectors(), answers.vectors()
-            histories = run.timed("coding histories", lambda: coded(p, bits, targets, degree))
-            answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
-            student = FloatStudent(histories, answers, tau)
-            own = (settings.code_lr,) * len(answers.tables)
-            run.stage("histories", objective, student, settings.settle_epochs, (), own)
-        return run.outcome(histories, answers)
+def _fresh(run: _Run, start: Tensor) -> FloatStudent:
+    """A student at its start."""
+    return FloatStudent(Vectors(start.clone()), Vectors(start.clone()), run.config.student.temperature)
+
+
+def _labels(run: _Run, start: Tensor) -> FloatStudent:
+    """The float student that learns from interactions alone."""
+    settings, student = run.config.student, _fresh(run, start)
+    objective = Labels(settings.temperature, settings.hidden, settings.user_weight)
+    run.stage("labels", objective, student, settings.epochs, (settings.lr,), (settings.lr,))
+    return student
+
+
+def _distilled(run: _Run, start: Tensor, student: FloatStudent) -> FloatStudent:
+    """The float student that learns from a mixture with EASE; the one given where that does not validate better."""
+    settings = run.config.student
+    mixture = run.timed("teachers", lambda: _mixture(run, student))
+    if mixture is None:
+        return student
+    distilled, objective = _fresh(run, start), Distillation(settings.temperature, mixture)
+    run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,))
+    return distilled if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0) else student
+
+
+def _closed(run: _Run, student: FloatStudent) -> tuple[FloatStudent, bool]:
+    """The closed form, where the catalogue is too large for EASE and it validates better; else the student given."""
+    data, validation = run.data.interactions, run.validation
+    if run.config.student.teacher == "labels" or data.n_items <= EASE_ITEMS or validation is None:
+        return student, False
+    seed = run.config.train.seed
+    other, value, name = run.timed("closed form", lambda: closed_form(data, validation, seed, run.device))
+    run.choice.update({"labels": run.metrics["labels"], name: value})
+    if value <= run.metrics["labels"]:
+        return student, False
+    run.metrics["closed form"] = value
+    return other, True
+
+
+def _into_bits(run: _Run, student: FloatStudent, *, closed: bool) -> tuple[Side, Side]:
+    """Both sides in the form that the configuration names.
+
+    A closed form is not trained any further: training would only move its codes from the scores that they stand for.
+    """
+    model, settings, tau = run.config.model, run.config.student, run.config.student.temperature
+    objective = Distillation(tau, student)
+    histories, answers = student.histories, student.answers
+    if model.kind == "hashlgn" and model.answers == "codes":
+        o, queries = answers.vectors(), run.queries(histories.vectors(), unit=not closed)
+        weights = o.square().sum(dim=1) if closed else run.degree.sqrt()
+        answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights))
+        histories = Vectors(histories.vectors().clone())
+        epochs, rate = 0 if closed else settings.code_epochs, settings.code_lr
+        run.stage("codes", objective, FloatStudent(histories, answers, tau), epochs, (rate,), (rate,) * 2)
+    if model.kind == "hashlgn" and model.histories == "codes":
+        p, targets = histories.vectors(), answers.vectors()
+        histories = run.timed("coding histories", lambda: coded(p, model.history_bits, targets, run.degree))
+        answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
+        epochs, own = 0 if closed else settings.settle_epochs, (settings.code_lr,) * len(answers.tables)
+        run.stage("histories", objective, FloatStudent(histories, answers, tau), epochs, (), own)
+    return histories, answers
 
 
 def start_vectors(data: Interactions, dim: int, seed: int, device: torch.device) -> Tensor:
@@ -260,7 +299,11 @@ class _Run:
         history_rates: Sequence[float],
         answer_rates: Sequence[float],
     ) -> None:
-        """Train both sides of a student by an objective, and validate; or take both from the checkpoint."""
+        """Train both sides of a student by an objective, and validate; or take both from the checkpoint.
+
+        Large data take fewer epochs: as many as make about 720 steps, at least four.
+        """
+        epochs = min(epochs, max(_FEWEST_EPOCHS, -(-_MOST_STEPS // self.data.steps)))
         tables, stages = [*student.histories.tables, *student.answers.tables], self.state["stages"]
         if name in stages:
             for table, kept in zip(tables, stages[name]["tables"], strict=True):
@@ -295,12 +338,16 @@ class _Run:
         if values["strength weight"] > values["strength one"]:
             self.strength, self.data, self.validation = "weight", weighted, validation
 
-    def queries(self, vectors: Tensor) -> Tensor:
-        """Queries of some users, ``(n, dim)``."""
+    def queries(self, vectors: Tensor, *, unit: bool) -> Tensor:
+        """Queries of some users, ``(n, dim)``: of unit length, or ``|H_u|^-1/2 Σ p_i``."""
         active = np.flatnonzero(np.diff(self.data.interactions.indptr))
         rng = np.random.default_rng(self.config.train.seed)
         users = np.sort(rng.permutation(active)[:_QUERIES])
-        return self.data.batch(users).history.queries(vectors)
+        history = self.data.batch(users).history
+        if unit:
+            return history.queries(vectors)
+        counts = torch.bincount(history.rows, minlength=history.size).clamp(min=1).to(vectors)
+        return history.sums(vectors) / counts.sqrt()[:, None]
 
     def outcome(self, histories: Side, answers: Side) -> TrainedStudent:
         """Everything in NumPy."""

@@ -42,6 +42,11 @@ class Validation:
     @torch.no_grad()
     def metric(self, teacher: Teacher) -> float:
         """Mean metric at k over the users who have held-out interactions."""
+        return float(self.values(teacher).mean())
+
+    @torch.no_grad()
+    def values(self, teacher: Teacher) -> Doubles:
+        """The metric of each of those users."""
         n_items, device = self.held_out.n_items, self.data.device
         users, k = np.flatnonzero(np.diff(self.held_out.indptr)), min(self.k, n_items)
         everything = Candidates(None, torch.zeros(n_items, device=device), None)
@@ -54,7 +59,7 @@ class Validation:
             top = scores.topk(k, dim=1).indices.cpu().numpy()
             truth = rows_of((self.held_out.indptr, self.held_out.indices), chunk)
             values.append(METRICS[self.name](Evaluated.build(np.arange(len(chunk) + 1) * k, top.ravel(), *truth), k))
-        return float(np.concatenate(values).mean())
+        return np.concatenate(values)
 
     @torch.no_grad()
     def pairs(self, teacher: Teacher) -> tuple[Doubles, Doubles, npt.NDArray[np.bool_]]:
