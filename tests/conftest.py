@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Before NumPy and PyTorch are imported: on data of a few kilobytes threads cost more than they save.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
-from hashlgn.data import Interactions
+from hashlgn.data import Ids, Interactions
 
 if TYPE_CHECKING:  # what is served is tested without PyTorch too
     import torch
@@ -23,7 +26,9 @@ def clusters(n_users: int = 60, n_items: int = 40, groups: int = 4, share: float
     chosen[np.arange(n_users), np.arange(n_users) % groups] = True  # everybody has something, and so has everything
     place = np.arange(n_items)
     chosen[place % groups + groups * (1 + place // groups % (n_users // groups - 1)), place] = True
-    return Interactions.from_pairs(users[chosen] + 1000, items[chosen] + 1)
+    # By number, not in order of arrival: user and item number n are in group n % groups.
+    ids = Ids(np.arange(n_users) + 1000), Ids(np.arange(n_items) + 1)
+    return Interactions(*ids, np.append(0, chosen.sum(axis=1).cumsum()), items[chosen].astype(np.int32))
 
 
 def unit(n: int, dim: int) -> torch.Tensor:

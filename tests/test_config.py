@@ -59,7 +59,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("binary.toml", "config must be valid TOML"),
         ("type.toml", "model.bits must be an integer \\(got 3.5\\)"),
         ("", "config must be a readable TOML file"),  # the folder itself
-        ("flat.toml", r"sections \[model\], \[train\] and \[student\]"),
+        ("flat.toml", r"sections: \[model\], \[train\], \[student\]"),
     ):
         with pytest.raises(ArgumentError, match=message):
             load_config(tmp_path / name)

@@ -30,8 +30,6 @@ PLACES |= {f"RECS{suffix}": f"recs{suffix}" for suffix in (".parquet", ".csv", "
 PLACES |= {"T": "0.1", "F.toml": "best.toml", "FILE": "users.txt", "NAME": "ml-1m"}
 # Options that set how long a command takes, and their values here; a list is cut to the names that are kept.
 SMALL = {
-    "--pretrain-epochs": "1",
-    "--joint-epochs": "1",
     "--seeds": "1",
     "--trials": "1",
     "--timeout": "1",
@@ -54,6 +52,7 @@ SMALL = {
     "--variants": "lightgcn,hashlgn",
 }
 TRAINING = "--set train.pretrain_epochs=1 --set train.joint_epochs=1 --set model.dim=8 --set model.bits=16"
+TRAINING += " --set model.history_bits=16 --set student.epochs=2 --set student.distillation_epochs=1"
 # What a command is given beside, by its first words
 ADDED = {
     "train": TRAINING,

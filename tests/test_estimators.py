@@ -16,6 +16,7 @@ from hashlgn.utils import console
 from hashlgn.utils.progress import Progress
 
 SMALL = {"model.dim": 8, "train.pretrain_epochs": 1, "train.joint_epochs": 1, "train.validation_users": 20}
+SMALL |= {"student.epochs": 2, "student.distillation_epochs": 1}
 KINDS = (hashlgn.HashLGN, hashlgn.LightGCN)
 
 
@@ -24,14 +25,22 @@ def test_defaults_stand_in_the_signature_and_in_the_docstring(kind: type) -> Non
     config = hashlgn.Config()
     train = config.train
     want = {"loss": train.loss, "seed": train.seed, "device": "auto"}
-    want |= {"pretrain_epochs": train.pretrain_epochs, "joint_epochs": train.joint_epochs}
     want |= {"epochs": train.pretrain_epochs + train.joint_epochs}
-    want |= {"bits": config.model.bits, "dim": None, "engine": "auto", "threads": None, "config": None, "preset": None}
+    want |= {
+        "bits": config.model.bits,
+        "history_bits": config.model.history_bits,
+        "dim": None,
+        "engine": "auto",
+        "threads": None,
+        "config": None,
+        "preset": None,
+    }
     parameters = inspect.signature(kind).parameters
     assert {name: parameter.default for name, parameter in parameters.items()} == {n: want[n] for n in parameters}
     described = inspect.getdoc(kind) or ""
     assert all(f"\n    {name}: " in described for name in parameters)
-    assert kind().configuration == config.updated({"model.kind": kind._kind})
+    encoder = {"float": "lightgcn"}.get(kind._kind)  # a HashLGN's users are their histories
+    assert kind().configuration == config.updated({"model.kind": kind._kind, "model.encoder": encoder})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,14 +58,14 @@ def test_get_set_and_clone(kind: type) -> None:
     for again in (clone(model), kind(**model.get_params()), pickle.loads(pickle.dumps(model))):
         assert again.get_params() == model.get_params() and again.configuration == model.configuration
     assert model.configuration.train.loss == "bpr"  # of the preset, since nothing else was given
-    assert model.set_params(loss="softmax", seed=4) is model
+    assert model.set_params(config={"train.loss": "softmax"}, seed=4) is model
     assert (model.configuration.train.loss, model.configuration.train.seed) == ("softmax", 4)
     for wrong, message in (
         ({"colour": 1}, "parameter must be one of"),
         ({"engine": []}, "engine must be one of"),
         ({"threads": 2**31}, "threads must be at most"),
         ({"seed": 5, "preset": "mine"}, "preset must be one of"),
-        ({"loss": 3}, "train.loss must be text"),
+        ({"config": {"train.loss": 3}}, "train.loss must be text"),
     ):
         with pytest.raises(ArgumentError, match=message):
             model.set_params(**wrong)

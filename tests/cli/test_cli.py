@@ -23,9 +23,14 @@ from hashlgn.inference.artifact import FORMAT
 from hashlgn.utils.console import exit_code
 from hashlgn.utils.tensors import read_tensors
 
-FAST = ["--pretrain-epochs", "2", "--joint-epochs", "2", "--dim", "16", "--quiet"]
-LIGHTGCN = ["--set", "model.encoder=lightgcn"]  # which has steps and a joint training
-LIGHTGCN = ["--set", "model.encoder=lightgcn"]
+
+def settings(**values: object) -> list[str]:
+    return [part for name, value in values.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
+
+
+SHORT = settings(train__pretrain_epochs=2, train__joint_epochs=2)
+STUDENT = ["--dim", "16", "--quiet", *settings(student__epochs=6, student__distillation_epochs=3)]
+LIGHTGCN = ["--dim", "16", "--quiet", *settings(model__encoder="lightgcn"), *SHORT]
 
 
 def run(*arguments: object) -> int:
@@ -42,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("models") / "model"
-    assert run("train", data, "--out", out, "--bits", 32, *FAST) == 0
+    assert run("train", data, "--out", out, "--bits", 32, "--history-bits", 32, *STUDENT) == 0
     return out
 
 
@@ -77,7 +82,7 @@ def test_recommend_writes_every_user_in_every_format(model: Path, tmp_path: Path
         rows = list(csv.DictReader(out.open()))
     else:
         rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert list(rows[0]) == ["user", "item", "score", "rank"]
+    assert list(rows[0]) == ["user", "item", "score", "rank", "source"]
     want = hashlgn.load(model).recommend(k=3)
     assert [int(row["item"]) for row in rows] == want["item"].tolist()
     np.testing.assert_array_equal(np.array([row["score"] for row in rows], np.float32), want["score"])
@@ -95,11 +100,9 @@ def test_recommend_for_some_users_by_threshold_and_with_seen(model: Path, tmp_pa
 
 @pytest.mark.parametrize("encoder", ["gcn", "ngcf", "dgcf", "sage"])
 def test_an_encoder_is_trained_by_name(data: Path, tmp_path: Path, encoder: str) -> None:
-    out, small = (
-        tmp_path / "model",
-        ["--dim", 8, "--bits", 16, "--pretrain-epochs", "2", "--joint-epochs", "1", "--set", "train.monitor_k=5"],
-    )
-    assert run("train", data, "--out", out, "--quiet", *small, "--set", f"model.encoder={encoder}") == 0
+    out = tmp_path / "model"
+    small = ["--dim", 8, "--bits", 16, *settings(train__monitor_k=5, model__encoder=encoder), *SHORT]
+    assert run("train", data, "--out", out, "--quiet", *small) == 0
     model = hashlgn.load(out)
     assert model.info()["config"]["model"]["encoder"] == encoder
     assert len(model.recommend(history=[1, 5], k=3)) == 3
@@ -140,7 +143,7 @@ def test_a_plugin_brings_a_loss(data: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from hashlgn.training.losses import LOSSES\nLOSSES['mine'] = LOSSES['softmax']\n"
     )
-    options = ["--bits", 16, "--loss", "mine", *FAST, *LIGHTGCN, "--set", "train.joint_loss=softmax"]
+    options = ["--bits", 16, *LIGHTGCN, *settings(train__loss="mine", train__joint_loss="softmax")]
     assert run("train", data, "--out", tmp_path / "a", *options) == 2
     try:
         assert run("train", data, "--out", tmp_path / "a", *options, "--plugin", tmp_path / "mine.py") == 0
@@ -219,18 +222,8 @@ def test_stats_and_synth(tmp_path: Path, capsys) -> None:
 def test_flags_go_before_the_file_and_set_before_flags(data: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[model]\nbits = 16\n[train]\nseed = 5\nlr = 0.02\n")
     out = tmp_path / "model"
-    options = [
-        "--config",
-        tmp_path / "c.toml",
-        "--bits",
-        24,
-        *LIGHTGCN,
-        "--set",
-        "train.lr=0.01",
-        "--log",
-        tmp_path / "log.jsonl",
-    ]
-    assert run("train", data, "--out", out, *options, *FAST) == 0
+    options = ["--config", tmp_path / "c.toml", "--bits", 24, *settings(train__lr=0.01)]
+    assert run("train", data, "--out", out, *options, *LIGHTGCN, "--log", tmp_path / "log.jsonl") == 0
     config = hashlgn.load(out).info()["config"]
     assert (config["model"]["bits"], config["train"]["seed"], config["train"]["lr"]) == (24, 5, 0.01)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -240,25 +233,15 @@ def test_flags_go_before_the_file_and_set_before_flags(data: Path, tmp_path: Pat
 
 def test_the_papers_recipe_yields_to_what_is_given(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
-    assert run("train", data, "--out", out, "--preset", "paper", "--set", "train.batch_size=64", *FAST) == 0
+    given = ["--dim", 16, "--quiet", *settings(train__batch_size=64), *SHORT]
+    assert run("train", data, "--out", out, "--preset", "paper", *given) == 0
     config = hashlgn.load(out).info()["config"]
     assert (config["train"]["loss"], config["train"]["joint_epochs"], config["model"]["dim"]) == ("bpr", 2, 16)
 
 
 def test_a_search_ends_in_a_file_that_train_reads(data: Path, tmp_path: Path, capsys) -> None:
     pytest.importorskip("optuna", reason="the extra 'tune' is not installed")
-    held = [
-        "--set",
-        "train.pretrain_epochs=1",
-        "--set",
-        "train.joint_epochs=1",
-        "--set",
-        "model.layers=1",
-        "--dim",
-        8,
-        "--model",
-        "float",
-    ]
+    held = [*settings(train__pretrain_epochs=1, train__joint_epochs=1, model__layers=1), "--dim", 8, "--model", "float"]
     assert run("tune", data, "--out", tmp_path / "search", "--trials", 2, *held, "--quiet") == 0
     assert "best.toml" in capsys.readouterr().out
     best = tmp_path / "search" / "best.toml"
@@ -269,16 +252,7 @@ def test_a_search_ends_in_a_file_that_train_reads(data: Path, tmp_path: Path, ca
 
 
 def test_the_ablation_prints_a_row_and_its_command(data: Path, tmp_path: Path, capsys) -> None:
-    fast = [
-        "--set",
-        "train.pretrain_epochs=1",
-        "--set",
-        "train.joint_epochs=1",
-        "--set",
-        "model.dim=8",
-        "--set",
-        "model.bits=16",
-    ]
+    fast = settings(train__pretrain_epochs=1, train__joint_epochs=1, model__dim=8, model__bits=16)
     options = ["--rows", "default; codes not trained", "--seeds", 1, "--k", 5, "--out", tmp_path, "--quiet", *fast]
     assert run("experiment", "ablation", "--data", data, *options) == 0
     shown = capsys.readouterr().out
@@ -286,19 +260,7 @@ def test_the_ablation_prints_a_row_and_its_command(data: Path, tmp_path: Path, c
 
 
 def test_the_grid_prints_every_combination(data: Path, tmp_path: Path, capsys) -> None:
-    fast = [
-        "--set",
-        "train.pretrain_epochs=1",
-        "--set",
-        "train.joint_epochs=1",
-        "--set",
-        "model.dim=8",
-        "--bits",
-        16,
-        "--k",
-        5,
-        "--quiet",
-    ]
+    fast = [*settings(train__pretrain_epochs=1, train__joint_epochs=1, model__dim=8), "--bits", 16, "--k", 5, "--quiet"]
     names = ["--encoders", "lightgcn", "--hashes", "linear,itq", "--losses", "softmax,bpr"]
     assert run("experiment", "grid", "--data", data, "--out", tmp_path, *names, *fast) == 0
     shown = capsys.readouterr().out
@@ -307,18 +269,8 @@ def test_the_grid_prints_every_combination(data: Path, tmp_path: Path, capsys) -
 
 def test_the_reproduction_writes_tables_and_a_page(data: Path, tmp_path: Path, capsys) -> None:
     pytest.importorskip("implicit", reason="the extra 'references' is not installed")
-    fast = [
-        "--set",
-        "train.pretrain_epochs=0",
-        "--set",
-        "train.joint_epochs=1",
-        "--set",
-        "model.dim=8",
-        "--set",
-        "model.layers=1",
-        "--threads",
-        1,
-    ]
+    fast = settings(train__pretrain_epochs=0, train__joint_epochs=1, model__dim=8, model__layers=1)
+    fast += ["--threads", "1"]
     assert run("reproduce", "--data", data, "--out", tmp_path, *fast) == 0
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("HashGNN, as published", "0.3151", "0.5930", "0.0913"))
@@ -326,7 +278,7 @@ def test_the_reproduction_writes_tables_and_a_page(data: Path, tmp_path: Path, c
 
 
 def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
-    assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *FAST, *LIGHTGCN) == 0
+    assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *LIGHTGCN) == 0
 
     import hashlgn.training.stages
 
@@ -341,13 +293,13 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hashlgn.training.stages, "validation_metric", interrupted)
-    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST, *LIGHTGCN) == 130
+    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, *LIGHTGCN) == 130
     assert (tmp_path / "part.checkpoint").exists() and not (tmp_path / "part").exists()
     monkeypatch.setattr(hashlgn.training.stages, "validation_metric", real)
     assert (
-        run("train", data, "--out", tmp_path / "part", "--bits", 32, *FAST, *LIGHTGCN) == 2
+        run("train", data, "--out", tmp_path / "part", "--bits", 32, *LIGHTGCN) == 2
     )  # nothing is lost by a forgotten word
-    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, "--resume", *FAST, *LIGHTGCN) == 0
+    assert run("train", data, "--out", tmp_path / "part", "--bits", 32, "--resume", *LIGHTGCN) == 0
     part, whole = (read_tensors(tmp_path / name, FORMAT).arrays for name in ("part", "whole"))
     assert part.keys() == whole.keys()
     for name, array in whole.items():
@@ -364,7 +316,8 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         (["train", "{data}", "--out", "{tmp}/m", "--set", "train.rate=1"], 2, "configuration key must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--set", "train.lr=fast"], 2, "train.lr must be a number"),
         (["train", "{data}", "--out", "{tmp}/m", "--model", "LightGCN"], 2, "model.kind must be one of"),
-        (["train", "{data}", "--out", "{tmp}/m", "--set", "model.sign=foo"], 2, "model.sign must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", *settings(model__sign="foo"), *LIGHTGCN], 2, "sign must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", *settings(train__monitor="auc")], 2, "train.monitor must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--set", "model.power=nan"], 2, "model.power must lie in 0 … 8"),
         (["train", "{data}", "--out", "{tmp}/m", "--columns", "who=1"], 2, "columns must be user="),
         (
@@ -373,7 +326,7 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
             "seed must be",
         ),
         (["data", "stats", "{tmp}/cr.csv"], 1, "line feed"),
-        (["train", "{data}", "--out", "{tmp}/m", "--loss", "hinge"], 2, "loss must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", *settings(train__loss="hinge"), *LIGHTGCN], 2, "loss must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--preset", "best"], 2, "preset must be one of 'paper'"),
         (["bench", "train", "--variants", "float"], 2, "variants must be one of"),
         (["tune", "{data}", "--out", "{tmp}/t", "--trials", "0"], 2, "trials must be a positive integer"),
@@ -430,10 +383,10 @@ def test_a_model_that_cannot_be_saved_leaves_the_training(data: Path, tmp_path: 
     out = tmp_path / "new" / "folder" / "model"
     with monkeypatch.context() as patch:
         patch.setattr(hashlgn.estimators.HashLGN, "save", full)
-        assert run("train", data, "--out", out, "--bits", 32, *LIGHTGCN, *FAST) == 1
+        assert run("train", data, "--out", out, "--bits", 32, *LIGHTGCN) == 1
     assert "No space left" in capsys.readouterr().err
     assert out.with_name("model.checkpoint").exists()
-    assert run("train", data, "--out", out, "--bits", 32, "--resume", *LIGHTGCN, *FAST) == 0
+    assert run("train", data, "--out", out, "--bits", 32, "--resume", *LIGHTGCN) == 0
     assert [path.name for path in out.parent.iterdir()] == ["model"]
 
 

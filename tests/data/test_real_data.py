@@ -17,7 +17,7 @@ from hashlgn.utils.console import exit_code
 def test_ml_100k_beats_popularity_by_far(real_data: Path) -> None:
     data = hashlgn.read_interactions(real_data / "ml-100k", min_rating=4)
     train, test = random_ratio(data, seed=0)
-    model = hashlgn.HashLGN(bits=64, dim=32, epochs=12).fit(train)
+    model = hashlgn.HashLGN(bits=64, history_bits=64, dim=64).fit(train)
     result = hashlgn.evaluate(model, test, k=20).at(20)
     popular = np.argsort(-np.bincount(train.indices, minlength=train.n_items), kind="stable")
     users = np.flatnonzero(np.diff(test.indptr))
@@ -30,7 +30,7 @@ def test_ml_100k_beats_popularity_by_far(real_data: Path) -> None:
 
 def test_the_file_of_recommendations_says_what_evaluate_says(real_data: Path, tmp_path: Path) -> None:
     folder, out = real_data / "ml-1m", tmp_path / "model"
-    options = ["--pretrain-epochs", "1", "--joint-epochs", "1", "--dim", "32", "--bits", "64", "--quiet"]
+    options = ["--set", "student.epochs=3", "--set", "student.teacher=labels", "--dim", "64", "--bits", "64", "--quiet"]
     assert exit_code(app, ["train", str(folder), "--out", str(out), *options]) == 0
     assert exit_code(app, ["recommend", str(out), "--out", str(tmp_path / "r.parquet"), "--k", "50", "--quiet"]) == 0
     rows = pq.read_table(tmp_path / "r.parquet")

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,10 +26,14 @@ from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.inference.artifact import FORMAT, bytes_by_part, load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
+from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder, ReweightDecoder
 from hashlgn.scoring.fold_in import FoldIn
+from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.utils.tensors import check_target, read_tensors
+
+KINDS = ("codebook", "reweight", "float", "student")
 
 
 def model(kind: str = "codebook", seed: int = 0) -> ServedModel:
@@ -38,22 +43,28 @@ def model(kind: str = "codebook", seed: int = 0) -> ServedModel:
         places = np.arange(math.prod(shape)) + 1
         return ((places * 7919 + seed * 611) % 1000 / 256 - 2).astype(np.float32).reshape(shape)
 
-    width = {"codebook": 3, "reweight": 8, "float": 3}[kind]
+    width = {"codebook": 3, "reweight": 8, "float": 3, "student": 3}[kind]
     packed = np.array([[0b1010_0011], [seed]], np.uint8)
     items = {
         "codebook": lambda: CodedItems(packed, CodebookDecoder(floats(2, 16, 3)), np.array([0.5, 2], np.float16)),
         "reweight": lambda: CodedItems(packed, ReweightDecoder(*np.abs(floats(2, 8)))),
         "float": lambda: FloatItems(floats(2, 3)),
-    }[kind]()
+    }["codebook" if kind == "student" else kind]()
+    histories: FoldIn | CodedHistories = FoldIn(floats(2, 4), ((floats(width, 4), floats(width)),))
+    own: dict[str, Any] = {}
+    if kind == "student":
+        histories = CodedHistories(packed, floats(2, 16, 3), np.array([1, 0.25], np.float16))
+        own = {"strengths": np.array([1, 0.5, 2], np.float32), "times": np.array([5, 2**40, -1])}
+        own |= {"calibration": Calibration(4.0, 0.5, 0.1, np.array([0.5, 2.0]), np.array([0.25, 0.5]))}
     return ServedModel(
         kind="float" if kind == "float" else "hashlgn",
         config={"model": {"bits": 8}, "train": {"lr": 0.01}},
         user_ids=Ids(["7", "Bäcker", "ann"]),
         item_ids=Ids([1, 2]),
-        users=floats(3, width),
+        users=None if kind == "student" else floats(3, width),
         items=items,
         seen=(np.array([0, 2, 2, 3]), np.array([0, 1, 0], np.int32)),
-        fold_in=FoldIn(floats(2, 4), ((floats(width, 4), floats(width)),)),
+        histories=histories,
         titles=["One", "Zwölf"],
         genres=[("a", "b"), ()],
         metrics={"validation": {"joint": 0.5}},
@@ -61,6 +72,7 @@ def model(kind: str = "codebook", seed: int = 0) -> ServedModel:
         encoder_state={"users": floats(3, 4), "items": floats(2, 4).T, "shift": np.array(2, np.float32)}
         if kind == "float"
         else None,
+        **own,
     )
 
 
@@ -74,35 +86,46 @@ def same(a: ServedModel, b: ServedModel) -> None:
         b.genres,
     )
     assert a.user_ids == b.user_ids and a.item_ids == b.item_ids
-    pairs = [(a.users, b.users), *zip(a.seen, b.seen, strict=True)]
+    pairs = list(zip(a.seen, b.seen, strict=True))
+    for name in ("users", "strengths", "times"):
+        assert (getattr(a, name) is None) == (getattr(b, name) is None)
+        if getattr(a, name) is not None:
+            pairs.append((getattr(a, name), getattr(b, name)))
+    assert (a.calibration is None) == (b.calibration is None)
+    if a.calibration is not None and b.calibration is not None:
+        pairs.append(
+            (a.calibration.probability([-1, 0.2, 3], [0, 2, 9]), b.calibration.probability([-1, 0.2, 3], [0, 2, 9]))
+        )
     if isinstance(a.items, CodedItems):
         pairs += [(a.items.packed, b.items.packed), (a.items.decode(), b.items.decode())]
         assert (a.items.scale is None) == (b.items.scale is None)
     else:
         pairs.append((a.items.vectors, b.items.vectors))
-    assert (a.fold_in is None) == (b.fold_in is None)
-    if a.fold_in is not None:
+    assert type(a.histories) is type(b.histories)
+    if a.histories is not None:
         history = (np.array([0, 2]), np.array([0, 1]))
-        pairs.append((a.fold_in.queries(*history), b.fold_in.queries(*history)))
+        pairs.append((a.queries(*history), b.queries(*history)))
     for x, y in pairs:
         assert x.dtype == y.dtype
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("kind", ["codebook", "reweight", "float"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     saved = model(kind)
     save_artifact(saved, tmp_path / "m")
     same(load_artifact(tmp_path / "m"), saved)
-    bare = replace(saved, fold_in=None, titles=None, genres=None, metrics={}, encoder_state=None)
+    bare = replace(saved, titles=None, genres=None, metrics={}, encoder_state=None)
+    if saved.users is not None:
+        bare = replace(bare, histories=None)
     save_artifact(bare, tmp_path / "m")
     same(load_artifact(tmp_path / "m"), bare)
 
 
 def test_a_fold_in_of_signs_is_one_again(tmp_path: Path) -> None:
     saved = model("reweight")
-    assert saved.fold_in is not None
-    signs = replace(saved, fold_in=replace(saved.fold_in, signs=True))
+    assert isinstance(saved.histories, FoldIn)
+    signs = replace(saved, histories=replace(saved.histories, signs=True))
     save_artifact(signs, tmp_path / "m")
     same(load_artifact(tmp_path / "m"), signs)
     with pytest.raises(AssertionError):
@@ -133,7 +156,7 @@ assert len(recommender.recommend(history=[1], k=2)) == 1 and len(recommender.sim
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("kind", ["codebook", "reweight", "float"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_public_library_reads_the_same_file(kind: str, tmp_path: Path) -> None:
     from safetensors import safe_open
     from safetensors.numpy import load_file
@@ -157,12 +180,15 @@ def test_the_public_library_reads_the_same_file(kind: str, tmp_path: Path) -> No
         if name not in ("__metadata__", *(name for name in public if name.startswith("pad."))):
             assert (8 + length + entry["data_offsets"][0]) % 64 == 0 or not public[name].size
     sizes = bytes_by_part(file)
-    assert sum(sizes.values()) == len(content) and sizes["users"] == saved.users.nbytes
+    assert sum(sizes.values()) == len(content)
+    assert sizes.get("users") == (None if saved.users is None else saved.users.nbytes)
 
 
 def test_what_is_loaded_lies_in_the_file(tmp_path: Path) -> None:
     loaded = load_artifact(save_artifact(model(), tmp_path / "m"))
-    for array in (loaded.items.blocks.rows, loaded.users, loaded.seen[1], loaded.fold_in.item_vectors):
+    student = load_artifact(save_artifact(model("student"), tmp_path / "s"))
+    arrays = [loaded.items.blocks.rows, loaded.users, loaded.seen[1], loaded.histories.item_vectors]
+    for array in (*arrays, student.histories.packed, student.strengths, student.times):
         while array.base is not None and not isinstance(array, np.memmap):
             array = array.base
         assert isinstance(array, np.memmap) and not array.flags.writeable
@@ -211,7 +237,7 @@ def test_a_folder_of_the_earlier_format_is_refused_in_one_line(tmp_path: Path) -
 
 
 def test_a_loaded_model_can_be_pickled_and_copied(tmp_path: Path) -> None:
-    for kind in ("codebook", "reweight", "float"):
+    for kind in KINDS:
         loaded = load_artifact(save_artifact(model(kind), tmp_path / kind))
         for again in (pickle.loads(pickle.dumps(loaded)), copy.deepcopy(loaded)):
             same(again, model(kind))
@@ -242,7 +268,7 @@ def test_any_ids_titles_and_histories_come_back(data: st.DataObject, user_ids, i
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), kind=st.sampled_from(["codebook", "float"]))
+@given(data=st.data(), kind=st.sampled_from(["codebook", "float", "student"]))
 def test_a_flipped_bit_anywhere_is_refused(data: st.DataObject, kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     file = folder / "model.safetensors"
@@ -401,6 +427,12 @@ def test_a_full_or_read_only_disk_leaves_the_old(code: int, where: str, tmp_path
     ("change", "message"),
     [
         (lambda m: {"users": m.users[:2]}, "users must have shape"),
+        (lambda m: {"users": None, "histories": None}, "histories must be given where there are no users' vectors"),
+        (lambda m: {"histories": FloatHistories(np.ones((2, 4), np.float32))}, "histories must be 2 of width 3"),
+        (lambda m: {"histories": FloatHistories(np.ones((3, 3), np.float32))}, "histories must be 2 of width 3"),
+        (lambda m: {"strengths": np.ones(2, np.float32)}, "strengths must have shape"),
+        (lambda m: {"strengths": np.full(3, np.inf, np.float32)}, "strengths must be finite"),
+        (lambda m: {"times": np.ones(3, np.int32)}, "times must be an array of int64"),
         (lambda m: {"users": m.users.astype(np.float64)}, "users must be an array of float32"),
         (lambda m: {"users": np.full_like(m.users, np.nan)}, "users must be finite"),
         (lambda m: {"item_ids": Ids([1])}, "items must be 1"),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from test_artifact import model, same
+from test_artifact import KINDS, model, same
 
 from hashlgn.errors import ArtifactError, HashLGNError
 from hashlgn.inference.artifact import FORMAT, load_artifact, save_artifact
@@ -58,6 +58,7 @@ def answers(path: Path) -> None:
             ("item", lambda r: r.recommend(k=2, allow=[1])),
             ("item", lambda r: r.recommend(threshold=-1e9)),
             ("item", lambda r: r.recommend(history=[1, 2], k=2, filter_seen=False)),
+            ("item", lambda r: r.recommend(threshold=0.1, calibrated=True)),
             ("similar", lambda r: r.similar_items([1], k=1)),
         ):
             with contextlib.suppress(HashLGNError):
@@ -169,11 +170,11 @@ json_values |= st.lists(json_values, max_size=3) | st.dictionaries(st.text(max_s
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_forged_value_is_refused_by_name_or_harmless(data: st.DataObject, tmp_path: Path) -> None:
+@given(data=st.data(), kind=st.sampled_from(["codebook", "student"]))
+def test_any_forged_value_is_refused_by_name_or_harmless(data: st.DataObject, kind: str, tmp_path: Path) -> None:
     """Somewhere in the header or in the manifest stands another value, and all checksums fit."""
     (tmp_path / "m" / "model.safetensors").unlink(missing_ok=True)
-    file = save_artifact(model(), tmp_path / "m")
+    file = save_artifact(model(kind), tmp_path / "m")
 
     def forge(table: Any) -> None:
         while True:
@@ -196,7 +197,7 @@ def test_any_forged_value_is_refused_by_name_or_harmless(data: st.DataObject, tm
 
 
 @settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), kind=st.sampled_from(["codebook", "reweight", "float"]))
+@given(data=st.data(), kind=st.sampled_from(KINDS))
 def test_any_forged_array_is_refused_by_name_or_harmless(data: st.DataObject, kind: str, tmp_path: Path) -> None:
     """One array is of any other type, shape and content, and the manifest says so too."""
     folder = tmp_path / "m"

@@ -17,7 +17,9 @@ from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.tables import Table
 from hashlgn.search import Exact
 
-CONFIG = {"model.dim": 16, "train.pretrain_epochs": 4, "train.joint_epochs": 2, "train.validation_users": 20}
+CONFIG = {"model.encoder": "lightgcn", "model.dim": 16, "train.pretrain_epochs": 4, "train.joint_epochs": 2}
+CONFIG |= {"train.validation_users": 20}
+STUDENT = {"model.dim": 16, "student.epochs": 12, "student.distillation_epochs": 6, "student.batch_users": 16}
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +27,13 @@ def train() -> hashlgn.Interactions:
     return clusters()
 
 
-@pytest.fixture(scope="module", params=["hashlgn", "paper", "lightgcn"])
+@pytest.fixture(scope="module", params=["student", "floats", "encoder", "paper", "lightgcn"])
 def model(request: pytest.FixtureRequest, train: hashlgn.Interactions) -> Recommender:
     if request.param == "lightgcn":
         return hashlgn.LightGCN(config=CONFIG).fit(train)
+    if request.param in ("student", "floats"):
+        forms = {"model.answers": "floats", "model.histories": "floats"} if request.param == "floats" else {}
+        return hashlgn.HashLGN(bits=32, history_bits=32, config=STUDENT | forms).fit(train)
     how = {"model.hash": "mlp3", "model.decoder": "reweight"} if request.param == "paper" else {}
     return hashlgn.HashLGN(bits=32, config=CONFIG | how).fit(train)
 
@@ -52,7 +57,8 @@ def test_answers_are_the_best_unseen_items_of_the_users_own_group(model: Recomme
 
 def test_answers_equal_the_scores_of_all_items_sorted(model: Recommender, train) -> None:
     served = model.model
-    scores = served.users.astype(np.float64) @ served.items.decode().astype(np.float64).T
+    vectors = served.queries_of(np.arange(len(served.user_ids))).astype(np.float64)
+    scores = vectors @ served.items.decode().astype(np.float64).T
     table = model.recommend(k=5)
     for code in range(len(served.user_ids)):
         want = scores[code].copy()
@@ -87,7 +93,7 @@ def test_threshold_gives_everything_above_and_nothing_else(model: Recommender) -
 
 def test_history_of_a_training_user_gives_their_group(model: Recommender) -> None:
     table = model.recommend(history=[1, 5, 9], k=3)
-    assert list(table) == ["item", "score", "rank"]  # nobody is invented
+    assert list(table) == ["item", "score", "rank", "source"]  # nobody is invented
     assert all((item - 1) % 4 == 0 for item in table["item"].tolist())
     assert not {1, 5, 9} & set(table["item"].tolist())
     for names in ([("a", 1)], [1, "1"], [True], [2**70]):
@@ -113,7 +119,7 @@ def test_unknown_ids_are_refused_or_skipped(model: Recommender) -> None:
     with pytest.raises(UnknownIdError, match="history"):
         model.recommend(history=[1, 999])
     assert len(model.recommend(history=[1, 999], k=2, on_unknown="skip")) == 2
-    part = model.recommend(history={"a": [999], "b": [1]}, k=2, on_unknown="skip")
+    part = model.recommend(history={"a": [999], "b": [1]}, k=2, on_unknown="skip", on_empty="skip")
     assert part["user"].tolist() == ["b", "b"]
 
 
@@ -126,7 +132,9 @@ def test_unknown_ids_are_refused_or_skipped(model: Recommender) -> None:
         ({"threshold": float("nan")}, "threshold must be a number"),
         ({"threshold": "high"}, "threshold must be a number"),
         ({"on_unknown": "guess"}, "on_unknown must be one of"),
-        ({"history": []}, "history must hold at least one known item"),
+        ({"history": [], "on_empty": "raise"}, "history must hold at least one known item"),
+        ({"on_empty": "guess"}, "on_empty must be one of"),
+        ({"calibrated": 1}, "calibrated must be True or False"),
         ({"users": [1000], "history": [1]}, "users must be None"),
         ({"k": 3, "threshold": 0.5}, "k and threshold must not both be given"),
         ({"k": np.array([3])}, "k must be a positive integer"),
@@ -144,7 +152,10 @@ def test_unknown_ids_are_refused_or_skipped(model: Recommender) -> None:
         ({"users": [1000, 1001], "allow": {1000: [1]}}, "allow must have a list for everybody"),
         ({"users": [1000, 1001], "deny": [[1]]}, "deny must have 2 lists"),
         ({"history": [1], "deny": {"ann": [2]}}, "deny must be one list where the history has no name"),
-        ({"history": {"ann": [1], "bob": []}}, "history must hold at least one known item for every user .*'bob'"),
+        (
+            {"history": {"ann": [1], "bob": []}, "on_empty": "raise"},
+            "history must hold at least one known item for every user .*'bob'",
+        ),
     ],
 )
 def test_bad_arguments_are_named(model: Recommender, arguments: dict[str, object], message: str) -> None:
@@ -259,7 +270,8 @@ def test_similar_users_and_limits(model: Recommender) -> None:
     table = model.similar_users([1000, 1001], k=4)
     assert list(table) == ["user", "similar", "score", "rank"]
     assert all((other - user) % 4 == 0 for user, other in zip(table["user"], table["similar"], strict=True))
-    unit = model.model.users / np.linalg.norm(model.model.users, axis=1, keepdims=True)
+    vectors = model.model.queries_of(np.arange(60))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     codes = [model.model.user_ids.encode(table[name]) for name in ("user", "similar")]
     np.testing.assert_allclose(table["score"], (unit[codes[0]] * unit[codes[1]]).sum(axis=1), rtol=1e-4, atol=1e-5)
     assert len(model.similar_users(1000, k=1000)) == 59
@@ -344,7 +356,7 @@ def test_training_starts_from_a_saved_float_model(train, tmp_path: Path) -> None
         hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(part)
     model.save(tmp_path / "coded")
     with pytest.raises(ArgumentError, match="float model"):
-        hashlgn.HashLGN(config=CONFIG | {"train.init": str(tmp_path / "coded")}).fit(train)
+        hashlgn.HashLGN(bits=32, config=CONFIG | {"train.init": str(tmp_path / "coded")}).fit(train)
 
 
 def test_what_is_given_goes_before_the_configuration() -> None:

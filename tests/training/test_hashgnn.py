@@ -241,7 +241,7 @@ def test_saved_loaded_and_searched_without_pytorch_by_hamming_distance(tmp_path:
     ).save(tmp_path / "model")
     model = hashlgn.load(tmp_path / "model")
     served = model.model
-    assert set(np.unique(served.users)) == {-1.0, 1.0} and model.info()["bytes_per_item"] == 4
+    assert set(np.unique(served.users)) == {-1.0, 1.0} and model.info()["bytes"]["items"]["codes"] == 128 * 4
     distances = hamming(pack_signs(served.users.astype(np.int8)), served.items.packed)
     table = model.recommend(k=5, filter_seen=False)
     users, items = served.user_ids.encode(table["user"]), served.item_ids.encode(table["item"])

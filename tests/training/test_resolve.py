@@ -33,15 +33,17 @@ def test_what_a_plugin_registers_is_known(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_is_open_depends_on_the_kind_and_the_encoder() -> None:
     cases = [
-        ({}, (None, None, None)),  # validation chooses the encoder
-        ({"model.kind": "float"}, ("lightgcn", 64, "cosine")),
+        ({"model.encoder": "lightgcn", "model.kind": "float"}, ("lightgcn", 64, "cosine")),
         ({"model.encoder": "lightgcn"}, ("lightgcn", 128, "cosine")),
         ({"model.encoder": "spectral"}, ("spectral", None, "inner")),
-        ({"model.encoder": "auto", "model.dim": "auto"}, (None, None, None)),
+        ({"model.encoder": "spectral", "model.dim": "auto"}, ("spectral", None, "inner")),
     ]
     for changes, want in cases:
         found = resolve(Config().updated(changes)).model
         assert (found.encoder, found.dim, found.similarity) == want
+    for none in ({}, {"model.encoder": "auto"}):
+        with pytest.raises(ArgumentError, match=r"model\.encoder must name an encoder here"):
+            resolve(Config().updated(none))
 
 
 @pytest.mark.parametrize("layers", [0, 1, 3])

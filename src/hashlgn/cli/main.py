@@ -56,6 +56,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.add_typer(experiment_app, name="experiment")
 
+_BITS = {"bits": "", "history_bits": " in histories"}
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")]
 
 
@@ -143,7 +144,7 @@ def train(
         quiet,
         f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"
         + (f", validation {monitor} {list(best.values())[-1]:.4f}" if best else "")
-        + f"; {info['bytes_per_item']:g} bytes per item; saved to {out}",
+        + f"; {info['bytes']['per_item']:.1f} bytes per item; saved to {out}",
     )
 
 
@@ -262,23 +263,27 @@ def similar(
 @app.command()
 def info(
     model: Model,
+    verify: Annotated[bool, typer.Option("--verify", help="Read the whole file and compare its checksums.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything, as JSON.")] = False,
 ) -> None:
-    """Describe a saved model."""
+    """Describe a saved model: what it is, and what its bytes are spent on."""
     from hashlgn.inference.recommender import load
 
-    about = load(model).info()
+    about = load(model, verify=verify).info()
     if as_json:
         typer.echo(json.dumps(about, indent=2))
         return
-    origin = about["provenance"]
+    origin, spent = about["provenance"], about["bytes"]
+    bits = [f"{about[name]} bits{where}" for name, where in _BITS.items() if about[name]]
     lines = {
-        "model": f"{about['kind']}, {about['bits']} bits" if about["bits"] else about["kind"],
+        "model": ", ".join([about["kind"], *bits]),
         "users": f"{about['users']:,}",
         "items": f"{about['items']:,}",
         "interactions": f"{about['interactions']:,}",
-        "bytes per item": f"{about['bytes_per_item']:g}",
-        "size on disk": f"{_bytes(model) / 1e6:.1f} MB",
+        "bytes per item": f"{spent['per_item']:.1f}: {_per_item(about)}",
+        "bytes per user": f"{spent['per_user']:g}",
+        "bytes in total": f"{spent['total']:,}: {_in_total(spent)}",
+        "checksums": "compared, and right" if verify else "not compared (--verify does)",
         "validation": ", ".join(f"{n} {v:.4f}" for n, v in about["metrics"].get("validation", {}).items()) or "none",
         "trained": f"{origin.get('created', '?')} by hashlgn {origin.get('version', '?')}",
         "seed": str(origin.get("seed", "?")),
@@ -339,6 +344,17 @@ def _ids(path: Path) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def _bytes(model: Path) -> int:
-    """Size of a saved model, a file or a folder."""
-    return sum(file.stat().st_size for file in ([model] if model.is_file() else model.iterdir()))
+def _per_item(about: dict[str, Any]) -> str:
+    """Bytes per item by what they hold."""
+    sides = {"": about["bytes"]["items"], "history ": about["bytes"]["histories"]}
+    return ", ".join(
+        f"{side}{what} {size / max(about['items'], 1):.1f}"
+        for side, held in sides.items()
+        for what, size in held.items()
+    )
+
+
+def _in_total(spent: dict[str, Any]) -> str:
+    """Bytes of all parts of a model that has them."""
+    sums = {name: sum(size.values()) if isinstance(size, dict) else size for name, size in spent.items()}
+    return ", ".join(f"{n} {s:,}" for n, s in sums.items() if s and n not in ("total", "per_item", "per_user"))

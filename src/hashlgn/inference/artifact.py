@@ -36,7 +36,7 @@ from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.search.blocks import BlockItems, Blocks, items_arrays, items_from
 from hashlgn.utils.tensors import MALFORMED, Arrays, Part, model_file, read_tensors, write_tensors
 
-__all__ = ["FORMAT", "FORMS", "bytes_by_part", "load_artifact", "save_artifact"]
+__all__ = ["FORMAT", "FORMS", "bytes_by_part", "load_artifact", "save_artifact", "tensor_bytes"]
 
 FORMAT = "hashlgn-model"
 
@@ -147,13 +147,8 @@ def save_artifact(model: ServedModel, path: str | Path, *, overwrite: bool = Tru
         ArgumentError: the file is something else than a model, or a model that may not be replaced.
         ArtifactError: it cannot be written (full or read-only disk); a model that was there is untouched.
     """
-    parts: dict[str, Part] = {}
-    for name, part in _parts_of(model).items():
-        form = next(form for form, held in FORMS.items() if isinstance(part, held.kind))
-        arrays, said = FORMS[form].put(part)
-        parts[name] = arrays, {**said, "form": form}
     manifest = {name: getattr(model, name) for name in ("kind", "config", "metrics", "provenance")}
-    return write_tensors(path, FORMAT, manifest, parts, overwrite=overwrite)
+    return write_tensors(path, FORMAT, manifest, _put(model), overwrite=overwrite)
 
 
 def load_artifact(path: str | Path, *, verify: bool = False) -> ServedModel:
@@ -199,6 +194,13 @@ def load_artifact(path: str | Path, *, verify: bool = False) -> ServedModel:
         raise ArtifactError(f"{model_file(path)}: inconsistent: {type(error).__name__}: {error}") from error
 
 
+def tensor_bytes(model: ServedModel) -> dict[str, int]:
+    """Bytes of each tensor that a save of this model writes, by its name in the file, such as ``items.codes``."""
+    return {
+        f"{part}.{name}": array.nbytes for part, (arrays, _) in _put(model).items() for name, array in arrays.items()
+    }
+
+
 def bytes_by_part(path: str | Path) -> dict[str, int]:
     """Bytes of each part of a saved model, and of its ``manifest`` with what aligns arrays; together the whole file.
 
@@ -208,6 +210,16 @@ def bytes_by_part(path: str | Path) -> dict[str, int]:
     held = read_tensors(path, FORMAT)
     sizes = {part: sum(array.nbytes for array in arrays.values()) for part, (arrays, _) in held.parts().items()}
     return sizes | {"manifest": model_file(path).stat().st_size - sum(sizes.values())}
+
+
+def _put(model: ServedModel) -> dict[str, Part]:
+    """Arrays of each part, and what the manifest says of it."""
+    parts: dict[str, Part] = {}
+    for name, part in _parts_of(model).items():
+        form = next(form for form, held in FORMS.items() if isinstance(part, held.kind))
+        arrays, said = FORMS[form].put(part)
+        parts[name] = arrays, {**said, "form": form}
+    return parts
 
 
 def _parts_of(model: ServedModel) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,10 @@ from hashlgn.inference.answering import Ask, Catalogue, answer
 from hashlgn.inference.artifact import load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.requests import Limits, Rows, listed, skips
+from hashlgn.inference.sizes import model_bytes
 from hashlgn.inference.tables import Table
 from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.items import CodedItems, FloatItems, Items
 from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import SEARCHERS, Searcher, build_searcher
@@ -29,6 +31,7 @@ __all__ = ["BATCH", "Recommender", "load"]
 
 BATCH = 2048  # users answered at a time
 Ints = npt.NDArray[np.int64]
+_T = TypeVar("_T")
 
 
 class Recommender:
@@ -278,15 +281,18 @@ class Recommender:
         return save_artifact(self.model, path)
 
     def info(self) -> dict[str, Any]:
-        """What the model is: sizes, configuration, validation metrics, provenance. Ready for JSON."""
-        model, items = self.model, self.model.items
+        """What the model is: sizes, bytes (see ``model_bytes``), configuration, validation metrics, provenance. Ready
+        for JSON.
+        """
+        model, items, histories = self.model, self.model.items, self.model.histories
         return {
             "kind": model.kind,
             "users": len(model.user_ids),
             "items": len(model.item_ids),
             "interactions": len(model.seen[1]),
             "bits": items.decoder.bits if isinstance(items, CodedItems) else None,
-            "bytes_per_item": items.bytes_per_item,
+            "history_bits": 8 * histories.packed.shape[1] if isinstance(histories, CodedHistories) else None,
+            "bytes": self._kept("bytes", model, lambda: model_bytes(model)),
             "query_width": items.width,
             "metrics": model.metrics,
             "config": model.config,
@@ -299,20 +305,24 @@ class Recommender:
         model = self._model
         return (
             f"{type(self).__name__}({model.kind}, {len(model.user_ids):,} users, {len(model.item_ids):,} items, "
-            f"{model.items.bytes_per_item:g} bytes per item)"
+            f"{self.info()['bytes']['per_item']:.1f} bytes per item)"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the searchers, which a copy builds again when it is first asked."""
+        """Everything but what is built when it is first asked, such as searchers: a copy builds it again."""
         return {name: value for name, value in self.__dict__.items() if name != "_built"}
 
     def _catalogue(self, name: str, build: Callable[[], Catalogue]) -> Catalogue:
         """What ``build`` makes, kept for as long as model, engine and threads are what they were."""
-        built: dict[str, tuple[Any, Catalogue]] = self.__dict__.setdefault("_built", {})
-        key = (self.model, self.engine, self.threads)
+        return self._kept(name, (self.model, self.engine, self.threads), build)
+
+    def _kept(self, name: str, key: Any, build: Callable[[], _T]) -> _T:
+        """What ``build`` makes, kept for as long as the key is the same."""
+        built: dict[str, tuple[Any, Any]] = self.__dict__.setdefault("_built", {})
         if name not in built or built[name][0] != key:
             built[name] = key, build()
-        return built[name][1]
+        made: _T = built[name][1]
+        return made
 
     def _searcher(self, items: Items, engine: Any) -> Searcher:
         return build_searcher(items, engine, thread_count("threads", self.threads))

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
-from hashlgn.errors import DataError
+from hashlgn.errors import DataError, choose
 from hashlgn.evaluation.calibration import fit_calibration
+from hashlgn.evaluation.metrics import METRICS
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
@@ -131,6 +132,7 @@ def train_student(
     config = config or Config()
     config = replace(config, model=replace(config.model, dim=config.model.dim or _DIM))
     where = resolve_device(device)
+    choose("train.monitor", config.train.monitor, METRICS)
     _check(data)
     with seeded(config.train.seed, where), use_threads(threads), kept_memory():
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
