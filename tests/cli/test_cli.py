@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import inspect
 import json
 import os
 import subprocess
@@ -207,6 +208,28 @@ def test_columns_may_have_any_name(tmp_path: Path, capsys) -> None:
         == 0
     )
     assert "2" in capsys.readouterr().out
+
+
+def test_every_reading_option_is_on_every_command_that_reads(tmp_path: Path, capsys) -> None:
+    known = set(inspect.signature(hashlgn.read_interactions).parameters) - {"source"}
+    columns = {"user", "item", "rating", "time", "weight", "title", "genres"}
+    for command in (["train"], ["evaluate"], ["data", "stats"], ["tune"]):
+        run(*command, "--help")
+        shown = capsys.readouterr().out
+        for option in (known - columns) | {"columns"}:
+            assert f"--{option.replace('_', '-')} " in shown, (command, option)
+    (tmp_path / "a.csv").write_text("u|i|plays|when|what|kind\n1|2|3|9|Two|A\n1|2|4|5|Two|A\n2|3|1||Three|B;C\n")
+    (tmp_path / "items.csv").write_text("sku,name\n2,Two\n")
+    typed = ["--columns", "user=u,item=i,weight=plays,time=when,title=what,genres=kind", "--delimiter", "|"]
+    typed += ["--on-missing", "skip", "--duplicates", "last", "--id-type", "str", "--format", "csv", "--k-core", 1]
+    assert run("data", "stats", tmp_path / "a.csv", *typed, "--json", tmp_path / "s.json") == 0
+    assert json.loads((tmp_path / "s.json").read_text())["interactions"] == 1
+    assert "1 rows with missing values were left out" in capsys.readouterr().err
+    assert (
+        run("data", "stats", tmp_path / "a.csv", "--columns", "user=u,item=i", "--items", tmp_path / "items.csv") == 1
+    )
+    assert "with --columns item=NAME" in capsys.readouterr().err
+    assert run("data", "stats", tmp_path / "a.csv", "--columns", "user=u,item=i,titel=x") == 2
 
 
 def test_stats_and_synth(tmp_path: Path, capsys) -> None:

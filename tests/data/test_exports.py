@@ -112,7 +112,7 @@ def test_broken_rows_and_holes_are_skipped_on_request(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", text)
     with pytest.raises(DataError, match="line 3 has 2 columns instead of 3"):
         read_interactions(path)
-    data = read_interactions(path, on_bad="skip", on_missing="skip")
+    data = read_interactions(path, on_bad="skip", on_missing="skip", min_rating=0)
     assert pairs(data) == [(1, 2), (3, 4)]
     assert any("3 rows with missing values" in note for note in data.notes)
     assert any("2 rows that cannot be read" in note and "good" in note for note in data.notes)
@@ -239,8 +239,11 @@ def test_ratings_without_titles_where_movies_have_other_ids(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("ratings", "options", "told"),
     [
-        ([1, 5], {}, "ratings from 1 to 5 were found, and each counts as one interaction; min_rating=4 would keep"),
-        ([0.5, 4.5], {}, "min_rating=4 would keep those of 4 to 5"),
+        ([1, 5], {}, "ratings from 1 to 5 were found, and those of 4 and more count; min_rating=0 keeps all"),
+        ([0.5, 4.5], {}, "those of 4 and more count"),
+        ([1, 5], {"min_rating": 0}, r"only ratings of at least 0 count \(min_rating\)"),
+        ([0, 5], {}, "each counts as one interaction; min_rating=4 would keep those of 4 to 5"),
+        ([1, 3], {}, "each counts as one interaction; min_rating=4 would keep those of 4 to 5"),
         ([1, 9], {}, "min_rating=8 would keep those of 8 to 10"),
         ([0, 1], {}, "min_rating=1 would keep those of 1 to 1"),
         ([3, 5000], {}, "min_rating= keeps the high ones"),

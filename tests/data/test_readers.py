@@ -18,7 +18,7 @@ import hashlgn.data.text as text_room
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, DataError
 
-ROWS = [(7, 30, 4.0, 100), (7, 10, 3.5, 101), (8, 10, 5.0, 99), (9, 20, 1.0, 250), (9, 30, 2.0, 80)]
+ROWS = [(7, 30, 4.0, 100), (7, 10, 3.5, 101), (8, 10, 6.0, 99), (9, 20, 1.0, 250), (9, 30, 2.0, 80)]
 USERS, ITEMS, STARS, TIMES = (list(column) for column in zip(*ROWS, strict=True))
 EXPECTED = Interactions.from_pairs(USERS, ITEMS, STARS, TIMES)
 FRAME = {"user_id": USERS, "item_id": ITEMS, "rating": STARS, "timestamp": TIMES}
@@ -103,7 +103,7 @@ def test_a_malformed_movie_costs_the_titles_and_says_so(tmp_path: Path) -> None:
     data = read_interactions(tmp_path)
     same(data)
     assert data.titles is None
-    assert "movies.dat: line 2 is no movie (got 'nonsense')" in data.notes[0]
+    assert "movies.dat: line 2 has 1 columns instead of 3" in data.notes[0]
 
 
 def test_lightgcn_folder_in_parts(tmp_path: Path) -> None:
@@ -246,15 +246,15 @@ def test_strings_of_many_blocks(tmp_path: Path) -> None:
 
 def test_rows_are_chosen(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,rating,time\n1,2,3,9\n1,2,5,5\n1,2,4,9\n1,3,1,1\n2,2,4,1\n")
-    first = read_interactions(tmp_path / "a.csv")
+    first = read_interactions(tmp_path / "a.csv", min_rating=0)
     assert first.ratings.tolist() == [5, 1, 4]  # the first in time
-    assert read_interactions(tmp_path / "a.csv", duplicates="last").ratings.tolist() == [4, 1, 4]
+    assert read_interactions(tmp_path / "a.csv", duplicates="last", min_rating=0).ratings.tolist() == [4, 1, 4]
     # What stands for a pair is decided first, then whether it is rated high enough.
     assert read_interactions(tmp_path / "a.csv", min_rating=4).ratings.tolist() == [5, 4]
     assert read_interactions(tmp_path / "a.csv", min_rating=4, duplicates="last").ratings.tolist() == [4, 4]
-    assert len(read_interactions(tmp_path / "a.csv", k_core=(1, 2))) == 2
+    assert len(read_interactions(tmp_path / "a.csv", k_core=(1, 2), min_rating=0)) == 2
     with pytest.raises(DataError, match="no interactions are left of 3 in the core of user_k=9, item_k=9"):
-        read_interactions(tmp_path / "a.csv", k_core=9)
+        read_interactions(tmp_path / "a.csv", k_core=9, min_rating=0)
     with pytest.raises(DataError, match=r"none of 3 ratings reaches min_rating \(6\)"):
         read_interactions(tmp_path / "a.csv", min_rating=6)
     with pytest.raises(ArgumentError, match="min_rating must be a finite number"):

@@ -7,20 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.cli.options import (
-    Columns,
-    Data,
-    Decimal,
-    Encoding,
-    Format,
-    IdType,
-    Json,
-    MinRating,
-    OnBad,
-    OnMissing,
-    read_data,
-    reading,
-)
+from hashlgn.cli.options import Data, Json, read_data, reads_data
 from hashlgn.utils.console import write_json
 
 __all__ = ["counts", "data_app"]
@@ -39,33 +26,10 @@ def data_get(
 
 
 @data_app.command("stats")
-def data_stats(
-    data: Data,
-    format: Format = None,
-    columns: Columns = None,
-    min_rating: MinRating = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
-    on_bad: OnBad = None,
-    on_missing: OnMissing = None,
-    id_type: IdType = None,
-    json_: Json = None,
-) -> None:
+@reads_data
+def data_stats(data: Data, json_: Json = None, *, reading: dict[str, Any]) -> None:
     """Count users, items and interactions."""
-    interactions = read_data(
-        data,
-        quiet=False,
-        **reading(
-            columns,
-            format=format,
-            min_rating=min_rating,
-            encoding=encoding,
-            decimal=decimal,
-            on_bad=on_bad,
-            on_missing=on_missing,
-            id_type=id_type,
-        ),
-    )
+    interactions = read_data(data, quiet=False, **reading)
     stats = interactions.stats() | {"fingerprint": interactions.fingerprint()}
     for name, value in stats.items():
         if isinstance(value, dict):

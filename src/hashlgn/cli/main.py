@@ -16,19 +16,10 @@ from hashlgn.cli.bench import bench_app
 from hashlgn.cli.data import counts, data_app
 from hashlgn.cli.doctor import doctor
 from hashlgn.cli.options import (
-    Columns,
     Config,
     Data,
-    Decimal,
     Device,
-    Encoding,
-    Format,
-    IdType,
     Json,
-    KCore,
-    MinRating,
-    OnBad,
-    OnMissing,
     Preset,
     Quiet,
     Set,
@@ -36,7 +27,7 @@ from hashlgn.cli.options import (
     load_plugin,
     numbers,
     read_data,
-    reading,
+    reads_data,
 )
 from hashlgn.cli.studies import experiment_app, reproduce, tune
 from hashlgn.errors import ArgumentError, choose, k_or_threshold, need, shown
@@ -61,6 +52,7 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")]
 
 
 @app.command()
+@reads_data
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the trained model.")],
@@ -76,18 +68,11 @@ def train(
     preset: Preset = None,
     config: Config = None,
     set_: Set = [],  # noqa: B006
-    format: Format = None,
-    columns: Columns = None,
-    min_rating: MinRating = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
-    on_bad: OnBad = None,
-    on_missing: OnMissing = None,
-    id_type: IdType = None,
-    k_core: KCore = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from where a stopped training was.")] = False,
     log: Annotated[Path | None, typer.Option(help="Append one JSON line an epoch to this file.")] = None,
     quiet: Quiet = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Train a model on interactions and save it.
 
@@ -118,17 +103,7 @@ def train(
         say(quiet, f"nothing to resume at {checkpoint}: starting anew")
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    options = reading(
-        columns,
-        format=format,
-        min_rating=min_rating,
-        encoding=encoding,
-        decimal=decimal,
-        on_bad=on_bad,
-        on_missing=on_missing,
-        id_type=id_type,
-    )
-    interactions = read_data(data, quiet=quiet, k_core=k_core, **options)
+    interactions = read_data(data, quiet=quiet, **reading)
     say(quiet, f"read {data}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
     with json_lines(log, monitor) as line:
@@ -153,6 +128,7 @@ app.command("reproduce")(reproduce)
 
 
 @app.command()
+@reads_data
 def evaluate(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="A saved model, or a file of answers: .csv, .tsv, .parquet, .jsonl.")
@@ -162,16 +138,10 @@ def evaluate(
     k: Annotated[str, typer.Option(help="Cutoffs, separated by commas.")] = "20,50,100",
     threshold: Annotated[str, typer.Option(help="Thresholds for threshold search, separated by commas.")] = "",
     json_: Json = None,
-    format: Format = None,
-    columns: Columns = None,
-    min_rating: MinRating = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
-    on_bad: OnBad = None,
-    on_missing: OnMissing = None,
-    id_type: IdType = None,
     engine: Annotated[str, typer.Option(help="auto, kernel, ivf, fastscan, decoded, flat or exact.")] = "auto",
     threads: Threads = None,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Rank the whole catalogue for every test user, what they have in training masked, and evaluate the answers."""
     from hashlgn.evaluation.answers import FILES
@@ -181,18 +151,8 @@ def evaluate(
 
     cutoffs, thresholds = numbers("k", k, int), numbers("threshold", threshold, float)
     answers: Any = model if model.suffix in FILES else load(model, engine=engine, threads=threads)
-    options = reading(
-        columns,
-        format=format,
-        min_rating=min_rating,
-        encoding=encoding,
-        decimal=decimal,
-        on_bad=on_bad,
-        on_missing=on_missing,
-        id_type=id_type,
-    )
-    held_out = read_data(test, test=True, **options)
-    seen = None if train is None else read_data(train, **options)
+    held_out = read_data(test, test=True, **reading)
+    seen = None if train is None else read_data(train, **reading)
     result = evaluate(answers, held_out, cutoffs, threshold=thresholds, train=seen)
     typer.echo(str(result))
     for count, what in (

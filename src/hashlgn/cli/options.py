@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,19 +20,10 @@ if TYPE_CHECKING:
     from hashlgn.data import Interactions
 
 __all__ = [
-    "Columns",
     "Config",
     "Data",
-    "Decimal",
     "Device",
-    "Encoding",
-    "Format",
-    "IdType",
     "Json",
-    "KCore",
-    "MinRating",
-    "OnBad",
-    "OnMissing",
     "Preset",
     "Quiet",
     "Set",
@@ -38,28 +32,41 @@ __all__ = [
     "load_plugin",
     "numbers",
     "read_data",
-    "reading",
+    "reads_data",
     "typed_advice",
 ]
 
-_ROLES = ("user", "item", "rating", "time", "weight")
+_ROLES = ("user", "item", "rating", "time", "weight", "title", "genres")
 _COLUMN = re.compile(rf"\b({'|'.join(_ROLES)})=(?=\W|$)")
-_OPTION = re.compile(r"\b(min_rating|on_missing|on_bad|encoding|decimal|id_type|format|k_core)=('[^']*'|[\w.]+)?")
+_OPTION = re.compile(
+    r"\b(min_rating|on_missing|on_bad|encoding|decimal|delimiter|id_type|format|part|k_core|items)=('[^']*'|[\w.]+)?"
+)
 
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="File or folder of interactions, or a published data set, such as ml-1m.")
 ]
-Format = Annotated[str | None, typer.Option(help="lightgcn, movielens, recbole, csv or parquet; found out by default.")]
-Columns = Annotated[str | None, typer.Option(help="Names or positions of columns, as user=who,item=what,rating=2.")]
-MinRating = Annotated[float | None, typer.Option(help="Leave out interactions rated lower.")]
-Encoding = Annotated[str | None, typer.Option(help="Encoding of text, as latin-1; found out by default.")]
-Decimal = Annotated[str | None, typer.Option(help="Decimal mark of numbers in text.  [default: .]")]
-OnBad = Annotated[str | None, typer.Option(help="What to do about broken rows: raise or skip.  [default: raise]")]
-OnMissing = Annotated[
-    str | None, typer.Option(help="What to do about missing values: raise or skip.  [default: raise]")
-]
-IdType = Annotated[str | None, typer.Option(help="Type of all ids: auto, int or str.  [default: auto]")]
-KCore = Annotated[int | None, typer.Option(help="Keep users and items with this many interactions.")]
+# The options of read_interactions, on every command that reads: name → type, description
+_READING: dict[str, tuple[type, str]] = {
+    "format": (str, "lightgcn, movielens, recbole, csv or parquet; found out by default."),
+    "part": (str, "Of data published as two files: train, test or all."),
+    "columns": (
+        str,
+        "Names or positions of columns, as user=who,item=what,rating=2,time=when,weight=w,title=t,genres=g.",
+    ),
+    "items": (str, "File of titles and genres: columns item, title, genres."),
+    "min_rating": (
+        float,
+        "Leave out interactions rated lower; 0 keeps all.  [default: 4 for ratings of up to 5 stars]",
+    ),
+    "duplicates": (str, "Which row of a repeated pair counts: first or last.  [default: first]"),
+    "delimiter": (str, "Delimiter of text; found out by default."),
+    "encoding": (str, "Encoding of text, as latin-1; found out by default."),
+    "decimal": (str, "Decimal mark of numbers in text.  [default: .]"),
+    "on_bad": (str, "What to do about broken rows: raise or skip.  [default: raise]"),
+    "on_missing": (str, "What to do about missing values: raise or skip.  [default: raise]"),
+    "id_type": (str, "Type of all ids: auto, int or str.  [default: auto]"),
+    "k_core": (int, "Keep users and items with this many interactions."),
+}
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
@@ -96,9 +103,23 @@ def column_options(text: str | None) -> dict[str, Any]:
     return {role: int(name) if name.isdecimal() else name for role, name in pairs}
 
 
-def reading(columns: str | None, **typed: Any) -> dict[str, Any]:
-    """The options of ``read_interactions`` that were typed: columns, and those that are not None."""
-    return column_options(columns) | {name: value for name, value in typed.items() if value is not None}
+def reads_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of ``read_interactions``; those that are typed come as a mapping, ``reading``."""
+
+    @functools.wraps(command)
+    def wrapper(**arguments: Any) -> None:
+        typed = {name: arguments.pop(name) for name in _READING}
+        given = {name: value for name, value in typed.items() if value is not None and name != "columns"}
+        command(**arguments, reading=column_options(typed["columns"]) | given)
+
+    own = inspect.signature(command, eval_str=True).parameters
+    parameters = [parameter for name, parameter in own.items() if name != "reading"]
+    for name, (kind, text) in _READING.items():
+        option = Annotated[kind | None, typer.Option(help=text)]  # type: ignore[valid-type]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option))
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
 
 
 def read_data(source: str | Path, *, test: bool = False, quiet: bool = True, **options: Any) -> Interactions:

@@ -8,19 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from hashlgn.cli.options import (
-    Columns,
     Config,
     Data,
     Device,
-    Format,
-    KCore,
-    MinRating,
     Preset,
     Quiet,
     Set,
     Threads,
     read_data,
-    reading,
+    reads_data,
 )
 from hashlgn.experiments.common.tables import table
 from hashlgn.utils.console import say
@@ -39,6 +35,7 @@ Cutoff = Annotated[int, typer.Option("--k", help="Cutoff of recall and NDCG.")]
 experiment_app = typer.Typer(help="Run experiments whose tables the documentation shows.", no_args_is_help=True)
 
 
+@reads_data
 def tune(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the search; one that is there goes on.")],
@@ -53,11 +50,9 @@ def tune(
     set_: Annotated[list[str], typer.Option("--set", help="A setting that is held, as train.lr=0.01.")] = [],  # noqa: B006
     threads: Threads = None,
     device: Device = "auto",
-    format: Format = None,
-    columns: Columns = None,
-    min_rating: MinRating = None,
-    k_core: KCore = None,
     quiet: Quiet = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Search for the hyper-parameters of a data set on a validation slice of it, and write the best as TOML.
 
@@ -69,7 +64,7 @@ def tune(
 
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.seed": seed}
     result = search(
-        read_data(data, quiet=quiet, **reading(columns, format=format, min_rating=min_rating, k_core=k_core)),
+        read_data(data, quiet=quiet, **reading),
         out,
         load_config(config, flags, set_, preset),
         fixed=override_changes(set_),

@@ -13,49 +13,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hashlgn.data.arrays import Arrivals, decoded, pages
-from hashlgn.data.convert import is_text, numbers, times
+from hashlgn.data.convert import is_text, numbers, texts, times
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
+from hashlgn.data.titles import NO_GENRE, Items
 from hashlgn.data.values import canonical_integers, parsed_integers
 from hashlgn.errors import DataError
 
-__all__ = ["ALIASES", "ROLES", "Gather", "Request", "UnusableError", "find_columns", "has_alias", "is_alias"]
+__all__ = ["ROLES", "Gather", "Request", "UnusableError", "find_columns"]
 
-# Names without case, punctuation and type suffix: "userId" and "user_id:token" become "userid".
-ALIASES: dict[str, set[str]] = {
-    "user": {
-        "user",
-        "userid",
-        "uid",
-        "users",
-        "username",
-        "customer",
-        "customerid",
-        "visitorid",
-        "reviewerid",
-    },
-    "item": {
-        *(
-            "item",
-            "itemid",
-            "iid",
-            "items",
-            "movie",
-            "movieid",
-            "product",
-            "productid",
-            "book",
-            "bookid",
-            "asin",
-        ),
-        *("track", "trackid", "song", "songid", "artist", "artistid", "business", "businessid", "article"),
-        "articleid",
-    },
-    "rating": {"rating", "ratings", "stars", "score"},
-    "time": {"timestamp", "time", "ts", "datetime", "date"},
-    "weight": set(),
+# Usual names without case, punctuation and type suffix: "userId" and "user_id:token" become "userid".
+_USUAL = {
+    "user": r"users?|userid|uid|username|customer|customerid|visitorid|reviewerid",
+    "item": r"items?|iid|asin|(item|movie|product|book|track|song|artist|business|article)id|"
+    r"movie|product|book|track|song|artist|business|article",
+    "rating": r"ratings?|stars|score",
+    "time": r"timestamp|time|ts|datetime|date",
+    "weight": r"(?!)",  # only where it is named
+    "title": r"titles?|name|(movie|book)title|(product|item|track|artist)name",
+    "genres": r"genres?|category|categories|class|tags",
 }
-ROLES = tuple(ALIASES)
+ROLES = tuple(_USUAL)
+_OF_ITEMS = ("item", "title", "genres")  # the columns of a table of items
+_SEPARATORS = ("|", ";", ",")  # of genres in text: the first that occurs
 _SHOWN = 3  # rows that a message names
 
 
@@ -64,11 +44,13 @@ class Request:
     """What the caller of ``read_interactions`` asked for, beside the source."""
 
     part: str = "train"
-    user: str | int | None = None
+    user: str | int | bool | None = None
     item: str | int | None = None
     rating: str | int | bool | None = None
     time: str | int | bool | None = None
-    weight: str | int | None = None
+    weight: str | int | bool | None = None
+    title: str | int | None = None
+    genres: str | int | None = None
     min_rating: float | None = None
     duplicates: str = "first"
     id_type: str = "auto"
@@ -77,11 +59,33 @@ class Request:
     decimal: str = "."
     on_bad: str = "raise"
     on_missing: str = "raise"
+    of_items: bool = False  # the source is a table of items, with their titles and genres
+
+    @classmethod
+    def for_items(cls, **fields: Any) -> Request:
+        """For a table of items."""
+        return cls(user=False, rating=False, time=False, weight=False, of_items=True, **fields)
 
     def names(self) -> dict[str, str | int]:
         """The columns that were named, by role."""
         given = {role: getattr(self, role) for role in ROLES}
         return {role: name for role, name in given.items() if name is not None and name is not False}
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Roles that must have a column."""
+        return ("item",) if self.of_items else ("user", "item")
+
+    def usual(self, name: str, role: str) -> bool:
+        """Whether a name is one that a column of this role usually has."""
+        if (self.of_items and role not in _OF_ITEMS) or (not self.of_items and role in ("title", "genres")):
+            return False
+        plain = _plain(name)
+        return bool(re.fullmatch(_USUAL[role], plain)) or (self.of_items and role == "item" and plain == "id")
+
+    def has_header(self, fields: Sequence[str]) -> bool:
+        """Whether any of the fields is a usual name of a column of users or items."""
+        return any(self.usual(field, role) for field in fields for role in ("user", "item"))
 
     def changed(self, changes: Mapping[str, Any]) -> Request:
         """The same request with other fields."""
@@ -98,16 +102,6 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.split(":")[0].lower())
 
 
-def is_alias(name: str, role: str) -> bool:
-    """Whether a name is one that a column of this role usually has."""
-    return _plain(name) in ALIASES[role]
-
-
-def has_alias(names: Sequence[str]) -> bool:
-    """Whether any of the names is one that a column of users or items usually has."""
-    return any(_plain(name) in ALIASES["user"] | ALIASES["item"] for name in names)
-
-
 def find_columns(names: Sequence[str], request: Request, where: str) -> dict[str, int]:
     """Positions of the columns by role: those that were named, then those with a usual name.
 
@@ -117,29 +111,38 @@ def find_columns(names: Sequence[str], request: Request, where: str) -> dict[str
     """
     found: dict[str, int] = {}
     listed = ", ".join(map(repr, names))
-    for role in ROLES:
-        wanted = getattr(request, role)
-        if wanted is False:
-            continue
+    for role, wanted in request.names().items():
+        fits = [i for i, name in enumerate(names) if name == wanted]
         if isinstance(wanted, int):
             if not 0 <= wanted < len(names):
                 raise DataError(f"{where}: {role}={wanted} must be a position in 0 … {len(names) - 1}")
-            found[role] = wanted
+            fits = [wanted]
+        found[role] = _one(role, fits, names, where, f"no column {wanted!r}")
+    given = set(found.values())
+    for role in ROLES:
+        if role in found or getattr(request, role) is False:
             continue
-        fits = [i for i, name in enumerate(names) if name == wanted] if wanted is not None else []
-        if wanted is None:
-            fits = [i for i, name in enumerate(names) if _plain(name) in ALIASES[role]]
-        if len(fits) > 1:
-            several = ", ".join(repr(names[i]) for i in fits)
-            raise DataError(f"{where}: several columns may be the {role} ({several}); name one with {role}=")
-        if not fits and (wanted is not None or role in ("user", "item")):
-            asked = "no column" if wanted is None else f"no column {wanted!r}"
-            raise DataError(f"{where}: {asked} for the {role} (columns: {listed}); name it with {role}=")
-        if fits:
-            found[role] = fits[0]
+        fits = [i for i, name in enumerate(names) if i not in given and request.usual(name, role)]
+        if len(fits) > 1 and request.of_items:  # a column "id" only where there is no better one
+            fits = [i for i in fits if _plain(names[i]) != "id"]
+        if fits or role in request.needed:
+            found[role] = _one(role, fits, names, where, "no column")
+    if request.of_items and not found.keys() & {"title", "genres"}:
+        raise DataError(f"{where}: no column of titles or genres (columns: {listed}); name it with title= or genres=")
     if len(set(found.values())) < len(found):
         raise DataError(f"{where}: one column is named for two roles ({found}, columns: {listed})")
     return found
+
+
+def _one(role: str, fits: Sequence[int], names: Sequence[str], where: str, none: str) -> int:
+    """The one column that fits a role."""
+    if len(fits) > 1:
+        several = ", ".join(repr(names[i]) for i in fits)
+        raise DataError(f"{where}: several columns may be the {role} ({several}); name one with {role}=")
+    if not fits:
+        listed = ", ".join(map(repr, names))
+        raise DataError(f"{where}: {none} for the {role} (columns: {listed}); name it with {role}=")
+    return fits[0]
 
 
 class UnusableError(Exception):
@@ -181,10 +184,10 @@ class Gather:
         Raises:
             DataError: a value is missing, no id, no finite number.
         """
-        size = len(batch["user"])
+        size = len(batch["item"])
         keep = np.ones(size, np.bool_)
         for role, array in batch.items():  # what is missing, of all columns, before anything is converted
-            keep &= self._present(role, array)
+            keep &= self._present(role, array) if role not in ("title", "genres") else True
         self.skipped["missing"] += int(size - keep.sum())
         columns: dict[str, Any] = {}
         for role, array in batch.items():
@@ -204,8 +207,6 @@ class Gather:
         self.kinds = kinds
         self.rows += size
         self.kept += int(keep.sum())
-        if self.request.min_rating is not None and "rating" not in columns:
-            raise DataError(f"{self.where}: min_rating needs a column of ratings (name it with rating=)")
         whole = bool(keep.all())
         for role, column in columns.items():
             if isinstance(column, pa.DictionaryArray):
@@ -215,11 +216,11 @@ class Gather:
                 self.chunks[role].append(pages(self.kept - sum(map(len, self.chunks[role])), column.dtype))
                 self.chunks[role][-1][:] = column if whole else column[keep]
 
-    def finish(self) -> Interactions:
-        """The interactions of all chunks; frees the chunks on the way.
+    def _check_rows(self) -> None:
+        """Report all rows that were left out, or refuse them.
 
         Raises:
-            DataError: there are none.
+            DataError: values are missing, or no row is left.
         """
         if not self.rows:
             raise DataError(f"{self.where}: no interactions (only a header, or nothing at all)")
@@ -232,8 +233,27 @@ class Gather:
             self.notes.append(f"{self.skipped['bad']:,} rows that cannot be read were left out ({shown})")
         if not self.kept:
             raise DataError(f"{self.where}: no interactions (every row was left out: {'; '.join(self.notes)})")
+
+    def items(self) -> Items:
+        """The table of items that was read, one row per item.
+
+        Raises:
+            DataError: there are no rows.
+        """
+        self._check_rows()
+        ids, codes = self._numbered("item")
+        return Items(ids, *self._described(codes, len(ids)), tuple(self.notes))
+
+    def interactions(self) -> Interactions:
+        """The interactions of all chunks; frees the chunks on the way.
+
+        Raises:
+            DataError: there are none.
+        """
+        self._check_rows()
         user_ids, users = self._numbered("user")
         item_ids, items = self._numbered("item")
+        titles, genres = self._described(items, len(item_ids))
         pa.default_memory_pool().release_unused()  # Arrow keeps what it read with, many blocks of it
         keys, start = np.empty(self.kept, np.int64), 0
         while users:
@@ -244,9 +264,29 @@ class Gather:
         columns = {"keys": keys} | {f"{role}s": _joined(chunks) for role, chunks in self.chunks.items()}
         del keys, part
         data = Interactions.from_keys(user_ids, item_ids, columns, duplicates=self.request.duplicates)
-        if self.request.min_rating is not None:
-            data = data.rated_at_least(self.request.min_rating, self.where)
-        return replace(data, notes=(*data.notes, *self.notes))
+        return replace(data, titles=titles, genres=genres, notes=tuple(self.notes))
+
+    def _described(
+        self, items: list[npt.NDArray[np.int32]], n: int
+    ) -> tuple[list[str] | None, list[tuple[str, ...]] | None]:
+        """Titles and genres of the items: of several rows of an item, the first that has any."""
+        texts: dict[str, list[str] | None] = {"title": None, "genres": None}
+        for role in texts:
+            if role in self.ids:
+                words, chunks = self.ids.pop(role).finish()
+                filled = pc.not_equal(words, "").to_numpy(zero_copy_only=False)
+                chosen = np.full(n, -1, np.int64)
+                for item, code in zip(reversed(items), reversed(chunks), strict=True):
+                    told = filled[code]
+                    chosen[item[told][::-1]] = code[told][::-1]  # the first row is written last
+                listed = words.to_pylist()
+                texts[role] = [listed[code] if code >= 0 else "" for code in chosen.tolist()]
+        told_genres = texts["genres"]
+        if told_genres is None:
+            return texts["title"], None
+        separator = next((s for s in _SEPARATORS if any(s in text for text in told_genres)), "|")
+        split = [[part.strip() for part in text.split(separator)] for text in told_genres]
+        return texts["title"], [tuple(part for part in parts if part not in NO_GENRE) for parts in split]
 
     def _numbered(self, role: str) -> tuple[Ids, list[npt.NDArray[np.int32]]]:
         words, codes = self.ids.pop(role).finish()
@@ -295,6 +335,8 @@ class Gather:
     def _converted(self, role: str, array: pa.Array) -> tuple[Any, npt.NDArray[np.bool_], str]:
         if role in ("user", "item"):
             return self._ids(role, array)
+        if role in ("title", "genres"):
+            return texts(array), np.zeros(len(array), np.bool_), "text"
         column = times(array) if role == "time" else numbers(array, self.request.decimal)
         if role == "weight":
             return column.values, column.wrong | ~(column.values > 0), "positive and finite"

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from hashlgn.data.arrays import decoded
 
-__all__ = ["Column", "is_text", "numbers", "times"]
+__all__ = ["Column", "is_text", "numbers", "texts", "times"]
 
 Bools = npt.NDArray[np.bool_]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,6 +43,14 @@ def is_text(kind: pa.DataType) -> bool:
 def _plain(array: pa.Array) -> pa.Array:
     array = decoded(array) if pa.types.is_dictionary(array.type) else array
     return array.cast(pa.large_string()) if array.type == pa.string_view() else array
+
+
+def texts(array: pa.Array) -> pa.DictionaryArray:
+    """A column as text, dictionary-encoded, empty where it is missing; lists are joined by ``|``."""
+    array = _plain(array)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        array = pc.binary_join(array.cast(pa.list_(pa.string())), "|")
+    return pc.fill_null(array.cast(pa.string()), "").dictionary_encode()
 
 
 def numbers(array: pa.Array, decimal: str = ".") -> Column:

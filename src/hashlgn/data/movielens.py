@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data.columns import Request
+from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.text import read_delimited
+from hashlgn.data.titles import NO_GENRE, Items, with_items
 from hashlgn.errors import DataError
+from hashlgn.utils.storage import reason
 
-__all__ = ["RATINGS", "Movies", "read_movielens", "read_movies", "with_movies", "with_shifted_movies"]
+__all__ = ["RATINGS", "read_movielens", "read_movies", "with_shifted_movies"]
 
 RATINGS = {"ratings.dat": "::", "u.data": "\t", "ratings.csv": ","}  # file of ratings → its delimiter
 # The order of the 19 flags at the end of a line of u.item.
 _FLAGS = (
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
-    *(
-        "Fantasy",
-        "Film-Noir",
-        "Horror",
-        "Musical",
-        "Mystery",
-        "Romance",
-        "Sci-Fi",
-        "Thriller",
-        "War",
-        "Western",
-    ),
+    *("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
-_NO_GENRE = {"unknown", "(no genres listed)", ""}
-
-
-@dataclass(frozen=True)
-class Movies:
-    """Titles and genres by movie id: three columns of one length."""
-
-    ids: npt.NDArray[np.int64]
-    titles: list[str]
-    genres: list[tuple[str, ...]]
 
 
 def read_movielens(folder: Path, request: Request) -> Interactions:
@@ -53,15 +33,15 @@ def read_movielens(folder: Path, request: Request) -> Interactions:
         DataError: a file cannot be read.
     """
     name = next(name for name in RATINGS if (folder / name).is_file())
-    data = read_delimited(folder / name, request)
+    data = read_delimited(folder / name, request).interactions()
     try:
-        movies = read_movies(folder)
+        movies = read_movies(folder, data.item_ids.id_type)
     except DataError as error:
         return replace(data, notes=(*data.notes, f"there are no titles ({error})"))
-    return data if movies is None else with_movies(data, movies)
+    return data if movies is None else with_items(data, movies)
 
 
-def read_movies(folder: Path) -> Movies | None:
+def read_movies(folder: Path, id_type: str = "int") -> Items | None:
     """Read ``movies.dat``, ``u.item`` or ``movies.csv``, whichever the folder has.
 
     Text is UTF-8 where it is valid UTF-8, else Latin-1: the older data sets are Latin-1.
@@ -72,45 +52,40 @@ def read_movies(folder: Path) -> Movies | None:
     path = next((folder / n for n in ("movies.dat", "u.item", "movies.csv") if (folder / n).is_file()), None)
     if path is None:
         return None
+    if path.name == "u.item":
+        return _read_flags(path)
+    table = Request.for_items(id_type=id_type, delimiter=RATINGS[f"ratings{path.suffix}"])
+    if path.suffix == ".dat":
+        table = replace(table, item=0, title=1, genres=2)
+    return read_delimited(path, table).items()
+
+
+def _read_flags(path: Path) -> Items:
+    """Read ``u.item``, whose lines end in one flag per genre."""
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read: {reason(error)}") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    if path.name == "movies.csv":
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
-    else:
-        delimiter = "::" if path.name == "movies.dat" else "|"
-        # Not splitlines: in Latin-1, a title may hold a byte that Unicode takes for the end of a line.
-        rows = [line.rstrip("\r").split(delimiter) for line in text.split("\n") if line.strip()]
-    ids, titles, genres = [], [], []
-    for number, row in enumerate(rows, 2 if path.name == "movies.csv" else 1):
+    movies: dict[int, tuple[str, tuple[str, ...]]] = {}
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: Latin-1 has bytes that it takes for line ends
+        row = line.rstrip("\r").split("|")
+        if not line.strip():
+            continue
         try:
-            if path.name == "u.item":
-                named: list[str] = [name for name, flag in zip(_FLAGS, row[-19:], strict=True) if flag == "1"]
-            else:
-                named = row[2].split("|")
-            ids.append(int(row[0]))
+            flags = zip(_FLAGS, row[-len(_FLAGS) :], strict=True)
+            genres = tuple(name for name, flag in flags if flag == "1" and name not in NO_GENRE)
+            movies.setdefault(int(row[0]), (row[1], genres))
         except (IndexError, ValueError) as error:
-            raise DataError(f"{path}: line {number} is no movie (got {'::'.join(row)[:80]!r})") from error
-        titles.append(row[1])
-        genres.append(tuple(name for name in named if name not in _NO_GENRE))
-    return Movies(np.array(ids, np.int64), titles, genres)
+            raise DataError(f"{path}: line {number} is no movie (got {line[:80]!r})") from error
+    titles, genres_of = zip(*movies.values(), strict=True) if movies else ((), ())
+    return Items(Ids(list(movies), "int"), titles, genres_of)
 
 
-def with_movies(data: Interactions, movies: Movies) -> Interactions:
-    """The same interactions with titles and genres, empty for items that ``movies`` does not name."""
-    titles, genres = [""] * data.n_items, [()] * data.n_items  # type: list[str], list[tuple[str, ...]]
-    for place, code in enumerate(data.item_ids.encode(movies.ids, on_unknown="mark").tolist()):
-        if code >= 0:
-            titles[code], genres[code] = movies.titles[place], movies.genres[place]
-    return replace(data, titles=titles, genres=genres)
-
-
-def with_shifted_movies(data: Interactions, movies: Movies, items: npt.NDArray[np.int64]) -> Interactions:
+def with_shifted_movies(data: Interactions, movies: Items, items: npt.NDArray[np.int64]) -> Interactions:
     """Titles and genres for ids that may have been shifted to start at 0, as published splits of MovieLens
     do.
 
@@ -119,8 +94,9 @@ def with_shifted_movies(data: Interactions, movies: Movies, items: npt.NDArray[n
     any other case the ids have been renumbered in an unknown way, and there are no titles: none is better
     than a wrong one.
     """
-    if np.isin(items, movies.ids).all():
-        return with_movies(data, movies)
-    if items.min() == 0 and 0 not in movies.ids and np.isin(items + 1, movies.ids).all():
-        return with_movies(data, replace(movies, ids=movies.ids - 1))
+    known = movies.ids.values
+    if np.isin(items, known).all():
+        return with_items(data, movies)
+    if items.min() == 0 and 0 not in known and np.isin(items + 1, known).all():
+        return with_items(data, replace(movies, ids=Ids(known - 1)))
     return data

@@ -20,11 +20,14 @@ from hashlgn.data.interactions import Interactions
 from hashlgn.data.movielens import RATINGS, read_movielens, read_movies, with_shifted_movies
 from hashlgn.data.sources import resolved
 from hashlgn.data.text import is_ragged, read_delimited, read_ragged
+from hashlgn.data.titles import with_items
 from hashlgn.errors import ArgumentError, DataError, choose, shown
+from hashlgn.utils.storage import reason
 
 __all__ = ["FORMATS", "Format", "read_interactions"]
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".gz", ".bz2", ".zst", ".lz4")
+_STARS, _LIKED = (0.5, 5.0), 4.0  # a scale of stars, and the rating from which an item was liked
 _PARTS = {"train": ("train.txt",), "test": ("test.txt",), "all": ("train.txt", "test.txt")}
 
 
@@ -37,12 +40,14 @@ class Format:
         fits: whether a file or folder looks like it.
         looks_for: what ``fits`` looks for, in words.
         general: whether a more special format goes before where both fit.
+        stars: whether ratings that look like stars count from 4 on where the caller names no bound.
     """
 
     read: Callable[[Path, Request], Interactions]
     fits: Callable[[Path], bool]
     looks_for: str
     general: bool = False
+    stars: bool = True
 
 
 def read_interactions(
@@ -54,7 +59,10 @@ def read_interactions(
     item: str | int | None = None,
     rating: str | int | bool | None = None,
     time: str | int | bool | None = None,
-    weight: str | int | None = None,
+    weight: str | int | bool | None = None,
+    title: str | int | None = None,
+    genres: str | int | None = None,
+    items: Any = None,
     min_rating: float | None = None,
     duplicates: str = "first",
     k_core: int | tuple[int, int] | None = None,
@@ -89,8 +97,16 @@ def read_interactions(
         time: the column of times; False reads none. Where users and items are named, ratings and times that are
             found by their usual name alone and cannot be read are left out, and ``notes`` of the data say so.
         weight: the column of weights, positive finite numbers; of a sparse matrix, True takes its entries.
+        title: the column of the items' titles, in the source itself, or in ``items``. Of several rows of an item, the
+            first that has a title counts.
+        genres: the column of the items' genres: lists, or text separated by ``|``, ``;`` or ``,`` (the first of these
+            that the column holds).
+        items: a table of items: a file (delimited or Parquet) or a data frame with a column of item ids (``item=`` if
+            it has one of that name, else a usual name or ``id``), and titles, genres or both.
         min_rating: only interactions rated at least so high count, after duplicates have been decided. Where None,
-            every rating counts as one interaction; ``notes`` say so, and name a bound for the scale that is seen.
+            ratings that look like stars (all from 0.5 to 5, not all alike, the highest at least 4) count from 4 on, and
+            ``min_rating=0`` keeps all; other ratings, those of a MovieLens folder, of a sparse matrix, and those beside
+            a ``weight`` all count as one interaction. ``notes`` say what was done.
         duplicates: which row stands for a repeated pair: the ``"first"`` or the ``"last"``, by time where there are
             times, and by row where these are equal or absent.
         k_core: keep the part in which every user and every item has this many interactions; a tuple for users
@@ -113,49 +129,110 @@ def read_interactions(
     choose("on_bad", on_bad, {"raise": None, "skip": None})
     choose("on_missing", on_missing, {"raise": None, "skip": None})
     bound = None if min_rating is None else _finite("min_rating", min_rating)
-    for role, column in (("user", user), ("item", item), ("rating", rating), ("time", time), ("weight", weight)):
-        if isinstance(column, bool) and not (column is False and role in ("rating", "time")) and role != "weight":
-            raise ArgumentError(f"{role} must be the name or the position of a column (got {column!r})")
+    columns: dict[str, Any] = {"user": user, "item": item, "rating": rating, "time": time, "weight": weight}
+    for role, column in {**columns, "title": title, "genres": genres}.items():
+        matrix = role == "weight" and sparse.issparse(source)
+        named = column is None or (isinstance(column, str | int) and not isinstance(column, bool))
+        if not named and not (column is False and role in ("rating", "time")) and not (column is True and matrix):
+            raise ArgumentError(f"{role} must be the name or the position of a column (got {shown(column)})")
+    columns |= {"title": title, "genres": genres} if items is None else {}  # else they are columns of that table
     request = Request(
-        *(part, user, item, rating, time, weight, bound, duplicates, id_type),
-        *(delimiter, encoding, decimal, on_bad, on_missing),
+        **columns,
+        part=part,
+        min_rating=bound,
+        duplicates=duplicates,
+        id_type=id_type,
+        delimiter=delimiter,
+        encoding=encoding,
+        decimal=decimal,
+        on_bad=on_bad,
+        on_missing=on_missing,
     )
+    stars = False
     if isinstance(source, str | Path):
-        data = _read_path(resolved(source), format, request)
+        data, stars = _read_path(resolved(source), format, request)
     elif format is not None:
         raise ArgumentError(f"format is for files and folders (got {format!r} with a {type(source).__name__})")
     elif sparse.issparse(source):
         data = _read_sparse(source, request)
-    elif isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "__arrow_c_stream__"):
-        data = _read_table(source, request)
+    elif _is_table(source):
+        data, stars = _read_table(source, request).interactions(), True
     else:
         raise ArgumentError(
             "source must be a path, a table with the Arrow interface (pandas 2.2, Polars, Arrow) or a sparse matrix "
             f"(got {type(source).__name__})"
         )
-    data = _with_rating_note(data, request)
+    data = _rated(data, request, stars)
+    if items is not None:
+        data = _with_table(data, items, replace(request, title=title, genres=genres))
     if k_core is None:
         return data
     user_k, item_k = k_core if isinstance(k_core, tuple) else (k_core, k_core)
     return data.k_core(user_k, item_k)[0]
 
 
-def _with_rating_note(data: Interactions, request: Request) -> Interactions:
-    """Say what was done with ratings that differ."""
+def _rated(data: Interactions, request: Request, stars: bool) -> Interactions:
+    """The interactions that are rated high enough, with a note about what was done with ratings that differ.
+
+    Args:
+        data: all interactions.
+        request: what was asked for.
+        stars: whether ratings that look like stars are bounded without being asked.
+    """
+    if request.min_rating is not None:
+        data = data.rated_at_least(request.min_rating)
+        note = f"only ratings of at least {request.min_rating:g} count (min_rating)"
+        return replace(data, notes=(*data.notes, note))
     if data.ratings is None or not len(data):
         return data
     low, high = float(data.ratings.min()), float(data.ratings.max())
-    if request.min_rating is not None:
-        note = f"only ratings of at least {request.min_rating:g} count (min_rating)"
-    elif low == high:
+    if low == high:
         return data
+    note = f"ratings from {low:g} to {high:g} were found, and "
+    if stars and request.weight is None and low >= _STARS[0] and _LIKED <= high <= _STARS[1]:
+        note += f"those of {_LIKED:g} and more count; min_rating=0 keeps all"
+        data = data.rated_at_least(_LIKED)
     else:
+        note += "each counts as one interaction; "
         scale = next((top for top in (1, 5, 10, 100) if low >= 0 and high <= top), None)
-        advice = "min_rating= keeps the high ones"
-        if scale is not None:
-            advice = f"min_rating={max(1, 0.8 * scale):g} would keep those of {max(1, 0.8 * scale):g} to {scale}"
-        note = f"ratings from {low:g} to {high:g} were found, and each counts as one interaction; {advice}"
+        share = "" if scale is None else f"{max(1, 0.8 * scale):g}"
+        note += (
+            f"min_rating={share} would keep those of {share} to {scale}" if scale else "min_rating= keeps the high ones"
+        )
     return replace(data, notes=(*data.notes, note))
+
+
+def _with_table(data: Interactions, source: Any, request: Request) -> Interactions:
+    """The interactions with titles and genres from a table of items.
+
+    Raises:
+        DataError: the table cannot be read, or has neither titles nor genres.
+    """
+    request = Request.for_items(
+        item=request.item if isinstance(request.item, str) else None,
+        title=request.title,
+        genres=request.genres,
+        encoding=request.encoding,
+        id_type="str" if data.item_ids.id_type == "str" else "auto",
+        on_bad=request.on_bad,
+        on_missing=request.on_missing,
+    )
+    try:
+        if not isinstance(source, str | Path):
+            if not _is_table(source):
+                raise ArgumentError(f"items must be a path or a table (got {type(source).__name__})")
+            table = _read_table(source, request).items()
+        elif resolved(source).suffix == ".parquet":
+            table = _read_parquet(resolved(source), request).items()
+        else:
+            table = read_delimited(resolved(source), request).items()
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {reason(error)}") from error
+    notes = [*data.notes, *table.notes]
+    unknown = int((table.ids.encode(data.item_ids, on_unknown="mark") < 0).sum())
+    if unknown:
+        notes.append(f"{unknown:,} of {data.n_items:,} items are not in the table of items")
+    return replace(with_items(data, table), notes=tuple(notes))
 
 
 def _finite(name: str, value: Any) -> float:
@@ -165,7 +242,8 @@ def _finite(name: str, value: Any) -> float:
     return float(value)
 
 
-def _read_path(path: Path, format: str | None, request: Request) -> Interactions:
+def _read_path(path: Path, format: str | None, request: Request) -> tuple[Interactions, bool]:
+    """Interactions, and whether their ratings may be bounded by default."""
     try:
         name = _detect(path) if format is None else format
         chosen: Format = choose("format", name, FORMATS)
@@ -173,9 +251,9 @@ def _read_path(path: Path, format: str | None, request: Request) -> Interactions
             raise DataError(f"{path}: no {format} data here; looked for {chosen.looks_for}")
         if request.part != "train" and name != "lightgcn":
             raise ArgumentError(f"part={request.part!r} needs the format 'lightgcn', published in parts (got {name!r})")
-        return chosen.read(path, request)
+        return chosen.read(path, request), chosen.stars
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error.strerror or error).split())}") from error
+        raise DataError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def _detect(path: Path) -> str:
@@ -209,14 +287,14 @@ def _read_lightgcn(path: Path, request: Request) -> Interactions:
 
 def _read_recbole(path: Path, request: Request) -> Interactions:
     file = path if path.is_file() else next(path.glob("*.inter"))
-    return read_delimited(file, request)
+    return read_delimited(file, request).interactions()
 
 
 def _read_csv(path: Path, request: Request) -> Interactions:
-    return read_delimited(path if path.is_file() else _only(path, (".csv", ".tsv")), request)
+    return read_delimited(path if path.is_file() else _only(path, (".csv", ".tsv")), request).interactions()
 
 
-def _read_parquet(path: Path, request: Request) -> Interactions:
+def _read_parquet(path: Path, request: Request) -> Gather:
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     gather = Gather(request, str(path), lambda row: f"row {row}")
     for file in files:
@@ -228,10 +306,14 @@ def _read_parquet(path: Path, request: Request) -> Interactions:
                 gather.add({role: batch.column(names[place]) for role, place in columns.items()})
         except pa.ArrowException as error:
             raise DataError(f"{file}: cannot be read as Parquet: {' '.join(str(error).split())}") from error
-    return gather.finish()
+    return gather
 
 
-def _read_table(source: Any, request: Request) -> Interactions:
+def _is_table(source: Any) -> bool:
+    return isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "__arrow_c_stream__")
+
+
+def _read_table(source: Any, request: Request) -> Gather:
     where = f"the {type(source).__name__} given"
     names, column = _columns(source, where)
     notes: list[str] = []
@@ -242,8 +324,8 @@ def _read_table(source: Any, request: Request) -> Interactions:
             table = pa.table([column(i) for i in columns.values()], names=list(columns))
             for batch in table.to_batches(max_chunksize=1 << 20):
                 gather.add(dict(zip(columns, batch.columns, strict=True)))
-            data = gather.finish()
-            return replace(data, notes=(*notes, *data.notes))
+            gather.notes[:0] = notes
+            return gather
         except UnusableError as unusable:
             notes.append(f"the column of {unusable.role}s was not read ({unusable})")
             request = request.changed({unusable.role: False})
@@ -282,7 +364,7 @@ def _converted(series: Any, where: str) -> pa.Array | pa.ChunkedArray:
 
 
 def _read_sparse(source: Any, request: Request) -> Interactions:
-    if set(request.names()) - {"weight"} or request.id_type == "str":
+    if set(request.names()) - {"weight"} or request.weight not in (None, True) or request.id_type == "str":
         raise ArgumentError("a sparse matrix has no columns to name, and its ids are integers")
     if source.ndim != 2:
         raise DataError(f"the matrix given: must have two dimensions, users and items (got shape {source.shape})")
@@ -327,6 +409,7 @@ FORMATS: dict[str, Format] = {
         read_movielens,
         lambda path: any((path / name).is_file() for name in RATINGS),
         f"a folder with {', '.join(RATINGS)}",
+        stars=False,  # as in published splits of MovieLens
     ),
     "recbole": Format(
         _read_recbole,
@@ -334,7 +417,7 @@ FORMATS: dict[str, Format] = {
         "one .inter file",
     ),
     "parquet": Format(
-        _read_parquet,
+        lambda path, request: _read_parquet(path, request).interactions(),
         lambda path: path.suffix == ".parquet" if path.is_file() else _count(path, (".parquet",)) > 0,
         "a .parquet file, or a folder of them",
         general=True,

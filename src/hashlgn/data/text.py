@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from hashlgn.data.arrays import Arrivals
-from hashlgn.data.columns import Gather, Request, UnusableError, find_columns, has_alias, is_alias
+from hashlgn.data.columns import Gather, Request, UnusableError, find_columns
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, DataError
@@ -30,7 +30,7 @@ DELIMITERS = ("::", "\t", ";", ",", "|", " ")  # in this order, by the first lin
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 _BOM = b"\xef\xbb\xbf"
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-_PLACES = ("user", "item", "rating", "time")  # of columns without names
+_PLACES = {False: ("user", "item", "rating", "time"), True: ("item", "title", "genres")}  # of columns without names
 _MARK = "\x1f"  # stands for "::" while Arrow, whose delimiters are one character, reads
 _SAMPLE = 50  # lines by which a delimiter is chosen
 _LARGEST = 1 << 30  # bytes that a line may have
@@ -150,8 +150,8 @@ def is_ragged(path: Path) -> bool:
     return len(set(widths)) > 1
 
 
-def read_delimited(path: Path, request: Request) -> Interactions:
-    """Read a delimited text file (see ``read_interactions`` for its rules).
+def read_delimited(path: Path, request: Request) -> Gather:
+    """Read the columns of a delimited text file (see ``read_interactions`` for its rules).
 
     Raises:
         DataError: with the line where one is at fault.
@@ -159,8 +159,9 @@ def read_delimited(path: Path, request: Request) -> Interactions:
     notes: list[str] = []
     while True:
         try:
-            data = _read_once(path, request)
-            return replace(data, notes=(*notes, *data.notes))
+            gather = _read_once(path, request)
+            gather.notes[:0] = notes
+            return gather
         except UnusableError as unusable:
             notes.append(f"the column of {unusable.role}s was not read ({unusable})")
             request = request.changed({unusable.role: False})
@@ -171,7 +172,7 @@ def read_delimited(path: Path, request: Request) -> Interactions:
             request = replace(request, encoding="latin-1")
 
 
-def _read_once(path: Path, request: Request) -> Interactions:
+def _read_once(path: Path, request: Request) -> Gather:
     layout = _layout(path, request)
     quoted = layout.delimiter not in ("\t", "::") and _check_quotes(path, layout, request)
     double = layout.delimiter == "::"
@@ -215,7 +216,7 @@ def _read_once(path: Path, request: Request) -> Interactions:
                 )
                 for batch in reader:
                     gather.add({role: batch.column(names[place]) for role, place in layout.columns.items()})
-            return gather.finish()
+            return gather
         except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
             told = str(error)
             if "Empty CSV" in told or "Could not skip" in told:
@@ -283,7 +284,7 @@ def _layout(path: Path, request: Request) -> _Layout:
         raise ArgumentError(f"delimiter must be one ASCII character, or '::' (got {delimiter!r})")
     fields = [f.strip() for f in _split(line, delimiter)]
     names, where = request.names(), f"{path}, line {number}"
-    if any(isinstance(name, str) for name in names.values()) or has_alias(fields):
+    if any(isinstance(name, str) for name in names.values()) or request.has_header(fields):
         return _Layout(delimiter, len(fields), find_columns(fields, request, where), number)
     if not names and not any(_NUMBER.fullmatch(f) for f in fields):
         listed = ", ".join(map(repr, fields))
@@ -291,12 +292,13 @@ def _layout(path: Path, request: Request) -> _Layout:
             f"{where}: found neither known column names nor numbers ({listed}); "
             "name the columns with user= and item=, or number them from 0 where there is no header"
         )
-    if not names and not 2 <= len(fields) <= len(_PLACES):
+    roles = _PLACES[request.of_items]
+    if not names and not 2 <= len(fields) <= len(roles):
         raise DataError(
-            f"{where}: without a header, 2 to 4 columns are read as user, item, rating, time (got {len(fields)}); "
-            "number the columns from 0 with user= and item="
+            f"{where}: without a header, 2 to {len(roles)} columns are read as {', '.join(roles)} (got {len(fields)}); "
+            f"number the columns from 0 with {' and '.join(f'{role}=' for role in roles[:2])}"
         )
-    places = names or {role: i for i, role in enumerate(_PLACES[: len(fields)])}
+    places = names or {role: i for i, role in enumerate(roles[: len(fields)])}
     numbered = request.changed({role: place for role, place in places.items() if getattr(request, role) is not False})
     unnamed = [f"column {i}" for i in range(len(fields))]
     return _Layout(delimiter, len(fields), find_columns(unnamed, numbered, where), number - 1)
@@ -304,27 +306,28 @@ def _layout(path: Path, request: Request) -> _Layout:
 
 def _delimiter(path: Path, request: Request) -> str | None:
     """The delimiter that gives known names of columns, or else columns of one number in the first lines."""
-    lines = [line for _, (_, line) in zip(range(_SAMPLE), _lines(path, request.encoding), strict=False)]
+    sample = zip(range(_SAMPLE), _lines(path, request.encoding), strict=False)
+    lines = [line for _, (_, line) in sample if line.strip()]
     best, chosen = (False, False, 0.0), None
     for delimiter in DELIMITERS:
         try:
-            rows = [_split(line, delimiter) for line in lines if line.strip()]
+            rows = [_split(line, delimiter) for line in lines]
         except DataError:
             continue
-        width = len(rows[0])
+        width = len(rows[0]) if rows else 0
         if width < 2:
             continue
         names = [name.strip() for name in rows[0]]
-        both = all(any(_has(name, role, request) for name in names) for role in ("user", "item"))
+        both = all(any(_has(name, role, request) for name in names) for role in request.needed)
         same = sum(len(row) == width for row in rows) / len(rows)
-        if (both, has_alias(names), same) > best:
-            best, chosen = (both, has_alias(names), same), delimiter
+        if (both, request.has_header(names), same) > best:
+            best, chosen = (both, request.has_header(names), same), delimiter
     return chosen
 
 
 def _has(name: str, role: str, request: Request) -> bool:
     wanted = getattr(request, role)
-    return name == wanted if isinstance(wanted, str) else is_alias(name, role)
+    return name == wanted if isinstance(wanted, str) else request.usual(name, role)
 
 
 def _split(line: str, delimiter: str) -> list[str]:

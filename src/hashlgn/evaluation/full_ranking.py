@@ -235,7 +235,7 @@ def read_test(source: Any, **options: Any) -> Interactions:
     if isinstance(source, str | Path):
         source = resolved(source)
         if (source / "test.txt").is_file():
-            options["part"] = "test"
+            options.setdefault("part", "test")
     return read_interactions(source, **options)
 
 

@@ -25,7 +25,8 @@ _DAY = 86_400  # seconds
 
 def reason(error: Exception) -> str:
     """What went wrong, without the path that the caller names anyway."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(text.split())
 
 
 def json_text(name: str, value: Any, indent: int | None = None) -> bytes:
