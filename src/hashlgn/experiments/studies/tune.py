@@ -80,9 +80,7 @@ SPACE: dict[str, Range] = {
     "train.lr": Range(0.003, 0.2, True, lambda c: _trained(c) and (not _coded(c) or c.train.pretrain_epochs > 0)),
     "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and _trainable(c)),
     "train.code_lr": Range(1e-4, 0.03, True, _coded),
-    "train.temperature": Range(
-        0.03, 0.5, True, lambda c: not _student(c) and (c.train.loss != "bpr" or _cosine(c))
-    ),
+    "train.temperature": Range(0.03, 0.5, True, lambda c: not _student(c) and (c.train.loss != "bpr" or _cosine(c))),
     "train.user_weight": Range(-1.0, 0.0, False, _softmax),
     "train.l2": Range(1e-6, 1e-2, True, lambda c: not _softmax(c) and _trainable(c)),
     "model.layers": Range(0, 4, False, lambda c: _trained(c) and _has_layers(c)),
