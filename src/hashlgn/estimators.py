@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere e
     from hashlgn.training.trainer import Trained
     from hashlgn.utils.progress import Progress
 
-__all__ = ["HashLGN", "LightGCN", "served_model"]
+__all__ = ["HashLGN", "LightGCN", "served_model", "train_model"]
 
 _SLICE = ("seed", "validation_users", "validation_share")  # what fixes the validation slice of given data
 
@@ -136,7 +136,8 @@ class _Trainable(Recommender):
                 if report is not None:
                     report(step)
 
-            trained = _trained(data, config, self.device, self.threads, checkpoint, start, tell)
+            how = {"device": self.device, "threads": self.threads, "checkpoint": checkpoint}
+            trained = train_model(data, config, start=start, report=tell, **how)
         self._model = served_model(trained, data)
         return self
 
@@ -268,32 +269,28 @@ def served_model(trained: Trained | TrainedStudent, data: Interactions, graph: G
     )
 
 
-def _trained(
+def train_model(
     data: Interactions,
     config: Config,
-    device: str,
-    threads: int | None,
-    checkpoint: str | Path | None,
-    start: dict[str, npt.NDArray[np.float32]] | None,
-    report: Callable[[Progress], None],
+    *,
+    start: dict[str, npt.NDArray[np.float32]] | None = None,
+    threads: int | None = None,
+    **how: Any,
 ) -> Trained | TrainedStudent:
-    """The training that the configuration names."""
+    """The training that a configuration names: of a student where it names no encoder.
+
+    Args:
+        data: the interactions to learn from.
+        config: the whole configuration.
+        start: of a model with an encoder, the encoder's parameters.
+        threads: processor threads; all where None.
+        how: device, checkpoint and report, as for both trainings.
+    """
     from hashlgn.training.student import train_student
     from hashlgn.training.trainer import train
 
-    if config.model.encoder is None:
-        return train_student(
-            data, config, device=device, threads=thread_count("threads", threads), checkpoint=checkpoint, report=report
-        )
-    return train(
-        data,
-        config,
-        device=device,
-        threads=thread_count("threads", threads),
-        checkpoint=checkpoint,
-        start=start,
-        report=report,
-    )
+    how["threads"] = thread_count("threads", threads)
+    return train_student(data, config, **how) if config.model.encoder is None else train(data, config, start=start, **how)
 
 
 def _read(train: Any, options: dict[str, Any]) -> Interactions:

@@ -32,7 +32,7 @@ def test_each_run_of_the_product_is_a_file(tmp_path: Path) -> None:
     }
     result = grid(TRAIN, TEST, tmp_path, **names, bits=16, changes=FAST, seeds=1, k=5, threads=1)
     assert [row["row"] for row in result["rows"]] == [run.name for run in grid_runs(**names)]
-    assert {row["row"].split(", ")[-2:][0]: row["bytes/item"] for row in result["rows"]} == {
+    assert {row["row"].split(", ")[-2:][0]: row["bytes/answer"] for row in result["rows"]} == {
         "float": 64.0,
         "mlp3": 4.0,
         "itq-hamming": 2.0,  # of distances there is no scale

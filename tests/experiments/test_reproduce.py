@@ -15,10 +15,11 @@ from hashlgn.errors import ArgumentError
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.experiments.baselines.indexes import INDEXES
 from hashlgn.experiments.baselines.rerank import Reranked
-from hashlgn.experiments.common.runs import Run, Runner
+from hashlgn.experiments.common.runs import FLOATS, Run, Runner
 from hashlgn.experiments.common.tables import interval
 from hashlgn.experiments.reproduction import run as module
 from hashlgn.experiments.reproduction.evaluate import NDCGS
+from hashlgn.experiments.reproduction.probability import ByProbability
 from hashlgn.experiments.reproduction.rows import METHODS, Row, made_of, rows_of_preset, thresholds_of
 from hashlgn.experiments.reproduction.run import reproduce
 from hashlgn.experiments.reproduction.tables import PUBLISHED, paired
@@ -34,9 +35,15 @@ FAST = {
     "train.joint_epochs": 2,
     "train.batch_users": 16,
     "train.monitor_k": 5,
+    "student.epochs": 3,
+    "student.distillation_epochs": 2,
+    "student.code_epochs": 1,
+    "student.settle_epochs": 1,
+    "model.history_bits": 32,
 }
-FLOAT = Run("float", {"model.kind": "float"})
+FLOAT = Run("float", {"model.kind": "float", "model.encoder": "lightgcn"})
 CODES = Run("codes", {"model.bits": 16, "model.encoder": "lightgcn"}, FLOAT)
+STUDENT = Run("student", {"model.bits": 16})
 HASHGNN = Run("hashgnn", preset_changes("hashgnn") | {"model.bits": 16, "train.temperature": 2.0})
 ROWS = {
     row.name: row.updated(FAST)
@@ -45,15 +52,16 @@ ROWS = {
         Row("HashLGN", Run("paper", preset_changes("paper") | {"model.bits": 16}), "paper", sweep=True),
         Row("HashLGN", CODES, sweep=True),
         Row("HashGNN", Run("signs", {"model.bits": 16, "model.scale": False}, FLOAT, "itq-hamming"), sweep=True),
-        Row("HashLGN", CODES, "activity"),
+        Row("HashLGN", STUDENT, sweep=True),
+        Row("HashLGN", STUDENT, "probability", sweep=True),
         Row("HashGNN", HASHGNN, "paper"),
         Row("HashGNN", HASHGNN, "reranked"),
         Row("baseline", Run("popularity", baseline="popularity")),
-        Row("quantizer", Run("product", {"model.bits": 16}, FLOAT, "product")),
+        Row("quantizer", Run("product", {"model.bits": 16}, Run("float student", FLOATS), "product")),
     )
 }
-LONGER, AGAIN = "codes, by activity", "hashgnn, re-ranked by continuous vectors"
-TRAIN, TEST = random_ratio(clusters(), 0.3, seed=0)
+CHANCES, AGAIN = "student, by probability", "hashgnn, re-ranked by continuous vectors"
+TRAIN, TEST = random_ratio(clusters(120, 80), 0.3, seed=0)
 
 
 def run(out: Path, **options: Any) -> dict[str, Any]:
@@ -78,7 +86,7 @@ def test_every_result_can_be_traced(done) -> None:
 def test_the_numbers_are_those_of_an_evaluation(done) -> None:
     out, result = done
     runner = Runner(TRAIN, out, keep=True, threads=1)
-    for name in ("float", "codes", "product"):
+    for name in ("float", "codes", "student", "product"):
         cell = next(cell for cell in result["runs"] if cell["name"] == name and cell["seed"] == 1)
         found = evaluate(Recommender(runner.model(ROWS[name].run, 1).whole), TEST, (5, 10), metrics=("recall", *NDCGS))
         for metric in ("recall", *NDCGS):
@@ -95,13 +103,29 @@ def test_the_threshold_is_the_best_on_validation(done) -> None:
             assert sizes == sorted(sizes)  # thresholds fall
 
 
-def test_queries_by_activity_rank_as_before(done) -> None:
-    _, result = done
+def test_thresholds_are_probabilities_that_rank_as_scores_do(done) -> None:
+    out, result = done
     cells = {cell["name"]: cell for cell in result["runs"] if cell["seed"] == 0}
-    assert cells[LONGER]["mips"]["@5"]["recall"] == cells["codes"]["mips"]["@5"]["recall"]
-    assert cells[LONGER]["tips"]["validation_f1"] >= cells["codes"]["tips"]["validation_f1"]
-    assert str(cells[LONGER]["settings"]["activity"]) in cells[LONGER]["validation"]
-    assert cells[LONGER]["seconds"] > cells["codes"]["seconds"] > cells["float"]["seconds"]
+    assert cells[CHANCES]["mips"]["@5"]["recall"] == cells["student"]["mips"]["@5"]["recall"]
+    assert {0 < point["threshold"] < 1 for point in cells[CHANCES]["sweep"]} == {True}
+    model = Runner(TRAIN, out, keep=True, threads=1).model(STUDENT.updated(FAST), 0).whole
+    users, threshold = model.user_ids.decode(np.arange(len(model.user_ids))), cells[CHANCES]["tips"]["threshold"]
+    table = Recommender(model).recommend(users, threshold=threshold, calibrated=True)
+    exclude = Exclusion.build(len(model.items), seen=model.seen)
+    queries = model.queries_of(np.arange(len(users)))
+    hits = ByProbability(model).searcher.search_above(queries, threshold, exclude)
+    assert len(hits.items) > 0
+    np.testing.assert_array_equal(model.item_ids.decode(hits.items), table["item"])
+    np.testing.assert_array_equal(hits.scores, table["probability"])
+
+
+def test_a_student_keeps_its_items_where_a_slice_is_held_out(done) -> None:
+    out, _ = done
+    runner = Runner(TRAIN, out, keep=True, threads=1)
+    made, (fit, _) = runner.model(STUDENT.updated(FAST), 0), runner.slices(STUDENT.updated(FAST), 0)
+    np.testing.assert_array_equal(made.fit.items.decode(), made.whole.items.decode())
+    np.testing.assert_array_equal(made.fit.seen[1], fit.indices)
+    np.testing.assert_array_equal(made.whole.seen[1], TRAIN.indices)
 
 
 def test_reranking_starts_from_the_codes_and_costs_floats(done) -> None:
@@ -224,7 +248,7 @@ def test_the_tables_and_the_page_are_whole(done) -> None:
 def test_search_is_timed_both_ways_over_answers_of_the_same_sizes(done) -> None:
     _, result = done
     times = result["times"]
-    swept = {name for name, row in ROWS.items() if row.sweep}
+    swept = {name for name, row in ROWS.items() if row.sweep and row.how != "probability"}
     assert {(line["row"], line["k"], line["mean size"]) for line in times["mips"]} == {
         (name, k, k) for name in swept for k in (5, 10)
     }

@@ -14,7 +14,6 @@ from hashlgn.errors import ArgumentError
 from hashlgn.estimators import HashLGN, LightGCN
 from hashlgn.experiments.studies import tune as module
 from hashlgn.experiments.studies.tune import SPACE, tune, varied
-from hashlgn.training.resolve import resolve
 
 optuna = pytest.importorskip("optuna", reason="the extra 'tune' is not installed")
 
@@ -31,6 +30,7 @@ SMALL = Config().updated(
     }
 )
 FIXED = ("train.user_weight", "model.layers")
+STUDENT = [f"student.{name}" for name in ("lr", "code_lr", "temperature", "hidden", "user_weight", "ease_penalty")]
 
 
 def values(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def test_the_best_configuration_trains_to_the_value_it_was_chosen_for(searched) 
 
 def test_the_base_is_the_first_trial_and_what_is_fixed_stays(searched) -> None:
     out, result = searched
-    base = resolve(SMALL)
+    base = module._resolved(SMALL)
     assert result["rows"][0]["train.lr"] == base.train.lr
     assert list(result["setting"]["space"]) == ["train.lr", "train.temperature"]
     best = load_config(out / "best.toml")
@@ -130,6 +130,16 @@ def test_trainings_that_explode_do_not_end_the_search(tmp_path: Path, monkeypatc
         tune(clusters(), tmp_path / "base", base.updated({"train.lr": 1e30}), fixed=FIXED, trials=4)
 
 
+def test_students_are_searched_too(tmp_path: Path) -> None:
+    epochs = {f"student.{name}": 1 for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs")}
+    base = Config().updated({**epochs, "model.dim": 8, "model.bits": 16, "model.history_bits": 16})
+    result = tune(clusters(), tmp_path, base, trials=2, fixed=STUDENT[3:])
+    assert list(result["setting"]["space"]) == STUDENT[:3]
+    model = HashLGN(config=load_config(tmp_path / "best.toml")).fit(clusters())
+    assert model.model.users is None
+    assert model.model.metrics["validation"]["histories"] == result["best"]["value"]
+
+
 def test_codes_are_searched_too(tmp_path: Path) -> None:
     changes = {"model.kind": "hashlgn", "model.encoder": "lightgcn", "model.bits": 16}
     base = SMALL.updated(changes)
@@ -142,6 +152,12 @@ def test_codes_are_searched_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
+        ({}, STUDENT),
+        ({"student.teacher": "labels"}, STUDENT[:-1]),
+        (
+            {"model.answers": "floats", "model.histories": "floats", "train.loss": "bpr"},
+            [STUDENT[0], *STUDENT[2:]],
+        ),
         (
             {"model.encoder": "lightgcn"},
             ["train.lr", "train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight", "model.layers"],
@@ -163,7 +179,7 @@ def test_codes_are_searched_too(tmp_path: Path) -> None:
     ],
 )
 def test_only_what_matters_is_varied(changes: dict[str, Any], names: list[str]) -> None:
-    assert list(varied(resolve(Config().updated(changes)))) == names
+    assert list(varied(module._resolved(Config().updated(changes)))) == names
 
 
 def test_bad_arguments_and_folders_of_something_else(searched, tmp_path: Path) -> None:

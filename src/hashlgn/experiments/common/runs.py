@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,16 +17,20 @@ import numpy as np
 from hashlgn.config import Config
 from hashlgn.data import Interactions, validation_slice
 from hashlgn.errors import DataError, MissingExtraError
-from hashlgn.estimators import served_model
+from hashlgn.estimators import served_model, train_model
 from hashlgn.experiments.baselines.recommenders import tuned
 from hashlgn.inference.artifact import load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.items import FloatItems
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["Made", "Run", "Runner"]
+__all__ = ["ENCODER_FLOATS", "FLOATS", "Made", "Run", "Runner", "sizes"]
+
+FLOATS = {"model.answers": "floats", "model.histories": "floats"}  # changes that make a float student
+ENCODER_FLOATS = {"model.kind": "float"}  # and a float model with an encoder
 
 Result = dict[str, Any]
 
@@ -62,7 +66,8 @@ class Run:
         """
         from hashlgn.training.resolve import resolve
 
-        return resolve(Config().updated({**self.changes, "train.seed": seed}))
+        config = Config().updated({**self.changes, "train.seed": seed})
+        return config if config.model.encoder is None else resolve(config)
 
     def identity(self, seed: int) -> Result:
         """All that the model depends on beside the data, JSON-able."""
@@ -137,7 +142,7 @@ class Runner:
 
     def results(
         self,
-        runs: Iterable[Run],
+        runs: Sequence[Run],
         seeds: int,
         evaluate: Callable[[Run, int], Mapping[str, Any]],
         identity: Callable[[Run], Mapping[str, Any]],
@@ -145,7 +150,8 @@ class Runner:
     ) -> dict[str, list[Result]]:
         """Evaluate every run under every seed, where it has not been done.
 
-        A baseline whose package is missing or whose matrices do not fit is left out, with a line.
+        A run whose package is missing, or for which the data do not suffice, is left out with a line. The error is
+        raised where that is the first run and no baseline.
 
         Args:
             runs: with different names.
@@ -165,7 +171,7 @@ class Runner:
                         {**run.identity(seed), **identity(run)}, partial(evaluate, run, seed), seed
                     )
                 except (MissingExtraError, DataError) as error:
-                    if run.baseline is None:
+                    if run == runs[0] and run.baseline is None:  # then none can be made
                         raise
                     self.say(f"left out: {run.name} ({error})")
                     continue
@@ -178,12 +184,7 @@ class Runner:
         self, identity: Mapping[str, Any], evaluate: Callable[[], Mapping[str, Any]], seed: int
     ) -> tuple[Result, bool]:
         """A result: read from its file, else computed and written whole or not at all; and whether it is new."""
-        whole = {
-            **identity,
-            "seed": seed,
-            "train": self.train.fingerprint(numbered=True),
-            "version": provenance()["version"],
-        }
+        whole = {**identity, "seed": seed, **self._given}
         path = self.out / "runs" / f"{_digest(whole)}.json"
         fresh = not path.exists()
         if fresh:
@@ -193,6 +194,7 @@ class Runner:
         read: Result = json.loads(path.read_text("utf-8"))
         return read, fresh
 
+    @cached_property
     def _given(self) -> Result:
         return {"train": self.train.fingerprint(numbered=True), "version": provenance()["version"]}
 
@@ -203,12 +205,8 @@ class Runner:
 
     def folder(self, run: Run, seed: int) -> Path:
         """Where a trained model is kept."""
-        identity = {
-            **run.identity(seed),
-            "train": self.train.fingerprint(numbered=True),
-            "version": provenance()["version"],
-        }
-        return self.out / "models" / f"{re.sub(r'[^A-Za-z0-9]+', '-', run.name)}-{_digest(identity)}"
+        name = re.sub(r"[^A-Za-z0-9]+", "-", run.name)
+        return self.out / "models" / f"{name}-{_digest({**run.identity(seed), **self._given})}"
 
     def model(self, run: Run, seed: int, *, keep: bool = False) -> Made:
         """The run's model under a seed; what is trained is read from its folder where it is there."""
@@ -228,40 +226,39 @@ class Runner:
         return Made(part, own + (start.seconds if start else 0.0), own, whole.config, details)
 
     def _train(self, run: Run, seed: int, start: Made | None, folder: Path | None) -> Callable[[str], ServedModel]:
-        from hashlgn.training.graph import Graph
-        from hashlgn.training.trainer import train
-
         checkpoint = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             checkpoint = folder / "checkpoint"
+        how: Result = {"device": self.device, "threads": self.threads, "checkpoint": checkpoint}
         with training_bar("validation", quiet=self.quiet, title=f"{run.name}, seed {seed}: ") as bar:
-            trained = train(
-                self.train,
-                run.config(seed),
-                device=self.device,
-                threads=self.threads,
-                checkpoint=checkpoint,
-                start=None if start is None else start.whole.encoder_state,
-                report=bar,
-            )
-        sources = {"whole": (self.train, trained.graph)}
-        if self.keep:
-            fit = self.slices(run, seed)[0]
-            sources = {"fit": (fit, Graph(fit, trained.graph.device)), **sources}
-        models: dict[str, ServedModel] = {}
-        for part, (data, graph) in sources.items():
-            model = served_model(trained, data, graph)
-            if self.keep and trained.model.binary:
-                users, items = (vectors.cpu().numpy() for vectors in trained.model.continuous(graph))
-                floats = replace(model, kind="continuous", users=users, items=FloatItems(items), histories=None)
-                models[f"{part}-continuous"] = floats
-            models[part] = model
+            state = None if start is None else start.whole.encoder_state
+            trained = train_model(self.train, run.config(seed), start=state, report=bar, **how)
+        models = self._parts(trained, self.slices(run, seed)[0]) if self.keep else {}
+        models["whole"] = served_model(trained, self.train)
         if folder is not None and checkpoint is not None:
             for part, model in models.items():  # the whole comes last: where it is, the others are
                 save_artifact(model, folder / part)
             checkpoint.unlink(missing_ok=True)
         return models.__getitem__
+
+    def _parts(self, trained: Any, fit: Interactions) -> dict[str, ServedModel]:
+        """What is kept beside the whole; a student's part differs in the histories alone."""
+        from hashlgn.training.graph import Graph
+        from hashlgn.training.trainer import Trained
+
+        if not isinstance(trained, Trained):
+            return {"fit": served_model(trained, fit)}
+        parts = {}
+        graph = Graph(fit, trained.graph.device)
+        for name, data, over in (("whole", self.train, trained.graph), ("fit", fit, graph)):
+            parts[name] = model = served_model(trained, data, over)
+            if trained.model.binary:
+                users, items = (vectors.cpu().numpy() for vectors in trained.model.continuous(over))
+                floats = replace(model, kind="continuous", users=users, items=FloatItems(items), histories=None)
+                parts[f"{name}-continuous"] = floats
+        del parts["whole"]  # which is saved last
+        return parts
 
     def _quantized(self, run: Run, quantizer: str, seed: int) -> Made:
         from hashlgn.experiments.baselines.quantizers import quantize
@@ -298,6 +295,15 @@ class Runner:
         details = {"tuning_seconds": middle - began, "validation": list(chosen.values)}
         parts: Callable[[str], ServedModel] = lambda name: whole if name == "whole" else chosen.build(fit)  # noqa: E731
         return Made(parts, seconds, seconds, chosen.settings, details)
+
+
+def sizes(model: ServedModel) -> dict[str, float]:
+    """Bytes of a model that grow with the catalogue or with the users, without ids, titles and stored histories."""
+    known = model.histories
+    history = known.item_vectors.nbytes / len(model.items) if isinstance(known, FoldIn) else 0.0
+    history = history if known is None or isinstance(known, FoldIn) else known.bytes_per_item
+    user = 0.0 if model.users is None else float(model.users.nbytes / len(model.users))
+    return {"bytes/answer": model.items.bytes_per_item, "bytes/history item": history, "bytes/user": user}
 
 
 def _digest(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -11,21 +10,20 @@ import numpy as np
 
 from hashlgn.config import preset_changes
 from hashlgn.data import Interactions
-from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.experiments.baselines.recommenders import RECOMMENDERS
 from hashlgn.experiments.baselines.rerank import CANDIDATES, RerankedRecommender
-from hashlgn.experiments.common.runs import Made, Run, Runner
+from hashlgn.experiments.common.runs import FLOATS, Made, Run, Runner
+from hashlgn.experiments.reproduction.probability import ByProbability
 from hashlgn.inference.model import ServedModel
-from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.exclusion import Exclusion, rows_of
 from hashlgn.search import Searcher
 
-__all__ = ["FLOAT", "METHODS", "Row", "made_of", "rows_of_preset", "thresholds_of"]
+__all__ = ["METHODS", "Row", "made_of", "rows_of_preset", "thresholds_of"]
 
 METHODS = ("HashGNN", "LightGCN", "HashLGN")
-FLOAT = Run("LightGCN, 128 floats, ours", {"model.kind": "float", "model.dim": 128})  # codes start from it
+ENCODER = Run("LightGCN, 128 floats, ours", {"model.kind": "float", "model.encoder": "lightgcn", "model.dim": 128})
+STUDENT = Run("HashLGN, 256 floats, ours", FLOATS)  # which quantizers are given
 SIZES = (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 300)  # mean sizes of answers at which thresholds are tried
-POWERS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # γ of the queries' lengths
 _DEEPEST = 500  # items per user whose scores say where the thresholds lie
 _QUICK_EPOCHS = 5  # of the paper's recipe under the preset quick
 _HASHGNN_EPOCHS = 8  # of HashGNN's; its guidance ends after half of them
@@ -38,8 +36,8 @@ class Row:
     Attributes:
         method: of ``METHODS``, or ``baseline`` or ``quantizer``.
         run: how its model is made.
-        how: ``paper`` for the paper's recipe, ``ours``; ``activity``: the run's queries, lengthened by the number of
-            items that the user has; ``reranked``: the run's answers, ordered by continuous vectors.
+        how: ``paper`` for the paper's recipe, ``ours``; ``probability``: thresholds of the run are probabilities;
+            ``reranked``: the run's answers, ordered by continuous vectors.
         sweep: whether quality and time are measured at all thresholds, not at the chosen one alone.
     """
 
@@ -51,7 +49,7 @@ class Row:
     @property
     def name(self) -> str:
         """Of the line, and different from every other."""
-        more = {"activity": ", by activity", "reranked": ", re-ranked by continuous vectors"}
+        more = {"probability": ", by probability", "reranked": ", re-ranked by continuous vectors"}
         return self.run.name + more.get(self.how, "")
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
@@ -71,22 +69,22 @@ def rows_of_preset(preset: str) -> list[Row]:
     stated = f", {_QUICK_EPOCHS} epochs" if quick else ""
     paper = preset_changes("paper") | limit
     floats = {"model.kind": "float"}
+    lengths = ((64, 256), (128, 256)) if quick else ((64, 256), (128, 128), (128, 256), (256, 256))
     codes = [
-        Run(f"HashLGN, {bits} bits + scale, ours", {"model.bits": bits, "model.encoder": "lightgcn"}, FLOAT)
-        for bits in (32, 64, 128, 256)
+        Run(f"HashLGN, {bits} + {more} bits, ours", {"model.bits": bits, "model.history_bits": more})
+        for bits, more in lengths
     ]
     form = {"model.bits": 64, "model.hash": "mlp3", "model.decoder": "reweight", "model.encoder": "lightgcn"}
     return [
         *_hashgnn_rows(quick),
         Row("HashGNN", _quantized("itq-hamming", 80, "HashGNN's form, 80 bits, ours (ITQ, Hamming)"), sweep=True),
         Row("LightGCN", Run(f"LightGCN, 64 floats, paper's recipe{stated}", paper | floats), "paper", True),
-        Row("LightGCN", Run("LightGCN, 64 floats, ours", floats | {"model.dim": 64})),
-        Row("LightGCN", FLOAT, sweep=True),
+        Row("LightGCN", ENCODER, sweep=True),
         Row("HashLGN", Run(f"HashLGN, 64 bits, paper's recipe{stated}", paper), "paper", True),
         *(Row("HashLGN", run, sweep=run.changes["model.bits"] == 64) for run in codes),
-        Row("HashLGN", Run("HashLGN, 64 bits, mlp3 + reweight, ours", form, FLOAT), sweep=True),
-        Row("LightGCN", FLOAT, "activity", True),
-        Row("HashLGN", codes[1], "activity", True),
+        Row("HashLGN", Run("HashLGN, 64 bits, mlp3 + reweight, ours", form, ENCODER), sweep=True),
+        Row("HashLGN", STUDENT, sweep=True),
+        Row("HashLGN", codes[0], "probability", True),
         *(Row("baseline", Run(name, baseline=name)) for name in RECOMMENDERS if name != "slim" or not quick),
         *_quantizer_rows((64,) if quick else (64, 128)),
     ]
@@ -102,7 +100,7 @@ def _hashgnn_rows(quick: bool) -> list[Row]:
     ours = {f"model.{key}": recipe[f"model.{key}"] for key in same}
     ours |= {"model.encoder": "lightgcn", "model.dim": 128, "train.temperature": 8.0}
     whole = Run(f"HashGNN, 64 bits{stated}", recipe)
-    form = Run("HashGNN's form, 64 bits, ours", ours, FLOAT)
+    form = Run("HashGNN's form, 64 bits, ours", ours, ENCODER)
     return [
         Row("HashGNN", Run(f"HashGNN, 32 bits{stated}", short), "paper"),
         Row("HashGNN", whole, "paper", True),
@@ -125,7 +123,7 @@ def _quantizer_rows(lengths: tuple[int, ...]) -> list[Row]:
 
 
 def _quantized(quantizer: str, bits: int, name: str, *, scale: bool = False) -> Run:
-    return Run(name, {"model.bits": bits, "model.scale": scale}, FLOAT, quantizer)
+    return Run(name, {"model.bits": bits, "model.scale": scale}, STUDENT, quantizer)
 
 
 def made_of(row: Row, runner: Runner, seed: int) -> Made:
@@ -140,37 +138,7 @@ def made_of(row: Row, runner: Runner, seed: int) -> Made:
             details={"bytes_per_item": both, "candidates": CANDIDATES},
             recommender=RerankedRecommender,
         )
-    return _lengthened(made, runner, runner.slices(row.run, seed)[1]) if row.how == "activity" else made
-
-
-def _lengthened(made: Made, runner: Runner, held_out: Interactions) -> Made:
-    """Queries times ``n_u^γ``, γ chosen on validation: no ranking changes, but who passes a threshold does.
-
-    Under the cosine every query has length 1, so one threshold asks as much of a user with ten items, of whom few
-    more are relevant, as of one with a thousand.
-    """
-    began, values = time.perf_counter(), {}
-    for power in POWERS:
-        model = Recommender(_longer(made.fit, power), threads=runner.threads)
-        thresholds = thresholds_of(model.model, model.searcher, held_out)
-        cuts = evaluate(model, held_out, (), threshold=thresholds, metrics=("f1",)).cutoffs
-        values[power] = max(cut.mean("f1") for cut in cuts)
-    best = max(values, key=values.__getitem__)
-    own = time.perf_counter() - began
-    return replace(
-        made,
-        part=lambda name: _longer(made.part(name), best),
-        seconds=made.seconds + own,
-        own_seconds=own,
-        settings={**made.settings, "activity": best},
-        details={"validation": {str(power): value for power, value in values.items()}},
-    )
-
-
-def _longer(model: ServedModel, power: float) -> ServedModel:
-    lengths = np.maximum(np.diff(model.seen[0]), 1).astype(np.float32) ** np.float32(power)
-    users = model.queries_of(np.arange(len(model.user_ids))) * lengths[:, None]
-    return replace(model, users=users, histories=None, encoder_state=None)
+    return replace(made, recommender=ByProbability) if row.how == "probability" else made
 
 
 def thresholds_of(model: ServedModel, searcher: Searcher, held_out: Interactions) -> list[float]:

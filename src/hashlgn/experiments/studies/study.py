@@ -15,7 +15,7 @@ from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import choose, positive_int
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.experiments.common.data import located
-from hashlgn.experiments.common.runs import Run, Runner
+from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner, sizes
 from hashlgn.experiments.common.tables import interval, markdown, write_text
 from hashlgn.utils.console import write_json
 from hashlgn.utils.provenance import provenance
@@ -30,11 +30,12 @@ SPLITS: dict[str, Callable[[Interactions], tuple[Interactions, Interactions]]] =
     "time": lambda data: global_time(data, 0.2),
 }
 
-# What the encoder's own training does not depend on; runs that differ in these alone share it.
+# What the training of floats does not depend on; runs that differ in these alone share it.
 _CODES = (
     *("model.bits", "model.hash", "model.decoder", "model.sign", "model.compression", "model.scale"),
     *("model.norm_penalty", "model.guidance"),
     *("train.joint_loss", "train.joint_temperature", "train.joint_lr", "train.code_lr"),
+    *("model.history_bits", "student.code_epochs", "student.settle_epochs", "student.code_lr"),
 )
 
 
@@ -92,7 +93,7 @@ def study(
         made = runner.model(run, seed)
         cut = evaluate(made.recommender(made.whole, threads=threads), test, k).at(k)
         values = {metric: cut.mean(metric) for metric in ("recall", "ndcg")}
-        more = {"bytes_per_item": made.whole.items.bytes_per_item, "seconds": made.seconds}
+        more = {"bytes": sizes(made.whole), "seconds": made.seconds}
         return {**values, **made.details, **more, "settings": dict(made.settings)}
 
     results = runner.results(
@@ -140,20 +141,24 @@ def read_parts(source: str | Path, out: Path, split: str = "ratio") -> tuple[Int
 
 def _started(run: Run) -> Run:
     """The run with the float training that it shares with others: its own first stage, or what it quantizes."""
+    config = run.config()
+    if run.baseline is not None or run.start is not None:
+        return run
+    flat = {f"{section}.{key}": value for section, keys in config.to_dict().items() for key, value in keys.items()}
+    plain = flat | {name: _value(Config(), name) for name in _CODES}
+    if run.quantizer is not None:
+        return replace(run, start=Run("float", plain | (FLOATS if config.model.encoder is None else ENCODER_FLOATS)))
+    if config.model.encoder is None or config.model.kind == "float" or not config.train.pretrain_epochs:
+        return run
+    if config.train.init not in ("svd", "random") or not _trainable(config):
+        return run
+    return replace(run, start=Run("encoder", plain | ENCODER_FLOATS | {"train.joint_epochs": 0}))
+
+
+def _trainable(config: Config) -> bool:
     from hashlgn.training.encoders import ENCODERS
 
-    if run.baseline is not None or run.start is not None:
-        run.config()
-        return run
-    config = run.config()
-    flat = {f"{section}.{key}": value for section, keys in config.to_dict().items() for key, value in keys.items()}
-    plain = flat | {name: _value(Config(), name) for name in _CODES} | {"model.kind": "float"}
-    if run.quantizer is not None:
-        return replace(run, start=Run("float", plain))
-    trained = ENCODERS[str(config.model.encoder)].trainable and config.train.init in ("svd", "random")
-    if config.model.kind == "float" or not trained or not config.train.pretrain_epochs:
-        return run
-    return replace(run, start=Run("encoder", plain | {"train.joint_epochs": 0}))
+    return ENCODERS[str(config.model.encoder)].trainable
 
 
 def _value(config: Config, name: str) -> Any:
@@ -163,7 +168,7 @@ def _value(config: Config, name: str) -> Any:
 
 def _row(name: str, results: Sequence[Mapping[str, Any]], k: int) -> dict[str, Any]:
     """A line of the table: means over seeds, each with half the width of its interval."""
-    row: dict[str, Any] = {"row": name, "bytes/item": results[0]["bytes_per_item"]}
+    row: dict[str, Any] = {"row": name, **results[0]["bytes"]}
     for metric in ("recall", "ndcg"):
         mean, half = interval([result[metric] for result in results])
         width = None if half is None else round(half, 4)

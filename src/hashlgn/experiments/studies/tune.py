@@ -41,18 +41,19 @@ class Range:
 
 
 def _coded(config: Config) -> bool:
-    return config.model.kind == "hashlgn"
-
-
-def _trained(config: Config) -> bool:
-    """Whether the encoder has parameters, and they do not come from a model that was trained before."""
-    return _trainable(config) and config.train.init in ("svd", "random")
+    return config.model.kind == "hashlgn" and config.model.encoder is not None
 
 
 def _trainable(config: Config) -> bool:
+    """Whether there is an encoder with parameters."""
     from hashlgn.training.encoders import ENCODERS
 
-    return ENCODERS[str(config.model.encoder)].trainable
+    return config.model.encoder is not None and ENCODERS[config.model.encoder].trainable
+
+
+def _trained(config: Config) -> bool:
+    """Whether they do not come from a model that was trained before."""
+    return _trainable(config) and config.train.init in ("svd", "random")
 
 
 def _has_layers(config: Config) -> bool:
@@ -61,25 +62,48 @@ def _has_layers(config: Config) -> bool:
     return ENCODERS[str(config.model.encoder)].has_layers
 
 
+def _student(config: Config) -> bool:
+    return config.model.encoder is None
+
+
+def _softmax(config: Config) -> bool:
+    return not _student(config) and config.train.loss == "softmax"
+
+
 SPACE: dict[str, Range] = {
+    "student.lr": Range(0.001, 0.02, True, _student),
+    "student.code_lr": Range(3e-4, 0.01, True, lambda c: _student(c) and _in_bits(c)),
+    "student.temperature": Range(0.05, 0.5, True, _student),
+    "student.hidden": Range(0.2, 0.9, False, _student),
+    "student.user_weight": Range(-1.0, 0.0, False, _student),
+    "student.ease_penalty": Range(5.0, 500.0, True, lambda c: _student(c) and c.student.teacher != "labels"),
     "train.lr": Range(0.003, 0.2, True, lambda c: _trained(c) and (not _coded(c) or c.train.pretrain_epochs > 0)),
     "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and _trainable(c)),
     "train.code_lr": Range(1e-4, 0.03, True, _coded),
-    "train.temperature": Range(0.03, 0.5, True, lambda c: c.train.loss != "bpr" or c.model.similarity == "cosine"),
-    "train.user_weight": Range(-1.0, 0.0, False, lambda c: c.train.loss == "softmax"),
-    "train.l2": Range(1e-6, 1e-2, True, lambda c: c.train.loss != "softmax" and _trainable(c)),
-    "model.layers": Range(0, 4, False, lambda c: _trained(c) and _has_layers(c)),
-    "model.norm_penalty": Range(
-        0.1, 30.0, True, lambda c: _coded(c) and not c.model.scale and c.model.similarity == "cosine"
+    "train.temperature": Range(
+        0.03, 0.5, True, lambda c: not _student(c) and (c.train.loss != "bpr" or _cosine(c))
     ),
+    "train.user_weight": Range(-1.0, 0.0, False, _softmax),
+    "train.l2": Range(1e-6, 1e-2, True, lambda c: not _softmax(c) and _trainable(c)),
+    "model.layers": Range(0, 4, False, lambda c: _trained(c) and _has_layers(c)),
+    "model.norm_penalty": Range(0.1, 30.0, True, lambda c: _coded(c) and not c.model.scale and _cosine(c)),
 }
+
+
+def _cosine(config: Config) -> bool:
+    return config.model.similarity == "cosine"
+
+
+def _in_bits(config: Config) -> bool:
+    """Whether a side of a student is codes."""
+    return config.model.kind == "hashlgn" and "codes" in (config.model.answers, config.model.histories)
 
 
 def varied(base: Config, fixed: Iterable[str] = ()) -> dict[str, Range]:
     """The part of ``SPACE`` that matters to a configuration, less what is fixed; widened to hold the base itself."""
     space: dict[str, Range] = {}
-    if not _trainable(base) and not (_coded(base) and base.model.hash != "residual"):  # in closed form
-        return space
+    if not _student(base) and not _trainable(base) and not (_coded(base) and base.model.hash != "residual"):
+        return space  # in closed form
     for name, where in SPACE.items():
         value = _value(base, name)
         if name in fixed or not where.matters(base) or (where.log and value <= 0):  # a logarithm has no place for 0
@@ -130,14 +154,14 @@ def tune(
     need("torch", "train", "tuning")
     optuna = need("optuna", "tune", "tuning")
     need("matplotlib", "tune", "the plot of a search")
-    from hashlgn.training.resolve import resolve
-
-    out, base, fixed = Path(out), resolve(base or Config()), set(fixed)
+    out, base, fixed = Path(out), _resolved(base or Config()), set(fixed)
     positive_int("trials", trials)
     if timeout is not None and not 0 < timeout < math.inf:
         raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
     positive_int("train.validation_users", base.train.validation_users)
-    positive_int("train.pretrain_epochs + train.joint_epochs", base.train.pretrain_epochs + base.train.joint_epochs)
+    if not _student(base):
+        epochs = base.train.pretrain_epochs + base.train.joint_epochs
+        positive_int("train.pretrain_epochs + train.joint_epochs", epochs)
     space = varied(base, fixed)
     if not space:
         raise ArgumentError(
@@ -170,6 +194,15 @@ def tune(
             result = _write(study, out, base, setting)
             _plot(optuna, study, out)
     return result
+
+
+def _resolved(base: Config) -> Config:
+    """With what is open filled in; a float model has an encoder, LightGCN where none is named."""
+    from hashlgn.training.resolve import resolve
+
+    if base.model.kind == "float" and base.model.encoder is None:
+        base = base.updated({"model.encoder": "lightgcn"})
+    return base if base.model.encoder is None else resolve(base)
 
 
 def _study(optuna: Any, out: Path, setting: dict[str, Any], start: dict[str, Any]) -> Any:
@@ -227,11 +260,12 @@ def _run(
                 raise optuna.TrialPruned
 
     config = base.updated(values)
-    model = (HashLGN if _coded(config) else LightGCN)(config=config, device=device, threads=threads)
+    model = (HashLGN if config.model.kind == "hashlgn" else LightGCN)(config=config, device=device, threads=threads)
     value, end = None, state.COMPLETE
     try:
         model.fit(data, report=report)
-        value = list(model.model.metrics["validation"].values())[-1]
+        stages = list(model.model.metrics["validation"].values())
+        value = max(stages) if _student(config) and not _in_bits(config) else stages[-1]  # the better floats are kept
     except optuna.TrialPruned:
         end = state.PRUNED
     except ArgumentError:  # the training exploded; a base that cannot be trained is for the caller to mend
