@@ -136,8 +136,15 @@ class _Trainable(Recommender):
                 if report is not None:
                     report(step)
 
-            how = {"device": self.device, "threads": self.threads, "checkpoint": checkpoint}
-            trained = train_model(data, config, start=start, report=tell, **how)
+            trained = train_model(
+                data,
+                config,
+                start=start,
+                threads=self.threads,
+                device=self.device,
+                checkpoint=checkpoint,
+                report=tell,
+            )
         self._model = served_model(trained, data)
         return self
 
@@ -290,7 +297,9 @@ def train_model(
     from hashlgn.training.trainer import train
 
     how["threads"] = thread_count("threads", threads)
-    return train_student(data, config, **how) if config.model.encoder is None else train(data, config, start=start, **how)
+    if config.model.encoder is None:
+        return train_student(data, config, **how)
+    return train(data, config, start=start, **how)
 
 
 def _read(train: Any, options: dict[str, Any]) -> Interactions:

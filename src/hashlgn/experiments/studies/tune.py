@@ -21,6 +21,7 @@ from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, need, positive_int
 from hashlgn.estimators import HashLGN, LightGCN
+from hashlgn.experiments.common.runs import checked
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
 from hashlgn.utils.storage import replaced_file
@@ -80,9 +81,7 @@ SPACE: dict[str, Range] = {
     "train.lr": Range(0.003, 0.2, True, lambda c: _trained(c) and (not _coded(c) or c.train.pretrain_epochs > 0)),
     "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and _trainable(c)),
     "train.code_lr": Range(1e-4, 0.03, True, _coded),
-    "train.temperature": Range(
-        0.03, 0.5, True, lambda c: not _student(c) and (c.train.loss != "bpr" or _cosine(c))
-    ),
+    "train.temperature": Range(0.03, 0.5, True, lambda c: not _student(c) and (c.train.loss != "bpr" or _cosine(c))),
     "train.user_weight": Range(-1.0, 0.0, False, _softmax),
     "train.l2": Range(1e-6, 1e-2, True, lambda c: not _softmax(c) and _trainable(c)),
     "model.layers": Range(0, 4, False, lambda c: _trained(c) and _has_layers(c)),
@@ -198,11 +197,9 @@ def tune(
 
 def _resolved(base: Config) -> Config:
     """With what is open filled in; a float model has an encoder, LightGCN where none is named."""
-    from hashlgn.training.resolve import resolve
-
     if base.model.kind == "float" and base.model.encoder is None:
         base = base.updated({"model.encoder": "lightgcn"})
-    return base if base.model.encoder is None else resolve(base)
+    return checked(base)
 
 
 def _study(optuna: Any, out: Path, setting: dict[str, Any], start: dict[str, Any]) -> Any:
