@@ -136,8 +136,15 @@ class _Trainable(Recommender):
                 if report is not None:
                     report(step)
 
-            how: dict[str, Any] = {"device": self.device, "threads": self.threads, "checkpoint": checkpoint}
-            trained = train_model(data, config, start=start, report=tell, **how)
+            trained = train_model(
+                data,
+                config,
+                start=start,
+                threads=self.threads,
+                device=self.device,
+                checkpoint=checkpoint,
+                report=tell,
+            )
         self._model = served_model(trained, data)
         return self
 

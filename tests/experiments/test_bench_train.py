@@ -18,7 +18,7 @@ from hashlgn.experiments.benchmarks import train as module
 from hashlgn.experiments.benchmarks.train import OTHERS, VARIANTS, bench_train
 from hashlgn.experiments.common.tables import table
 
-FAST = {"model.dim": 16, "model.bits": 16}
+FAST = {"model.dim": 16, "model.bits": 16, "model.history_bits": 16}
 
 
 @pytest.fixture
@@ -37,12 +37,14 @@ def test_steps_of_every_variant_are_timed(here) -> None:
     result = bench_train(sizes=(6000,), variants=variants, seconds=0.05, threads=1, changes=FAST)
     rows = {row["variant"]: row for row in result["rows"]}
     assert list(rows) == list(variants)
-    for name in ("lightgcn-bpr", "hashlgn-paper-bpr", "reference"):
+    for name in ("lightgcn-bpr", "paper", "reference"):
         assert rows[name]["steps/epoch"] == math.ceil(6000 / 2048)
     for row in rows.values():
-        assert row["interactions"] == 6000 and row["edges/s"] == pytest.approx(6000 / row["s/epoch"], rel=0.1)
+        assert row["interactions"] == 6000 and row["ns/interaction"] == pytest.approx(
+            1e9 * row["s/epoch"] / 6000, rel=0.1
+        )
         assert row["s/epoch"] == pytest.approx(row["ms/step"] * row["steps/epoch"] / 1000, abs=0.001)
-        assert row["bytes/edge"] == pytest.approx(1e6 * row["peak MB"] / 6000, abs=100)
+        assert row["bytes/interaction"] == pytest.approx(1e6 * row["peak MB"] / 6000, abs=100)
     assert "lightgcn-bpr" in table(result["rows"])
 
 
@@ -57,13 +59,18 @@ def test_a_target_ends_a_recipe_where_it_is_reached(here, tmp_path: Path) -> Non
     how: dict[str, Any] = {
         "seconds": 30.0,
         "threads": 1,
-        "changes": FAST | {"train.pretrain_epochs": 4, "train.joint_epochs": 2},
+        "changes": FAST
+        | {"train.pretrain_epochs": 4, "train.joint_epochs": 2, "student.epochs": 1, "student.code_epochs": 1}
+        | {"student.distillation_epochs": 2, "student.settle_epochs": 2},
     }
     (easy,) = bench_train(tmp_path, variants=("lightgcn",), target=0.01, **how)["rows"]
     assert easy["epochs"] == 1 and easy["best recall@20"] >= 0.01
     assert 0 <= easy["s to target"] <= easy["s"] + 0.1
-    (coded,) = bench_train(tmp_path, variants=("hashlgn",), target=0.01, **how)["rows"]
+    (coded,) = bench_train(tmp_path, variants=("lightgcn-codes",), target=0.01, **how)["rows"]
     assert coded["epochs"] == 5  # four of the encoder alone, which are not what is served
+    (student,) = bench_train(tmp_path, variants=("student",), target=0.01, **how)["rows"]
+    assert student["epochs"] == 1 + 2 + 3 or student["epochs"] == 1 + 3  # all stages: it is served at the end
+    assert student["s to target"] is not None
     ours, other = bench_train(
         sizes=(6000,), variants=("lightgcn", "reference"), target=0.99, **(how | {"seconds": 0.3})
     )["rows"]
@@ -97,7 +104,7 @@ def test_a_process_that_dies_leaves_a_row(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"variants": ("float",)}, "variants must be one of 'lightgcn'"),
+        ({"variants": ("float",)}, "variants must be one of 'student'"),
         ({"seconds": 0.0}, "seconds must be positive"),
         ({"target": 1.0}, "target must lie between 0 and 1"),
         ({"sizes": (0,)}, "synthetic must be a positive integer"),

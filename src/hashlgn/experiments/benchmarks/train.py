@@ -24,19 +24,20 @@ from hashlgn.config import Config
 from hashlgn.data import Interactions, read_interactions, validation_slice
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import ArgumentError, HashLGNError, choose, need, positive_int
-from hashlgn.estimators import HashLGN, LightGCN
+from hashlgn.estimators import LightGCN, train_model
+from hashlgn.experiments.common.runs import checked
 from hashlgn.utils.provenance import provenance
 
 __all__ = ["OTHERS", "VARIANTS", "bench_train"]
 
-_PAPER = {"model.encoder": "lightgcn", "model.hash": "mlp3", "model.decoder": "reweight"}
+_LIGHTGCN = {"model.encoder": "lightgcn"}
+_PAPER = {"model.hash": "mlp3", "model.decoder": "reweight", "train.loss": "bpr"}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "lightgcn": {"model.kind": "float"},
-    "lightgcn-bpr": {"model.kind": "float", "train.loss": "bpr"},
-    "hashlgn": {"model.encoder": "lightgcn"},
-    "hashlgn-paper": _PAPER,
-    "hashlgn-paper-bpr": _PAPER | {"train.loss": "bpr"},
-    "hashlgn-spectral": _PAPER | {"model.encoder": "spectral"},
+    "student": {},
+    "lightgcn": _LIGHTGCN | {"model.kind": "float"},
+    "lightgcn-bpr": _LIGHTGCN | {"model.kind": "float", "train.loss": "bpr"},
+    "lightgcn-codes": _LIGHTGCN,
+    "paper": _LIGHTGCN | _PAPER,
 }
 OTHERS = ("reference", "pyg")
 
@@ -61,8 +62,9 @@ class _Task:
         validated = {"train.monitor": "recall", "train.monitor_k": 20, "train.validate_every": 1}
         # Without validation, and of the joint training from the first step on: the encoder's steps are LightGCN's.
         timed = {"train.validation_users": 0, "train.pretrain_epochs": 0, "train.joint_epochs": _ENDLESS}
-        how = timed if self.target is None else validated
-        return Config().updated({**VARIANTS.get(self.variant, {}), **self.changes, **how, "train.seed": self.seed})
+        how = timed | {"student.epochs": _ENDLESS} if self.target is None else validated
+        changes = {**VARIANTS.get(self.variant, {}), **self.changes, **how, "train.seed": self.seed}
+        return checked(Config().updated(changes))
 
 
 @dataclass
@@ -108,7 +110,7 @@ def bench_train(
     Without a target, steps are timed: no validation, codes from the first step on, ended when ``seconds`` have passed
     since that step. With one, each recipe runs as it is, validated after every epoch, until what it would serve has
     that Recall@20 on the validation slice, or the recipe ends, or ``seconds`` are over; preparation and validation
-    count.
+    count. A student is validated at its end.
 
     Args:
         data: interactions; None makes synthetic ones.
@@ -126,8 +128,9 @@ def bench_train(
     Returns:
         ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
         ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
-        an edge is an interaction; ``peak MB`` is the most memory in training, data included, less what the process held
-        before there was data. With a target, ``s/epoch`` has preparation and validations in it.
+        ``ns/interaction`` is that divided by the interactions; ``peak MB`` is the most memory in training, data
+        included, less what the process held before there was data. With a target, ``s/epoch`` has preparation and
+        validations in it.
         A process that dies, as for want of memory, leaves a row that says so.
 
     Raises:
@@ -135,7 +138,7 @@ def bench_train(
         MissingExtraError: PyTorch is not installed, or for ``pyg`` PyTorch Geometric.
     """
     need("torch", "train", "bench train")
-    from hashlgn.training.resolve import resolve, resolve_device
+    from hashlgn.training.resolve import resolve_device
 
     where = resolve_device(device).type
     if not 0 < seconds < math.inf:
@@ -150,7 +153,7 @@ def bench_train(
     ]
     for task in tasks:
         choose("variants", task.variant, VARIANTS | dict.fromkeys(OTHERS))
-        resolve(task.config())
+        task.config()
         if task.variant == "pyg":
             need("torch_geometric", "bench", "the variant 'pyg'")
     rows = []
@@ -197,7 +200,7 @@ def _measure(task: _Task) -> dict[str, Any]:
         need("torch_geometric", "bench", "the variant 'pyg'")
     # What PyTorch loads when first used is neither time nor memory of the training.
     LightGCN(config={"train.pretrain_epochs": 0, "train.joint_epochs": 1, "train.init": "random"}).fit(
-        synthetic(20, 20, 100)
+        synthetic(20, 20, 100), progress=False
     )
     before = _memory("VmRSS")
     if isinstance(task.source, Path):
@@ -220,13 +223,13 @@ def _run_ours(task: _Task, data: Interactions, trace: _Trace) -> None:
         # One that is to have codes is not served before it has them.
         final = config.model.kind == "float" or step.stage == "joint"
         trace.epochs += step.epoch_done
-        trace.steps_per_epoch = max(1, step.steps // (config.train.pretrain_epochs + config.train.joint_epochs))
+        trace.steps_per_epoch = max(1, step.steps // step.epochs)
         trace.note(task, step.seconds, step.metric if final else None)
 
-    estimator = (LightGCN if config.model.kind == "float" else HashLGN)(
-        config=config, threads=task.threads, device=task.device
-    )
-    estimator.fit(data, report=report)
+    began = time.perf_counter()
+    trained = train_model(data, config, threads=task.threads, device=task.device, report=report)
+    if config.model.encoder is None and trained.metrics:
+        trace.note(task, time.perf_counter() - began, list(trained.metrics.values())[-1], stepped=False)
 
 
 def _run_other(task: _Task, data: Interactions, trace: _Trace) -> None:
@@ -267,7 +270,7 @@ def _row(task: _Task, size: int, trace: _Trace, peak: int, seconds: float) -> di
             },
             "",
         )
-    memory = {"peak MB": round(peak / 1e6), "bytes/edge": round(peak / size)}
+    memory = {"peak MB": round(peak / 1e6), "bytes/interaction": round(peak / size)}
     return {"variant": task.variant, "interactions": size} | shown | memory | {"note": note}
 
 
@@ -279,11 +282,10 @@ def _timed(trace: _Trace, size: int) -> dict[str, Any]:
     shown = {
         "start s": moments[0] if moments else None,
         "ms/step": 1000 * step,
-        "ns/edge/step": 1e9 * step / size,
         "steps/epoch": steps,
         "epochs": max(len(moments) - 1, 0) / steps,
         "s/epoch": step * steps,
-        "edges/s": size / (step * steps),
+        "ns/interaction": 1e9 * step * steps / size,
     }
     return {
         name: None if value is None or math.isnan(value) else round(value, 0 if value >= 1000 else 3)

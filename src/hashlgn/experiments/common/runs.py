@@ -27,7 +27,7 @@ from hashlgn.scoring.items import FloatItems
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["ENCODER_FLOATS", "FLOATS", "Made", "Run", "Runner", "sizes"]
+__all__ = ["ENCODER_FLOATS", "FLOATS", "Made", "Run", "Runner", "checked", "sizes"]
 
 FLOATS = {"model.answers": "floats", "model.histories": "floats"}  # changes that make a float student
 ENCODER_FLOATS = {"model.kind": "float"}  # and a float model with an encoder
@@ -64,10 +64,7 @@ class Run:
         Raises:
             ArgumentError: it breaks a rule.
         """
-        from hashlgn.training.resolve import resolve
-
-        config = Config().updated({**self.changes, "train.seed": seed})
-        return config if config.model.encoder is None else resolve(config)
+        return checked(Config().updated({**self.changes, "train.seed": seed}))
 
     def identity(self, seed: int) -> Result:
         """All that the model depends on beside the data, JSON-able."""
@@ -295,6 +292,17 @@ class Runner:
         details = {"tuning_seconds": middle - began, "validation": list(chosen.values)}
         parts: Callable[[str], ServedModel] = lambda name: whole if name == "whole" else chosen.build(fit)  # noqa: E731
         return Made(parts, seconds, seconds, chosen.settings, details)
+
+
+def checked(config: Config) -> Config:
+    """With what is open filled in where it names an encoder; a student's configuration is whole as it is.
+
+    Raises:
+        ArgumentError: a name is unknown, or settings do not go together.
+    """
+    from hashlgn.training.resolve import resolve
+
+    return config if config.model.encoder is None else resolve(config)
 
 
 def sizes(model: ServedModel) -> dict[str, float]:

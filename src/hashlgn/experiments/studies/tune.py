@@ -21,6 +21,7 @@ from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, need, positive_int
 from hashlgn.estimators import HashLGN, LightGCN
+from hashlgn.experiments.common.runs import checked
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
 from hashlgn.utils.storage import replaced_file
@@ -196,11 +197,9 @@ def tune(
 
 def _resolved(base: Config) -> Config:
     """With what is open filled in; a float model has an encoder, LightGCN where none is named."""
-    from hashlgn.training.resolve import resolve
-
     if base.model.kind == "float" and base.model.encoder is None:
         base = base.updated({"model.encoder": "lightgcn"})
-    return base if base.model.encoder is None else resolve(base)
+    return checked(base)
 
 
 def _study(optuna: Any, out: Path, setting: dict[str, Any], start: dict[str, Any]) -> Any:
