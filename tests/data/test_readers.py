@@ -380,8 +380,9 @@ def test_bad_sources(tmp_path: Path) -> None:
 def test_real_data(real_data: Path) -> None:
     old = read_interactions(real_data / "ml-100k")
     assert (old.n_users, old.n_items, len(old)) == (943, 1682, 100_000)
-    assert old.titles[0] == "Toy Story (1995)"
-    assert old.genres[0] == ("Animation", "Children's", "Comedy")
+    toy_story = int(old.item_ids.encode([1])[0])
+    assert old.titles[toy_story] == "Toy Story (1995)"
+    assert old.genres[toy_story] == ("Animation", "Children's", "Comedy")
     everything = read_interactions(real_data / "ml-1m", part="all")
     assert (everything.n_users, everything.n_items, len(everything)) == (6040, 3706, 1_000_209)
     beauty = int(everything.item_ids.encode([2857])[0])

@@ -47,7 +47,7 @@ def same(one: Table, other: Table, without: tuple[str, ...] = ()) -> None:
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
-def check(model: Recommender, folder: Path, alone: int | None = None) -> None:
+def check(model: Recommender, folder: Path, alone: int | None = None, engines: tuple[str, ...] | None = None) -> None:
     """Named and given users are answered alike by every engine, in batches and alone, before and after a save."""
     given = shuffled(model)
     users = list(given)
@@ -58,7 +58,7 @@ def check(model: Recommender, folder: Path, alone: int | None = None) -> None:
     over = model.recommend(users, threshold=cut)
     chance = {"threshold": 0.1, "calibrated": True} if model.model.calibration is not None else {"threshold": cut}
     likely = model.recommend(users, **chance)
-    engines = ("flat", "exact") if isinstance(model.model.items, FloatItems) else CODES
+    engines = engines or (("flat", "exact") if isinstance(model.model.items, FloatItems) else CODES)
     for engine in ("auto", *engines):
         for asked in (Recommender(model.model, engine=engine), Recommender(again.model, engine=engine)):
             same(asked.recommend(history=given, k=10), asked.recommend(users, 10))
@@ -83,10 +83,12 @@ def test_named_and_given_are_one_and_the_same(model: Recommender, tmp_path: Path
     check(model, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["ml-100k", "ml-1m"])
-def test_named_and_given_are_one_and_the_same_on_real_data(real_data: Path, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "alone", "engines"), [("ml-100k", None, None), ("ml-1m", 200, ("kernel",))])
+def test_named_and_given_are_one_and_the_same_on_real_data(
+    real_data: Path, name: str, alone: int | None, engines: tuple[str, ...] | None, tmp_path: Path
+) -> None:
     data = hashlgn.read_interactions(real_data / name)
-    check(hashlgn.HashLGN(64, history_bits=64, config=SHORT).fit(data), tmp_path)
+    check(hashlgn.HashLGN(64, history_bits=64, config=SHORT).fit(data), tmp_path, alone, engines)
 
 
 def test_who_is_asked_twice_or_beside_others_gets_the_same(model: Recommender) -> None:

@@ -375,12 +375,13 @@ def test_very_small_data(n_users: int, n_items: int, hash_: str, bits: int) -> N
 
 
 def test_one_user_one_item_and_nothing() -> None:
+    named = Config().updated({"model.encoder": "lightgcn"})
     for pairs in (([1, 1], [1, 2]), ([1, 2], [1, 1])):
         with pytest.raises(DataError, match="at least 2 users and 2 items"):
-            train(Interactions.from_pairs(*pairs))
+            train(Interactions.from_pairs(*pairs), named)
     data = clusters(8, 8)
     with pytest.raises(DataError, match="0 interactions"):
-        train(data.select(np.zeros(len(data), np.bool_)))
+        train(data.select(np.zeros(len(data), np.bool_)), named)
 
 
 @pytest.mark.parametrize(
@@ -437,13 +438,14 @@ def test_an_explosion_in_the_last_step_is_said_too() -> None:
 
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = Config().updated({"model.encoder": "lightgcn"})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ArgumentError, match="without CUDA"):
-        train(clusters(8, 8), device="cuda")
+        train(clusters(8, 8), named, device="cuda")
     with pytest.raises(ArgumentError, match="device must be 'auto', 'cpu' or 'cuda'"):
-        train(clusters(8, 8), device="gpu")
+        train(clusters(8, 8), named, device="gpu")
     with pytest.raises(ArgumentError, match="threads must be a positive integer"):
-        train(clusters(8, 8), threads=0)
+        train(clusters(8, 8), named, threads=0)
 
 
 @pytest.mark.parametrize(("schedule", "shares"), [("cosine", [1, 0.75, 0.25]), ("constant", [1, 1, 1])])
