@@ -49,7 +49,7 @@ SMALL = {
     "--losses": "softmax",
     "--searchers": "kernel,exact",
     "--baselines": "none",
-    "--variants": "lightgcn,hashlgn",
+    "--variants": "student,lightgcn",
 }
 TRAINING = "--set train.pretrain_epochs=1 --set train.joint_epochs=1 --set model.dim=8 --set model.bits=16"
 TRAINING += " --set model.history_bits=16 --set student.epochs=2 --set student.distillation_epochs=1"
@@ -61,7 +61,7 @@ ADDED = {
     "experiment ablation": f"--rows default {TRAINING}",
     "experiment grid": f"--encoders lightgcn --hashes float,residual {TRAINING}",
     "bench read": "--rows 1000",
-    "bench train": "--synthetic 2000 --seconds 0.2 --variants hashlgn",
+    "bench train": "--synthetic 2000 --seconds 0.2 --variants student",
     "bench search": "--items 600 --bits 16 --repeats 1 --singles 2 --searchers kernel --baselines none",
 }
 NEEDS = {"reproduce": "implicit", "tune": "optuna"}
