@@ -27,6 +27,18 @@ def bench_read(
     _show(bench_read(rows=rows), json_)
 
 
+@bench_app.command("gpu")
+def bench_gpu(
+    made: Annotated[int, typer.Option(min=1000, help="Made interactions to train on as well.")] = 10_000_000,
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    json_: Json = None,
+) -> None:
+    """The default training on a GPU, beside the processor."""
+    from hashlgn.experiments.benchmarks.gpu import bench_gpu
+
+    _show(bench_gpu(made=made, seed=seed), json_)
+
+
 @bench_app.command("train")
 def bench_train(
     data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.")] = None,
