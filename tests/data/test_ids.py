@@ -336,3 +336,10 @@ def test_arrivals_are_numbered_in_order_whatever_the_chunks(chunks: list[list[st
     flat = [text for chunk in chunks for text in chunk]
     assert words.to_pylist() == list(dict.fromkeys(flat))
     assert [words[int(code)].as_py() for code in np.concatenate(codes)] == flat
+
+
+def test_bytes_that_are_no_text_are_an_error_of_the_project() -> None:
+    stored = Ids.from_values(["a", "b"])[0].arrays()
+    damaged = {**stored, "utf8": np.full_like(stored["utf8"], 128)}
+    with pytest.raises(DataError, match="UTF-8"):
+        Ids.from_arrays(damaged).decode(np.arange(2))

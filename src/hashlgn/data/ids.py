@@ -209,7 +209,10 @@ class Ids:
             else:
                 # pa.array would import pandas, where it is installed: a second in the first answer of a service.
                 numbers = pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)])
-                out[mine] = segment.texts.take(numbers).to_pylist()
+                try:
+                    out[mine] = segment.texts.take(numbers).to_pylist()
+                except UnicodeDecodeError as error:
+                    raise DataError(f"ids must be UTF-8 text, which a damaged file does not hold ({error})") from error
         return out.reshape(codes.shape)
 
     def take(self, indices: Int64s) -> Ids:
