@@ -15,8 +15,9 @@ from hypothesis import settings
 
 from hashlgn.data import Ids, Interactions
 
-# A busy machine is no fault of the code.
-settings.register_profile("patient", deadline=None)
+# A busy machine is no fault of the code, and a check of a change tries the same examples each time; people's own runs
+# try others.
+settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
 
 if TYPE_CHECKING:  # what is served is tested without PyTorch too
