@@ -113,7 +113,9 @@ def test_sums_beyond_float64_are_refused() -> None:
 def test_arrays_that_do_not_fit_together() -> None:
     codewords, packed, weight = np.zeros((8, 16, 3), np.float32), np.zeros((5, 4), np.uint8), np.ones(5, np.float16)
     for arrays, message in (
-        ((packed[:, :3], codewords, weight), "packed must have 8 / 2 columns"),
+        ((packed[:, :3], codewords, weight), "packed must be uint8 with 8 / 2 columns"),
+        ((packed.astype(np.int64), codewords, weight), "packed must be uint8 with 8 / 2 columns"),
+        ((packed, codewords, weight.astype(np.int64)), "weight must be finite"),
         ((packed, codewords[:, :15], weight), "codewords must be finite"),
         ((packed, codewords + np.float32(np.inf), weight), "codewords must be finite"),
         ((packed, codewords, weight[:4]), "weight must be finite"),
@@ -121,8 +123,10 @@ def test_arrays_that_do_not_fit_together() -> None:
     ):
         with pytest.raises(ArgumentError, match=message):
             CodedHistories(*arrays)
-    with pytest.raises(ArgumentError, match="items must be finite vectors"):
+    with pytest.raises(ArgumentError, match="items must be finite float32"):
         FloatHistories(np.full((2, 2), np.nan, np.float32))
+    with pytest.raises(ArgumentError, match="items must be finite float32"):
+        FloatHistories(np.ones((2, 2)))
 
 
 def test_fold_in_does_not_depend_on_the_order_of_events_or_the_batch() -> None:

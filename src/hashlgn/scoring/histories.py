@@ -65,8 +65,9 @@ class FloatHistories:
     items: Floats
 
     def __post_init__(self) -> None:
-        if self.items.ndim != 2 or not np.isfinite(self.items).all():
-            raise ArgumentError(f"items must be finite vectors, (n, width) (got shape {self.items.shape})")
+        items = self.items
+        if items.dtype != np.float32 or items.ndim != 2 or not np.isfinite(items).all():
+            raise ArgumentError(f"items must be finite float32, (n, width) (got {items.dtype} {items.shape})")
 
     def __len__(self) -> int:
         return len(self.items)
@@ -106,10 +107,13 @@ class CodedHistories:
     def __post_init__(self) -> None:
         if self.codewords.ndim != 3 or self.codewords.shape[1] != 16 or not np.isfinite(self.codewords).all():
             raise ArgumentError(f"codewords must be finite, (M, 16, width) (got shape {self.codewords.shape})")
-        if self.packed.ndim != 2 or 2 * self.packed.shape[1] != len(self.codewords):
-            raise ArgumentError(f"packed must have {len(self.codewords)} / 2 columns (got shape {self.packed.shape})")
-        if self.weight.shape != (len(self.packed),) or not np.isfinite(self.weight).all():
-            raise ArgumentError(f"weight must be finite, ({len(self.packed)},) (got shape {self.weight.shape})")
+        packed, weight = self.packed, self.weight
+        if packed.dtype != np.uint8 or packed.ndim != 2 or 2 * packed.shape[1] != len(self.codewords):
+            raise ArgumentError(
+                f"packed must be uint8 with {len(self.codewords)} / 2 columns (got {packed.dtype} {packed.shape})"
+            )
+        if weight.dtype.kind != "f" or weight.shape != (len(packed),) or not np.isfinite(weight).all():
+            raise ArgumentError(f"weight must be finite floats, ({len(packed)},) (got {weight.dtype} {weight.shape})")
 
     def __len__(self) -> int:
         return len(self.packed)
