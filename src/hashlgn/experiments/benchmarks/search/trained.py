@@ -12,7 +12,7 @@ from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import need
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, Coded
-from hashlgn.experiments.common.runs import Run, Runner
+from hashlgn.experiments.common.runs import FLOATS, Run, Runner
 from hashlgn.inference.model import ServedModel
 from hashlgn.scoring.exclusion import rows_of
 from hashlgn.scoring.items import CodedItems, FloatItems
@@ -29,8 +29,8 @@ def trained_catalogue(
 ) -> Catalogue:
     """Twelve interactions per item among 50 tastes, of which a fifth is held out; see ``docs/benchmarks.md``.
 
-    Floats and codes are those of a training with the spectral encoder and all else as it is by default: floats of each
-    width, and codes of the narrowest, once without and once with a scale.
+    Floats and codes are those of the default training: answers of float students of each width, and codes of the
+    answers at the narrowest width, beside histories in codes.
 
     Args:
         n: number of items.
@@ -51,22 +51,20 @@ def trained_catalogue(
     runner = Runner(train, cache or Path())
 
     def model(changes: dict[str, Any]) -> ServedModel:
-        run = Run("trained", {"model.encoder": "spectral", **changes})
-        result = runner.model(run, seed, keep=cache is not None)
+        result = runner.model(Run("trained", changes), seed, keep=cache is not None)
         say(f"trained: {changes} in {result.own_seconds:.1f} s")
         return result.whole
 
     vectors, users, coded = {}, {}, []
     for dim in dims:
-        floats = model({"model.kind": "float", "model.dim": dim})
+        floats = model({**FLOATS, "model.dim": dim})
         assert isinstance(floats.items, FloatItems)
         vectors[dim], users[dim] = floats.items.vectors, np.ascontiguousarray(floats.queries_of(chosen))
     narrowest = min(dims)
     for length in bits:
-        for scaled in (False, True):
-            codes = model({"model.dim": narrowest, "model.bits": length, "model.scale": scaled})
-            assert isinstance(codes.items, CodedItems)
-            queries = np.ascontiguousarray(codes.queries_of(chosen))
-            coded.append(Coded(f"{length} bits{' + scale' * scaled}", codes.items, queries, narrowest))
+        codes = model({"model.dim": narrowest, "model.bits": length})
+        assert isinstance(codes.items, CodedItems)
+        queries = np.ascontiguousarray(codes.queries_of(chosen))
+        coded.append(Coded(f"{length} bits + scale", codes.items, queries, narrowest))
     seen, truth = (rows_of((part.indptr, part.indices), chosen) for part in (train, test))
     return Catalogue("trained", vectors, users, coded, seen, truth)
