@@ -59,12 +59,12 @@ def trained_catalogue(
     for dim in dims:
         floats = model({**FLOATS, "model.dim": dim})
         assert isinstance(floats.items, FloatItems)
-        vectors[dim], users[dim] = floats.items.vectors, np.ascontiguousarray(floats.queries_of(chosen))
-    narrowest = min(dims)
+        width = floats.items.width  # which a student with a graph filter for a teacher chooses itself
+        vectors[width], users[width] = floats.items.vectors, np.ascontiguousarray(floats.queries_of(chosen))
     for length in bits:
-        codes = model({"model.dim": narrowest, "model.bits": length})
+        codes = model({"model.dim": min(dims), "model.bits": length})
         assert isinstance(codes.items, CodedItems)
         queries = np.ascontiguousarray(codes.queries_of(chosen))
-        coded.append(Coded(f"{length} bits + scale", codes.items, queries, narrowest))
+        coded.append(Coded(f"{length} bits + scale", codes.items, queries, min(vectors)))
     seen, truth = (rows_of((part.indptr, part.indices), chosen) for part in (train, test))
     return Catalogue("trained", vectors, users, coded, seen, truth)
