@@ -1,4 +1,4 @@
-"""How a model scores: decoders, tables, their reach, fold-in."""
+"""How a model scores: decoders, tables, their bounds, fold-in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring.decoders import CodebookDecoder, ReweightDecoder
 from hashlgn.scoring.fold_in import FoldIn
-from hashlgn.scoring.items import CodedItems, FloatItems, reach, word_scores
+from hashlgn.scoring.items import CodedItems, FloatItems, score_bound, subcode_scores
 
 
 def decoders(bits: int, seed: int = 0) -> list[ReweightDecoder | CodebookDecoder]:
@@ -34,7 +34,7 @@ def test_tables_add_up_to_the_product_with_the_decoded_vector(which: int, seed: 
     words = np.stack([packed & 15, packed >> 4], axis=2).reshape(9, -1)
     for table, query in zip(tables, queries, strict=True):
         want = decoder.decode(packed).astype(np.float64) @ query
-        np.testing.assert_allclose(word_scores(table, words), want, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(subcode_scores(table, words), want, rtol=1e-4, atol=1e-4)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -61,16 +61,16 @@ def test_no_score_passes_the_reach(which: int) -> None:
     decoder = decoders(512 if which == 0 else 64)[which]  # wider than one block of unit vectors, and narrower
     packed = np.random.default_rng(1).integers(0, 256, (200, decoder.bits // 8), np.uint8)
     longest = float(np.linalg.norm(decoder.decode(packed), axis=1).max())
-    assert longest <= reach(CodedItems(packed, decoder)) * (1 + 1e-6)
-    assert reach(FloatItems(decoder.decode(packed))) == pytest.approx(longest)
+    assert longest <= score_bound(CodedItems(packed, decoder)) * (1 + 1e-6)
+    assert score_bound(FloatItems(decoder.decode(packed))) == pytest.approx(longest)
 
 
 def test_reach_by_hand() -> None:
     codewords = np.zeros((2, 16, 70), np.float32)
     codewords[0, 3, :2], codewords[0, 9, 69], codewords[1, 0, 68] = (3, 4), 2, 7  # lengths 5, 2 and 7
-    assert reach(CodedItems(np.zeros((1, 1), np.uint8), CodebookDecoder(codewords))) == pytest.approx(12)
-    assert reach(FloatItems(np.array([[1, 0], [-3, 4]], np.float32))) == 5
-    assert reach(FloatItems(np.empty((0, 2), np.float32))) == 0
+    assert score_bound(CodedItems(np.zeros((1, 1), np.uint8), CodebookDecoder(codewords))) == pytest.approx(12)
+    assert score_bound(FloatItems(np.array([[1, 0], [-3, 4]], np.float32))) == 5
+    assert score_bound(FloatItems(np.empty((0, 2), np.float32))) == 0
 
 
 def test_coded_items_check_their_parts() -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hashlgn.errors import ArgumentError
-from hashlgn.scoring.codes import pack_signs, unpack_words
+from hashlgn.scoring.codes import pack_signs, unpack_subcodes
 from hashlgn.scoring.fold_in import FoldIn
-from hashlgn.scoring.items import word_scores
+from hashlgn.scoring.items import subcode_scores
 from hashlgn.training.decoders import COMPRESSIONS, DECODERS, Codebook, compression, compression_layers
 from hashlgn.training.hashes import sign
 
@@ -42,9 +42,9 @@ def test_tables_score_what_the_decoder_decodes(name: str) -> None:
             parameter.add_(torch.randn_like(parameter))
     codes, queries = sign(torch.randn(30, 16)), torch.randn(4, decoder.width)
     scale = np.random.default_rng(0).uniform(0.5, 2, 30).astype(np.float16)
-    words, tables = unpack_words(pack_signs(codes.numpy())), decoder.export().tables(queries.numpy())
+    words, tables = unpack_subcodes(pack_signs(codes.numpy())), decoder.export().tables(queries.numpy())
     want = (queries @ decoder(codes).T).detach().numpy() * scale
-    got = np.stack([word_scores(table, words, scale) for table in tables])
+    got = np.stack([subcode_scores(table, words, scale) for table in tables])
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 

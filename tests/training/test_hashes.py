@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import unit
-from hashlgn.scoring.codes import pack_signs, unpack_words
+from hashlgn.scoring.codes import pack_signs, unpack_subcodes
 from hashlgn.training.decoders import Codebook
 from hashlgn.training.hashes import HASHES, SIGNS, Residual, Start, residual, sign
 from hashlgn.training.hashes.residual import refine, whitening
@@ -108,7 +108,7 @@ def test_words_are_those_of_a_search_in_numpy(beam: int) -> None:
     else:
         errors = ((x[:, None, None] - first[:, None] - second) ** 2).sum(axis=3).reshape(40, 256)
         a, b = np.divmod(errors.argmin(axis=1), 16)
-    np.testing.assert_array_equal(unpack_words(pack_signs(codes.numpy())), np.stack((a, b), axis=1))
+    np.testing.assert_array_equal(unpack_subcodes(pack_signs(codes.numpy())), np.stack((a, b), axis=1))
 
 
 def squared_errors(items: torch.Tensor, codewords: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
@@ -143,7 +143,7 @@ def test_items_of_more_weight_are_coded_more_closely() -> None:
         made = Residual(400, 12, 16)
         codewords = made.start(items, given).codewords
         assert codewords is not None
-        words = torch.from_numpy(unpack_words(pack_signs(made(items).numpy()))).long()
+        words = torch.from_numpy(unpack_subcodes(pack_signs(made(items).numpy()))).long()
         errors.append(squared_errors(items, codewords, words)[:40].mean())
     assert errors[1] < 0.7 * errors[0]
 
@@ -165,7 +165,7 @@ def test_codes_are_close_where_the_queries_look() -> None:
         made = Residual(400, 12, 16)
         codewords = made.start(items, None, given).codewords
         assert codewords is not None
-        words = torch.from_numpy(unpack_words(pack_signs(made(items).numpy()))).long()
+        words = torch.from_numpy(unpack_subcodes(pack_signs(made(items).numpy()))).long()
         errors.append(((items - codewords[torch.arange(4), words].sum(dim=1)) @ queries.T).square().mean())
     assert errors[1] < 0.7 * errors[0]
 
@@ -184,7 +184,7 @@ def test_a_wide_embedding_is_quantized_in_all_its_dimensions(monkeypatch: pytest
     made = Residual(300, 40, 64)
     codewords = made.start(items).codewords
     assert codewords is not None and codewords.shape == (16, 16, 40)
-    words = torch.from_numpy(unpack_words(pack_signs(made(items).numpy()))).long()
+    words = torch.from_numpy(unpack_subcodes(pack_signs(made(items).numpy()))).long()
     assert squared_errors(items, codewords, words).mean() < 0.3  # 0.57 outside the axes of the first step
 
 

@@ -117,7 +117,7 @@ class Interactions:
         weights: npt.ArrayLike | None = None,
         duplicates: str = "first",
     ) -> Interactions:
-        """Build from aligned columns of external ids, one row an interaction, in any order.
+        """Build from aligned columns of external ids, one row per interaction, in any order.
 
         Args:
             users: external user ids (int or str; array, list or Arrow column).

@@ -51,8 +51,8 @@ def synthetic(
         titles: name items by number and cluster, and give the cluster as their genre.
 
     Returns:
-        No ratings and no times. Needs 4 bytes an interaction and a block of constant size; titles are Python strings,
-        one an item.
+        No ratings and no times. Needs 4 bytes per interaction and a block of constant size; titles are Python strings,
+        one per item.
 
     Raises:
         ArgumentError: an argument breaks its rule.

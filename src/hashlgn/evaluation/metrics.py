@@ -407,7 +407,7 @@ def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Floats:
 def _values(name: str, values: npt.ArrayLike) -> Floats:
     array = np.asarray(values)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "fiub" or not np.isfinite(array).all():
-        raise ArgumentError(f"{name} must be a flat array of finite numbers, one a user (got {_shown(array)})")
+        raise ArgumentError(f"{name} must be a flat array of finite numbers, one per user (got {_shown(array)})")
     return array.astype(np.float64)
 
 

@@ -91,7 +91,7 @@ class ServedModel:
         elif self.histories is None:
             raise ArgumentError("histories must be given where there are no users' vectors (got None)")
         if len(self.items) != n_items:
-            raise ArgumentError(f"items must be {n_items}, one an item id (got {len(self.items)})")
+            raise ArgumentError(f"items must be {n_items}, one per item id (got {len(self.items)})")
         _check_items(self.items, contents)
         _check_seen(self.seen, n_users, n_items, contents)
         for name, array in (self.encoder_state or {}).items():
@@ -110,11 +110,11 @@ class ServedModel:
             if values is None or (isinstance(values, kind) and len(values) == n_items):
                 continue
             if not isinstance(values, list | tuple) or len(values) != n_items:
-                raise ArgumentError(f"{name} must be a list of {n_items} {what}, one an item")
+                raise ArgumentError(f"{name} must be a list of {n_items} {what}, one per item")
             try:
                 object.__setattr__(self, name, kind.of(values))
             except ArgumentError as error:
-                raise ArgumentError(f"{name} must be a list of {n_items} {what}, one an item ({error})") from error
+                raise ArgumentError(f"{name} must be a list of {n_items} {what}, one per item ({error})") from error
 
     def queries(
         self, indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.integer[Any]], strengths: Floats | None = None

@@ -1,8 +1,9 @@
-"""Binary codes: ``(n, bits)`` of ±1, packed to ``(n, bits / 8)`` bytes, read as ``(n, bits / 4)`` words.
+"""Binary codes: ``(n, bits)`` of ±1, packed to ``(n, bits / 8)`` bytes, read as ``(n, bits / 4)`` sub-codes.
 
 Bit ``j`` of a code is +1 or −1; packed, it is bit ``j % 8`` of byte ``j // 8`` (least significant first), set for +1.
-Word ``m`` holds the bits ``4m … 4m + 3``, the first of them least significant: byte ``i`` is word ``2i`` in its low
-half and word ``2i + 1`` in its high half. This is also the order of Faiss's 4-bit product quantizers.
+Sub-code ``m`` holds the bits ``4m … 4m + 3``, the first of them least significant: byte ``i`` is sub-code
+``2i`` in its low half and sub-code ``2i + 1`` in its high half. This is also the order of Faiss's
+4-bit product quantizers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
 
-__all__ = ["check_bits", "hamming", "pack_signs", "pack_words", "unpack_signs", "unpack_words"]
+__all__ = ["check_bits", "hamming", "pack_signs", "pack_subcodes", "unpack_signs", "unpack_subcodes"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -48,28 +49,28 @@ def unpack_signs(packed: Bytes) -> npt.NDArray[np.int8]:
     return np.unpackbits(packed, axis=1, bitorder="little").astype(np.int8) * 2 - 1
 
 
-def pack_words(words: npt.ArrayLike) -> Bytes:
-    """Pack words of 4 bits, ``(n, M)`` with values 0 … 15 and an even M, to bytes, ``(n, M / 2)``.
+def pack_subcodes(subcodes: npt.ArrayLike) -> Bytes:
+    """Pack 4-bit sub-codes, ``(n, M)`` with values 0 … 15 and an even M, to bytes, ``(n, M / 2)``.
 
     Raises:
         ArgumentError: a value is out of range, or the shape is wrong.
     """
-    array = np.asarray(words)
+    array = np.asarray(subcodes)
     if array.ndim != 2 or array.shape[1] % 2:
-        raise ArgumentError(f"words must have shape (n, M) with an even M (got {array.shape})")
+        raise ArgumentError(f"subcodes must have shape (n, M) with an even M (got {array.shape})")
     if array.size and (array.min() < 0 or array.max() > 15):
-        raise ArgumentError(f"words must lie in 0 … 15 (got {array.min()} … {array.max()})")
+        raise ArgumentError(f"subcodes must lie in 0 … 15 (got {array.min()} … {array.max()})")
     array = array.astype(np.uint8)
     packed: Bytes = array[:, 0::2] | (array[:, 1::2] << 4)
     return packed
 
 
-def unpack_words(packed: Bytes) -> Bytes:
-    """Unpack bytes, ``(n, bits / 8)``, to words of 4 bits, ``(n, bits / 4)``."""
-    words = np.empty((packed.shape[0], packed.shape[1] * 2), np.uint8)
-    words[:, 0::2] = packed & 15
-    words[:, 1::2] = packed >> 4
-    return words
+def unpack_subcodes(packed: Bytes) -> Bytes:
+    """Unpack bytes, ``(n, bits / 8)``, to 4-bit sub-codes, ``(n, bits / 4)``."""
+    subcodes = np.empty((packed.shape[0], packed.shape[1] * 2), np.uint8)
+    subcodes[:, 0::2] = packed & 15
+    subcodes[:, 1::2] = packed >> 4
+    return subcodes
 
 
 def hamming(a: Bytes, b: Bytes) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.scoring.codes import Bytes, unpack_signs, unpack_words
+from hashlgn.scoring.codes import Bytes, unpack_signs, unpack_subcodes
 from hashlgn.scoring.products import Doubles, ordered_product
 
 __all__ = ["CodebookDecoder", "Decoder", "Floats", "ReweightDecoder"]
@@ -20,7 +20,7 @@ _CHUNK = 128  # queries whose tables are made at a time
 
 
 class Decoder(Protocol):
-    """A decoding function ``g`` that is a sum over 4-bit sub-codes: ``g(c) = Σ_m C_m[word_m]`` in R^width."""
+    """A decoding function ``g`` that is a sum over 4-bit sub-codes: ``g(c) = Σ_m C_m[subcode_m]`` in R^width."""
 
     @property
     def width(self) -> int:
@@ -82,7 +82,7 @@ class ReweightDecoder:
 
 @dataclass(frozen=True)
 class CodebookDecoder:
-    """Each 4-bit sub-code selects one of sixteen learned vectors: ``g(c) = Σ_m C_m[word_m]``.
+    """Each 4-bit sub-code selects one of sixteen learned vectors: ``g(c) = Σ_m C_m[subcode_m]``.
 
     Attributes:
         codewords: ``(M, 16, width)`` float32.
@@ -110,10 +110,10 @@ class CodebookDecoder:
 
     def decode(self, packed: Bytes) -> Floats:
         """Decoded vectors, ``(n, width)``."""
-        words = unpack_words(packed)
-        decoded = np.zeros((len(words), self.width), np.float32)
+        subcodes = unpack_subcodes(packed)
+        decoded = np.zeros((len(subcodes), self.width), np.float32)
         for m, codewords in enumerate(self.codewords):
-            decoded += codewords[words[:, m]]
+            decoded += codewords[subcodes[:, m]]
         return decoded
 
 

@@ -89,9 +89,9 @@ class FloatHistories:
 
 @dataclass(frozen=True)
 class CodedHistories:
-    """Histories from codes: ``p_i = weight_i · Σ_m C'_m[word'_im]``.
+    """Histories from codes: ``p_i = weight_i · Σ_m C'_m[subcode'_im]``.
 
-    The sum over a history is taken by sub-codes first: ``h[m, k] = Σ_i a_ui weight_i [word'_im = k]``, then
+    The sum over a history is taken by sub-codes first: ``h[m, k] = Σ_i a_ui weight_i [subcode'_im = k]``, then
     ``v = Σ_{m,k} h[m, k] C'_m[k]``.
 
     Attributes:
@@ -203,7 +203,7 @@ def _integers(name: str, values: npt.ArrayLike) -> Ints:
 def _strengths(weights: npt.ArrayLike, count: int) -> Doubles:
     array = np.asarray(weights)
     if array.shape != (count,) or (count and array.dtype.kind not in "fiu"):
-        raise ArgumentError(f"weights must be {count} numbers, one an index (got {array.dtype}, shape {array.shape})")
+        raise ArgumentError(f"weights must be {count} numbers, one per index (got {array.dtype}, shape {array.shape})")
     strengths = np.ascontiguousarray(array, np.float64)
     wrong = ~(np.isfinite(strengths) & (strengths > 0))
     if wrong.any():

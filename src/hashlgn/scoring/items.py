@@ -3,9 +3,9 @@
 A query ``f`` is a vector ``(width,)``: the user as the searcher takes them, compression already applied. Items are
 either float vectors, scored ``f · o``, or packed codes, scored
 
-    score(f, i) = scale_i · f · g(c_i) = scale_i · Σ_m T[m, word_im],        T = decoder.tables(f), shape (M, 16)
+    score(f, i) = scale_i · f · g(c_i) = scale_i · Σ_m T[m, subcode_im],        T = decoder.tables(f), shape (M, 16)
 
-because every decoder here is a sum over the 4-bit words of a code (``scale_i`` is 1 where items carry none). Tables are
+because every decoder here is a sum over the 4-bit sub-codes (``scale_i`` is 1 where items carry none). Tables are
 computed by ``ordered_product`` in float64 and rounded to float32 once, so that they do not depend on the batch; the
 sum over them is taken in float64, m ascending, multiplied by the scale and rounded to float32 once: that is *the*
 score. The score of a float item is ``ordered_product`` too, rounded once. A score of −0.0 is given as +0.0. Every
@@ -30,9 +30,9 @@ __all__ = [
     "Items",
     "binary_items",
     "binary_queries",
-    "reach",
     "rounded",
-    "word_scores",
+    "score_bound",
+    "subcode_scores",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -145,8 +145,8 @@ def binary_queries(packed: Bytes) -> Floats:
     return unpack_signs(packed).astype(np.float32)
 
 
-def reach(items: Items) -> float:
-    """A bound over the sizes of scores: no score, and no sum on the way to it, passes ``reach · ‖f‖``.
+def score_bound(items: Items) -> float:
+    """A bound over the sizes of scores: no score, and no sum on the way to it, passes ``score_bound · ‖f‖``.
 
     For float items the greatest ``‖o‖``; for codes ``Σ_m max_k ‖C_m[k]‖``, to be multiplied by the scales.
     """
@@ -161,20 +161,20 @@ def reach(items: Items) -> float:
     return float(np.sqrt(squares).max(axis=1).sum())
 
 
-def word_scores(table: Floats, words: Bytes, scale: npt.NDArray[np.float16] | None = None) -> Floats:
+def subcode_scores(table: Floats, subcodes: Bytes, scale: npt.NDArray[np.float16] | None = None) -> Floats:
     """The score of every item for one query, as the model defines it.
 
     Args:
         table: query table, ``(M, 16)`` float32.
-        words: words of the items, ``(n, M)``.
+        subcodes: sub-codes of the items, ``(n, M)``.
         scale: scales of the items, ``(n,)``, or None.
 
     Returns:
         ``(n,)`` float32.
     """
-    total = np.zeros(len(words), np.float64)
-    for m in range(words.shape[1]):
-        total += table[m].astype(np.float64)[words[:, m]]
+    total = np.zeros(len(subcodes), np.float64)
+    for m in range(subcodes.shape[1]):
+        total += table[m].astype(np.float64)[subcodes[:, m]]
     return rounded(total, scale)
 
 

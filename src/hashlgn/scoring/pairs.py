@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.scoring.codes import unpack_words
+from hashlgn.scoring.codes import unpack_subcodes
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.items import CodedItems, FloatItems, Items, rounded
 from hashlgn.scoring.products import chosen_products
@@ -36,8 +36,8 @@ def pair_scores(items: Items, queries: Floats, rows: npt.NDArray[np.int64], numb
         if isinstance(items, FloatItems):
             scores[part] = rounded(chosen_products(queries[row], items.vectors, item[:, None])[:, 0])
         elif tables is not None:
-            words, total = unpack_words(items.packed[item]), np.zeros(len(row), np.float64)
-            for m in range(words.shape[1]):
-                total += tables[row, m, words[:, m]]
+            subcodes, total = unpack_subcodes(items.packed[item]), np.zeros(len(row), np.float64)
+            for m in range(subcodes.shape[1]):
+                total += tables[row, m, subcodes[:, m]]
             scores[part] = rounded(total, None if items.scale is None else items.scale[item])
     return scores

@@ -36,7 +36,7 @@ SEARCHERS: dict[str, Callable[[Items, int | None], Searcher]] = {
     "decoded": Decoded,
     "fastscan": FastScan,
 }
-_LONG = 600_000_000  # words of all codes: the scan of so many takes about 2 ms a query, 8 where one asks alone
+_LONG = 600_000_000  # sub-codes of all codes: the scan of so many takes about 2 ms a query, 8 where one asks alone
 
 
 def build_searcher(items: Items, name: str = "auto", threads: int | None = None) -> Searcher:

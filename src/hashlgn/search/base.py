@@ -14,7 +14,7 @@ from hashlgn.errors import ArgumentError
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 
-__all__ = ["Found", "Hits", "Searcher", "check_exclusion", "check_queries", "check_reach", "order_hits"]
+__all__ = ["Found", "Hits", "Searcher", "check_exclusion", "check_queries", "check_score_bound", "order_hits"]
 
 Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]  # rows, items and scores of loose hits, aligned
 _LARGEST = 1e30  # scores stay well inside float32, whatever is added or multiplied on the way to them
@@ -60,23 +60,24 @@ class Searcher(Protocol):
         """TIPS: every item whose score is greater than ``threshold``, for each query."""
 
 
-def check_reach(reach: float) -> float:
-    """Check how far scores of items can reach for a query of length 1 (``scoring.reach``, times the largest scale).
+def check_score_bound(bound: float) -> float:
+    """Check how far scores of items can reach for a query of length 1 (``scoring.score_bound``, times the
+    largest scale).
 
     Raises:
         ArgumentError: items are not finite, or too large for float32 scores.
     """
-    if not reach <= _LARGEST:
-        raise ArgumentError(f"items must be finite and give scores under {_LARGEST:.0e} (may reach {reach:.2g})")
-    return reach
+    if not bound <= _LARGEST:
+        raise ArgumentError(f"items must be finite and give scores under {_LARGEST:.0e} (may reach {bound:.2g})")
+    return bound
 
 
-def check_queries(queries: Any, width: int, reach: float) -> Floats:
+def check_queries(queries: Any, width: int, score_bound: float) -> Floats:
     """Check a batch of queries and return it as contiguous float32.
 
     Raises:
         ArgumentError: the shape is not ``(q, width)``, the values are no numbers, or not all finite, or so large that
-            scores, at most ``reach · ‖f‖``, may leave float32.
+            scores, at most ``score_bound · ‖f‖``, may leave float32.
     """
     try:
         array = np.asarray(queries)
@@ -93,12 +94,12 @@ def check_queries(queries: Any, width: int, reach: float) -> Floats:
     if not array.size:
         return array
     largest = max(float(array.max()), -float(array.min()))  # NaN, where there is one
-    if reach * largest * math.sqrt(width) <= _LARGEST:
+    if score_bound * largest * math.sqrt(width) <= _LARGEST:
         return array
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise ArgumentError(f"queries must be finite (row {row} holds NaN or infinity)")
-    sizes = reach * np.linalg.norm(array.astype(np.float64), axis=1)
+    sizes = score_bound * np.linalg.norm(array.astype(np.float64), axis=1)
     if not (sizes <= _LARGEST).all():
         row = int(sizes.argmax())
         raise ArgumentError(f"queries must give scores under {_LARGEST:.0e} (row {row} may reach {sizes[row]:.2g})")
@@ -116,7 +117,7 @@ def check_exclusion(exclude: Exclusion | None, n_queries: int, n_items: int) -> 
     if exclude.n_items != n_items:
         raise ArgumentError(f"exclude must be for {n_items} items (got one for {exclude.n_items})")
     if exclude.indptr is not None and len(exclude.indptr) != n_queries + 1:
-        raise ArgumentError(f"exclude must have {n_queries} rows, one a query (got {len(exclude.indptr) - 1})")
+        raise ArgumentError(f"exclude must have {n_queries} rows, one per query (got {len(exclude.indptr) - 1})")
     return exclude
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hashlgn._kernel import compiled
 from hashlgn.errors import ArgumentError
-from hashlgn.scoring.codes import Bytes, pack_words, unpack_words
+from hashlgn.scoring.codes import Bytes, pack_subcodes, unpack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder, Decoder, ReweightDecoder
 from hashlgn.scoring.items import CodedItems
 from hashlgn.utils.tensors import Arrays
@@ -282,10 +282,10 @@ def _pack(packed: Bytes, order: Slots | None, rows: Bytes) -> None:
     if _COMPILED:
         kernel.pack(packed, order, rows)
         return
-    words = np.zeros((BLOCK * len(rows), rows.shape[1]), np.uint8)
-    chosen = unpack_words(packed if order is None else packed[order])
-    words[: len(chosen)] = chosen
-    halves = words.reshape(len(rows), 2, _HALF, rows.shape[1]).transpose(1, 0, 3, 2)
+    subcodes = np.zeros((BLOCK * len(rows), rows.shape[1]), np.uint8)
+    chosen = unpack_subcodes(packed if order is None else packed[order])
+    subcodes[: len(chosen)] = chosen
+    halves = subcodes.reshape(len(rows), 2, _HALF, rows.shape[1]).transpose(1, 0, 3, 2)
     rows[:] = halves[0] | halves[1] << 4
 
 
@@ -296,7 +296,7 @@ def _unpacked(rows: Bytes) -> Bytes:
         kernel.unpack(rows, 0, codes)
         return codes
     halves = np.stack((rows & 15, rows >> 4), axis=1).transpose(0, 1, 3, 2)  # block, half, position, sub-code
-    return pack_words(halves.reshape(-1, rows.shape[1]))
+    return pack_subcodes(halves.reshape(-1, rows.shape[1]))
 
 
 def _slots(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -7,12 +7,12 @@ from functools import cached_property
 import numpy as np
 
 from hashlgn.errors import positive_int, thread_count, threshold_value
-from hashlgn.scoring.codes import unpack_words
+from hashlgn.scoring.codes import unpack_subcodes
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.items import CodedItems, Items, reach, rounded
+from hashlgn.scoring.items import CodedItems, Items, rounded, score_bound
 from hashlgn.scoring.products import ordered_product
-from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, check_reach, order_hits
+from hashlgn.search.base import Found, Hits, check_exclusion, check_queries, check_score_bound, order_hits
 
 __all__ = ["Exact"]
 
@@ -27,18 +27,18 @@ class Exact:
         threads: not used; NumPy's own.
 
     Attributes:
-        longest: ``scoring.reach`` of the items.
-        reach: the same with scales: no score passes ``reach · ‖f‖``.
-        words: words of the codes, ``(M, n)``, None for float items.
+        longest: ``scoring.score_bound`` of the items.
+        score_bound: the same with scales: no score passes ``score_bound · ‖f‖``.
+        subcodes: sub-codes of the codes, ``(M, n)``, None for float items.
     """
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
         self.items, self.threads = items, thread_count("threads", threads)
-        self.words, self.longest, largest = None, reach(items), 1.0
+        self.subcodes, self.longest, largest = None, score_bound(items), 1.0
         if isinstance(items, CodedItems):
-            self.words = np.ascontiguousarray(unpack_words(items.packed).T)
+            self.subcodes = np.ascontiguousarray(unpack_subcodes(items.packed).T)
             largest = 1.0 if items.scale is None else float(items.scale.max(initial=1))
-        self.reach = check_reach(self.longest * largest)
+        self.score_bound = check_score_bound(self.longest * largest)
 
     def search(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> Hits:
         """The k best items of each query."""
@@ -50,12 +50,12 @@ class Exact:
 
     def scores(self, queries: Floats) -> Floats:
         """All scores, ``(q, n)``."""
-        if not isinstance(self.items, CodedItems) or self.words is None:
+        if not isinstance(self.items, CodedItems) or self.subcodes is None:
             return rounded(ordered_product(queries, self._columns))
         tables = self.items.decoder.tables(queries)
         total = np.zeros((len(queries), len(self.items)), np.float64)
-        for m, words in enumerate(self.words):
-            total += tables[:, m, :].astype(np.float64)[:, words]
+        for m, subcodes in enumerate(self.subcodes):
+            total += tables[:, m, :].astype(np.float64)[:, subcodes]
         return rounded(total, self.items.scale)
 
     @cached_property
@@ -65,7 +65,7 @@ class Exact:
     def _search(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion | None) -> Hits:
         n = len(self.items)
         k = None if k is None else min(k, max(n, 1))
-        queries = check_queries(queries, self.items.width, self.reach)
+        queries = check_queries(queries, self.items.width, self.score_bound)
         exclude = check_exclusion(exclude, len(queries), n)
         found: list[Found] = []
         block = max(1, _CELLS // max(n, 1))

@@ -16,20 +16,21 @@ from hashlgn.search.overfetch import TINY, Ints, Levels, OverFetch
 __all__ = ["MOST_BITS", "FastScan"]
 
 _SPREAD = 64  # scales so many times smaller than the median are tiny
-MOST_BITS = 1016  # Faiss adds up to 255 a word in 16 bits without a check; two more words hold scales
+MOST_BITS = 1016  # Faiss adds up to 255 a sub-code in 16 bits without a check; two more sub-codes hold scales
 
 
 class FastScan(OverFetch):
     """Sums of table entries in SIMD registers, the table rounded to 8 bits for each query.
 
     A product quantizer over ``16 M`` dimensions whose codewords are the unit vectors makes the flattened table the
-    query: the product with codeword k of word m is ``T[m, k]``. Faiss rounds entries to multiples of ``1 / a``, with
-    ``a = 255 / max_m (max_k T[m, k] − min_k T[m, k])``, so a sum of M entries is off by at most ``M / (2 a)``.
+    query: the product with codeword k of sub-code m is ``T[m, k]``. Faiss rounds entries to multiples of ``1 / a``,
+    with ``a = 255 / max_m (max_k T[m, k] − min_k T[m, k])``, so a sum of M entries is off by at most ``M / (2 a)``.
 
-    Scales are no sum over words. But ``scale_i Σ_i ≥ τ`` is ``Σ_i − τ r_i ≥ 0`` with ``r_i = 1 / scale_i``, and that
-    is: two more words hold ``r_i`` in 256 steps, and their table entries are ``−τ`` times the steps' values. τ is the
-    threshold, or the k-th score of a first scan. Items whose scales are tiny beside the others would use up the steps;
-    they share the last one, and a bound of their own: no sum is greater than that of the largest entries.
+    Scales are no sum over sub-codes. But ``scale_i Σ_i ≥ τ`` is ``Σ_i − τ r_i ≥ 0`` with ``r_i = 1 / scale_i``, and
+    that is a sum: two more sub-codes hold ``r_i`` in 256 steps, and their table entries are ``−τ`` times the steps'
+    values. τ is the threshold, or the k-th score of a first scan. Items whose scales are tiny beside the others would
+    use up the steps. They share the last one, and have a bound of their own: no sum is greater than that of the largest
+    entries.
     """
 
     def __init__(self, items: Items, threads: int | None = None) -> None:
@@ -50,7 +51,7 @@ class FastScan(OverFetch):
             first = 1 / self._highest
             self._step = (1 / self._lowest - first) / 255
             steps = np.rint((1 / np.maximum(scale, self._lowest) - first) / (self._step or 1)).astype(np.uint8)
-            packed = np.hstack((packed, steps[:, None]))  # low half first, as all words
+            packed = np.hstack((packed, steps[:, None]))  # low half first, as all sub-codes
             values = np.arange(16) * self._step
             self._inverse = np.stack((first + values, 16 * values))  # (2, 16): r = low word + high word
         count = 2 * packed.shape[1]
@@ -75,7 +76,7 @@ class FastScan(OverFetch):
 
     def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
         """From the codes."""
-        return rescore(prepared, self.exact.words, self._coded, items)
+        return rescore(prepared, self.exact.subcodes, self._coded, items)
 
     def ceiling(self, prepared: Any, worst: Floats, level: Levels) -> Levels:
         """The worst sum that was fetched, plus the rounding; with scales, times the one that makes most of it.

@@ -64,7 +64,7 @@ class Decoded(OverFetch):
         super().__init__(items, threads)
         self._coded, self._index = items, flat_index(items.decode())
         # Rounding: a sum of t terms is off by at most t · 2^-24 times the sum of their sizes, here for the table
-        # (width terms), the words' sum (M), the decoding (M) and Faiss's product (width); doubled for safety.
+        # (width terms), the sub-codes' sum (M), the decoding (M) and Faiss's product (width); doubled for safety.
         scale = 1.0 if items.scale is None else float(items.scale.max(initial=0))
         self._rounding = 2.0**-23 * 2 * (items.width + items.decoder.bits // 4 + 4) * self.exact.longest * scale
 
@@ -79,7 +79,7 @@ class Decoded(OverFetch):
 
     def score(self, prepared: Any, approximate: Floats, items: Ints) -> Floats:
         """From the codes."""
-        return rescore(self._coded.decoder.tables(prepared), self.exact.words, self._coded, items)
+        return rescore(self._coded.decoder.tables(prepared), self.exact.subcodes, self._coded, items)
 
     def ceiling(self, prepared: Any, worst: Floats, level: Levels) -> Levels:
         """The worst that was fetched, and what rounding may hide."""
@@ -87,14 +87,14 @@ class Decoded(OverFetch):
         return np.asarray(worst + self._rounding * lengths + TINY)
 
 
-def rescore(tables: Floats, words: npt.NDArray[np.uint8] | None, items: CodedItems, chosen: Ints) -> Floats:
-    """Exact scores of chosen items, ``(q, length)``, from query tables ``(q, M, 16)`` and words ``(M, n)``."""
-    if words is None:
-        raise AssertionError("codes have words")
+def rescore(tables: Floats, subcodes: npt.NDArray[np.uint8] | None, items: CodedItems, chosen: Ints) -> Floats:
+    """Exact scores of chosen items, ``(q, length)``, from query tables ``(q, M, 16)`` and sub-codes ``(M, n)``."""
+    if subcodes is None:
+        raise AssertionError("codes have sub-codes")
     flat, total = tables.ravel(), np.zeros(chosen.shape, np.float64)
     start = 16 * tables.shape[1] * np.arange(len(tables), dtype=np.int32)[:, None]  # where a query's table begins
     for m in range(tables.shape[1]):
-        total += flat[words[m][chosen] + (start + 16 * m)]
+        total += flat[subcodes[m][chosen] + (start + 16 * m)]
     return rounded(total, None if items.scale is None else items.scale[chosen])
 
 

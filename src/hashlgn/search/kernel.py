@@ -13,8 +13,8 @@ from hashlgn.errors import ArgumentError, ArtifactError, positive_int, thread_co
 from hashlgn.scoring.codes import Bytes
 from hashlgn.scoring.decoders import Decoder, Floats
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.items import CodedItems, Items, reach
-from hashlgn.search.base import Hits, check_exclusion, check_queries, check_reach
+from hashlgn.scoring.items import CodedItems, Items, score_bound
+from hashlgn.search.base import Hits, check_exclusion, check_queries, check_score_bound
 from hashlgn.search.blocks import BlockItems, Blocks, Scale, Slots, items_arrays, items_from, kernel
 from hashlgn.utils.locks import Lock
 from hashlgn.utils.tensors import MALFORMED, Part, read_tensors, write_tensors
@@ -33,7 +33,7 @@ class _State(NamedTuple):
     segments: tuple[Blocks, ...]
     removed: npt.NDArray[np.bool_] | None
     n: int
-    reach: float
+    score_bound: float
 
 
 class Kernel:
@@ -215,7 +215,7 @@ class Kernel:
             raise ArgumentError(f"isa must be one of auto, {', '.join(self.instruction_sets())} (got {isa!r})")
         self.decoder, self.isa = decoder, isa
         self.threads = thread_count("threads", threads) or os.cpu_count() or 1
-        self._longest = reach(CodedItems(np.empty((0, decoder.bits // 8), np.uint8), decoder))
+        self._longest = score_bound(CodedItems(np.empty((0, decoder.bits // 8), np.uint8), decoder))
         self._writing = Lock()
         self._least: int | None = None  # items of the first catalogue that was published
 
@@ -232,7 +232,7 @@ class Kernel:
     def _publish(self, segments: tuple[Blocks, ...], removed: npt.NDArray[np.bool_] | None) -> None:
         """Check a catalogue, and then let searches see it."""
         largest = [1.0, *(float(one.largest.max()) for one in segments if one.largest is not None)]
-        longest = check_reach(self._longest * max(largest))
+        longest = check_score_bound(self._longest * max(largest))
         for one in segments:
             one.segment  # noqa: B018  the kernel checks the arrays here, not when they are searched
         n = sum(map(len, segments))
@@ -243,7 +243,7 @@ class Kernel:
         self, queries: Floats, k: int, threshold: float, exclude: Exclusion | None, *, timed: bool = False
     ) -> tuple[Hits, dict[str, float]]:
         state = self._state
-        queries = check_queries(queries, self.decoder.width, state.reach)
+        queries = check_queries(queries, self.decoder.width, state.score_bound)
         if exclude is not None and (self._least or 0) <= exclude.n_items < state.n:
             exclude = _grown(exclude, state.n)  # items were added after it was made
         exclude = check_exclusion(exclude, len(queries), state.n)

@@ -58,7 +58,7 @@ class OverFetch(ABC):
 
     @abstractmethod
     def prepare(self, queries: Floats) -> Any:
-        """What ``fetch``, ``score`` and ``ceiling`` need of some queries; an array with one row a query."""
+        """What ``fetch``, ``score`` and ``ceiling`` need of some queries; an array with one row per query."""
 
     @abstractmethod
     def fetch(self, prepared: Any, length: int, level: Levels) -> tuple[Floats, Ints]:
@@ -86,7 +86,7 @@ class OverFetch(ABC):
     def _search(self, queries: Floats, k: int | None, threshold: float | None, exclude: Exclusion | None) -> Hits:
         n = len(self.items)
         k = None if k is None else min(k, max(n, 1))
-        queries = check_queries(queries, self.items.width, self.exact.reach)
+        queries = check_queries(queries, self.items.width, self.exact.score_bound)
         exclude = check_exclusion(exclude, len(queries), n)
         banned = 0 if exclude.banned is None else int(exclude.banned.sum())
         if banned > _FEW:

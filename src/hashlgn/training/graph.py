@@ -71,7 +71,7 @@ class Graph:
         Args:
             users: ``(n_users, dim)``.
             items: ``(n_items, dim)``.
-            weights: in place of the values of ``to_users`` and of ``to_items``, one an edge, each in its own order and
+            weights: in place of the values of ``to_users`` and of ``to_items``, one per edge, each in its own order and
                 without a gradient.
         """
         to_users, to_items = self.to_users, self.to_items

@@ -60,7 +60,7 @@ def _flat(vectors: Floats, bits: int, threads: int) -> Index:
 
 
 def _pq(vectors: Floats, bits: int, threads: int) -> Index:
-    index = faiss.IndexPQFastScan(vectors.shape[1], _words(vectors, bits), 4, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexPQFastScan(vectors.shape[1], _subquantizers(vectors, bits), 4, faiss.METRIC_INNER_PRODUCT)
     return _filled(index, vectors)
 
 
@@ -72,9 +72,9 @@ def _residual(vectors: Floats, bits: int, threads: int) -> Index:
 
 
 def _ivf_pq(vectors: Floats, bits: int, threads: int) -> Index:
-    (n, dim), words = vectors.shape, _words(vectors, bits)
+    (n, dim), subcodes = vectors.shape, _subquantizers(vectors, bits)
     coarse = faiss.IndexFlatIP(dim)
-    index = faiss.IndexIVFPQFastScan(coarse, dim, _lists(n), words, 4, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIVFPQFastScan(coarse, dim, _lists(n), subcodes, 4, faiss.METRIC_INNER_PRODUCT)
     return _refined(coarse, index, vectors)
 
 
@@ -331,7 +331,7 @@ def _size(index: Any) -> int:
     return written
 
 
-def _words(vectors: Floats, bits: int) -> int:
+def _subquantizers(vectors: Floats, bits: int) -> int:
     """Parts of a vector for a product quantiser of 4 bits a part: no more than it has dimensions."""
     return min(bits // 4, int(vectors.shape[1]))
 

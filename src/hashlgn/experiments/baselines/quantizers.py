@@ -1,7 +1,7 @@
 """Quantizers of a float model's items that learn nothing from interactions: the references at equal bytes.
 
 Every quantizer turns item vectors into our own ``CodedItems``, so that search, certificates and evaluation are those
-of a trained code. ``o ≈ scale · Σ_m C_m[word_m]`` with 4-bit sub-codes for the additive ones; for those by signs
+of a trained code. ``o ≈ scale · Σ_m C_m[subcode_m]`` with 4-bit sub-codes for the additive ones; for those by signs
 
     o ≈ scale · Pᵀ c,   c = sign(P o) ∈ {±1}^bits,   score = scale · (P q) · c
 
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from hashlgn.errors import ArgumentError, choose
-from hashlgn.scoring.codes import check_bits, pack_signs, pack_words, unpack_words
+from hashlgn.scoring.codes import check_bits, pack_signs, pack_subcodes, unpack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.hashes.signs import iterative_quantization
@@ -66,7 +66,7 @@ def quantize(vectors: Floats, name: str, bits: int, *, scale: bool = False, seed
         vectors: ``(n, dim)``.
         name: a key of ``QUANTIZERS``.
         bits: length of a code, a multiple of 8, scale not included.
-        scale: quantize directions, and store ``‖o‖ / ‖g(c)‖`` as two more bytes an item.
+        scale: quantize directions, and store ``‖o‖ / ‖g(c)‖`` as two more bytes per item.
         seed: fixes every draw.
 
     Raises:
@@ -111,24 +111,24 @@ def _itq(vectors: Floats, bits: int, seed: int, *, hamming: bool = False) -> Qua
 
 def _product(vectors: Floats, bits: int, seed: int) -> Quantized:
     """Optimized product quantization: each sub-code has its own part of a rotated space, which is turned back."""
-    dim, words = vectors.shape[1], bits // 4
-    wide = -(-dim // words) * words  # a multiple of the sub-codes, zeros where the vector ends
+    dim, subcodes = vectors.shape[1], bits // 4
+    wide = -(-dim // subcodes) * subcodes  # a multiple of the sub-codes, zeros where the vector ends
     padded = np.zeros((len(vectors), wide), np.float32)
     padded[:, :dim] = vectors
-    quantizer = faiss.ProductQuantizer(wide, words, 4)
+    quantizer = faiss.ProductQuantizer(wide, subcodes, 4)
     quantizer.cp.min_points_per_centroid, quantizer.cp.seed = 1, seed
-    turn = faiss.OPQMatrix(wide, words, wide)
+    turn = faiss.OPQMatrix(wide, subcodes, wide)
     turn.pq, turn.max_train_points = quantizer, max(_ENOUGH, 50_000)
     sample = _enough(padded)
     turn.train(sample)
     quantizer.train(turn.apply(sample))
     packed = np.asarray(quantizer.compute_codes(turn.apply(padded)))
-    parts = faiss.vector_to_array(quantizer.centroids).reshape(words, 16, wide // words)
-    placed = np.zeros((words, 16, wide), np.float32)
-    for m in range(words):
-        placed[m, :, m * (wide // words) : (m + 1) * (wide // words)] = parts[m]
+    parts = faiss.vector_to_array(quantizer.centroids).reshape(subcodes, 16, wide // subcodes)
+    placed = np.zeros((subcodes, 16, wide), np.float32)
+    for m in range(subcodes):
+        placed[m, :, m * (wide // subcodes) : (m + 1) * (wide // subcodes)] = parts[m]
     rotation = faiss.vector_to_array(turn.A).reshape(wide, wide)  # rows are the new axes
-    return _additive(placed @ rotation[:, :dim], packed, words)
+    return _additive(placed @ rotation[:, :dim], packed, subcodes)
 
 
 def _residual(vectors: Floats, bits: int, seed: int) -> Quantized:
@@ -151,9 +151,9 @@ def _fitted(quantizer: Any, vectors: Floats) -> Quantized:
     return _additive(codewords, packed, len(codewords))
 
 
-def _additive(codewords: Floats, packed: Any, words: int) -> Quantized:
-    read = unpack_words(packed[:, : words // 2])
-    return Quantized(CodedItems(pack_words(read), CodebookDecoder(np.ascontiguousarray(codewords, np.float32))))
+def _additive(codewords: Floats, packed: Any, subcodes: int) -> Quantized:
+    read = unpack_subcodes(packed[:, : subcodes // 2])
+    return Quantized(CodedItems(pack_subcodes(read), CodebookDecoder(np.ascontiguousarray(codewords, np.float32))))
 
 
 def _enough(vectors: Floats) -> Floats:

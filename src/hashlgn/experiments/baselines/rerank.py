@@ -11,7 +11,7 @@ from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.codes import pack_signs
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.items import FloatItems, Items, binary_items, reach
+from hashlgn.scoring.items import FloatItems, Items, binary_items, score_bound
 from hashlgn.search import Hits, Searcher, build_searcher
 from hashlgn.search.base import check_queries, order_hits
 
@@ -39,7 +39,7 @@ class Reranked:
     def __init__(self, items: Items, threads: int | None = None, candidates: int = CANDIDATES) -> None:
         if not isinstance(items, FloatItems):
             raise ArgumentError(f"items must be continuous vectors (got {type(items).__name__})")
-        self.vectors, self.reach = items.vectors, reach(items)
+        self.vectors, self.score_bound = items.vectors, score_bound(items)
         self.candidates = positive_int("candidates", candidates)
         self.nearest = build_searcher(binary_items(pack_signs(_signs(items.vectors))), threads=threads)
 
@@ -52,7 +52,7 @@ class Reranked:
         return self._search(queries, None, threshold_value("threshold", threshold), exclude)
 
     def _search(self, queries: Floats, k: int | None, threshold: float, exclude: Exclusion | None) -> Hits:
-        queries = check_queries(queries, self.vectors.shape[1], self.reach)
+        queries = check_queries(queries, self.vectors.shape[1], self.score_bound)
         near = self.nearest.search(_signs(queries).astype(np.float32), self.candidates, exclude)
         found = []
         for start in range(0, len(queries), _BLOCK):

@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python -m hashlgn.experiments.benchmarks.kernel index --items 10000000
 
 ``limits``: the stages of a search, the look-ups of its scan, the bytes a second of a single query beside what the
-machine reads at most, the cost of leaving 100 seen items out, and two threads beside one. ``index``: bytes an item,
+machine reads at most, the cost of leaving 100 seen items out, and two threads beside one. ``index``: bytes per item,
 build, save, open, append and remove, and the memory that several processes have of their own when they share one
 index. Codes are random, times are medians, and everything runs on one thread unless it says otherwise.
 """
@@ -76,7 +76,7 @@ def limits(n: int) -> None:
     whole = np.zeros(1 << 26, np.uint64)  # 512 MiB: beyond every cache
     bandwidth = whole.nbytes / seconds(whole.max)
     print(f"{Kernel.instruction_sets()[0]}; one thread reads {bandwidth / 1e9:.1f} GB/s\n")
-    names = "codes, µs a query, bytes of table, scan, rescoring and hits, order, rescored, look-ups a ns"
+    names = "codes, µs per query, bytes of table, scan, rescoring and hits, order, rescored, look-ups a ns"
     columns = [*names.split(", "), "100 seen", "two threads", "single query, µs", "its GB/s"]
     print("| " + " | ".join(columns) + " |\n" + "| --- " * len(columns) + "|")
     for bits in (64, 128, 256):
@@ -122,12 +122,12 @@ def index(n: int) -> None:
         began = time.perf_counter()
         built = Kernel(items, 1)
         print(f"\n{n:,} items, 128 bits{' + scale' * scaled}: built in {time.perf_counter() - began:.2f} s", flush=True)
-        print(f"bytes an item: {built.nbytes / n:.2f}, {built.nbytes / n / codes:.3f} of code{' and scale' * scaled}")
+        print(f"bytes per item: {built.nbytes / n:.2f}, {built.nbytes / n / codes:.3f} of code{' and scale' * scaled}")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "index"
             began = time.perf_counter()
             size = built.save(path).stat().st_size / n
-            print(f"saved in {time.perf_counter() - began:.2f} s, {size:.2f} bytes an item")
+            print(f"saved in {time.perf_counter() - began:.2f} s, {size:.2f} bytes per item")
             for verify in (True, False):
                 took = seconds(partial(Kernel.open, path, 1, verify=verify), 3)
                 print(f"opened in {1e3 * took:.1f} ms, checksums {'compared' if verify else 'not compared'}")

@@ -26,7 +26,7 @@ class DGCF(FreeEmbeddings):
 
     As in the authors' code, the two vectors of an agreement are divided by their lengths, and layers are averaged,
     where the paper adds. Other than there, scores begin anew in each layer, and no gradient goes through them, which
-    would cost hundreds of bytes an edge and layer. The paper's loss on the distance correlation of intents is left
+    would cost hundreds of bytes per edge and layer. The paper's loss on the distance correlation of intents is left
     out: it is no part of the propagation, and losses here see queries and items alone.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hashlgn.scoring.codes import pack_words, unpack_signs, unpack_words
+from hashlgn.scoring.codes import pack_subcodes, unpack_signs, unpack_subcodes
 from hashlgn.scoring.decoders import Floats
 from hashlgn.training.hashes.base import Hash, Start
 
@@ -60,7 +60,7 @@ class Residual(Hash):
         quantizer.max_beam_size = 1
         quantizer.train(_enough(leading))
         quantizer.max_beam_size = self.beam
-        subcodes = torch.from_numpy(unpack_words(quantizer.compute_codes(leading))).to(items.device).long()
+        subcodes = torch.from_numpy(unpack_subcodes(quantizer.compute_codes(leading))).to(items.device).long()
         found = torch.from_numpy(faiss.vector_to_array(quantizer.codebooks)).to(items).view(-1, 16, leading.shape[1])
         codewords, subcodes = refine(items, found @ axes.T, subcodes, weights)
         self.codes.copy_(_signs(subcodes))
@@ -74,7 +74,7 @@ class Residual(Hash):
         faiss.copy_array_to_vector(codewords.detach().cpu().numpy().ravel(), quantizer.codebooks)
         quantizer.is_trained = True
         packed = quantizer.compute_codes(np.ascontiguousarray(items.detach().cpu().numpy(), np.float32))
-        rows = torch.from_numpy(unpack_words(packed)).to(items.device).long()
+        rows = torch.from_numpy(unpack_subcodes(packed)).to(items.device).long()
         rows += 16 * torch.arange(rows.shape[1], device=items.device)
         return _signs(_conditional_modes(items.detach(), codewords.detach().flatten(0, 1), rows) % 16).to(items)
 
@@ -91,7 +91,7 @@ class Residual(Hash):
 
 def _signs(subcodes: Tensor) -> Tensor:
     """Sub-codes ``(n, M)`` as codes of ±1, ``(n, 4 M)``."""
-    return torch.from_numpy(unpack_signs(pack_words(subcodes.cpu().numpy().astype(np.uint8))))
+    return torch.from_numpy(unpack_signs(pack_subcodes(subcodes.cpu().numpy().astype(np.uint8))))
 
 
 def whitening(queries: Tensor) -> tuple[Tensor, Tensor]:

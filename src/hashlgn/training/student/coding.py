@@ -25,5 +25,5 @@ def coded(vectors: Tensor, bits: int, partners: Tensor, weights: Tensor) -> Code
     start = quantizer.start(nn.functional.normalize(vectors), weights, partners)
     assert start.codewords is not None
     powers = torch.tensor([1, 2, 4, 8], device=vectors.device)
-    words = ((quantizer.codes.view(len(vectors), -1, 4) > 0) * powers).sum(dim=2).to(torch.uint8)
-    return Codes.fitted(words, start.codewords, vectors)
+    subcodes = ((quantizer.codes.view(len(vectors), -1, 4) > 0) * powers).sum(dim=2).to(torch.uint8)
+    return Codes.fitted(subcodes, start.codewords, vectors)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hashlgn.scoring.codes import Bytes, pack_words
+from hashlgn.scoring.codes import Bytes, pack_subcodes
 from hashlgn.training.student.optimizer import RowAdam
 
 __all__ = ["Codes", "Side", "Vectors", "few_levels"]
@@ -54,25 +54,25 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Codes:
-    """``scale_i · Σ_m C_m[word_im]``: sub-codes are fixed, codewords and scales are trained.
+    """``scale_i · Σ_m C_m[subcode_im]``: sub-codes are fixed, codewords and scales are trained.
 
     Attributes:
-        words: sub-codes, ``(n, M)`` uint8.
+        subcodes: sub-codes, ``(n, M)`` uint8.
         codewords: ``(16 M, dim)``.
         log_scale: ``(n, 1)``.
     """
 
-    words: Tensor
+    subcodes: Tensor
     codewords: Tensor
     log_scale: Tensor
 
     @classmethod
-    def fitted(cls, words: Tensor, codewords: Tensor, vectors: Tensor) -> Codes:
+    def fitted(cls, subcodes: Tensor, codewords: Tensor, vectors: Tensor) -> Codes:
         """Codes of given vectors, each with the scale that brings it closest."""
-        codes = cls(words, codewords.flatten(0, 1).clone(), torch.zeros(len(words), 1, device=words.device))
+        codes = cls(subcodes, codewords.flatten(0, 1).clone(), torch.zeros(len(subcodes), 1, device=subcodes.device))
         close = codes.vectors()
         scale = (vectors * close).sum(dim=1, keepdim=True) / close.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
-        return cls(words, codes.codewords, scale.clamp(min=1e-4).log())
+        return cls(subcodes, codes.codewords, scale.clamp(min=1e-4).log())
 
     @property
     def tables(self) -> list[Tensor]:
@@ -88,8 +88,8 @@ class Codes:
         return self._decoded(items, self.codewords, self.log_scale if items is None else self.log_scale[items])
 
     def _decoded(self, items: Tensor | None, codewords: Tensor, log_scale: Tensor) -> Tensor:
-        words = self.words if items is None else self.words[items]
-        rows = words.long() + 16 * torch.arange(words.shape[1], device=words.device)
+        subcodes = self.subcodes if items is None else self.subcodes[items]
+        rows = subcodes.long() + 16 * torch.arange(subcodes.shape[1], device=subcodes.device)
         decoded: Tensor = nn.functional.embedding_bag(rows, codewords, mode="sum") * log_scale.exp()
         return decoded
 
@@ -101,7 +101,7 @@ class Codes:
         """Packed sub-codes ``(n, M / 2)``, codewords ``(M, 16, dim)`` float32, scales ``(n,)`` float16."""
         codewords = self.codewords.view(-1, 16, self.codewords.shape[1]).cpu().numpy().astype(np.float32)
         scale = self.log_scale[:, 0].exp().clamp(min=6e-5, max=6e4).cpu().numpy().astype(np.float16)
-        return pack_words(self.words.cpu().numpy()), codewords, scale
+        return pack_subcodes(self.subcodes.cpu().numpy()), codewords, scale
 
 
 def few_levels(weight: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:

@@ -91,10 +91,10 @@ def random_catalogue(n: int, bits: Sequence[int], dims: Sequence[int], users: in
     far = np.exp(np.log(SPREAD) / (2 * 2.3263) * rng.standard_normal(n, np.float32)).astype(np.float16)
     coded = []
     for length in bits:
-        words, width = check_bits(length) // 4, dims[0]
+        subcodes, width = check_bits(length) // 4, dims[0]
         packed = rng.integers(0, 256, (n, length // 8), np.uint8)
-        size = np.sqrt(np.float32(words * width))
-        decoder = CodebookDecoder(rng.standard_normal((words, 16, width), np.float32) / size)
+        size = np.sqrt(np.float32(subcodes * width))
+        decoder = CodebookDecoder(rng.standard_normal((subcodes, 16, width), np.float32) / size)
         coded += [
             Coded(f"{length} bits{text}", CodedItems(packed, decoder, scale), queries[width])
             for text, scale in (("", None), (" + scale", near), (" + spread scale", far))

@@ -55,7 +55,7 @@ class Method:
         coded: the codes whose exact answer it is compared with, None for none.
         queries: as it takes them, a row for each of the catalogue's users.
         build: seconds.
-        size: bytes an item.
+        size: bytes per item.
         search: ``(queries, k)`` → answers with nothing left out; None where it does not.
         filtered: ``(queries, k, exclusion)`` → answers without what is excluded; None where it cannot.
         above: ``(queries, threshold)`` → answers; None where it cannot.

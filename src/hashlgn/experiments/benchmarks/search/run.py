@@ -76,7 +76,7 @@ def measure(
         say: called with a line of progress.
 
     Returns:
-        One row for every method and k. Times are microseconds a query, medians. A ratio is the time of the first row,
+        One row for every method and k. Times are microseconds per query, medians. A ratio is the time of the first row,
         Faiss's flat search over the narrowest floats, divided by the row's own; where seen items are left out, the time
         of the fastest vectorised search over these floats that does the same.
     """
