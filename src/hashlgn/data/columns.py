@@ -18,7 +18,7 @@ from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.titles import NO_GENRE, Items
 from hashlgn.data.values import canonical_integers, parsed_integers
-from hashlgn.errors import DataError
+from hashlgn.errors import DataError, choose
 
 __all__ = ["ROLES", "Gather", "Request", "UnusableError", "find_columns"]
 
@@ -34,6 +34,14 @@ _USUAL = {
     "genres": r"genres?|category|categories|class|tags",
 }
 ROLES = tuple(_USUAL)
+_CHOICES = {
+    "part": ("train", "test", "all"),
+    "duplicates": ("first", "last"),
+    "id_type": ("auto", "int", "str"),
+    "decimal": (".", ","),
+    "on_bad": ("raise", "skip"),
+    "on_missing": ("raise", "skip"),
+}
 _OF_ITEMS = ("item", "title", "genres")  # the columns of a table of items
 _SEPARATORS = ("|", ";", ",")  # of genres in text: the first that occurs
 _SHOWN = 3  # rows that a message names
@@ -60,6 +68,10 @@ class Request:
     on_bad: str = "raise"
     on_missing: str = "raise"
     of_items: bool = False  # the source is a table of items, with their titles and genres
+
+    def __post_init__(self) -> None:
+        for name, values in _CHOICES.items():
+            choose(name, getattr(self, name), dict.fromkeys(values))
 
     @classmethod
     def for_items(cls, **fields: Any) -> Request:

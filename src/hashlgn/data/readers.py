@@ -122,24 +122,13 @@ def read_interactions(
         DataError: the source cannot be read, or nothing is left; with file and line where they are known.
         ArgumentError: an argument breaks its rule.
     """
-    choose("part", part, _PARTS)
-    choose("duplicates", duplicates, {"first": None, "last": None})
-    choose("id_type", id_type, {"auto": None, "int": None, "str": None})
-    choose("decimal", decimal, {".": None, ",": None})
-    choose("on_bad", on_bad, {"raise": None, "skip": None})
-    choose("on_missing", on_missing, {"raise": None, "skip": None})
-    bound = None if min_rating is None else _finite("min_rating", min_rating)
     columns: dict[str, Any] = {"user": user, "item": item, "rating": rating, "time": time, "weight": weight}
-    for role, column in {**columns, "title": title, "genres": genres}.items():
-        matrix = role == "weight" and sparse.issparse(source)
-        named = column is None or (isinstance(column, str | int) and not isinstance(column, bool))
-        if not named and not (column is False and role in ("rating", "time")) and not (column is True and matrix):
-            raise ArgumentError(f"{role} must be the name or the position of a column (got {shown(column)})")
+    _check_columns(columns | {"title": title, "genres": genres}, matrix=sparse.issparse(source))
     columns |= {"title": title, "genres": genres} if items is None else {}  # else they are columns of that table
     request = Request(
         **columns,
         part=part,
-        min_rating=bound,
+        min_rating=None if min_rating is None else _finite("min_rating", min_rating),
         duplicates=duplicates,
         id_type=id_type,
         delimiter=delimiter,
@@ -148,21 +137,7 @@ def read_interactions(
         on_bad=on_bad,
         on_missing=on_missing,
     )
-    stars = False
-    if isinstance(source, str | Path):
-        data, stars = _read_path(resolved(source), format, request)
-    elif format is not None:
-        raise ArgumentError(f"format is for files and folders (got {format!r} with a {type(source).__name__})")
-    elif sparse.issparse(source):
-        data = _read_sparse(source, request)
-    elif _is_table(source):
-        data, stars = _read_table(source, request).interactions(), True
-    else:
-        raise ArgumentError(
-            "source must be a path, a table with the Arrow interface (pandas 2.2, Polars, Arrow) or a sparse matrix "
-            f"(got {type(source).__name__})"
-        )
-    data = _rated(data, request, stars)
+    data = _rated(*_read(source, format, request), request)
     if items is not None:
         data = _with_table(data, items, replace(request, title=title, genres=genres))
     if k_core is None:
@@ -171,7 +146,31 @@ def read_interactions(
     return data.k_core(user_k, item_k)[0]
 
 
-def _rated(data: Interactions, request: Request, stars: bool) -> Interactions:
+def _check_columns(columns: dict[str, Any], *, matrix: bool) -> None:
+    for role, column in columns.items():
+        named = column is None or (isinstance(column, str | int) and not isinstance(column, bool))
+        left_out = column is False and role in ("rating", "time")
+        if not named and not left_out and not (column is True and role == "weight" and matrix):
+            raise ArgumentError(f"{role} must be the name or the position of a column (got {shown(column)})")
+
+
+def _read(source: Any, format: str | None, request: Request) -> tuple[Interactions, bool]:
+    """The interactions of a source of any kind, and whether its ratings may be stars."""
+    if isinstance(source, str | Path):
+        return _read_path(resolved(source), format, request)
+    if format is not None:
+        raise ArgumentError(f"format is for files and folders (got {format!r} with a {type(source).__name__})")
+    if sparse.issparse(source):
+        return _read_sparse(source, request), False
+    if _is_table(source):
+        return _read_table(source, request).interactions(), True
+    raise ArgumentError(
+        "source must be a path, a table with the Arrow interface (pandas 2.2, Polars, Arrow) or a sparse matrix "
+        f"(got {type(source).__name__})"
+    )
+
+
+def _rated(data: Interactions, stars: bool, request: Request) -> Interactions:
     """The interactions that are rated high enough, with a note about what was done with ratings that differ.
 
     Args:

@@ -79,32 +79,46 @@ def synthetic(
     first = 0
     while first < n_users:
         last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + _BLOCK, "right")) - 1)
-        keys, lacks = np.empty(0, np.int64), quota[first:last]  # key: user (from first) · n_items + item
-        for _ in range(_ROUNDS):
-            users = np.repeat(np.arange(last - first), lacks)
-            own = rng.random(len(users)) < affinity
-            cluster = np.where(own, of_user[first + users], rng.integers(clusters, size=len(users)))
-            place = _ranks(rng, len(users), -(-n_items // clusters), skew) * clusters + cluster
-            inside = place < n_items  # the last rank exists in some clusters only
-            keys = _union(keys, users[inside] * n_items + item_of[place[inside]])
-            lacks = quota[first:last] - np.bincount(keys // n_items, minlength=last - first)
-            if not lacks.any():
-                break
-        if lacks.any():
-            empty = _distinct(rng, int(lacks.sum()), (last - first) * n_items - len(keys))  # by place among the empty
-            keys = _union(keys, empty + np.searchsorted(keys - np.arange(len(keys)), empty, "right"))
+        keys = _pairs(rng, quota[first:last], of_user[first:last], item_of, clusters, affinity, skew)
         start, stop = int(indptr[first]), int(indptr[last])
         indptr[first + 1 : last + 1] = start + np.cumsum(np.bincount(keys // n_items, minlength=last - first))
         indices[start:stop] = keys % n_items
         first = last
-    names = genres = None
-    if titles:
-        of_item = np.empty(n_items, np.int64)
-        of_item[item_of] = np.arange(n_items) % clusters
-        labels = [(f"Cluster {c}",) for c in range(clusters)]
-        names = [f"Item {i}" for i in range(n_items)]
-        genres = [labels[c] for c in of_item.tolist()]
+    names, genres = _labels(item_of, clusters) if titles else (None, None)
     return Interactions(Ids.range(n_users), Ids.range(n_items), indptr, indices, titles=names, genres=genres)
+
+
+def _pairs(
+    rng: np.random.Generator,
+    quota: Int64s,
+    of_user: Int64s,
+    item_of: npt.NDArray[np.int32],
+    clusters: int,
+    affinity: float,
+    skew: float,
+) -> Int64s:
+    """As many distinct pairs for each user as their quota, ascending, each as ``user · n_items + item``."""
+    keys, lacks, n_items = np.empty(0, np.int64), quota, len(item_of)
+    for _ in range(_ROUNDS):
+        users = np.repeat(np.arange(len(quota)), lacks)
+        own = rng.random(len(users)) < affinity
+        cluster = np.where(own, of_user[users], rng.integers(clusters, size=len(users)))
+        slot = _ranks(rng, len(users), -(-n_items // clusters), skew) * clusters + cluster
+        inside = slot < n_items  # the last rank exists in some clusters only
+        keys = _union(keys, users[inside] * n_items + item_of[slot[inside]])
+        lacks = quota - np.bincount(keys // n_items, minlength=len(quota))
+        if not lacks.any():
+            return keys
+    missing = _distinct(rng, int(lacks.sum()), len(quota) * n_items - len(keys))  # counted among the pairs not there
+    return _union(keys, missing + np.searchsorted(keys - np.arange(len(keys)), missing, "right"))
+
+
+def _labels(item_of: npt.NDArray[np.int32], clusters: int) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Titles and genres of all items."""
+    of_item = np.empty(len(item_of), np.int64)
+    of_item[item_of] = np.arange(len(item_of)) % clusters
+    genres = [(f"Cluster {c}",) for c in range(clusters)]
+    return [f"Item {i}" for i in range(len(item_of))], [genres[c] for c in of_item.tolist()]
 
 
 def _quota(rng: np.random.Generator, n_users: int, n_items: int, interactions: int) -> Int64s:

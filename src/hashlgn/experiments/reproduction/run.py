@@ -71,11 +71,8 @@ def reproduce(
     from hashlgn.experiments.reproduction.page import write_page
 
     quick = choose("preset", preset, {"quick": True, "full": False})
-    seeds, cuts = positive_int("seeds", seeds), tuple(positive_int("cuts", cut) for cut in cuts)
-    chosen = {row.name: row.updated(changes or {}) for row in (rows_of_preset(preset) if rows is None else rows)}
-    if not any(row.method in METHODS for row in chosen.values()):
-        raise ArgumentError(f"rows must hold one of {', '.join(METHODS)} at least (got {', '.join(chosen) or 'none'})")
-    out = Path(out)
+    seeds, cuts, out = positive_int("seeds", seeds), tuple(positive_int("cuts", cut) for cut in cuts), Path(out)
+    chosen = _chosen(rows_of_preset(preset) if rows is None else rows, changes or {})
     runner = Runner(train, out, keep=True, device=device, threads=threads, quiet=quiet, say=say)
     same = {"test": test.fingerprint(), "cuts": list(cuts), "threads": threads}
 
@@ -111,6 +108,13 @@ def reproduce(
     write_text(out / "reproduction.md", markdown_report(result))
     write_page(out / "index.html", result, list(chosen.values()), {name: each[0] for name, each in results.items()})
     return result
+
+
+def _chosen(rows: Sequence[Row], changes: Mapping[str, Any]) -> dict[str, Row]:
+    chosen = {row.name: row.updated(changes) for row in rows}
+    if not any(row.method in METHODS for row in chosen.values()):
+        raise ArgumentError(f"rows must hold one of {', '.join(METHODS)} at least (got {', '.join(chosen) or 'none'})")
+    return chosen
 
 
 def _times(

@@ -144,7 +144,7 @@ def tune(
         say: called with a line after every trial.
 
     Returns:
-        What ``trials.json`` holds: ``best``, ``rows`` (one a trial), what was searched and where it comes from.
+        What ``trials.json`` holds: ``best``, ``rows`` (one per trial), what was searched and where it comes from.
 
     Raises:
         ArgumentError: an argument breaks its rule, or the folder holds a search over other data or settings.
@@ -154,13 +154,7 @@ def tune(
     optuna = need("optuna", "tune", "tuning")
     need("matplotlib", "tune", "the plot of a search")
     out, base, fixed = Path(out), _resolved(base or Config()), set(fixed)
-    positive_int("trials", trials)
-    if timeout is not None and not 0 < timeout < math.inf:
-        raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
-    positive_int("train.validation_users", base.train.validation_users)
-    if not _student(base):
-        epochs = base.train.pretrain_epochs + base.train.joint_epochs
-        positive_int("train.pretrain_epochs + train.joint_epochs", epochs)
+    _check(base, trials, timeout)
     space = varied(base, fixed)
     if not space:
         raise ArgumentError(
@@ -172,13 +166,8 @@ def tune(
     began = time.perf_counter()
     try:
         while len(_rows(study)) < trials and (timeout is None or time.perf_counter() - began < timeout):
-            # Drawn from the seed and the number of trials before it alone: so a search that was stopped goes on as it
-            # would have.
             done = len(_rows(study))
-            draw = np.random.SeedSequence([base.train.seed, done]).generate_state(1)
-            study.sampler = optuna.samplers.TPESampler(seed=int(draw[0]))
-            study.pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
-            trial = study.ask()
+            trial = _asked(optuna, study, base.train.seed, done)
             values = {name: _drawn(trial, name, where, _value(base, name)) for name, where in space.items()}
             with training_bar(_monitor(base), quiet=quiet, title=f"trial {done + 1}/{trials}: ") as bar:
                 _run(optuna, study, trial, data, base, values, device=device, threads=threads, bar=bar)
@@ -193,6 +182,26 @@ def tune(
             result = _write(study, out, base, setting)
             _plot(optuna, study, out)
     return result
+
+
+def _check(base: Config, trials: int, timeout: float | None) -> None:
+    positive_int("trials", trials)
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
+    positive_int("train.validation_users", base.train.validation_users)
+    if not _student(base):
+        epochs = base.train.pretrain_epochs + base.train.joint_epochs
+        positive_int("train.pretrain_epochs + train.joint_epochs", epochs)
+
+
+def _asked(optuna: Any, study: Any, seed: int, done: int) -> Any:
+    """The next trial. Its draws depend on the seed and on the number of trials before it alone, so that a search that
+    was stopped goes on as it would have.
+    """
+    draw = np.random.SeedSequence([seed, done]).generate_state(1)
+    study.sampler = optuna.samplers.TPESampler(seed=int(draw[0]))
+    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
+    return study.ask()
 
 
 def _resolved(base: Config) -> Config:
