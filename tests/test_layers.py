@@ -24,6 +24,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"estimators"},
+    {"serve"},
     {"experiments"},
     {"cli"},
 ]

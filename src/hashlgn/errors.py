@@ -7,6 +7,8 @@
     ├── DataError            a file, a folder or a frame that cannot be read as interactions (also a ValueError)
     ├── ArtifactError        a saved model that is missing, damaged, altered or too new
     ├── DownloadError        a data set that could not be fetched
+    ├── JournalError         a journal of events that cannot be opened, read or written
+    │   └── JournalFullError     its disk is full: nothing was written
     ├── NotFittedError       a question to a model that has not been trained
     └── MissingExtraError    an optional dependency that is not installed (also an ImportError)
 
@@ -31,6 +33,8 @@ __all__ = [
     "DataError",
     "DownloadError",
     "HashLGNError",
+    "JournalError",
+    "JournalFullError",
     "MissingExtraError",
     "NotFittedError",
     "UnknownColumnError",
@@ -80,6 +84,14 @@ class ArtifactError(HashLGNError):
 
 class DownloadError(HashLGNError):
     """A data set that could not be fetched."""
+
+
+class JournalError(HashLGNError):
+    """A journal of events that cannot be opened, read or written."""
+
+
+class JournalFullError(JournalError):
+    """The disk of a journal is full; nothing of what was asked has been written."""
 
 
 class NotFittedError(HashLGNError):

@@ -174,7 +174,7 @@ class Ids:
         """
         mark = choose("on_unknown", on_unknown, {"raise": False, "mark": True})
         if type(values) is list and len(values) <= _FEW and {*map(type, values)} == {_KINDS[self._type][0]}:
-            found = [self._find_one(value) for value in values]
+            found = [self.find(value) for value in values]
             if min(found) >= 0:
                 return np.array(found, np.int64)
         column = read_ids(values, name)
@@ -259,7 +259,8 @@ class Ids:
             codes = np.where(found >= 0, found + start, codes)
         return codes
 
-    def _find_one(self, value: Any) -> int:
+    def find(self, value: Any) -> int:
+        """Internal number of one id that has the type of the catalogue, an int or a str; −1 where it is unknown."""
         if self._type == "int" and not -(2**63) <= value < 2**63:
             return -1
         for start, segment in zip(self._starts.tolist(), self._segments, strict=False):

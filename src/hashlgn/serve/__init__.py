@@ -1,0 +1,1 @@
+"""A service over a trained model: events that last, keys, splits of traffic."""

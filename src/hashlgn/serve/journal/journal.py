@@ -1,0 +1,358 @@
+"""The journal of a service: one thread writes, what is acknowledged is on the disk, and histories know it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import sqlite3
+import threading
+import time as clocks
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hashlgn.data import Ids
+from hashlgn.errors import ArgumentError, JournalError
+from hashlgn.inference.model import ServedModel
+from hashlgn.serve.journal.events import Event, HistoryEntry, Id, Outcome, read_event, read_id
+from hashlgn.serve.journal.live import LiveHistories, Stored
+from hashlgn.serve.journal.pairs import read_pairs, snapshot_file
+from hashlgn.serve.journal.store import Store, failure
+from hashlgn.serve.journal.writer import Changes, Writer
+
+__all__ = ["Journal"]
+
+_ROUNDS = 3  # of catching up before a model is bound
+_WORTH = 100_000  # events that are new or many enough to write the file of pairs
+
+
+class Journal:
+    """Events that last, and the histories that they make for each model that is bound.
+
+    All methods may be called from any thread. A future is resolved once everything is on the disk and in the histories
+    of all bound models.
+    """
+
+    def __init__(self, store: Store, lock: sqlite3.Connection, clock: Callable[[], int]) -> None:
+        """Of an open file; see ``open``."""
+        self.path, self._store, self._lock_file, self._clock = store.path, store, lock, clock
+        self._types, self._deleted = store.types, store.has_deleted()
+        self._views: list[LiveHistories] = []
+        self._closed = False
+        self._deletions, self._file_lock = 0, threading.Lock()
+        self._readers: queue.LifoQueue[Store] = queue.LifoQueue()
+        self._helper = ThreadPoolExecutor(1, "hashlgn-journal-helper")
+        self._writer = Writer(store, self._tell)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        types: tuple[str, str] | None = None,
+        *,
+        check: bool = True,
+        clock: Callable[[], int] = lambda: clocks.time_ns() // 1000,
+    ) -> Journal:
+        """Open a journal to write to, or start one.
+
+        Args:
+            path: the file.
+            types: types of the ids of users and items, ``"int"`` or ``"str"``; those of the journal, or integers for a
+                new one, where None. An empty journal takes the types that are given.
+            check: read the whole file for damaged pages.
+            clock: microseconds since 1970.
+
+        Raises:
+            JournalError: the file is damaged, no journal, or open in another process.
+            ArgumentError: the journal holds ids of other types.
+        """
+        file = Path(path).expanduser()
+        lock = _locked(file)
+        try:
+            store = Store(file, types, writes=True)
+            try:
+                if check:
+                    store.check()
+                if types is not None:
+                    store.set_types(types)
+                return cls(store, lock, clock)
+            except BaseException:
+                store.close()
+                raise
+        except sqlite3.Error as error:
+            lock.close()
+            raise failure(file, error) from error
+        except BaseException:
+            lock.close()
+            raise
+
+    # Events
+
+    def submit(self, events: Sequence[Any]) -> Future[Outcome]:
+        """Write events, all of them in one transaction.
+
+        Args:
+            events: ``Event``, mappings with its fields, or anything else with its attributes.
+
+        Returns:
+            Resolved with the outcome once all accepted ones are on the disk and in the histories. It fails with
+            ``JournalFullError`` where the disk is full, and with ``JournalError`` where it cannot be written; then
+            nothing of it has been written.
+
+        Raises:
+            JournalError: the journal is closed, or too many events wait to be written.
+        """
+        now, rows, rejected = self._clock(), [], []
+        for index, event in enumerate(events):
+            try:
+                rows.append(read_event(Event.of(event) if isinstance(event, dict) else event, self._types, now))
+            except ArgumentError as error:
+                rejected.append((index, str(error)))
+
+        def work(changes: Changes) -> Outcome:
+            new = self._store.insert(rows, look=self._deleted)
+            changes.rows += new
+            return Outcome(len(new), len(rows) - len(new), rejected)
+
+        return self._writer.submit(work, len(rows))
+
+    def append(self, events: Sequence[Any]) -> Outcome:
+        """As ``submit``; returns when everything is on the disk."""
+        return self.submit(events).result()
+
+    def delete_event(self, event_id: str) -> Future[int]:
+        """Delete an event for good; with the last event of an item, the item leaves the user's history.
+
+        Returns:
+            The number of events deleted: 1, or 0 where there is none of that name.
+        """
+
+        def work(changes: Changes) -> int:
+            user = self._store.delete_event(event_id)
+            if user is not None:
+                self._deleted = True
+                changes.users[user] = None
+            return int(user is not None)
+
+        return self._writer.submit(work)
+
+    def delete_item(self, user: Any, item: Any) -> Future[int]:
+        """Delete an item from a user's history for good: its events, and what a model was trained on.
+
+        Returns:
+            The number of events deleted.
+
+        Raises:
+            ArgumentError: an id cannot be of the type of the journal.
+        """
+        owner, gone = read_id("user", user, self._types[0]), read_id("item", item, self._types[1])
+
+        def work(changes: Changes) -> int:
+            self._deleted = True
+            changes.users[owner] = None
+            return self._store.delete_item(owner, gone)
+
+        return self._writer.submit(work)
+
+    def delete_user(self, user: Any) -> Future[int]:
+        """Delete everything about a user for good: events, exposures, and the history that a model was trained on.
+
+        What is kept is that the user was deleted, since files of models still hold the history.
+
+        Returns:
+            The number of events deleted.
+
+        Raises:
+            ArgumentError: the id cannot be of the type of the journal.
+        """
+        owner = read_id("user", user, self._types[0])
+
+        def work(changes: Changes) -> int:
+            changes.users[owner] = None
+            changes.gone.add(owner)
+            return self._store.delete_user(owner)
+
+        return self._writer.submit(work)
+
+    def exposure(
+        self,
+        user: Any,
+        arm: str,
+        items: Sequence[Any],
+        request_id: str | None = None,
+        time: int | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Note what was shown to whom; it is written within a second, and nobody waits for it.
+
+        Args:
+            user: id of the user.
+            arm: name of the arm of the split.
+            items: ids of the items, best first.
+            request_id: of the answer.
+            time: microseconds since 1970; now where None.
+            model: version of the model.
+        """
+        owner = read_id("user", user, self._types[0])
+        shown = json.dumps([item if isinstance(item, str) else int(item) for item in items], ensure_ascii=False)
+        when = self._clock() if time is None else time
+        self._writer.expose((when, owner, arm, model, request_id, shown))
+
+    # Histories
+
+    def bind(self, model: ServedModel) -> LiveHistories:
+        """The histories of all users as a model sees them, kept up to date until ``release``.
+
+        Raises:
+            ArgumentError: the model's ids are of other types than the journal's.
+        """
+        return self.bind_parts(model.item_ids, model.user_ids, Stored.of(model))
+
+    def bind_parts(self, item_ids: Ids, user_ids: Ids, stored: Stored) -> LiveHistories:
+        """As ``bind``, for a model in parts."""
+        types = user_ids.id_type, item_ids.id_type
+        if types != self._types:
+            self._writer.submit(lambda _: self._store.set_types(types)).result()
+            self._types = types
+        view = LiveHistories(item_ids, user_ids, stored)
+        with self.reading() as store:
+            with store.reading():
+                pairs, removals = read_pairs(store)
+            view.load(pairs, removals)
+            marks = pairs.marks
+            del pairs, removals
+            for _ in range(_ROUNDS):  # what has arrived meanwhile, so that the writing thread has little left to do
+                with store.reading():
+                    marks = _catch_up(view, store, marks)
+
+        def work(_: Changes) -> None:
+            _catch_up(view, self._store, marks)
+            self._views = [*self._views, view]
+
+        self._writer.submit(work, inside=False).result()
+        return view
+
+    def release(self, view: LiveHistories) -> None:
+        """Stop keeping a model's histories up to date."""
+
+        def work(_: Changes) -> None:
+            self._views = [other for other in self._views if other is not view]
+
+        self._writer.submit(work, inside=False).result()
+
+    def history(self, user: Any, view: LiveHistories | None = None) -> list[HistoryEntry]:
+        """All events of a user, the newest first; behind them what else is in the history that a model stores.
+
+        Raises:
+            ArgumentError: the id cannot be of the type of the journal.
+        """
+        owner = read_id("user", user, self._types[0])
+        with self.reading() as store, store.reading():
+            query = "SELECT item, event_id, type, weight, time FROM events WHERE user = ? ORDER BY time DESC, row DESC"
+            events = [HistoryEntry(*row) for row in store.db.execute(query, (owner,))]
+            removed = store.removed_of(owner)
+        return events if view is None else events + view.stored_entries(owner, {e.item for e in events}, removed)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Store]:
+        """A connection to read with, of those that are free or a new one."""
+        try:
+            store = self._readers.get_nowait()
+        except queue.Empty:
+            store = Store(self.path)
+        try:
+            yield store
+        finally:
+            self._readers.put(store)
+
+    def _tell(self, changes: Changes) -> None:
+        if changes.users:
+            with self._file_lock:
+                self._deletions += 1
+                snapshot_file(self.path).unlink(missing_ok=True)
+        for view in self._views:
+            for user in [*view.apply(changes.rows), *changes.users]:
+                _refresh(view, self._store, user)
+            if view.freeze():
+                self._helper.submit(self._fold, view)
+
+    def _fold(self, view: LiveHistories) -> None:
+        base = view.folded()
+        with contextlib.suppress(JournalError):  # closed meanwhile
+            self._writer.submit(lambda _: view.thaw(base), inside=False)
+
+    # Keeping it small and safe
+
+    def snapshot(self) -> bool:
+        """Write the pairs to a file beside the journal, which the next start reads; whether it was worth it."""
+        with self.reading() as store, store.reading():
+            if store.marks()[0] < _WORTH:
+                return False
+            deletions = self._deletions
+            pairs, _ = read_pairs(store)
+        pairs.save(snapshot_file(self.path))
+        with self._file_lock:
+            if deletions != self._deletions:  # it may hold what was deleted since
+                snapshot_file(self.path).unlink(missing_ok=True)
+                return False
+        return True
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writer.close()
+        self._helper.shutdown()
+        while not self._readers.empty():
+            self._readers.get_nowait().close()
+        self._store.close()
+        self._lock_file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _refresh(view: LiveHistories, store: Store, user: Id) -> None:
+    view.replace(user, store.pairs_of(user), store.removed_of(user))
+
+
+def _catch_up(view: LiveHistories, store: Store, marks: tuple[int, int]) -> tuple[int, int]:
+    """Make the rows anew of all users of whom something was written behind ``marks``; the new marks."""
+    users: dict[Id, None] = {}
+    for rows in store.rows_after(marks[0], "user"):
+        users |= dict.fromkeys(user for (user,) in rows)
+    users |= dict.fromkeys(user for user, _ in store.removals_after(marks[1]))
+    for user in users:
+        _refresh(view, store, user)
+    return store.marks()
+
+
+def _locked(path: Path) -> sqlite3.Connection:
+    """A lock that one process has at a time, and that ends with the process: SQLite's own, on a file beside it.
+
+    Raises:
+        JournalError: another process has it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = sqlite3.connect(path.with_name(f"{path.name}.lock"), 0.2, isolation_level=None, check_same_thread=False)
+        try:
+            lock.execute("PRAGMA journal_mode = MEMORY")
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error:
+            lock.close()
+            raise
+    except OSError as error:
+        raise JournalError(f"{path} cannot be written ({error.strerror or error})") from error
+    except sqlite3.OperationalError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_BUSY:
+            raise JournalError(f"{path} is open in another process") from error
+        raise failure(path, error) from error
+    return lock
