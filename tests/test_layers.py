@@ -21,7 +21,7 @@ LAYERS = [
     {"data"},
     {"search"},
     {"inference"},
-    {"evaluation"},
+    {"evaluation", "export"},
     {"training"},
     {"estimators"},
     {"serve"},

@@ -35,6 +35,7 @@ _PACKAGES = (
     "estimators",
     "evaluation",
     "experiments",
+    "export",
     "inference",
     "scoring",
     "search",

@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "pandas": ("pandas",),
     "polars": ("polars",),
     "references": ("implicit",),
+    "duckdb": ("duckdb",),
     "bench": ("hnswlib", "scann", "torch_geometric", "usearch"),
 }
 _NEEDED = ("numpy", "pyarrow", "scipy", "faiss-cpu", "safetensors", "rich", "typer")

@@ -15,6 +15,7 @@ import typer
 from hashlgn.cli.bench import bench_app
 from hashlgn.cli.data import counts, data_app
 from hashlgn.cli.doctor import doctor
+from hashlgn.cli.export import export
 from hashlgn.cli.options import (
     Config,
     Data,
@@ -266,6 +267,7 @@ def demo(
     demo(out, seed=seed, threads=threads, quiet=quiet)
 
 
+app.command("export")(export)
 app.command("doctor")(doctor)
 
 

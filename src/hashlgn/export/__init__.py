@@ -1,0 +1,103 @@
+"""The same scores in databases and other indexes. ``EXPORTERS`` is the table of choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hashlgn.errors import choose, flag, positive_int
+from hashlgn.export import duckdb, faiss, parquet, postgres
+from hashlgn.export.base import Catalogue, Exporter, Query, new_folder
+from hashlgn.inference.recommender import Recommender, load
+from hashlgn.inference.requests import Rows, skips
+from hashlgn.scoring.items import CodedItems
+
+__all__ = ["EXPORTERS", "Exporter", "Query", "asked", "export", "queries"]
+
+EXPORTERS: dict[str, Exporter] = {
+    "parquet": parquet.VECTORS,
+    "duckdb": duckdb.CODES,
+    "postgres": postgres.CODES,
+    "pgvector-sparsevec": postgres.SPARSEVEC,
+    "pgvector-halfvec": postgres.HALFVEC,
+    "pgvector-bit": postgres.BIT,
+    "faiss-pq": faiss.PQ,
+    "faiss-flat": faiss.FLAT,
+    "faiss-fp16": faiss.FP16,
+}
+
+
+def export(model: Recommender | str | Path, to: str, out: str | Path) -> Path:
+    """Write the items of a model, with ids, titles and genres, for another engine.
+
+    Args:
+        model: a trained model, or where one is saved.
+        to: form and engine by name, a key of ``EXPORTERS``.
+        out: the folder to make; it takes its name when all is written, or never.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArgumentError: an unknown name, a model that this form cannot hold, or a folder that is not free.
+        ArtifactError: the file is no model.
+        MissingExtraError: the engine's package is not installed.
+    """
+    exporter: Exporter = choose("to", to, EXPORTERS)
+    recommender = model if isinstance(model, Recommender) else load(model)
+    with new_folder(out) as folder:
+        exporter.write(Catalogue(recommender.model), folder)
+    return Path(out).expanduser()
+
+
+def queries(
+    model: Recommender,
+    to: str,
+    users: Any = None,
+    k: int = 10,
+    *,
+    history: Any = None,
+    filter_seen: bool = True,
+    on_unknown: str = "raise",
+) -> list[Any]:
+    """What an engine takes to answer users or histories, one query each: SQL text, or the arguments of its search.
+
+    Args:
+        model: the trained model that was exported.
+        to: form and engine by name, a key of ``EXPORTERS``.
+        users: external ids of users, or one id. Default: every user of the training.
+        k: number of items.
+        history: instead of ``users``, as of ``Recommender.recommend``.
+        filter_seen: leave out what the user has interacted with. Default: True.
+        on_unknown: what to do about unknown ids: ``raise``, the default, or ``skip`` them.
+
+    Raises:
+        ArgumentError: an argument breaks its rule, somebody has no known item, or the model has no such form.
+        UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
+    """
+    exporter, k = choose("to", to, EXPORTERS), positive_int("k", k)
+    found = asked(model, users, history=history, filter_seen=filter_seen, on_unknown=on_unknown)
+    return [exporter.query(query, k) for query in found]
+
+
+def asked(
+    model: Recommender,
+    users: Any = None,
+    *,
+    history: Any = None,
+    filter_seen: bool = True,
+    on_unknown: str = "raise",
+) -> list[Query]:
+    """The queries of users or histories as numbers, for an engine that is not in ``EXPORTERS``; see ``queries``."""
+    held, skip, filter_seen = model.model, skips(on_unknown), flag("filter_seen", filter_seen)
+    if history is not None:
+        rows = Rows.given(held.item_ids, history, skip)
+    else:
+        rows = Rows.stored(held.user_ids, "users", users, skip, held.seen, held.strengths)
+    if held.users is None or rows.codes is None:
+        rows = rows.not_empty(False)
+    vectors = held.queries(*rows.lists, rows.strengths) if rows.codes is None else model.queries(rows.codes)
+    tables = held.items.decoder.tables(vectors) if isinstance(held.items, CodedItems) else [None] * len(rows)
+    bounds = rows.lists[0].tolist() if filter_seen else [0] * (len(rows) + 1)
+    seen = [rows.lists[1][first:last].astype("int64") for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [Query(*parts) for parts in zip(vectors, tables, seen, strict=True)]
