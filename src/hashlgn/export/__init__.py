@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ EXPORTERS: dict[str, Exporter] = {
 
 
 def export(model: Recommender | str | Path, to: str, out: str | Path) -> Path:
-    """Write the items of a model, with ids, titles and genres, for another engine.
+    """Write the items of a model, with ids, titles and genres, for another engine; for SQL an example query too.
 
     Args:
         model: a trained model, or where one is saved.
@@ -47,6 +48,9 @@ def export(model: Recommender | str | Path, to: str, out: str | Path) -> Path:
     recommender = model if isinstance(model, Recommender) else load(model)
     with new_folder(out) as folder:
         exporter.write(Catalogue(recommender.model), folder)
+        for example in asked(recommender, recommender.model.user_ids.values[:1], on_empty="skip"):
+            if isinstance(text := exporter.query(example, 10), str):
+                (folder / "query.sql").write_text(text, "utf-8")
     return Path(out).expanduser()
 
 
@@ -87,17 +91,23 @@ def asked(
     history: Any = None,
     filter_seen: bool = True,
     on_unknown: str = "raise",
+    on_empty: str = "raise",
 ) -> list[Query]:
-    """The queries of users or histories as numbers, for an engine that is not in ``EXPORTERS``; see ``queries``."""
+    """The queries of users or histories as numbers, for an engine that is not in ``EXPORTERS``; see ``queries``.
+
+    Where users are their histories, ``on_empty`` says what to do about somebody without a known item: ``raise``, the
+    default, or ``skip`` them.
+    """
     held, skip, filter_seen = model.model, skips(on_unknown), flag("filter_seen", filter_seen)
+    empty = choose("on_empty", on_empty, {"raise": False, "skip": True})
     if history is not None:
         rows = Rows.given(held.item_ids, history, skip)
     else:
         rows = Rows.stored(held.user_ids, "users", users, skip, held.seen, held.strengths)
     if held.users is None or rows.codes is None:
-        rows = rows.not_empty(False)
+        rows = rows.not_empty(empty)
     vectors = held.queries(*rows.lists, rows.strengths) if rows.codes is None else model.queries(rows.codes)
     tables = held.items.decoder.tables(vectors) if isinstance(held.items, CodedItems) else [None] * len(rows)
     bounds = rows.lists[0].tolist() if filter_seen else [0] * (len(rows) + 1)
-    seen = [rows.lists[1][first:last].astype("int64") for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+    seen = [rows.lists[1][first:last].astype("int64") for first, last in pairwise(bounds)]
     return [Query(*parts) for parts in zip(vectors, tables, seen, strict=True)]

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from hashlgn.errors import ArgumentError, shown
 from hashlgn.inference.model import ServedModel
-from hashlgn.scoring.codes import Bytes, unpack_words
+from hashlgn.scoring.codes import Bytes, unpack_subcodes
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.items import CodedItems, Items
 from hashlgn.utils.storage import reason, sync_folder
@@ -47,9 +47,9 @@ class Part(NamedTuple):
 
     @property
     def places(self) -> npt.NDArray[np.int64]:
-        """Where a flattened table is read, ``16 m + word_m``: ``(n, M)``."""
-        words = unpack_words(self.codes)
-        return words + 16 * np.arange(words.shape[1])
+        """Where a flattened table is read, ``16 m + k_m``: ``(n, M)``."""
+        subcodes = unpack_subcodes(self.codes)
+        return subcodes + 16 * np.arange(subcodes.shape[1])
 
     @property
     def scales(self) -> Floats:
@@ -146,7 +146,9 @@ def new_folder(out: str | Path) -> Iterator[Path]:
     try:
         target = Path(os.path.realpath(Path(out).expanduser()))
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise ArgumentError(f"out must be a folder that does not exist yet, or an empty one (got {shown(str(out))})")
+            raise ArgumentError(
+                f"out must be a folder that does not exist yet, or an empty one (got {shown(str(out))})"
+            )
         temporary = target.with_name(f".{target.name[:40]}.writing-{os.getpid()}-{secrets.token_hex(4)}")
         temporary.mkdir(parents=True)
     except (OSError, TypeError, ValueError, RuntimeError) as error:

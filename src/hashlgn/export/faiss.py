@@ -69,7 +69,8 @@ def _vector_query(query: Query, k: int) -> dict[str, Any]:
 
     asked: dict[str, Any] = {"x": query.vector[None], "k": k}
     if len(query.seen):
-        asked["params"] = faiss.SearchParameters(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(query.seen)))
+        others: Any = faiss.SearchParameters
+        asked["params"] = others(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(query.seen)))
     return asked
 
 

@@ -22,7 +22,7 @@ Column = tuple[Callable[[Catalogue], str], Callable[[Part], Iterable[str]]]
 
 
 def _sparse(part: Part) -> Iterable[str]:
-    """``M`` numbers other than 0: the scale at ``16 m + word_m``, counted from 1."""
+    """``M`` numbers other than 0: the scale at ``16 m + k_m``, counted from 1."""
     for row, scale in zip((part.places + 1).tolist(), part.scales.tolist(), strict=True):
         yield f"{{{','.join(f'{place}:{scale!r}' for place in row)}}}/{16 * len(row)}"
 

@@ -16,7 +16,7 @@ def numbers(values: Floats) -> str:
 
 
 def score(bits: int, low: Callable[[int], str], high: Callable[[int], str]) -> str:
-    """``scale · Σ_m t[16 m + word_m]``, as SQL: float64 sums in the order of the sub-codes, float32 once.
+    """``scale · Σ_m t[16 m + k_m]``, as SQL: float64 sums in the order of the sub-codes, float32 once.
 
     ``+ 0`` makes +0 of −0, as everywhere in this library.
 

