@@ -13,7 +13,7 @@ import hashlgn
 
 PUBLIC = {
     "hashlgn": "Config HashLGN HashLGNError Interactions LightGCN Recommender evaluate load read_interactions",
-    "hashlgn.evaluation": "METRICS Evaluation evaluate metrics read_test",
+    "hashlgn.evaluation": "BEYOND METRICS Evaluation evaluate metrics read_test",
     "hashlgn.errors": "ArgumentError ArtifactError DataError DownloadError HashLGNError MissingExtraError "
     "NotFittedError UnknownColumnError UnknownIdError choose flag k_or_threshold need positive_int shown thread_count "
     "threshold_value",

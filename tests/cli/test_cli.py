@@ -136,8 +136,65 @@ def test_answers_in_a_file_are_evaluated(model: Path, data: Path, tmp_path: Path
     assert run("evaluate", model, "--test", data, "--k", 5) == 0
     want = capsys.readouterr().out
     assert run("evaluate", out, "--test", data, "--train", data, "--k", 5, "--json", tmp_path / "r.json") == 0
-    assert capsys.readouterr().out == want
+    assert capsys.readouterr().out.splitlines() == want.splitlines()[:-1]  # answers alone have no probabilities
     assert json.loads((tmp_path / "r.json").read_text())["model"] == str(out)
+
+
+def test_probabilities_are_written_and_cut(model: Path, data: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "r.csv"
+    assert run("recommend", model, "--out", out, "--k", 5, "--calibrated", "--quiet") == 0
+    rows = list(csv.DictReader(out.open()))
+    served = hashlgn.load(model)
+    want = served.recommend(k=5, calibrated=True)["probability"]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], want, rtol=1e-6)
+    cut = float(np.median(want))
+    assert run("recommend", model, "--out", out, "--calibrated", "--threshold", cut, "--quiet") == 0
+    chances = [float(row["probability"]) for row in csv.DictReader(out.open())]
+    assert len(chances) == len(served.recommend(threshold=cut, calibrated=True)) > 0 and min(chances) > cut * 0.9999
+    assert run("recommend", model, "--out", out, "--calibrated", "--threshold", 1.5) == 2
+    assert "threshold must lie between 0 and 1" in capsys.readouterr().err
+    assert run("evaluate", model, "--test", data, "--k", 5, "--details", "--metrics", "recall,novelty,diversity") == 0
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("expected calibration error", "users, few", "items, rare", "predicted"))
+    assert run("evaluate", model, "--test", data, "--metrics", "noveltee") == 2
+
+
+@pytest.mark.parametrize("how", ["ratio", "leave-last", "time", "users"])
+def test_a_split_is_written_trained_and_evaluated(how: str, tmp_path: Path, capsys) -> None:
+    made = clusters()
+    rows = zip(made.user_ids.decode(made.rows), made.item_ids.decode(made.indices), strict=True)
+    times = np.append(np.random.default_rng(0).permutation(len(made) - 20), np.arange(20) + len(made))
+    lines = [f"u{user},i{item},{4 + time % 2},{time}" for time, (user, item) in zip(times, rows, strict=True)]
+    (tmp_path / "all.csv").write_text("\n".join(["user,item,rating,timestamp", *lines]) + "\n")
+    parts, model = tmp_path / "parts", tmp_path / "model"
+    share = ["--share", 0.3] if how == "time" else []
+    assert run("data", "split", tmp_path / "all.csv", "--how", how, "--out", parts, *share) == 0
+    written = [pq.read_table(parts / f"{path.stem}.parquet") for path in sorted(parts.iterdir())]
+    assert len(written) == (3 if how == "users" else 2) and sum(map(len, written)) == len(made)
+    assert written[0].column_names == ["user", "item", "time"]
+    assert run("train", parts / "train.parquet", "--out", model, "--bits", 32, *STUDENT) == 0
+    given = ["--history", parts / "given.parquet"] if how == "users" else []
+    results = tmp_path / "r.json"
+    assert run("evaluate", model, "--test", parts / "test.parquet", "--k", 5, "--json", results, *given) == 0
+    found = json.loads(results.read_text())
+    assert found["users"] > 5 and found["cutoffs"][0]["metrics"]["recall"]["mean"] > 0.2
+    if how == "time":
+        assert found["left_out"]["unknown_users"] > 0  # who came after the split, counted
+    assert run("data", "split", tmp_path / "all.csv", "--how", "luck", "--out", parts) == 2
+    assert "how must be one of" in capsys.readouterr().err
+
+
+def test_checksums_are_compared_when_asked(model: Path, tmp_path: Path, capsys) -> None:
+    assert run("info", model) == 0
+    assert "not compared" in capsys.readouterr().out
+    assert run("info", model, "--verify") == 0
+    assert "compared, and right" in capsys.readouterr().out
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert run("info", tmp_path, "--verify") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("hashlgn:") and error.count("\n") == 1 and "checksum" in error
 
 
 def test_a_plugin_brings_a_loss(data: Path, tmp_path: Path) -> None:
@@ -213,7 +270,7 @@ def test_columns_may_have_any_name(tmp_path: Path, capsys) -> None:
 def test_every_reading_option_is_on_every_command_that_reads(tmp_path: Path, capsys) -> None:
     known = set(inspect.signature(hashlgn.read_interactions).parameters) - {"source"}
     columns = {"user", "item", "rating", "time", "weight", "title", "genres"}
-    for command in (["train"], ["evaluate"], ["data", "stats"], ["tune"]):
+    for command in (["train"], ["evaluate"], ["data", "stats"], ["data", "split"], ["tune"]):
         run(*command, "--help")
         shown = capsys.readouterr().out
         for option in (known - columns) | {"columns"}:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashlgn.data import Ids, Interactions, global_time, leave_last, random_ratio, validation_slice
+from hashlgn.data import Ids, Interactions, global_time, leave_last, leave_users, random_ratio, validation_slice
 from hashlgn.errors import ArgumentError, DataError
 
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 20)), min_size=1, max_size=50)
@@ -139,3 +139,36 @@ def test_leave_last_by_share_and_by_seed() -> None:
         leave_last(timed, 1, share=0.5)
     with pytest.raises(ArgumentError, match="share must be a number between 0 and 1"):
         leave_last(timed, share=1)
+
+
+@given(PAIRS, st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.integers(0, 3))
+def test_leave_users_loses_nothing_and_trains_on_nobody_who_is_tested(
+    rows: list[tuple[int, int, int]], share: float, part: float, seed: int
+) -> None:
+    users, items, times = map(list, zip(*rows, strict=True))
+    data = Interactions.from_pairs(users, items, None, times)
+    lengths = np.diff(data.indptr)
+    able = int((lengths >= 2).sum())
+    if able < 2:
+        with pytest.raises(DataError, match="leave_users needs two users"):
+            leave_users(data, share, given=part, seed=seed)
+        return
+    train, told, test = leave_users(data, share, given=part, seed=seed)
+    assert pairs(train) | pairs(told) | pairs(test) == pairs(data)
+    assert len(train) + len(told) + len(test) == len(data)
+    left_out = np.flatnonzero(np.diff(test.indptr))
+    assert len(left_out) == min(max(1, int(share * able + 0.5)), able - 1)
+    assert not np.diff(train.indptr)[left_out].any() and np.diff(told.indptr)[left_out].all()
+    assert set(told.rows.tolist()) == set(left_out.tolist())
+    for user in left_out:  # a share of each history, never nothing and never all
+        n, kept = int(lengths[user]), len(told.row(user))
+        assert abs(kept - np.clip(part * n, 1, n - 1)) <= 0.5 + 1e-9
+    assert pairs(leave_users(data, share, given=part, seed=seed)[2]) == pairs(test)
+
+
+def test_leave_users_gives_four_fifths_of_a_tenth() -> None:
+    data = Interactions.from_pairs(np.repeat(np.arange(50), 10), np.tile(np.arange(10), 50))
+    train, told, test = leave_users(data, seed=1)
+    assert (len(train), len(told), len(test)) == (450, 40, 10)
+    with pytest.raises(ArgumentError, match="given must be a number between 0 and 1"):
+        leave_users(data, given=1)

@@ -198,7 +198,8 @@ def test_harmless_cuts_are_taken_and_a_result_prints_short() -> None:
         assert hashlgn.evaluate(by_hand(), test, k).at(2).mean("recall") == 0.75
     result = hashlgn.evaluate(by_hand(), test, (1, 2), threshold=-5, metrics="recall")
     assert len(repr(result)) < 600 and "@2" in repr(result) and "> -5" in repr(result) and "2 users" in str(result)
-    assert "&gt; -5" in result._repr_html_() and result._repr_html_().count("<tr>") == 4
+    shown, more = result._repr_html_().split("<details>")
+    assert "&gt; -5" in shown and shown.count("<tr>") == 4 and "users, few" in more
     assert repr(result.at(2)) == "Cutoff(@2: recall 0.7500)"
     with pytest.raises(ArgumentError, match="metric must be one of 'recall'"):
         result.at(2).mean("ndcg")

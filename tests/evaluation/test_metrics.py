@@ -235,7 +235,7 @@ def test_bootstrap_of_a_constant_is_that_constant():
 def test_bootstrap_draws_are_the_same_in_any_chunk(monkeypatch):
     values = np.random.default_rng(2).random(50)
     whole = metrics.bootstrap_interval(values, samples=100)
-    monkeypatch.setattr(metrics, "_CHUNK", 170)
+    monkeypatch.setattr(metrics.bootstrap, "_CHUNK", 170)
     assert metrics.bootstrap_interval(values, samples=100) == whole
 
 

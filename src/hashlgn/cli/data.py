@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from hashlgn.cli.options import Data, Json, read_data, reads_data
+from hashlgn.errors import ArgumentError, choose, shown
 from hashlgn.utils.console import write_json
+from hashlgn.utils.storage import reason
 
 __all__ = ["counts", "data_app"]
 
@@ -39,6 +41,50 @@ def data_stats(data: Data, json_: Json = None, *, reading: dict[str, Any]) -> No
         typer.echo(f"{name:>16}  {value:,}" if isinstance(value, int) else f"{name:>16}  {value}")
     if json_ is not None:
         write_json(json_, stats)
+
+
+@data_app.command("split")
+@reads_data
+def data_split(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder to write: train.parquet and test.parquet.")],
+    how: Annotated[
+        str,
+        typer.Option(
+            help="ratio: a share of each user; leave-last: the latest of each user; time: the latest of all; "
+            "users: users who are left out of training, and part of their histories (given.parquet too)."
+        ),
+    ] = "ratio",
+    share: Annotated[float | None, typer.Option(help="Of interactions or users.  [default: 0.2, users 0.1]")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Split interactions into files: training and test, or training, given histories and test."""
+    from hashlgn.data import global_time, leave_last, leave_users, random_ratio
+    from hashlgn.inference.tables import RowWriter, Table
+
+    ways = {
+        "ratio": lambda whole: random_ratio(whole, 0.2 if share is None else share, seed=seed),
+        "leave-last": lambda whole: leave_last(whole, share=share),
+        "time": lambda whole: global_time(whole, 0.2 if share is None else share),
+        "users": lambda whole: leave_users(whole, 0.1 if share is None else share, seed=seed),
+    }
+    split = choose("how", how, ways)
+    parts = split(read_data(data, quiet=False, **reading))
+    names = ("train", "given", "test") if len(parts) == 3 else ("train", "test")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"out must be a folder to write to (got {shown(str(out))}: {reason(error)})") from error
+    for name, part in zip(names, parts, strict=True):
+        columns = part.to_arrow()
+        if "rating" in columns.column_names:  # who reads the file is not to filter by it again
+            columns = columns.drop_columns(["rating"])
+        with RowWriter(out / f"{name}.parquet") as writer:
+            writer.write(Table({column: columns[column].to_numpy() for column in columns.column_names}))
+    lengths = ", ".join(f"{len(part):,} to {name}" for name, part in zip(names, parts, strict=True))
+    typer.echo(f"wrote interactions: {lengths}, in {out}")
 
 
 @data_app.command("synth")

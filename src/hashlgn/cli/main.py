@@ -138,6 +138,15 @@ def evaluate(
     train: Annotated[str | None, typer.Option(help="For a file of answers: what the users had seen.")] = None,
     k: Annotated[str, typer.Option(help="Cutoffs, separated by commas.")] = "20,50,100",
     threshold: Annotated[str, typer.Option(help="Thresholds for threshold search, separated by commas.")] = "",
+    metrics: Annotated[
+        str, typer.Option(help="Names separated by commas, as recall,ndcg,novelty; those of accuracy by default.")
+    ] = "",
+    history: Annotated[
+        str | None, typer.Option(help="What the test's users are answered by, in place of the stored histories.")
+    ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Also by group of users and of items, and the reliability table.")
+    ] = False,
     json_: Json = None,
     engine: Annotated[str, typer.Option(help="auto, kernel, ivf, fastscan, decoded, flat or exact.")] = "auto",
     threads: Threads = None,
@@ -146,16 +155,22 @@ def evaluate(
 ) -> None:
     """Rank the whole catalogue for every test user, what they have in training masked, and evaluate the answers."""
     from hashlgn.evaluation.answers import FILES
-    from hashlgn.evaluation.full_ranking import evaluate
+    from hashlgn.evaluation.full_ranking import QUALITY, evaluate
+    from hashlgn.evaluation.tables import text_table
     from hashlgn.inference.recommender import load
     from hashlgn.utils.provenance import provenance
 
     cutoffs, thresholds = numbers("k", k, int), numbers("threshold", threshold, float)
     answers: Any = model if model.suffix in FILES else load(model, engine=engine, threads=threads)
     held_out = read_data(test, test=True, **reading)
-    seen = None if train is None else read_data(train, **reading)
-    result = evaluate(answers, held_out, cutoffs, threshold=thresholds, train=seen)
+    seen, given = (None if source is None else read_data(source, **reading) for source in (train, history))
+    names = [name.strip() for name in metrics.split(",") if name.strip()] or QUALITY
+    result = evaluate(answers, held_out, cutoffs, threshold=thresholds, metrics=names, train=seen, history=given)
     typer.echo(str(result))
+    if details:
+        typer.echo("\n" + text_table(result.group_rows()))
+        if result.reliability is not None:
+            typer.echo(f"\n{result.reliability}")
     for count, what in (
         (result.dropped.interactions, "have a user or item that the training does not know"),
         (result.seen, "are in the training too"),
@@ -174,6 +189,9 @@ def recommend(
     out: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .jsonl.")],
     k: Annotated[int | None, typer.Option(help="Number of items per user.  [default: 100]")] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead: every item with a greater score.")] = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Write a column of probabilities; the threshold is one of them.")
+    ] = False,
     users: Annotated[Path | None, typer.Option(help="File with one user id per line; all by default.")] = None,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Do not leave out what users have seen.")] = False,
     titles: Annotated[
@@ -183,7 +201,7 @@ def recommend(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the best items of every user: columns user, item, score, rank."""
+    """Write the best items of every user: columns user, item, score, rank and source, and what else is asked for."""
     from hashlgn.inference.recommender import load
     from hashlgn.inference.tables import RowWriter
 
@@ -192,7 +210,7 @@ def recommend(
     wanted = None if users is None else _ids(users)
     began, rows = time.perf_counter(), 0
     batches = recommender.recommend_batches(
-        wanted, bounds[0], threshold=bounds[1], filter_seen=not keep_seen, titles=titles
+        wanted, bounds[0], threshold=bounds[1], filter_seen=not keep_seen, calibrated=calibrated, titles=titles
     )
     with RowWriter(out) as writer:
         for table in batches:

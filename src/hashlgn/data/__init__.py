@@ -3,7 +3,7 @@
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import CoreReport, Dropped, Interactions
 from hashlgn.data.readers import FORMATS, read_interactions
-from hashlgn.data.splits import global_time, leave_last, random_ratio, validation_slice
+from hashlgn.data.splits import global_time, leave_last, leave_users, random_ratio, validation_slice
 
 __all__ = [
     "FORMATS",
@@ -13,6 +13,7 @@ __all__ = [
     "Interactions",
     "global_time",
     "leave_last",
+    "leave_users",
     "random_ratio",
     "read_interactions",
     "validation_slice",

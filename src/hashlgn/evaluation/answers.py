@@ -15,9 +15,15 @@ import pyarrow as pa
 
 from hashlgn.data import Ids, Interactions
 from hashlgn.data.columns import Request, find_columns
+from hashlgn.data.strengths import strengths_of
 from hashlgn.errors import ArgumentError, DataError, shown
+from hashlgn.evaluation.metrics.beyond import Features
 from hashlgn.inference.recommender import Recommender, load
+from hashlgn.scoring.calibration import Calibration
+from hashlgn.scoring.codes import unpack_subcodes
+from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.items import FloatItems, Items
 from hashlgn.search import Hits
 from hashlgn.utils.storage import reason
 
@@ -34,16 +40,26 @@ class Answers(Protocol):
         known: what the users have seen, with the catalogues whose numbers are used. Test users without any interaction
             here are left out.
         masked: whether ``known`` is training data; where it is not, it stands for the catalogues alone.
+        counts: users of each item in training, ``(n_items,)``; None where that is not known.
+        n_users: users with a training interaction.
+        features: what tells items apart, see ``metrics.Recommended``.
+        calibration: the map from scores to probabilities, or None.
     """
 
     known: Interactions
     masked: bool
+    counts: Ints | None
+    n_users: int
+    features: Features | None
+    calibration: Calibration | None
 
     def search(self, users: Ints, k: int | None, threshold: float | None) -> tuple[Hits, float]:
         """The k best items of each user, or all over a threshold, and the seconds that it took."""
 
 
-def answers_of(model: Any, test: Interactions, train: Interactions | None, k: int | None) -> Answers:
+def answers_of(
+    model: Any, test: Interactions, train: Interactions | None, history: Interactions | None, k: int | None
+) -> Answers:
     """The answers of whatever is evaluated.
 
     Args:
@@ -51,6 +67,7 @@ def answers_of(model: Any, test: Interactions, train: Interactions | None, k: in
             of columns; or the path of a saved model or of a file of answers.
         test: what it is evaluated on.
         train: what the users have seen, where ``model`` does not know it.
+        history: what a ``Recommender`` answers in place of the stored histories.
         k: the largest cutoff, None where there is none.
 
     Raises:
@@ -63,7 +80,9 @@ def answers_of(model: Any, test: Interactions, train: Interactions | None, k: in
     if isinstance(model, Recommender):
         if train is not None:
             raise ArgumentError("train must be left out for a model that knows what it was trained on (got it)")
-        return _OfModel(model)
+        return _OfModel(model, history)
+    if history is not None:
+        raise ArgumentError("history needs a model of this project, which answers histories (got something else)")
     known = train if train is not None else test
     if isinstance(model, str | Path):
         return _OfTable(_read(Path(model).expanduser(), known), str(model), known, train is not None)
@@ -73,16 +92,30 @@ def answers_of(model: Any, test: Interactions, train: Interactions | None, k: in
 
 
 class _OfModel:
-    """What a model of this project answers, asked batch by batch."""
+    """What a model of this project answers to stored or given histories, asked batch by batch."""
 
-    def __init__(self, model: Recommender) -> None:
+    counts: Ints | None
+    features: Features | None
+    calibration: Calibration | None
+
+    def __init__(self, model: Recommender, history: Interactions | None) -> None:
         served = model.model
-        self.known, self.masked = Interactions(served.user_ids, served.item_ids, *served.seen), True
+        indptr, indices = served.seen
+        self.known, self.masked = Interactions(served.user_ids, served.item_ids, indptr, indices), True
+        self.counts = np.bincount(indices, minlength=len(served.item_ids))
+        self.n_users = int(np.count_nonzero(np.diff(indptr)))
+        self.features, self.calibration = _features(served.items), served.calibration
+        self._given: tuple[npt.NDArray[np.float32] | None] | None = None
+        if history is not None:
+            self.known = _with_items(history, served.item_ids)
+            settings = served.config.get("model", {}) if served.strengths is not None else {}
+            rule = settings.get("strength") or ("one" if served.strengths is None else "weight")
+            self._given = (strengths_of(self.known, rule, settings.get("half_life")),)
         self._model, _ = model, model.searcher  # built before the clock runs
 
     def search(self, users: Ints, k: int | None, threshold: float | None) -> tuple[Hits, float]:
         seen = rows_of((self.known.indptr, self.known.indices), users)
-        exclude, queries = Exclusion.build(self.known.n_items, seen=seen), self._model.queries(users)
+        exclude, queries = Exclusion.build(self.known.n_items, seen=seen), self._queries(users, seen)
         searcher, began = self._model.searcher, time.perf_counter()
         if k is not None:
             hits = searcher.search(queries, k, exclude)
@@ -91,12 +124,56 @@ class _OfModel:
             hits = searcher.search_above(queries, threshold, exclude)
         return hits, time.perf_counter() - began
 
+    def _queries(self, users: Ints, seen: tuple[Ints, Ints]) -> npt.NDArray[np.float32]:
+        if self._given is None:
+            return self._model.queries(users)
+        (strengths,) = self._given
+        if strengths is not None:
+            strengths = strengths[rows_of((self.known.indptr, np.arange(len(self.known))), users)[1]]
+        return self._model.model.queries(*seen, strengths)
+
+
+def _with_items(data: Interactions, item_ids: Ids) -> Interactions:
+    """Interactions with the item numbers of another catalogue; items that it does not know are left out."""
+    items = item_ids.encode(data.item_ids, on_unknown="mark")
+    known = items[data.indices] >= 0
+    return Interactions.from_codes(
+        data.user_ids,
+        item_ids,
+        data.rows[known],
+        items[data.indices[known]],
+        None,
+        None if data.times is None else data.times[known],
+        weights=None if data.weights is None else data.weights[known],
+    )
+
+
+def _features(items: Items) -> Features:
+    """Sub-codes of codes with codewords, bits of other codes, and directions of vectors."""
+
+    def of(numbers: Ints) -> npt.NDArray[Any]:
+        if isinstance(items, FloatItems):
+            vectors = items.vectors[numbers]
+            return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+        packed = items.packed[numbers]
+        if isinstance(items.decoder, CodebookDecoder):
+            return unpack_subcodes(packed)
+        return np.unpackbits(packed, axis=1, bitorder="little")
+
+    return of
+
 
 class _OfTable:
     """Answers in a table: a row per user and item, by rank, else by score, else in the order of the rows."""
 
+    counts: Ints | None
+    features: Features | None = None
+    calibration: Calibration | None = None
+
     def __init__(self, table: pa.Table, where: str, known: Interactions, masked: bool, seconds: float = 0.0) -> None:
         self.known, self.masked, self._seconds = known, masked, seconds
+        self.counts = np.bincount(known.indices, minlength=known.n_items) if masked else None
+        self.n_users = int(np.count_nonzero(np.diff(known.indptr)))
         columns = find_columns(table.column_names, Request(), where)
         users = known.user_ids.encode(table.column(columns["user"]), name="user", on_unknown="mark")
         items = _numbers(known.item_ids, table.column(columns["item"]))

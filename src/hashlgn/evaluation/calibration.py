@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
 from hashlgn.errors import ArgumentError
+from hashlgn.evaluation.tables import text_table
 from hashlgn.scoring.calibration import Calibration
 
 __all__ = ["Reliability", "fit_calibration", "reliability"]
@@ -68,7 +70,7 @@ def fit_calibration(
     return Calibration(float(slope), float(activity), share, means[rising], rates[rising])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reliability:
     """Predicted and observed chances, by bins of equal numbers of pairs.
 
@@ -76,11 +78,14 @@ class Reliability:
         predicted: mean probability of each bin, ``(bins,)``.
         observed: share of its pairs that were interactions, ``(bins,)``.
         sizes: pairs in each bin, ``(bins,)``.
+        horizon: the probabilities are of being among the next ``horizon · n`` items of a user who has n; None where
+            they are of something else.
     """
 
     predicted: Doubles
     observed: Doubles
     sizes: npt.NDArray[np.int64]
+    horizon: float | None = None
 
     @property
     def error(self) -> float:
@@ -90,14 +95,34 @@ class Reliability:
         """
         return float(np.average(np.abs(self.predicted - self.observed), weights=self.sizes))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Error and bins, ready for JSON."""
+        columns = {name: getattr(self, name).tolist() for name in ("predicted", "observed", "sizes")}
+        return {"error": self.error, "horizon": self.horizon, **columns}
 
-def reliability(probabilities: Doubles, labels: npt.NDArray[np.bool_], bins: int = 15) -> Reliability:
+    def rows(self) -> list[list[str]]:
+        """The bins as a table of text, its head first."""
+        bins = zip(self.predicted.tolist(), self.observed.tolist(), self.sizes.tolist(), strict=True)
+        return [["predicted", "observed", "pairs"], *([f"{p:.4f}", f"{o:.4f}", f"{n:,}"] for p, o, n in bins)]
+
+    def note(self) -> str:
+        """The error in words."""
+        return f"expected calibration error {self.error:.4f} over {int(self.sizes.sum()):,} probabilities"
+
+    def __repr__(self) -> str:
+        return "\n".join([text_table(self.rows()), self.note()])
+
+
+def reliability(
+    probabilities: Doubles, labels: npt.NDArray[np.bool_], bins: int = 15, *, horizon: float | None = None
+) -> Reliability:
     """Compare probabilities with what happened.
 
     Args:
         probabilities: of pairs of user and item, ``(n,)``.
         labels: whether each was an interaction, ``(n,)``.
         bins: number of bins, of equal numbers of pairs.
+        horizon: what the probabilities are of, see ``Reliability``.
 
     Raises:
         ArgumentError: there is no pair.
@@ -109,4 +134,5 @@ def reliability(probabilities: Doubles, labels: npt.NDArray[np.bool_], bins: int
         np.array([probabilities[part].mean() for part in parts]),
         np.array([labels[part].mean() for part in parts]),
         np.array([len(part) for part in parts]),
+        horizon,
     )

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from hashlgn.data import Interactions, random_ratio, read_interactions
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import DownloadError, need
-from hashlgn.evaluation.calibration import Reliability, reliability
-from hashlgn.evaluation.full_ranking import Evaluation, evaluate
+from hashlgn.evaluation.full_ranking import evaluate
+from hashlgn.evaluation.result import Evaluation
 from hashlgn.experiments.common.data import located
-from hashlgn.experiments.common.page import drawn, new_figure, write_page
+from hashlgn.experiments.common.page import drawn, new_figure, reliability_plot, write_page
 from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner
 from hashlgn.experiments.common.tables import table
 from hashlgn.inference.recommender import Recommender
@@ -29,7 +29,6 @@ from hashlgn.utils.provenance import provenance
 __all__ = ["RUNS", "demo", "find_data"]
 
 CUTS = (50, 100)
-_PAIRS = 200  # best items per test user whose probabilities are compared with what happened
 # Few epochs: the demonstration is to take minutes, and the paper's hash and decoder go on from the float model.
 _SHORT = {"train.pretrain_epochs": 30, "train.joint_epochs": 15}
 _LIGHTGCN = Run("LightGCN, 128 floats", {**ENCODER_FLOATS, "model.encoder": "lightgcn", "model.dim": 128, **_SHORT})
@@ -115,7 +114,7 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
         f"a user on average; {100 * tips['empty']:.1f}% of users get none; precision {tips['precision']:.3f}, recall "
         f"{tips['recall']:.3f}; {1000 * tips['seconds']:.0f} ms for all users.",
     )
-    chances = _reliability(best, test)
+    chances = best.quality.reliability
     if chances is not None:
         _say(quiet, f"\nProbabilities ({best.name}): expected calibration error {chances.error:.4f} on the test part.")
     person = _one_user(best.model, train)
@@ -133,7 +132,7 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
     }
     write_json(out / "results.json", results)
     figures = {"quality": _quality(rows), "times": _times(rows), "codes": _codes(_code_patterns(best.model))}
-    figures["reliability"] = "" if chances is None else _plot_of(chances)
+    figures["reliability"] = "" if chances is None else reliability_plot(chances)
     write_page(out / "index.html", "demo.html", results | figures)
     _say(
         quiet,
@@ -207,23 +206,6 @@ def _threshold_search(best: _Evaluated, test: Interactions) -> dict[str, float]:
         **{m: cut.mean(m) for m in ("precision", "recall")},
         "seconds": cut.seconds,
     }
-
-
-def _reliability(best: _Evaluated, test: Interactions) -> Reliability | None:
-    """What the probabilities of each test user's best items are worth; None where the model has none.
-
-    A model says the chance of what comes next in a quarter of the history, as much as 20% are of the other 80%.
-    """
-    model, calibration = best.model.model, best.model.model.calibration
-    if calibration is None:
-        return None
-    codes = model.user_ids.encode(best.quality.users)
-    exclude = Exclusion.build(len(model.items), seen=rows_of(model.seen, codes))
-    hits = best.model.searcher.search(model.queries_of(codes), min(_PAIRS, len(model.items)), exclude)
-    users = np.repeat(codes, np.diff(hits.indptr))
-    chances = calibration.probability(hits.scores, np.diff(model.seen[0])[users])
-    known = test.rows.astype(np.int64) * test.n_items + test.indices
-    return reliability(chances, np.isin(users * test.n_items + hits.items, known))
 
 
 def _one_user(model: Recommender, train: Interactions) -> dict[str, Any]:
@@ -307,17 +289,6 @@ def _times(rows: list[dict[str, Any]]) -> str:
     axis.bar_label(bars, fmt="%.0f ms", padding=3)
     axis.invert_yaxis()
     axis.set_xlabel("top 100 for all test users, ms")
-    return drawn(figure)
-
-
-def _plot_of(chances: Reliability) -> str:
-    """Observed against predicted; dots on the line are right."""
-    figure, (axis,) = new_figure(1, 1, (4.5, 3.6))
-    top = 1.05 * max(chances.predicted.max(), chances.observed.max())
-    axis.plot([0, top], [0, top], color="#c3c9d1", linewidth=1)
-    axis.plot(chances.predicted, chances.observed, marker="o", color=_COLORS["bits"])
-    axis.set_xlabel("predicted probability")
-    axis.set_ylabel("share of test interactions")
     return drawn(figure)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.errors import need
+from hashlgn.evaluation.calibration import Reliability
 from hashlgn.experiments.common.tables import write_text
 
-__all__ = ["drawn", "new_figure", "write_page"]
+__all__ = ["drawn", "new_figure", "reliability_plot", "write_page"]
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
@@ -49,3 +50,14 @@ def drawn(figure: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def reliability_plot(chances: Reliability) -> str:
+    """Observed against predicted; dots on the line are right."""
+    figure, (axis,) = new_figure(1, 1, (4.5, 3.6))
+    top = 1.05 * max(chances.predicted.max(), chances.observed.max())
+    axis.plot([0, top], [0, top], color="#c3c9d1", linewidth=1)
+    axis.plot(chances.predicted, chances.observed, marker="o", color="#1f6f8b")
+    axis.set_xlabel("predicted probability")
+    axis.set_ylabel("share of test interactions")
+    return drawn(figure)

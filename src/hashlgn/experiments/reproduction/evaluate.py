@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from hashlgn.data import Interactions
-from hashlgn.evaluation.full_ranking import Cutoff, evaluate
+from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.evaluation.metrics import f1_of_means
+from hashlgn.evaluation.result import Cutoff
 from hashlgn.experiments.common.runs import Made
 from hashlgn.experiments.reproduction.rows import thresholds_of
 

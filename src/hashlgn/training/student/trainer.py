@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
+from hashlgn.data.strengths import strengths_of
 from hashlgn.errors import DataError, choose
 from hashlgn.evaluation.calibration import fit_calibration
 from hashlgn.evaluation.metrics import METRICS
@@ -31,7 +32,6 @@ from hashlgn.training.student.closed_form import closed_form
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Codes, Side, Vectors, few_levels
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
-from hashlgn.training.student.strengths import strengths_of
 from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture
 from hashlgn.training.student.validation import Validation
 from hashlgn.training.validation import cut_slice

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.data import Interactions
+from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, choose
 
 __all__ = ["STRENGTHS", "strengths_of"]
