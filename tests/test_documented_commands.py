@@ -12,7 +12,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
 import hashlgn
 from conftest import clusters
@@ -27,7 +29,7 @@ PUBLISHED = ("ml-100k", "ml-1m", "gowalla")
 # What stands for what a reader fills in; MODEL and DATA are made by the tests.
 PLACES = {"TEST": "DATA", "OUT": "out", "DIR": "dir", "M": "MODEL", "ID": "1", "U": "30", "I": "20", "N": "200"}
 PLACES |= {f"RECS{suffix}": f"recs{suffix}" for suffix in (".parquet", ".csv", ".jsonl")}
-PLACES |= {"T": "0.1", "F.toml": "best.toml", "FILE": "users.txt", "NAME": "ml-1m"}
+PLACES |= {"T": "0.1", "F.toml": "best.toml", "FILE": "users.txt", "NAME": "ml-1m", "EVENTS.csv": "events.csv"}
 # Options that set how long a command takes, and their values here; a list is cut to the names that are kept.
 SMALL = {
     "--seeds": "1",
@@ -142,6 +144,12 @@ def test_the_command_works(command: str, place: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr("hashlgn.data.download.download", lambda name: place / "data" / name)
     (tmp_path / "users.txt").write_text("1001\n")
     (tmp_path / "best.toml").write_text("[model]\nbits = 16\n")
+    made = clusters()
+    train, test = random_ratio(made, seed=0)
+    (tmp_path / "parts").mkdir()
+    for name, part in {"train": train, "given": train, "test": test}.items():
+        parquet.write_table(part.to_arrow(), tmp_path / "parts" / f"{name}.parquet")
+    csv.write_csv(made.to_arrow().append_column("time", pa.array(range(len(made)))), tmp_path / "events.csv")
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "best.toml").write_text("[train]\nlr = 0.01\n")
     assert exit_code(app, small(words, place / "model", place / "data" / "ml-100k")) == 0, capsys.readouterr().err

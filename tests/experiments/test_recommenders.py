@@ -63,6 +63,28 @@ def test_on_a_checkerboard_the_missing_item_comes_first(name: str, settings: dic
     assert model.recommend(users=range(20), k=1)["item"].tolist() == list(range(20))
 
 
+@pytest.mark.parametrize("name", ["ease", "slim", "als"])
+def test_new_users_are_folded_in(name: str) -> None:
+    board = checkerboard()
+    settings = {"factors": 2, "alpha": 5.0, "iterations": 15, "user_weight": 0.0, "l1": 0.1, "l2": 1.0}
+    settings = {key: settings[key] for key in RECOMMENDERS[name].grid[0] if key in settings} | (
+        {} if name == "slim" else {"regularization": 0.1}
+    )
+    new = np.isin(board.rows, board.user_ids.encode([3, 8]))
+    model = Recommender(Tuned(name, settings, threads=1).build(board.select(~new), board.select(new)))
+    assert model.recommend(users=[3, 8], k=1)["item"].tolist() == [3, 8]
+
+
+def test_a_user_folded_into_als_solves_its_least_squares() -> None:
+    settings = {"factors": 3, "regularization": 0.7, "alpha": 5.0, "iterations": 2}
+    items = np.random.default_rng(0).normal(size=(TRAIN.n_items, 3)).astype(np.float32)
+    queries = RECOMMENDERS["als"].fold_in(TRAIN, items, settings).astype(float)
+    x = TRAIN.matrix.toarray()
+    confidence = np.where(x > 0, settings["alpha"], 1.0)
+    gradient = (confidence * (queries @ items.T - x)) @ items + settings["regularization"] * queries
+    np.testing.assert_allclose(gradient, 0, atol=1e-4)
+
+
 def test_popularity_ranks_by_counts_and_leaves_out_what_is_seen() -> None:
     data = Interactions.from_pairs([1, 1, 2, 2, 3, 4], ["a", "b", "a", "c", "a", "b"])
     model = Recommender(Tuned("popularity", {}).build(data))

@@ -40,10 +40,12 @@ class Baseline:
 
     Attributes:
         build: ``(data, settings, seed, threads)`` → queries and items.
+        fold_in: ``(histories, items, settings)`` → queries of users who were not in the training.
         grid: settings, of which the best on validation is taken.
     """
 
     build: Callable[[Interactions, Mapping[str, Any], int, int | None], Factors]
+    fold_in: Callable[[Interactions, Floats, Mapping[str, Any]], Floats]
     grid: Sequence[Mapping[str, Any]] = ({},)
 
 
@@ -65,17 +67,27 @@ class Tuned:
     seed: int = 0
     threads: int | None = None
 
-    def build(self, data: Interactions) -> ServedModel:
-        """The baseline computed from interactions, as a model that is served."""
-        users, items = RECOMMENDERS[self.name].build(data, self.settings, self.seed, self.threads)
+    def build(self, data: Interactions, given: Interactions | None = None) -> ServedModel:
+        """The baseline computed from interactions, as a model that is served.
+
+        Args:
+            data: what it is computed from.
+            given: histories of users who are not in it, over the same catalogues: who is answered then. Default: the
+                users of ``data``.
+        """
+        baseline = RECOMMENDERS[self.name]
+        users, items = baseline.build(data, self.settings, self.seed, self.threads)
+        if given is not None:
+            users = baseline.fold_in(given, items, self.settings)
+        answered = data if given is None else given
         return ServedModel(
             kind=self.name,
             config=dict(self.settings),
-            user_ids=data.user_ids,
+            user_ids=answered.user_ids,
             item_ids=data.item_ids,
             users=np.ascontiguousarray(users, np.float32),
             items=FloatItems(np.ascontiguousarray(items, np.float32)),
-            seen=(data.indptr, data.indices),
+            seen=(answered.indptr, answered.indices),
         )
 
 
@@ -169,6 +181,21 @@ def _als(data: Interactions, settings: Mapping[str, Any], seed: int, threads: in
     return model.user_factors, model.item_factors
 
 
+def _als_fold_in(given: Interactions, items: Floats, settings: Mapping[str, Any]) -> Floats:
+    """``q_u = (YᵀY + (α − 1) Y_HᵀY_H + λI)⁻¹ α Σ_{i∈H} y_i``: one more least squares, items as they are.
+
+    Source: as ``_als``.
+    """
+    y = items.astype(np.float64)
+    gram = y.T @ y + settings["regularization"] * np.eye(y.shape[1])
+    queries = np.zeros((given.n_users, y.shape[1]))
+    for user in np.flatnonzero(np.diff(given.indptr)).tolist():
+        own = y[given.row(user)]
+        system = gram + (settings["alpha"] - 1) * own.T @ own
+        queries[user] = linalg.solve(system, settings["alpha"] * own.sum(axis=0), assume_a="pos")
+    return queries.astype(np.float32)
+
+
 def _gram(data: Interactions, user_weight: float = 0.0) -> Doubles:
     """``Xᵀ diag(d_u^user_weight) X``, dense.
 
@@ -195,19 +222,26 @@ def _rows(data: Interactions) -> Floats:
     return np.asarray(data.matrix.astype(np.float32).todense())
 
 
+def _own_rows(given: Interactions, items: Floats, settings: Mapping[str, Any]) -> Floats:
+    """A linear model asks with the user's row, whoever it is."""
+    return _rows(given)
+
+
 # The settings of each: their number is the budget of tuning.
 RECOMMENDERS: dict[str, Baseline] = {
-    "popularity": Baseline(_popularity),
+    "popularity": Baseline(_popularity, lambda given, items, settings: np.ones((given.n_users, 1), np.float32)),
     "ease": Baseline(
         _ease,
+        _own_rows,
         (
             *({"user_weight": 0.0, "regularization": value} for value in (100.0, 300.0, 1000.0)),
             *({"user_weight": -0.5, "regularization": value} for value in (10.0, 25.0, 50.0, 100.0, 200.0)),
         ),
     ),
-    "slim": Baseline(_slim, tuple({"l1": l1, "l2": l2} for l1, l2 in product((1.0, 5.0), (50.0, 200.0)))),
+    "slim": Baseline(_slim, _own_rows, tuple({"l1": l1, "l2": l2} for l1, l2 in product((1.0, 5.0), (50.0, 200.0)))),
     "als": Baseline(
         _als,
+        _als_fold_in,
         tuple(
             {"factors": factors, "regularization": regularization, "alpha": alpha, "iterations": 15}
             for factors, regularization, alpha in product((64, 128), (0.1, 1.0, 10.0), (2.0, 5.0, 20.0))
