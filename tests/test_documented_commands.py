@@ -51,7 +51,7 @@ SMALL = {
     "--losses": "softmax",
     "--searchers": "kernel,exact",
     "--baselines": "none",
-    "--variants": "student,lightgcn",
+    "--variants": "student",
 }
 TRAINING = "--set train.pretrain_epochs=1 --set train.joint_epochs=1 --set model.dim=8 --set model.bits=16"
 TRAINING += " --set model.history_bits=16 --set student.epochs=2 --set student.distillation_epochs=1"

@@ -207,14 +207,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_trained_catalogue_is_made_once_of_codes_that_training_makes(cache: Path, monkeypatch: Any) -> None:
-    first = trained_catalogue(2000, [64], [16], 0, cache, lambda line: None)
+    first = trained_catalogue(1000, [64], [16], 0, cache, lambda line: None)
     with monkeypatch.context() as patch:
         patch.setattr(Runner, "_train", lambda *arguments: pytest.fail("trained again"))
-        again = trained_catalogue(2000, [64], [16], 0, cache, lambda line: None)
+        again = trained_catalogue(1000, [64], [16], 0, cache, lambda line: None)
     assert np.array_equal(first.vectors[16], again.vectors[16])
     for a, b in zip(first.coded, again.coded, strict=True):
         assert np.array_equal(a.items.packed, b.items.packed)
-    made = synthetic(400, 2000, 24_000, clusters=50, titles=False)
+    made = synthetic(200, 1000, 12_000, clusters=50, titles=False)
     model = hashlgn.HashLGN(bits=64, dim=16).fit(random_ratio(made, seed=0)[0]).model
     assert isinstance(model.items, CodedItems)
     assert np.array_equal(model.items.packed, first.coded[0].items.packed)

@@ -180,7 +180,7 @@ def test_nothing_unfetched_lies_over_the_ceiling(seed: int, bits: int, kind: str
     queries = (rng.standard_normal((4, width)) * skew ** rng.standard_normal((4, width))).astype(np.float32)
     searcher = FastScan(items, 1)
     prepared = searcher.prepare(queries)
-    exact = rescore(prepared, searcher.exact.words, items, np.tile(np.arange(300), (4, 1)))
+    exact = rescore(prepared, searcher.exact.subcodes, items, np.tile(np.arange(300), (4, 1)))
     for level in (np.full(4, np.nan), np.quantile(exact, 0.9, axis=1), np.quantile(exact, 0.1, axis=1)):
         for length in (1, 20, 150):
             fetched, found = searcher.fetch(prepared, length, level)
