@@ -66,7 +66,9 @@ def read_keys(path: Path) -> list[Key]:
     except ArgumentError:
         raise
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ArgumentError(f"keys must be a file that hashlgn keys create wrote (got {str(path)!r}: {error})") from error
+        raise ArgumentError(
+            f"keys must be a file that hashlgn keys create wrote (got {str(path)!r}: {error})"
+        ) from error
     return keys
 
 
@@ -163,9 +165,8 @@ def _write(path: Path, keys: list[Key]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(path) as temporary:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(json_text("keys", held, indent=2) + b"\n")
+            temporary.touch(0o600)
+            temporary.write_bytes(json_text("keys", held, indent=2) + b"\n")
         path.chmod(0o600)
     except OSError as error:
         raise ArgumentError(f"keys must be a writable file (got {str(path)!r}: {reason(error)})") from error

@@ -1,4 +1,4 @@
-"""Events in and out of a journal: Parquet files, interactions to train on, backups, and what a damaged file still holds."""
+"""Events in and out of a journal: Parquet files, interactions to train on, backups, the rest of a damaged file."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def export_events(journal: Path, out: Path) -> int:
 def import_events(journal: Path, source: Path) -> Outcome:
     """Add the events of a Parquet file to a journal, which is made where it is missing.
 
-    The file has columns ``user`` and ``item``, and may have ``event_id``, ``type``, ``weight`` and ``time`` (timestamps,
-    or seconds since 1970). Without ``event_id``, an event is named after the file's contents and its row, so that a
-    second import of the same file changes nothing.
+    The file has columns ``user`` and ``item``, and may have ``event_id``, ``type``, ``weight`` and ``time``:
+    timestamps, or seconds since 1970. Without ``event_id``, an event is named after the file's contents and its row, so
+    that a second import of the same file changes nothing.
 
     Returns:
         How many events were accepted and how many were there before; position in the file and reason of the first
@@ -143,7 +143,8 @@ def read_journal(journal: Path, data: Interactions | None = None) -> Interaction
     weights = np.concatenate([_or_ones(data.weights, old), pairs.weights])
     times = None
     if data.times is not None or not old:
-        times = np.concatenate([microseconds(data.times if old else np.empty(0, np.int64)), pairs.times])
+        before = np.empty(0, np.int64) if data.times is None else microseconds(data.times)
+        times = np.concatenate([before, pairs.times])
     made = Interactions.from_codes(
         users,
         items,
