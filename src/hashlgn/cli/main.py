@@ -16,9 +16,10 @@ from hashlgn.cli.bench import bench_app
 from hashlgn.cli.data import counts, data_app
 from hashlgn.cli.doctor import doctor
 from hashlgn.cli.export import export
+from hashlgn.cli.journal import events_app, keys_app, report_split
 from hashlgn.cli.options import (
+    DATA,
     Config,
-    Data,
     Device,
     Json,
     Preset,
@@ -27,6 +28,7 @@ from hashlgn.cli.options import (
     Threads,
     load_plugin,
     numbers,
+    read_both,
     read_data,
     reads_data,
 )
@@ -47,6 +49,9 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.add_typer(experiment_app, name="experiment")
+app.add_typer(events_app, name="events")
+app.add_typer(keys_app, name="keys")
+app.command("report-split")(report_split)
 
 _BITS = {"bits": "", "history_bits": " in histories"}
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")]
@@ -55,8 +60,11 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")]
 @app.command()
 @reads_data
 def train(
-    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the trained model.")],
+    data: Annotated[str | None, DATA] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Journal of a service: its events count too, without what was deleted from it.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="hashlgn, or float: LightGCN without codes.  [default: hashlgn]")
     ] = None,
@@ -104,8 +112,9 @@ def train(
         say(quiet, f"nothing to resume at {checkpoint}: starting anew")
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    interactions = read_data(data, quiet=quiet, **reading)
-    say(quiet, f"read {data}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
+    interactions = read_both(data, journal, quiet=quiet, **reading)
+    read = " and ".join(str(source) for source in (data, journal) if source is not None)
+    say(quiet, f"read {read}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
     with json_lines(log, monitor) as line:
         estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)

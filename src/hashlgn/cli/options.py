@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hashlgn.data import Interactions
 
 __all__ = [
+    "DATA",
     "Config",
     "Data",
     "Device",
@@ -31,6 +32,7 @@ __all__ = [
     "column_options",
     "load_plugin",
     "numbers",
+    "read_both",
     "read_data",
     "reads_data",
     "typed_advice",
@@ -42,9 +44,8 @@ _OPTION = re.compile(
     r"\b(min_rating|on_missing|on_bad|encoding|decimal|delimiter|id_type|format|part|k_core|items)=('[^']*'|[\w.]+)?"
 )
 
-Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="File or folder of interactions, or a published data set, such as ml-1m.")
-]
+DATA = typer.Argument(metavar="DATA", help="File or folder of interactions, or a published data set, such as ml-1m.")
+Data = Annotated[str, DATA]
 # The options of read_interactions, on every command that reads: name → type, description
 _READING: dict[str, tuple[type, str]] = {
     "format": (str, "lightgcn, movielens, recbole, csv or parquet; found out by default."),
@@ -140,6 +141,24 @@ def read_data(source: str | Path, *, test: bool = False, quiet: bool = True, **o
     for note in data.notes:
         say(quiet, typed_advice(note))
     return data
+
+
+def read_both(data: str | None, journal: Path | None, *, quiet: bool, **options: Any) -> Interactions:
+    """Read interactions, the journal of a service, or both, one after the other.
+
+    Raises:
+        ArgumentError: neither is given.
+        DataError: as ``read_data``.
+        JournalError: the journal cannot be read.
+    """
+    interactions = None if data is None else read_data(data, quiet=quiet, **options)
+    if journal is not None:
+        from hashlgn.serve.journal.transfer import read_journal
+
+        return read_journal(journal, interactions)
+    if interactions is None:
+        raise ArgumentError("data must be given, or a journal (got neither)")
+    return interactions
 
 
 def typed_advice(text: str) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.errors import choose, flag, positive_int
-from hashlgn.export import duckdb, faiss, parquet, postgres
+from hashlgn.export import duckdb, faiss, lancedb, milvus, parquet, postgres, qdrant
 from hashlgn.export.base import Catalogue, Exporter, Query, new_folder
 from hashlgn.inference.recommender import Recommender, load
 from hashlgn.inference.requests import Rows, skips
 from hashlgn.scoring.items import CodedItems
 
-__all__ = ["EXPORTERS", "Exporter", "Query", "asked", "export", "queries"]
+__all__ = ["EXPORTERS", "Exporter", "Query", "asked", "export", "fill", "queries"]
 
 EXPORTERS: dict[str, Exporter] = {
     "parquet": parquet.VECTORS,
@@ -25,6 +25,10 @@ EXPORTERS: dict[str, Exporter] = {
     "faiss-pq": faiss.PQ,
     "faiss-flat": faiss.FLAT,
     "faiss-fp16": faiss.FP16,
+    "qdrant-sparse": qdrant.SPARSE,
+    "qdrant-dense": qdrant.DENSE,
+    "milvus": milvus.VECTORS,
+    "lancedb": lancedb.VECTORS,
 }
 
 
@@ -52,6 +56,23 @@ def export(model: Recommender | str | Path, to: str, out: str | Path) -> Path:
             if isinstance(text := exporter.query(example, 10), str):
                 (folder / "query.sql").write_text(text, "utf-8")
     return Path(out).expanduser()
+
+
+def fill(model: Recommender | str | Path, to: str, client: Any) -> None:
+    """Write the items of a model into a database that is running: as ``export``, through a client of the caller's.
+
+    Args:
+        model: a trained model, or where one is saved.
+        to: ``duckdb`` (a connection), ``qdrant-sparse``, ``qdrant-dense``, ``milvus`` or ``lancedb``.
+        client: what the engine's own package connects with. There must be no ``hashlgn_items`` yet.
+
+    Raises:
+        ArgumentError: an unknown name, or a model that this form cannot hold.
+        MissingExtraError: the engine's package is not installed.
+    """
+    fillers = {name: exporter.fill for name, exporter in EXPORTERS.items() if exporter.fill is not None}
+    recommender = model if isinstance(model, Recommender) else load(model)
+    choose("to", to, fillers)(Catalogue(recommender.model), client)
 
 
 def queries(

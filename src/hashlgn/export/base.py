@@ -130,10 +130,12 @@ class Exporter:
     Attributes:
         write: writes a catalogue into an empty folder.
         query: what the engine takes to answer a query with k items.
+        fill: writes a catalogue through a client of the engine, where it has such.
     """
 
     write: Callable[[Catalogue, Path], None]
     query: Callable[[Query, int], Any]
+    fill: Callable[[Catalogue, Any], None] | None = None
 
 
 @contextlib.contextmanager

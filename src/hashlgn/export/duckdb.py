@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,26 +17,28 @@ _LONGEST = 2048  # bits: DuckDB bounds how deep an expression may be
 
 
 def _write(catalogue: Catalogue, folder: Path) -> None:
-    duckdb = need("duckdb", "duckdb", "an export to DuckDB")
-    if catalogue.bits > _LONGEST:
-        raise ArgumentError(f"to='duckdb' takes codes of at most {_LONGEST} bits (got {catalogue.bits})")
-    schema = _schema(catalogue)
-    (folder / "schema.sql").write_text(schema, "utf-8")
-    connection = duckdb.connect(str(folder / "items.duckdb"))
+    connection = need("duckdb", "duckdb", "an export to DuckDB").connect(str(folder / "items.duckdb"))
     try:
-        connection.execute(schema)
-        for part in catalogue.parts():
-            code = pa.FixedSizeListArray.from_arrays(pa.array(part.codes.ravel()), part.codes.shape[1])
-            rows = part.attributes.append_column("code", code).append_column("scale", pa.array(part.scales))
-            connection.register("arriving", rows)
-            connection.execute(f"INSERT INTO {NAME} BY NAME SELECT * FROM arriving")
-            connection.unregister("arriving")
+        _fill(catalogue, connection)
     finally:
         connection.close()
+    (folder / "schema.sql").write_text(_schema(catalogue), "utf-8")
+
+
+def _fill(catalogue: Catalogue, connection: Any) -> None:
+    connection.execute(_schema(catalogue))
+    for part in catalogue.parts():
+        code = pa.FixedSizeListArray.from_arrays(pa.array(part.codes.ravel()), part.codes.shape[1])
+        rows = part.attributes.append_column("code", code).append_column("scale", pa.array(part.scales))
+        connection.register("arriving", rows)
+        connection.execute(f"INSERT INTO {NAME} BY NAME SELECT * FROM arriving")
+        connection.unregister("arriving")
 
 
 def _schema(catalogue: Catalogue) -> str:
     """The table and the macro. A BLOB's bytes cannot be read in DuckDB; those of an array of bytes can."""
+    if catalogue.bits > _LONGEST:
+        raise ArgumentError(f"to='duckdb' takes codes of at most {_LONGEST} bits (got {catalogue.bits})")
     kind = "BIGINT" if catalogue.model.item_ids.id_type == "int" else "VARCHAR"
     title = "" if catalogue.model.titles is None else ", title VARCHAR"
     genres = "" if catalogue.model.genres is None else ", genres VARCHAR[]"
@@ -57,4 +60,4 @@ def _query(query: Query, k: int) -> str:
     return table + found.replace(f"FROM {NAME}", f"FROM {NAME}, query")
 
 
-CODES = Exporter(_write, _query)
+CODES = Exporter(_write, _query, _fill)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +15,11 @@ import numpy.typing as npt
 
 from hashlgn.errors import need
 from hashlgn.experiments.benchmarks.postgres import postgres_server, rows_of_output
-from hashlgn.export import Query
+from hashlgn.export import Query, milvus
+from hashlgn.export.base import NAME
 from hashlgn.scoring.decoders import Floats
 
-__all__ = ["ENGINES", "Answer", "Engine", "postgres_answers"]
+__all__ = ["ENGINES", "OTHERS", "Answer", "Engine", "postgres_answers", "qdrant_answers", "qdrant_edge_answers"]
 
 
 class Answer(NamedTuple):
@@ -100,6 +104,89 @@ def postgres_answers(outputs: list[tuple[str, float]]) -> list[Answer]:
     return found
 
 
+@contextlib.contextmanager
+def _qdrant_files(folder: Path) -> Iterator[Any]:
+    client = need("qdrant_client", "qdrant", "Qdrant").QdrantClient(path=str(folder))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _qdrant(folder: Path, queries: list[Any]) -> list[Answer]:
+    with _qdrant_files(folder) as client:
+        return qdrant_answers(client, queries)
+
+
+def _qdrant_edge(folder: Path, queries: list[Any]) -> list[Answer]:
+    with _qdrant_files(folder) as client:
+        return qdrant_edge_answers(client, queries)
+
+
+def qdrant_answers(client: Any, queries: list[Any]) -> list[Answer]:
+    """Answers of Qdrant."""
+
+    def call(query: dict[str, Any]) -> tuple[Any, Any]:
+        with warnings.catch_warnings(action="ignore"):  # local mode is exact, whether it is asked to be or not
+            points = client.query_points(NAME, **query).points
+        return [point.id for point in points], [point.score for point in points]
+
+    return _timed(call, queries)
+
+
+def qdrant_edge_answers(client: Any, queries: list[Any]) -> list[Answer]:
+    """Answers of Qdrant's engine itself, in this process, which gets the points that a client holds."""
+    edge = need("qdrant_edge", "engines", "Qdrant's engine")
+    points, _ = client.scroll(NAME, limit=client.count(NAME).count, with_vectors=True)
+    name, first = next(iter(points[0].vector.items()))
+    sparse = hasattr(first, "indices")
+
+    def own(vector: Any) -> Any:
+        return edge.SparseVector(vector.indices, vector.values) if sparse else vector
+
+    def call(query: dict[str, Any]) -> tuple[Any, Any]:
+        others = None
+        if "query_filter" in query:
+            others = edge.Filter(must_not=[edge.HasIdCondition(set(query["query_filter"].must_not[0].has_id))])
+        nearest, exact = edge.Query.Nearest(own(query["query"]), using=name), edge.SearchParams(exact=True)
+        found = shard.query(edge.QueryRequest(query["limit"], query=nearest, filter=others, params=exact))
+        return [point.id for point in found], [point.score for point in found]
+
+    kinds = {name: edge.EdgeSparseVectorParams() if sparse else edge.EdgeVectorParams(len(first), edge.Distance.Dot)}
+    config = edge.EdgeConfig(**{"sparse_vectors" if sparse else "vectors": kinds})
+    with tempfile.TemporaryDirectory() as place:
+        shard = edge.EdgeShard.create(place, config)
+        try:
+            moved = [edge.Point(point.id, {name: own(point.vector[name])}, point.payload) for point in points]
+            shard.update(edge.UpdateOperation.upsert_points(moved))
+            return _timed(call, queries)
+        finally:
+            shard.close()
+
+
+def _milvus(folder: Path, queries: list[Any]) -> list[Answer]:
+    with milvus.opened(folder) as client:
+        client.load_collection(NAME)
+
+        def call(query: dict[str, Any]) -> tuple[Any, Any]:
+            (found,) = client.search(NAME, **query)
+            return [hit["number"] for hit in found], [hit["distance"] for hit in found]
+
+        return _timed(call, queries)
+
+
+def _lancedb(folder: Path, queries: list[Any]) -> list[Answer]:
+    table = need("lancedb", "lancedb", "LanceDB").connect(str(folder)).open_table(NAME)
+
+    def call(query: dict[str, Any]) -> tuple[Any, Any]:
+        search = table.search(query["vector"]).distance_type("dot").limit(query["k"])
+        search = search.where(query["where"], prefilter=True) if query["where"] else search
+        found = search.to_arrow()
+        return found["number"].to_numpy(), 1 - found["_distance"].to_numpy().astype(np.float64)
+
+    return _timed(call, queries)
+
+
 ENGINES: dict[str, Engine] = {
     "parquet": _parquet,
     "duckdb": _duckdb,
@@ -110,4 +197,10 @@ ENGINES: dict[str, Engine] = {
     "faiss-pq": _faiss,
     "faiss-flat": _faiss,
     "faiss-fp16": _faiss,
+    "qdrant-sparse": _qdrant,
+    "qdrant-dense": _qdrant,
+    "milvus": _milvus,
+    "lancedb": _lancedb,
 }
+# Where a form has a second engine
+OTHERS: dict[str, Engine] = {"qdrant-sparse": _qdrant_edge, "qdrant-dense": _qdrant_edge}

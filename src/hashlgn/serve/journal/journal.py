@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.data import Ids
-from hashlgn.errors import ArgumentError, JournalError
+from hashlgn.errors import ArgumentError, ArtifactError, JournalError
 from hashlgn.inference.model import ServedModel
 from hashlgn.serve.journal.events import Event, HistoryEntry, Id, Outcome, read_event, read_id
 from hashlgn.serve.journal.live import LiveHistories, Stored
@@ -25,7 +25,8 @@ from hashlgn.serve.journal.writer import Changes, Writer
 __all__ = ["Journal"]
 
 _ROUNDS = 3  # of catching up before a model is bound
-_WORTH = 100_000  # events that are new or many enough to write the file of pairs
+_WORTH = 100_000  # events that are worth a file of pairs
+_OFTEN = 1_000_000  # new events after which it is written anew
 
 
 class Journal:
@@ -41,7 +42,8 @@ class Journal:
         self._types, self._deleted = store.types, store.has_deleted()
         self._views: list[LiveHistories] = []
         self._closed = False
-        self._deletions, self._file_lock = 0, threading.Lock()
+        self._deletions, self._file_lock, self._pairs_lock = 0, threading.Lock(), threading.Lock()
+        self._since = 0  # events since the pairs were last written, about
         self._readers: queue.LifoQueue[Store] = queue.LifoQueue()
         self._helper = ThreadPoolExecutor(1, "hashlgn-journal-helper")
         self._writer = Writer(store, self._tell)
@@ -218,7 +220,7 @@ class Journal:
             self._types = types
         view = LiveHistories(item_ids, user_ids, stored)
         with self.reading() as store:
-            with store.reading():
+            with self._pairs_lock, store.reading():
                 pairs, removals = read_pairs(store)
             view.load(pairs, removals)
             marks = pairs.marks
@@ -268,6 +270,10 @@ class Journal:
             self._readers.put(store)
 
     def _tell(self, changes: Changes) -> None:
+        self._since += len(changes.rows) + _WORTH * bool(changes.users)
+        if self._since >= _OFTEN:
+            self._since = 0
+            self._helper.submit(self.snapshot)
         if changes.users:
             with self._file_lock:
                 self._deletions += 1
@@ -287,23 +293,55 @@ class Journal:
 
     def snapshot(self) -> bool:
         """Write the pairs to a file beside the journal, which the next start reads; whether it was worth it."""
-        with self.reading() as store, store.reading():
-            if store.marks()[0] < _WORTH:
-                return False
-            deletions = self._deletions
-            pairs, _ = read_pairs(store)
-        pairs.save(snapshot_file(self.path))
+        with self._pairs_lock:
+            with self.reading() as store, store.reading():
+                if store.marks()[0] < _WORTH:
+                    return False
+                deletions = self._deletions
+                pairs, _ = read_pairs(store)
+            pairs.save(snapshot_file(self.path))
         with self._file_lock:
             if deletions != self._deletions:  # it may hold what was deleted since
                 snapshot_file(self.path).unlink(missing_ok=True)
                 return False
         return True
 
+    def compact(self, exposures_before: int | None = None) -> None:
+        """Give back the space of what was deleted, a little at a time, while events are written.
+
+        Args:
+            exposures_before: delete exposures that are older, microseconds since 1970.
+        """
+        if exposures_before is not None:
+            query = "DELETE FROM exposures WHERE row IN (SELECT row FROM exposures WHERE time < ? LIMIT 5000)"
+            while self._writer.submit(lambda _: self._store.db.execute(query, (exposures_before,)).rowcount).result():
+                pass
+
+        def work(_: Changes) -> int:
+            self._store.db.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+            return int(self._store.db.execute("PRAGMA freelist_count").fetchone()[0])
+
+        while self._writer.submit(work).result():
+            pass
+
+    def restore(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> int:
+        """Add rows of a damaged journal as they are; the number of those that were not there. See ``recover``."""
+        query = f"INSERT OR IGNORE INTO {table}({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+        def work(changes: Changes) -> int:
+            return self._store.db.executemany(query, rows).rowcount
+
+        done: int = self._writer.submit(work, len(rows)).result()
+        return done
+
     def close(self) -> None:
         """Write what waits, and close the file."""
         if self._closed:
             return
         self._closed = True
+        if self._since >= _WORTH:
+            with contextlib.suppress(JournalError, ArtifactError):  # it only saves time at the next start
+                self.snapshot()
         self._writer.close()
         self._helper.shutdown()
         while not self._readers.empty():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from hashlgn.scoring.exclusion import rows_of
 from hashlgn.serve.journal.events import HistoryEntry, Id, Row
 from hashlgn.serve.journal.pairs import Pairs
 
-__all__ = ["LiveHistories", "Stored"]
+__all__ = ["LiveHistories", "Stored", "microseconds"]
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
@@ -67,19 +68,32 @@ class Stored:
             rule = "one" if model.strengths is None else "weight"
         return cls(*model.seen, model.strengths, model.times, rule, half_life)
 
-    @property
+    @cached_property
     def unit(self) -> float:
-        """Microseconds in the unit of the times, which their size tells: seconds, milli-, micro- or nanoseconds."""
-        newest = 0 if self.times is None or not len(self.times) else int(self.times.max())
-        return next((unit for most, unit in ((10**11, 1e6), (10**14, 1e3), (10**17, 1.0)) if newest < most), 1e-3)
+        """Microseconds in the unit of the times."""
+        return 1.0 if self.times is None else _unit(self.times)
 
     def microseconds(self, entries: Any) -> Int64s:
         """Times of some entries in microseconds since 1970; the distant past where they are not known."""
         if self.times is None:
             return np.full(len(self.indices[entries]), _NEVER, np.int64)
-        unit = self.unit
-        times: Int64s = self.times[entries]
-        return times // 1000 if unit < 1 else times * int(unit)
+        return microseconds(self.times[entries], self.unit)
+
+
+def _unit(times: Int64s) -> float:
+    newest = int(times.max(initial=0))
+    return next((unit for most, unit in ((10**11, 1e6), (10**14, 1e3), (10**17, 1.0)) if newest < most), 1e-3)
+
+
+def microseconds(times: Int64s, unit: float | None = None) -> Int64s:
+    """Times in microseconds since 1970.
+
+    Args:
+        times: int64.
+        unit: microseconds in their unit. Where None, their size tells it: seconds, milli-, micro- or nanoseconds.
+    """
+    unit = _unit(times) if unit is None else unit
+    return times // 1000 if unit < 1 else times * int(unit)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,6 @@ def read_pairs(store: Store) -> tuple[Pairs, list[tuple[Id, Id | None]]]:
         or (kept.user_ids.id_type, kept.item_ids.id_type) != types
         or not store.holds(kept.marks, kept.last)
     ):
-        snapshot_file(store.path).unlink(missing_ok=True)  # of a journal that a backup has replaced, perhaps
         kept = Pairs.none(types)
     changed = {user for user, _ in store.removals_after(kept.marks[1])} if kept.marks[0] else set()
     gather = _Gather(kept, changed)
