@@ -187,7 +187,7 @@ def test_the_public_library_reads_the_same_file(kind: str, tmp_path: Path) -> No
 def test_what_is_loaded_lies_in_the_file(tmp_path: Path) -> None:
     loaded = load_artifact(save_artifact(model(), tmp_path / "m"))
     student = load_artifact(save_artifact(model("student"), tmp_path / "s"))
-    arrays = [loaded.items.blocks.rows, loaded.users, loaded.seen[1], loaded.histories.item_vectors]
+    arrays = [loaded.items.segments[0].rows, loaded.users, loaded.seen[1], loaded.histories.item_vectors]
     for array in (*arrays, student.histories.packed, student.strengths, student.times):
         while array.base is not None and not isinstance(array, np.memmap):
             array = array.base

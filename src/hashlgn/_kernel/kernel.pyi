@@ -19,6 +19,7 @@ class Segment:
         scale: npt.NDArray[np.floating[Any]] | None = None,
         largest: npt.NDArray[np.float32] | None = None,
         smallest: npt.NDArray[np.float32] | None = None,
+        holes: bool = False,
     ) -> None: ...
 
 def search(
@@ -74,3 +75,12 @@ def histogram(
     out: npt.NDArray[np.float64],
 ) -> None:
     """``out[r, 16 m + k]``: the sum of the weights of the row's entries whose sub-code m is k, ascending."""
+
+def encode(
+    dots: npt.NDArray[np.float32],
+    gram: npt.NDArray[np.float32],
+    beam: int,
+    rounds: int,
+    words: npt.NDArray[np.uint8],
+) -> None:
+    """Sub-codes ``(n, M)`` from inner products of vectors and codewords, and of codewords ``(16 M, 16 M)``."""

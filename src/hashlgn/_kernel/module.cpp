@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "encode.hpp"
 #include "search.hpp"
 #include "topk.hpp"
 
@@ -63,7 +64,7 @@ class HeldSegment {
  public:
   HeldSegment(In<uint8_t, 3> rows, In<uint32_t, 1> starts, In<uint32_t, 1> counts, uint32_t first,
               std::optional<In<uint32_t, 1>> order, std::optional<Scale> scale, std::optional<In<float, 1>> largest,
-              std::optional<In<float, 1>> smallest)
+              std::optional<In<float, 1>> smallest, bool holes)
       : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest) {
     const size_t blocks = rows.shape(0), slots = blocks * kBlock;
     require(rows.shape(2) == kRow, "rows must have shape (blocks, sub-codes, 64)");
@@ -75,11 +76,12 @@ class HeldSegment {
       require(starts.data()[list] <= blocks && need <= blocks - starts.data()[list], "lists must lie inside the blocks");
     }
     require(!order || order->shape(0) == slots, "order must have one number per slot");
+    require(order || !holes, "order must be given where there are holes");
     require(!scale == !largest && !scale == !smallest, "scale, largest and smallest must come together");
     segment = {};
     segment.rows = rows.data(), segment.blocks = blocks, segment.first = first;
     segment.starts = starts.data(), segment.counts = counts.data(), segment.lists = starts.shape(0);
-    if (order) segment.order = order->data();
+    if (order) segment.order = order->data(), segment.holes = holes;
     if (!scale) return;
     segment.half = scale->dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
     require(segment.half || scale->dtype() == nb::dtype<float>(), "scale must be float16 or float32");
@@ -257,6 +259,16 @@ void histogram(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weig
   histograms(indptr.data(), out.shape(0), indices.data(), weights.data(), packed.data(), packed.shape(1), out.data());
 }
 
+void encode(In<float, 2> dots, In<float, 2> gram, size_t beam, size_t rounds, Out<uint8_t, 2> words) {
+  const size_t subcodes = words.shape(1);
+  require(beam >= 1 && beam <= 1024, "beam must lie in 1 ... 1024");
+  require(dots.shape(0) == words.shape(0) && dots.shape(1) == 16 * subcodes, "dots must have 16 numbers per sub-code");
+  require(gram.shape(0) == 16 * subcodes && gram.shape(1) == 16 * subcodes, "gram must be square, 16 rows per sub-code");
+  const nb::gil_scoped_release released;
+  Encoder encoder(gram.data(), subcodes, beam, rounds);
+  for (size_t i = 0; i < words.shape(0); ++i) encoder.encode(dots.data() + i * 16 * subcodes, words.data() + i * subcodes);
+}
+
 }  // namespace
 
 NB_MODULE(kernel, m) {
@@ -267,10 +279,10 @@ NB_MODULE(kernel, m) {
   });
   nb::class_<HeldSegment>(m, "Segment")
       .def(nb::init<In<uint8_t, 3>, In<uint32_t, 1>, In<uint32_t, 1>, uint32_t, std::optional<In<uint32_t, 1>>,
-                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>>(),
+                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>, bool>(),
            "rows"_a.noconvert(), "starts"_a.noconvert(), "counts"_a.noconvert(), "first"_a,
            "order"_a.noconvert() = nb::none(), "scale"_a.noconvert() = nb::none(), "largest"_a.noconvert() = nb::none(),
-           "smallest"_a.noconvert() = nb::none());
+           "smallest"_a.noconvert() = nb::none(), "holes"_a = false);
   m.def("search", &run, "segments"_a, "tables"_a.noconvert(), "items"_a, "k"_a, "threshold"_a, "indptr"_a.noconvert() = nb::none(),
         "seen"_a.noconvert() = nb::none(), "banned"_a.noconvert() = nb::none(), "probes"_a.noconvert() = nb::none(),
         "chosen"_a.noconvert() = nb::none(), "threads"_a = 1, "isa"_a = "auto", "timed"_a = false);
@@ -282,6 +294,7 @@ NB_MODULE(kernel, m) {
         "out"_a.noconvert());
   m.def("histogram", &histogram, "indptr"_a.noconvert(), "indices"_a.noconvert(), "weights"_a.noconvert(),
         "packed"_a.noconvert(), "out"_a.noconvert());
+  m.def("encode", &encode, "dots"_a.noconvert(), "gram"_a.noconvert(), "beam"_a, "rounds"_a, "words"_a.noconvert());
 }
 
 }  // namespace hashlgn

@@ -303,14 +303,15 @@ class Scanner {
     rescore(*chunk.segment, query, allowed(*chunk.segment, kept));
   }
 
-  // Leaves out banned items of the first `count` slots in `kept_`; how many are left.
+  // Leaves out holes and banned items of the first `count` slots in `kept_`; how many are left.
   size_t allowed(const Segment& segment, size_t count) {
-    if (!request_.banned) return count;
+    if (!request_.banned && !segment.holes) return count;
     size_t left = 0;
     for (size_t i = 0; i < count; ++i) {
       const uint32_t slot = kept_[i];
       kept_[left] = slot;
-      left += !request_.banned[item_at(segment, slot)];
+      if (segment.holes && segment.order[slot] == kHole) continue;
+      left += !request_.banned || !request_.banned[item_at(segment, slot)];
     }
     return left;
   }

@@ -115,7 +115,8 @@ class _OfModel:
 
     def search(self, users: Ints, k: int | None, threshold: float | None) -> tuple[Hits, float]:
         seen = rows_of((self.known.indptr, self.known.indices), users)
-        exclude, queries = Exclusion.build(self.known.n_items, seen=seen), self._queries(users, seen)
+        exclude = Exclusion.build(self.known.n_items, seen=seen).also(self._model.model.removed)
+        queries = self._queries(users, seen)
         searcher, began = self._model.searcher, time.perf_counter()
         if k is not None:
             hits = searcher.search(queries, k, exclude)

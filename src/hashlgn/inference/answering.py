@@ -28,12 +28,15 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What is searched: ids, vectors or codes, a searcher over them, and the queries that rows ask it."""
+    """What is searched: ids, vectors or codes, a searcher over them, the queries that rows ask it, and what is never
+    answered, ``(n,)`` bool, or None.
+    """
 
     ids: Ids
     items: Items
     searcher: Searcher
     queries: Callable[[Rows], Floats]
+    removed: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Ask:
 def answer(catalogue: Catalogue, rows: Rows, limits: Limits, start: int, ask: Ask) -> Table:
     """The answers to one batch, which begins at row ``start`` of all."""
     counts = np.diff(rows.lists[0])
-    exclude = limits.exclusion(start, len(rows), rows.lists if ask.own else None)
+    exclude = limits.exclusion(start, len(rows), rows.lists if ask.own else None).also(catalogue.removed)
     hits = _search(catalogue, rows, limits.candidates(start, len(rows)), exclude, counts, ask)
     empty = np.flatnonzero(counts == 0) if ask.popularity is not None else counts[:0]
     if ask.popularity is not None and len(empty):

@@ -7,6 +7,8 @@ Tensors by part; ``FORMS`` says how each kind of part is written and read.
     histories.*    codes, codewords, level and levels of the weights: items in a history; ``vectors`` of floats, and
                    weight.0, bias.0, weight.1, … where an encoder folds histories in
     seen.*         indptr int64 (n_users + 1,), indices int32: the histories of the training's users; strengths, times
+    live.*         newer bool (interactions,), counts int32 and removed bool (n_items,): what has changed
+    placement.*    float32: where new items go (:mod:`hashlgn.inference.placement`)
     users.*        queries float32 (n_users, width), of models with an encoder alone
     calibration.*  knots of the map from scores to probabilities
     ids.users.*, ids.items.*    external ids
@@ -27,13 +29,15 @@ import numpy as np
 
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArtifactError
+from hashlgn.inference.live import Live
 from hashlgn.inference.model import ServedModel
+from hashlgn.inference.placement import Placement
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
-from hashlgn.search.blocks import BlockItems, Blocks, items_arrays, items_from
+from hashlgn.search.blocks import BlockItems, items_arrays, items_from
 from hashlgn.utils.tensors import MALFORMED, Arrays, Part, model_file, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "FORMS", "bytes_by_part", "load_artifact", "save_artifact", "tensor_bytes"]
@@ -57,15 +61,14 @@ class Form(NamedTuple):
 
 
 def _put_codes(items: CodedItems) -> Part:
-    blocks = items.blocks if isinstance(items, BlockItems) else Blocks.build(items.packed, items.scale)
-    return items_arrays((blocks,), items.decoder)
+    return items_arrays(BlockItems.of(items).whole().segments, items.decoder)
 
 
 def _get_codes(arrays: Arrays, said: dict[str, Any], full: bool) -> BlockItems:
     segments, decoder = items_from(arrays, said)
     if len(segments) > 1:
         raise ValueError(f"items must be one segment (got {len(segments)})")
-    return BlockItems(segments[0], decoder)
+    return BlockItems(segments, decoder)
 
 
 def _put_fold_in(fold_in: FoldIn) -> Part:
@@ -126,6 +129,11 @@ FORMS = {
         Tags,
         lambda tags: ({"utf8": tags.names.utf8, "offsets": tags.names.offsets, "rows": tags.rows}, {}),
         lambda arrays, *_: Tags(Texts(arrays["utf8"], arrays["offsets"]), arrays["rows"]),
+    ),
+    "placement": Form(
+        Placement,
+        lambda placement: (placement.arrays(), {}),
+        lambda arrays, *_: Placement(**arrays),
     ),
     "arrays": Form(dict, lambda arrays: (dict(arrays), {}), lambda arrays, *_: arrays),
 }
@@ -188,10 +196,25 @@ def load_artifact(path: str | Path, *, verify: bool = False) -> ServedModel:
             metrics=held.manifest["metrics"],
             provenance=held.manifest["provenance"],
             encoder_state=parts.get("encoder"),
+            live=_live(parts),
             contents=verify,
         )
     except MALFORMED as error:
         raise ArtifactError(f"{model_file(path)}: inconsistent: {type(error).__name__}: {error}") from error
+
+
+def _live(parts: dict[str, Any]) -> Live | None:
+    if "live" not in parts:
+        return None
+    arrays = parts["live"]
+    items, changes = arrays["numbers"].tolist()
+    return Live(parts.get("placement"), arrays["newer"], arrays["counts"], items, arrays.get("removed"), changes)
+
+
+def _live_arrays(live: Live) -> Arrays:
+    numbers = np.array([live.items, live.changes], np.int64)
+    arrays: Arrays = {"newer": live.newer, "counts": live.counts, "numbers": numbers}
+    return arrays if live.removed is None else arrays | {"removed": live.removed}
 
 
 def tensor_bytes(model: ServedModel) -> dict[str, int]:
@@ -240,5 +263,7 @@ def _parts_of(model: ServedModel) -> dict[str, Any]:
         "titles": model.titles,
         "genres": model.genres,
         "encoder": model.encoder_state,
+        "live": None if model.live is None else _live_arrays(model.live),
+        "placement": None if model.live is None else model.live.placement,
     }
     return {name: part for name, part in parts.items() if part is not None}

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError
+from hashlgn.inference.live import Live
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
@@ -52,6 +53,7 @@ class ServedModel:
         provenance: version, data fingerprint, seed, machine, threads, time of creation and the like,
             JSON-able.
         encoder_state: the encoder's parameters by name, float32, or None.
+        live: what is known of the changes since the training, or None where there were none.
         contents: whether all numbers are read and checked (finite floats, ranges of histories); types, shapes and what
             is small always are.
 
@@ -75,6 +77,7 @@ class ServedModel:
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     encoder_state: dict[str, Floats] | None = None
+    live: Live | None = None
     contents: InitVar[bool] = True
 
     def __post_init__(self, contents: bool) -> None:
@@ -105,6 +108,11 @@ class ServedModel:
         for name, dtype in (("strengths", "float32"), ("times", "int64")):
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), dtype, (len(self.seen[1]),), contents)
+        if self.live is not None:
+            for name, length in (("newer", len(self.seen[1])), ("counts", n_items), ("removed", n_items)):
+                array = getattr(self.live, name)
+                if array is not None and len(array) != length:
+                    raise ArgumentError(f"live.{name} must have length {length} (got {len(array)})")
         for name, kind, what in (("titles", Texts, "strings"), ("genres", Tags, "tuples of strings")):
             values = getattr(self, name)
             if values is None or (isinstance(values, kind) and len(values) == n_items):
@@ -115,6 +123,11 @@ class ServedModel:
                 object.__setattr__(self, name, kind.of(values))
             except ArgumentError as error:
                 raise ArgumentError(f"{name} must be a list of {n_items} {what}, one per item ({error})") from error
+
+    @property
+    def removed(self) -> npt.NDArray[np.bool_] | None:
+        """Items that are never answered, ``(n_items,)``, or None."""
+        return None if self.live is None else self.live.removed
 
     def queries(
         self, indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.integer[Any]], strengths: Floats | None = None
@@ -171,8 +184,8 @@ def _check_items(items: Items, contents: bool) -> None:
         _check("items.vectors", items.vectors, "float32", (None, None), contents)
         return
     if isinstance(items, BlockItems):  # of a file: their arrays were checked when it was read
-        if items.blocks.scale is not None:
-            _check("items.scale", items.blocks.scale, "float16", (None,), contents)
+        for scale in (one.scale for one in items.segments if one.scale is not None):
+            _check("items.scale", scale, "float16", (None,), contents)
     else:
         _check("items.packed", items.packed, "uint8", (None, None))
         if items.scale is not None:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, NotFittedError, choose, flag, k_or_threshold, thread_count
 from hashlgn.inference.answering import Ask, Catalogue, answer
-from hashlgn.inference.artifact import load_artifact, save_artifact
+from hashlgn.inference.artifact import load_artifact
+from hashlgn.inference.living import Living
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.requests import Limits, Rows, listed, skips
 from hashlgn.inference.sizes import model_bytes
@@ -25,7 +26,9 @@ from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.items import CodedItems, FloatItems, Items
 from hashlgn.scoring.pairs import pair_scores
-from hashlgn.search import SEARCHERS, Searcher, build_searcher
+from hashlgn.search import SEARCHERS, Kernel, Searcher, build_searcher
+from hashlgn.search.blocks import BlockItems
+from hashlgn.utils.tensors import model_file
 
 __all__ = ["BATCH", "Recommender", "load"]
 
@@ -34,7 +37,7 @@ Ints = npt.NDArray[np.int64]
 _T = TypeVar("_T")
 
 
-class Recommender:
+class Recommender(Living):
     """A trained model that answers.
 
     Args:
@@ -69,7 +72,7 @@ class Recommender:
     @property
     def searcher(self) -> Searcher:
         """The searcher over the catalogue, built when first asked, and again where engine or threads change."""
-        return self._catalogue("items", self._items).searcher
+        return self._catalogue("items", self.model, self._items).searcher
 
     def recommend(
         self,
@@ -167,7 +170,7 @@ class Recommender:
             rows = Rows.stored(model.user_ids, "users", users, skip, model.seen, model.strengths)
         rows = rows.not_empty(choose("on_empty", on_empty, {"popular": None, "skip": True, "raise": False}))
         limits = Limits.build(model.item_ids, model.user_ids, rows, allow, deny, skip)
-        catalogue = self._catalogue("items", self._items)
+        catalogue = self._catalogue("items", model, self._items)
         named = model.titles if titles else None
         ask = Ask(("user", "item"), *bounds, filter_seen, named, calibration, lambda: model.popularity)
         return _tables(catalogue, rows, limits, ask)
@@ -258,27 +261,12 @@ class Recommender:
             raise ArgumentError(f"users and items must have one length (got {len(user_codes)} and {len(item_codes)})")
         user_codes, item_codes = np.broadcast_arrays(user_codes, item_codes)
         asked, numbers = np.unique(user_codes, return_inverse=True)
-        return pair_scores(model.items, self.queries(asked), numbers, item_codes)
+        return pair_scores(model.items, model.queries_of(asked), numbers, item_codes)
 
     def queries(self, codes: Ints) -> Floats:
         """The queries ``q_u`` of users of the training by internal number, ``(q, width)``."""
-        return self._queries(Rows.of_codes(self.model.user_ids, codes, self.model.seen, self.model.strengths))
-
-    def save(self, path: str | Path) -> Path:
-        """Write the model to one file, all or nothing; a model that is there is replaced.
-
-        Args:
-            path: the file where it ends in ``.safetensors``, else the folder in which ``model.safetensors`` is to lie.
-
-        Returns:
-            The file.
-
-        Raises:
-            ArtifactError: it cannot be written; what was there before is untouched.
-            ArgumentError: the file is something else than a model.
-            NotFittedError: the model is not trained.
-        """
-        return save_artifact(self.model, path)
+        model = self.model
+        return _queries(model, Rows.of_codes(model.user_ids, codes, model.seen, model.strengths))
 
     def info(self) -> dict[str, Any]:
         """What the model is: sizes, bytes (see ``model_bytes``), configuration, validation metrics, provenance. Ready
@@ -309,33 +297,49 @@ class Recommender:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but what is built when it is first asked, such as searchers: a copy builds it again."""
-        return {name: value for name, value in self.__dict__.items() if name != "_built"}
+        """Everything but what is built when it is first asked, such as searchers, and the journal and the past of its
+        changes: a copy starts without them.
+        """
+        return {name: value for name, value in self.__dict__.items() if name not in ("_built", "_held")}
 
-    def _catalogue(self, name: str, build: Callable[[], Catalogue]) -> Catalogue:
+    def _catalogue(self, name: str, model: ServedModel, build: Callable[[ServedModel], Catalogue]) -> Catalogue:
         """What ``build`` makes, kept for as long as model, engine and threads are what they were."""
-        return self._kept(name, (self.model, self.engine, self.threads), build)
+        return self._kept(name, (model, self.engine, self.threads), lambda: build(model))
 
     def _kept(self, name: str, key: Any, build: Callable[[], _T]) -> _T:
         """What ``build`` makes, kept for as long as the key is the same."""
         built: dict[str, tuple[Any, Any]] = self.__dict__.setdefault("_built", {})
-        if name not in built or built[name][0] != key:
-            built[name] = key, build()
-        made: _T = built[name][1]
+        held = built.get(name)
+        if held is None or held[0] != key:
+            held = built[name] = key, build()
+        made: _T = held[1]
         return made
 
     def _searcher(self, items: Items, engine: Any) -> Searcher:
         return build_searcher(items, engine, thread_count("threads", self.threads))
 
-    def _items(self) -> Catalogue:
-        model = self.model
-        return Catalogue(model.item_ids, model.items, self._searcher(model.items, self.engine), self._queries)
+    def _items(self, model: ServedModel) -> Catalogue:
+        return Catalogue(
+            model.item_ids,
+            model.items,
+            self._over(model.items) or self._searcher(model.items, self.engine),
+            lambda rows: _queries(model, rows),
+            model.removed,
+        )
 
-    def _similar_items(self) -> Catalogue:
+    def _over(self, items: Items) -> Searcher | None:
+        """The kernel of the state before over changed items, where that needs no build; None where it does."""
+        key, last = self.__dict__.get("_built", {}).get("items", (None, None))
+        if last is None or key[1:] != (self.engine, self.threads) or not isinstance(items, BlockItems):
+            return None
+        same = type(last.searcher) is Kernel and last.items.decoder is items.decoder
+        return last.searcher.over(items) if same else None
+
+    def _similar_items(self, model: ServedModel) -> Catalogue:
         """Unit vectors of items: scores are cosines."""
-        items = self.model.items
+        items = model.items
         if isinstance(items, FloatItems):
-            return self._cosines(self.model.item_ids, _unit(items.vectors), self.engine)
+            return self._cosines(model.item_ids, _unit(items.vectors), self.engine, model.removed)
         blocks = (items.packed[start : start + 65_536] for start in range(0, len(items), 65_536))
         lengths = [np.linalg.norm(items.decoder.decode(block), axis=1) for block in blocks]
         scale = 1 / np.maximum(np.concatenate([np.empty(0, np.float32), *lengths]), 1e-12)
@@ -344,40 +348,41 @@ class Recommender:
         def queries(rows: Rows) -> Floats:
             return _unit(coded.decoder.decode(coded.packed[rows.codes]))
 
-        return Catalogue(self.model.item_ids, coded, self._searcher(coded, self.engine), queries)
+        return Catalogue(model.item_ids, coded, self._searcher(coded, self.engine), queries, model.removed)
 
-    def _similar_users(self) -> Catalogue:
-        ids = self.model.user_ids
-        return self._cosines(ids, _unit(self.queries(np.arange(len(ids)))), "auto")
+    def _similar_users(self, model: ServedModel) -> Catalogue:
+        return self._cosines(model.user_ids, _unit(model.queries_of(np.arange(len(model.user_ids)))), "auto")
 
-    def _cosines(self, ids: Ids, unit: Floats, engine: Any) -> Catalogue:
+    def _cosines(self, ids: Ids, unit: Floats, engine: Any, removed: npt.NDArray[np.bool_] | None = None) -> Catalogue:
         items = FloatItems(unit)
-        return Catalogue(ids, items, self._searcher(items, engine), lambda rows: unit[rows.codes])
-
-    def _queries(self, rows: Rows) -> Floats:
-        """The query of each row, ``(q, width)``."""
-        if rows.codes is not None and self.model.users is not None:
-            return self.model.users[rows.codes]
-        return self.model.queries(*rows.lists, rows.strengths)
+        return Catalogue(ids, items, self._searcher(items, engine), lambda rows: unit[rows.codes], removed)
 
     def _similar(
         self,
         side: str,
-        build: Callable[[], Catalogue],
+        build: Callable[[ServedModel], Catalogue],
         values: Any,
         bounds: tuple[int | None, float | None],
         limits: tuple[Any, Any],
         on_unknown: str,
         titles: bool,
     ) -> Table:
-        ids, skip, titles = getattr(self.model, f"{side}_ids"), skips(on_unknown), flag("titles", titles)
+        model = self.model
+        ids, skip, titles = getattr(model, f"{side}_ids"), skips(on_unknown), flag("titles", titles)
         rows = Rows.stored(ids, f"{side}s", values, skip)
-        ask = Ask((side, "similar"), *bounds, True, self.model.titles if titles else None)
-        catalogue = self._catalogue(f"similar {side}s", build)
+        ask = Ask((side, "similar"), *bounds, True, model.titles if titles else None)
+        catalogue = self._catalogue(f"similar {side}s", model, build)
         return Table.concatenate(list(_tables(catalogue, rows, Limits.build(ids, ids, rows, *limits, skip), ask)))
 
 
-def load(path: str | Path, *, engine: str = "auto", threads: int | None = None, verify: bool = False) -> Recommender:
+def load(
+    path: str | Path,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    verify: bool = False,
+    journal: str | Path | None = None,
+) -> Recommender:
     """Map a saved model into memory, ready to answer; PyTorch is not needed.
 
     Args:
@@ -386,18 +391,30 @@ def load(path: str | Path, *, engine: str = "auto", threads: int | None = None, 
         threads: processor threads of the search. Default: all.
         verify: whether the file is read whole and its checksums are compared. Default: no; sizes, types, shapes and
             the header always are checked.
+        journal: file of the changes since the model was saved, which are made again; further ones are written into it.
+            It is made where there is none. Default: none, and changes are lost unless the model is saved.
 
     Raises:
-        ArtifactError: the file is no model, or a damaged, altered or newer one.
+        ArtifactError: the file is no model, or a damaged, altered or newer one; or as ``Recommender.follow``.
         ArgumentError: ``engine`` or ``threads`` breaks its rule.
     """
-    return Recommender(load_artifact(path, verify=verify), engine=engine, threads=threads)
+    recommender = Recommender(load_artifact(path, verify=verify), engine=engine, threads=threads)
+    if journal is not None:
+        recommender.follow(journal, model_file(path))
+    return recommender
 
 
 def _tables(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Iterator[Table]:
     """The answers to all rows, a batch at a time."""
     for start in range(0, max(len(rows), 1), BATCH):
         yield answer(catalogue, rows.part(start, start + BATCH), limits, start, ask)
+
+
+def _queries(model: ServedModel, rows: Rows) -> Floats:
+    """The query of each row, ``(q, width)``."""
+    if rows.codes is not None and model.users is not None:
+        return model.users[rows.codes]
+    return model.queries(*rows.lists, rows.strengths)
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Any, overload
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
+from hashlgn.inference.ragged import lengthened, spliced
 
 __all__ = ["Tags", "Texts"]
 
@@ -46,6 +47,14 @@ class Texts(Sequence[str]):
             raise ArgumentError(f"texts must be strings of valid Unicode ({error})") from error
         utf8 = np.frombuffer(b"".join(encoded), np.uint8)
         return cls(utf8, np.cumsum([0, *map(len, encoded)], dtype=np.int64))
+
+    def changed(self, texts: Mapping[int, str], count: int) -> Texts:
+        """``count`` strings: those of ``texts`` by number, else those that were there, else empty ones."""
+        if not texts and count == len(self):
+            return self
+        rows = {number: np.frombuffer(text.encode(), np.uint8) for number, text in texts.items()}
+        bounds = lengthened(self.offsets, {number: len(row) for number, row in rows.items()}, count)
+        return Texts(spliced(self.utf8, self.offsets, rows), bounds)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -93,6 +102,18 @@ class Tags(Sequence[tuple[str, ...]]):
             raise ArgumentError("tags must be tuples of strings")
         names = Texts.of(name for row in rows for name in row)
         return cls(names, np.cumsum([0, *map(len, rows)], dtype=np.int64))
+
+    def changed(self, tags: Mapping[int, tuple[str, ...]], count: int) -> Tags:
+        """``count`` tuples: those of ``tags`` by number, else those that were there, else empty ones."""
+        if not tags and count == len(self):
+            return self
+        texts = {number: [name.encode() for name in names] for number, names in tags.items()}
+        sizes = {number: np.array([*map(len, names)], np.int64) for number, names in texts.items()}
+        rows = {number: np.frombuffer(b"".join(names), np.uint8) for number, names in texts.items()}
+        lengths = spliced(np.diff(self.names.offsets), self.rows, sizes)
+        utf8 = spliced(self.names.utf8, self.names.offsets[self.rows], rows)
+        names = Texts(utf8, np.concatenate(([0], np.cumsum(lengths))))
+        return Tags(names, lengthened(self.rows, {number: len(row) for number, row in sizes.items()}, count))
 
     def __len__(self) -> int:
         return len(self.rows) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,12 @@ class Exclusion:
         if (np.diff(keys) < 0).any():
             indices = np.sort(keys) % n_items
         return cls(n_items, indptr, indices, banned)
+
+    def also(self, banned: npt.NDArray[np.bool_] | None) -> Exclusion:
+        """The same, and more items left out for every query, ``(n_items,)`` bool."""
+        if banned is None:
+            return self
+        return replace(self, banned=banned if self.banned is None else self.banned | banned)
 
     def take(self, rows: Ids) -> Exclusion:
         """The exclusion for some rows of the batch, in the order given."""

@@ -133,6 +133,12 @@ class CodedHistories:
         bounds, items, strengths = sorted_rows(indptr, indices, weights, len(self))
         return ordered_product(histograms(bounds, items, strengths * self.weight[items], self.packed), self._rows)
 
+    def changed(self, packed: Bytes, weight: npt.NDArray[np.floating[Any]]) -> CodedHistories:
+        """Other items under the same codewords."""
+        made = CodedHistories.__new__(CodedHistories)
+        made.__dict__.update(self.__dict__, packed=packed, weight=weight)
+        return made
+
     @cached_property
     def _rows(self) -> Floats:
         return np.ascontiguousarray(self.codewords.reshape(-1, self.width), np.float32)

@@ -36,8 +36,9 @@ def pair_scores(items: Items, queries: Floats, rows: npt.NDArray[np.int64], numb
         if isinstance(items, FloatItems):
             scores[part] = rounded(chosen_products(queries[row], items.vectors, item[:, None])[:, 0])
         elif tables is not None:
-            subcodes, total = unpack_subcodes(items.packed[item]), np.zeros(len(row), np.float64)
+            taken = items.take(item)
+            subcodes, total = unpack_subcodes(taken.packed), np.zeros(len(row), np.float64)
             for m in range(subcodes.shape[1]):
                 total += tables[row, m, subcodes[:, m]]
-            scores[part] = rounded(total, None if items.scale is None else items.scale[item])
+            scores[part] = rounded(total, taken.scale)
     return scores

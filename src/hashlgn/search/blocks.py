@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 else:
     kernel = compiled()
 
-__all__ = ["BLOCK", "BlockItems", "Blocks", "Slots", "items_arrays", "items_from", "kernel"]
+__all__ = ["BLOCK", "BlockItems", "Blocks", "Ints", "Slots", "items_arrays", "items_from", "kernel", "merged"]
 
 BLOCK = 128
 _HALF = 64
 _FIELDS = {name: name for name in ("starts", "counts", "order", "scale", "largest", "smallest")} | {"codes": "rows"}
 _COMPILED = compiled() is not None
+_HOLE = np.uint32(0xFFFFFFFF)  # in ``order``: no catalogue has so many items
+Ints = npt.NDArray[np.int64]
 Slots = npt.NDArray[np.uint32]
 Scale = npt.NDArray[np.floating[Any]]
 
@@ -35,7 +38,8 @@ Scale = npt.NDArray[np.floating[Any]]
 class Blocks:
     """Some items of a catalogue, cut into lists, each of whole blocks, with its items by falling scale.
 
-    The *slot* of an item is ``128 · block + position``. Slots after the last item of a list hold nothing.
+    The *slot* of an item is ``128 · block + position``. Slots after the last item of a list hold nothing. The items are
+    consecutive ones, or those that ``numbers`` names; some of them may have moved to another part of the catalogue.
 
     Attributes:
         rows: ``(blocks, M, 64)`` uint8; byte j of row m holds sub-code m of item j in its low half, of item j + 64 in
@@ -43,10 +47,12 @@ class Blocks:
         starts: first block of each list, uint32.
         counts: items of each list, uint32.
         first: number of the first item.
-        order: item at each slot, uint32; None where it is ``first + slot``.
+        order: item at each slot, uint32, all bits set where the item has moved; None where it is ``first + slot``.
         scale: scale at each slot, float16 or float32, positive and finite, or None.
         largest: largest scale in each block, rounded upwards to float32, or None.
         smallest: smallest scale in each block, rounded downwards, or None.
+        numbers: the items, ascending, where they are not consecutive, or None.
+        holes: whether some items have moved.
     """
 
     rows: Bytes
@@ -57,6 +63,8 @@ class Blocks:
     scale: Scale | None = None
     largest: npt.NDArray[np.float32] | None = None
     smallest: npt.NDArray[np.float32] | None = None
+    numbers: Ints | None = None
+    holes: bool = False
 
     @classmethod
     def build(
@@ -64,11 +72,18 @@ class Blocks:
         packed: Bytes,
         scale: Scale | None,
         first: int = 0,
-        lists: npt.NDArray[np.int64] | None = None,
+        lists: Ints | None = None,
         n_lists: int = 1,
+        *,
+        numbers: Ints | None = None,
     ) -> Blocks:
-        """Arrange codes ``(n, bits / 8)``; ``lists`` names the list of each item."""
+        """Arrange codes ``(n, bits / 8)`` of the items from ``first`` on, or of the items ``numbers``, ascending;
+        ``lists`` names the list of each item.
+        """
         n = len(packed)
+        if numbers is not None and n:
+            first = int(numbers[0])
+            numbers = None if int(numbers[-1]) - first == n - 1 else numbers
         packed = np.ascontiguousarray(packed)
         belongs = np.zeros(n, np.int64) if lists is None else lists
         counts = np.bincount(belongs, minlength=n_lists)
@@ -76,7 +91,7 @@ class Blocks:
         starts = ends - -(-counts // BLOCK)
         rows = _aligned((max(1, int(ends[-1])), 2 * packed.shape[1], _HALF))
         whole = starts.astype(np.uint32), counts.astype(np.uint32)
-        if scale is None and lists is None:
+        if scale is None and lists is None and numbers is None:
             _pack(packed, None, rows)
             return cls(rows, *whole, first)
         by_scale = np.arange(n) if scale is None else np.argsort(-scale.astype(np.float64), kind="stable")
@@ -87,13 +102,13 @@ class Blocks:
         order = (items if n else np.zeros(1, np.int64))[np.maximum(np.cumsum(filled) - 1, 0)].astype(np.uint32)
         if n:
             _pack(packed, order, rows)
+        named = order + np.uint32(first) if numbers is None else numbers[order].astype(np.uint32)
         if scale is None:
-            return cls(rows, *whole, first, order + np.uint32(first))
+            return cls(rows, *whole, first, named, numbers=numbers)
         held = scale[order] if n else np.ones(BLOCK, scale.dtype)
         bounds = held.reshape(-1, BLOCK).astype(np.float64)
-        return cls(
-            rows, *whole, first, order + np.uint32(first), held, _up(bounds.max(axis=1)), -_up(-bounds.min(axis=1))
-        )
+        bounded = held, _up(bounds.max(axis=1)), -_up(-bounds.min(axis=1))
+        return cls(rows, *whole, first, named, *bounded, numbers)
 
     def __len__(self) -> int:
         return int(self.counts.sum(dtype=np.int64))
@@ -116,16 +131,64 @@ class Blocks:
     def segment(self) -> kernel.Segment:
         """The same for the kernel, which checks it once."""
         return kernel.Segment(
-            self.rows, self.starts, self.counts, self.first, self.order, self.scale, self.largest, self.smallest
+            self.rows,
+            self.starts,
+            self.counts,
+            self.first,
+            self.order,
+            self.scale,
+            self.largest,
+            self.smallest,
+            self.holes,
         )
 
-    def packed(self) -> tuple[Bytes, Scale | None]:
-        """Codes ``(n, bits / 8)`` and scales ``(n,)`` in the order of the items, as ``build`` took them."""
-        return _unpacked(self.rows)[self.slots], None if self.scale is None else np.asarray(self.scale)[self.slots]
+    def live(self) -> tuple[Ints, Bytes, Scale | None]:
+        """The items that are here, ascending, with their codes ``(n, bits / 8)`` and scales ``(n,)``."""
+        numbers, slots = self._numbered, self.slots
+        if self.holes:
+            here = self.find(numbers) >= 0
+            numbers, slots = numbers[here], slots[here]
+        return numbers, _unpacked(self.rows)[slots], None if self.scale is None else np.asarray(self.scale)[slots]
+
+    def find(self, items: Ints) -> Ints:
+        """The slot of each of some items, −1 where it is not here."""
+        if self.numbers is None:
+            places = items - self.first
+            inside = (places >= 0) & (places < len(self))
+        else:
+            places = np.minimum(np.searchsorted(self.numbers, items), len(self.numbers) - 1)
+            inside = self.numbers[places] == items
+        slots = np.full(len(items), -1, np.int64)
+        slots[inside] = self.slots[places[inside]]
+        if self.holes and self.order is not None:
+            slots[self.order[slots] != items] = -1
+        return slots
+
+    def codes(self, slots: Ints) -> Bytes:
+        """Codes at some slots, ``(n, bits / 8)``."""
+        halves = self.rows[slots // BLOCK, :, slots % _HALF]
+        return pack_subcodes(np.where((slots % BLOCK < _HALF)[:, None], halves & 15, halves >> 4))
+
+    def without(self, items: Ints) -> Blocks:
+        """The same arrays, with holes where some items stood."""
+        slots = self.find(items)
+        slots = slots[slots >= 0]
+        if not len(slots):
+            return self
+        order = np.arange(self.first, self.first + BLOCK * len(self.rows), dtype=np.uint32)
+        order = order if self.order is None else self.order.copy()
+        order[slots] = _HOLE
+        left = replace(self, order=order, holes=True)
+        left.__dict__["slots"] = self.slots
+        return left
+
+    @property
+    def _numbered(self) -> Ints:
+        return np.arange(self.first, self.first + len(self)) if self.numbers is None else self.numbers
 
     @cached_property
     def slots(self) -> Slots:
-        """The slot of each item, ``(n,)``; built when first asked.
+        """The slot of each item, ``(n,)``, of one that has moved any; built when first asked.
 
         Raises:
             ArgumentError: ``order`` does not hold every item once: it is not what ``build`` made.
@@ -133,11 +196,16 @@ class Blocks:
         if self.order is None:
             return np.arange(len(self), dtype=np.uint32)
         held = _slots(self.starts.astype(np.int64), self.counts.astype(np.int64))
-        empty = np.uint32(0xFFFFFFFF)
-        slots = np.full(len(self), empty, np.uint32)
-        slots[self.order[held] - np.uint32(self.first)] = held
-        if (slots == empty).any():
-            raise ArgumentError("order must hold every item once")
+        numbers = self.order[held]
+        if self.holes:
+            held, numbers = held[numbers != _HOLE], numbers[numbers != _HOLE]
+        slots = np.full(len(self), _HOLE, np.uint32)
+        places = numbers - np.uint32(self.first) if self.numbers is None else np.searchsorted(self.numbers, numbers)
+        slots[places] = held
+        if (slots == _HOLE).any():
+            if not self.holes:
+                raise ArgumentError("order must hold every item once")
+            slots[slots == _HOLE] = 0
         return slots
 
     def check(self, bits: int) -> None:
@@ -181,27 +249,78 @@ class Blocks:
 class BlockItems(CodedItems):
     """Codes that stand in blocks, such as those of a mapped file; ``packed`` and ``scale`` are made when first asked.
 
+    A change gives a new catalogue and leaves this one as it is. What is large is shared by both: new codes stand in
+    segments of their own, which are merged where they are small, so that an item is moved few times.
+
     Args:
-        blocks: all items of a catalogue, numbered from 0.
+        segments: where the items are, each in one of them.
         decoder: reads the codes.
     """
 
-    def __init__(self, blocks: Blocks, decoder: Decoder) -> None:
-        object.__setattr__(self, "blocks", blocks)
+    def __init__(self, segments: tuple[Blocks, ...], decoder: Decoder, count: int | None = None) -> None:
+        object.__setattr__(self, "segments", segments)
         object.__setattr__(self, "decoder", decoder)
+        object.__setattr__(self, "count", sum(map(len, segments)) if count is None else count)
 
-    blocks: Blocks
+    segments: tuple[Blocks, ...]
+    count: int
+
+    @classmethod
+    def of(cls, items: CodedItems) -> BlockItems:
+        """Coded items in blocks; the same object where they are."""
+        if isinstance(items, BlockItems):
+            return items
+        return cls((Blocks.build(items.packed, items.scale),), items.decoder)
 
     def __len__(self) -> int:
-        return len(self.blocks)
+        return self.count
 
     def __getstate__(self) -> dict[str, Any]:
         """What is stored; ``packed`` is made again."""
-        return {"blocks": self.blocks, "decoder": self.decoder}
+        return {"segments": self.segments, "decoder": self.decoder, "count": self.count}
+
+    def placed(self, numbers: Ints, items: CodedItems) -> BlockItems:
+        """A catalogue in which some items have the given codes.
+
+        Args:
+            numbers: ascending: items that are there, then new ones, which follow the last item without a gap.
+            items: their codes and scales.
+        """
+        old = numbers[numbers < self.count]
+        segments = [one.without(old) for one in self.segments] if len(old) else list(self.segments)
+        segments.append(Blocks.build(items.packed, items.scale, numbers=numbers))
+        count = self.count + len(numbers) - len(old)
+        return BlockItems(
+            merged(segments, lambda *parts: Blocks.build(*parts[1:], numbers=parts[0])), self.decoder, count
+        )
+
+    def whole(self) -> BlockItems:
+        """The same catalogue in one segment; the same object where it is."""
+        if len(self.segments) == 1 and not self.segments[0].holes:
+            return self
+        return BlockItems((Blocks.build(self.packed, self.scale),), self.decoder)
+
+    def take(self, items: Ints) -> CodedItems:
+        """Some of the items."""
+        codes, scale = np.empty((len(items), self.decoder.bits // 8), np.uint8), None
+        if self.segments[0].scale is not None:
+            scale = np.empty(len(items), self.segments[0].scale.dtype)
+        for one in self.segments:
+            slots = one.find(np.asarray(items, np.int64))
+            here = slots >= 0
+            codes[here] = one.codes(slots[here])
+            if scale is not None and one.scale is not None:
+                scale[here] = one.scale[slots[here]]
+        return CodedItems(codes, self.decoder, scale)
 
     @cached_property
     def _rows(self) -> tuple[Bytes, Scale | None]:
-        return self.blocks.packed()
+        parts = [one.live() for one in self.segments]
+        numbers = np.concatenate([part[0] for part in parts])
+        order = np.empty(len(numbers), np.int64)
+        order[numbers] = np.arange(len(numbers))
+        scales = [part[2] for part in parts if part[2] is not None]
+        return np.concatenate([part[1] for part in parts])[order], np.concatenate(scales)[order] if scales else None
 
     @property
     def packed(self) -> Bytes:
@@ -211,12 +330,28 @@ class BlockItems(CodedItems):
     @property
     def scale(self) -> Scale | None:
         """Scales in the order of the items, ``(n,)``, or None."""
-        return None if self.blocks.scale is None else self._rows[1]
+        return None if self.segments[0].scale is None else self._rows[1]
 
     @property
     def bytes_per_item(self) -> float:
         """Bytes of one item: code and scale."""
-        return self.decoder.bits / 8 + (0 if self.blocks.scale is None else self.blocks.scale.itemsize)
+        scale = self.segments[0].scale
+        return self.decoder.bits / 8 + (0 if scale is None else scale.itemsize)
+
+
+def merged(segments: list[Blocks], build: Callable[[Ints, Bytes, Scale | None], Blocks]) -> tuple[Blocks, ...]:
+    """Segments that at least halve from one to the next, so that there are few of them: small ones are joined.
+
+    Args:
+        segments: the last one is new.
+        build: arranges items, ascending, with their codes and scales.
+    """
+    while len(segments) > 1 and 2 * len(segments[-1]) > len(segments[-2]):
+        (a, codes, scale), (b, more, scales) = segments[-2].live(), segments[-1].live()
+        order = np.argsort(np.concatenate((a, b)), kind="stable")
+        joined = None if scale is None or scales is None else np.concatenate((scale, scales))[order]
+        segments[-2:] = [build(np.concatenate((a, b))[order], np.concatenate((codes, more))[order], joined)]
+    return tuple(segments)
 
 
 def items_arrays(segments: tuple[Blocks, ...], decoder: Decoder) -> tuple[Arrays, dict[str, Any]]:

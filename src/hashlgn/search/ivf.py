@@ -93,6 +93,9 @@ class InvertedFile(Kernel):
         ]
         return float(np.isin(rows[1], rows[0]).mean()) if len(rows[1]) else 1.0
 
+    def _segments(self, items: CodedItems) -> tuple[Blocks, ...]:
+        return (self._arranged(items),)
+
     def _arranged(self, items: CodedItems, first: int = 0) -> Blocks:
         belongs = np.zeros(len(items), np.int64)
         sums = np.zeros_like(self.centroids, np.float64)

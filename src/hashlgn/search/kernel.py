@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -15,7 +16,7 @@ from hashlgn.scoring.decoders import Decoder, Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, Items, score_bound
 from hashlgn.search.base import Hits, check_exclusion, check_queries, check_score_bound
-from hashlgn.search.blocks import BlockItems, Blocks, Scale, Slots, items_arrays, items_from, kernel
+from hashlgn.search.blocks import BlockItems, Blocks, Ints, Scale, Slots, items_arrays, items_from, kernel, merged
 from hashlgn.utils.locks import Lock
 from hashlgn.utils.tensors import MALFORMED, Part, read_tensors, write_tensors
 
@@ -65,7 +66,7 @@ class Kernel:
                 f"engine 'kernel' is for codes of at most {LONGEST_CODE} bits (got {items.decoder.bits}: use 'exact')"
             )
         self._set_up(items.decoder, threads, isa)
-        self._publish((self._arranged(items),), None)
+        self._publish(self._segments(items), None, len(items))
 
     @staticmethod
     def instruction_sets() -> list[str]:
@@ -124,14 +125,11 @@ class Kernel:
             n = state.n + len(items)
             if n >= 2**32 - 1:
                 raise ArgumentError(f"items must be fewer than 2^32 - 1 (would be {n})")
-            segments = [*state.segments, self._arranged(items, state.n)]
-            # Segments at least halve from one to the next, so there are few of them, and an item is moved few times.
-            while len(segments) > 1 and 2 * len(segments[-1]) > len(segments[-2]):
-                segments[-2:] = [self._merged(segments[-2], segments[-1])]
+            segments = merged([*state.segments, self._arranged(items, state.n)], self._rearranged)
             removed = state.removed
             if removed is not None:
                 removed = np.concatenate((removed, np.zeros(len(items), np.bool_)))
-            self._publish(tuple(segments), removed)
+            self._publish(segments, removed)
         return np.arange(state.n, n)
 
     def remove(self, items: npt.ArrayLike) -> None:
@@ -219,23 +217,31 @@ class Kernel:
         self._writing = Lock()
         self._least: int | None = None  # items of the first catalogue that was published
 
+    def _segments(self, items: CodedItems) -> tuple[Blocks, ...]:
+        return BlockItems.of(items).segments
+
     def _arranged(self, items: CodedItems, first: int = 0) -> Blocks:
-        if isinstance(items, BlockItems) and not first:
-            return items.blocks
         return Blocks.build(items.packed, items.scale, first)
 
-    def _merged(self, a: Blocks, b: Blocks) -> Blocks:
-        (codes, scale), (more, scales) = a.packed(), b.packed()
-        joined = None if scale is None or scales is None else np.concatenate((scale, scales))
-        return self._arranged(CodedItems(np.concatenate((codes, more)), self.decoder, joined), a.first)
+    def _rearranged(self, numbers: Ints, packed: Bytes, scale: Scale | None) -> Blocks:
+        return self._arranged(CodedItems(packed, self.decoder, scale), int(numbers[0]) if len(numbers) else 0)
 
-    def _publish(self, segments: tuple[Blocks, ...], removed: npt.NDArray[np.bool_] | None) -> None:
+    def over(self, items: BlockItems) -> Kernel:
+        """A kernel over a changed catalogue of the same decoder; this one stays as it is, and nothing is built."""
+        scan = copy.copy(self)
+        scan._writing, scan._least = Lock(), None
+        scan._publish(items.segments, None, len(items))
+        return scan
+
+    def _publish(
+        self, segments: tuple[Blocks, ...], removed: npt.NDArray[np.bool_] | None, count: int | None = None
+    ) -> None:
         """Check a catalogue, and then let searches see it."""
         largest = [1.0, *(float(one.largest.max()) for one in segments if one.largest is not None)]
         longest = check_score_bound(self._longest * max(largest))
         for one in segments:
             one.segment  # noqa: B018  the kernel checks the arrays here, not when they are searched
-        n = sum(map(len, segments))
+        n = sum(map(len, segments)) if count is None else count
         self._least = n if self._least is None else self._least
         self._state = _State(segments, removed, n, longest)
 
@@ -293,8 +299,5 @@ def _chosen(state: _State, banned: npt.NDArray[np.bool_]) -> list[Slots] | None:
     if (state.n - int(np.count_nonzero(banned))) * _GATHER > state.n:
         return None
     allowed = np.flatnonzero(~banned)
-    cuts = np.searchsorted(allowed, [one.first for one in state.segments[1:]])
-    return [
-        np.sort(one.slots[inside - one.first])
-        for one, inside in zip(state.segments, np.split(allowed, cuts), strict=True)
-    ]
+    found = [one.find(allowed) for one in state.segments]
+    return [np.sort(slots[slots >= 0]).astype(np.uint32) for slots in found]

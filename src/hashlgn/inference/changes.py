@@ -1,0 +1,232 @@
+"""A change of a served model, and what it makes of a model: a new one; the model that was there stays as it is.
+
+A change holds results, such as the codes of an item, and not how they were found. So a change that is read from a file
+gives the same model, bit for bit, on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.errors import ArgumentError
+from hashlgn.inference.live import Live, live_of
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.placement import Placement
+from hashlgn.inference.ragged import lengthened, spliced
+from hashlgn.inference.texts import Tags, Texts
+from hashlgn.scoring.fold_in import FoldIn
+from hashlgn.scoring.histories import CodedHistories, FloatHistories
+from hashlgn.scoring.items import CodedItems, FloatItems
+from hashlgn.search.blocks import BlockItems
+
+__all__ = ["Change", "Pairs", "Placed", "applied"]
+
+Ints = npt.NDArray[np.int64]
+Rows = dict[str, dict[int, npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Interactions by number.
+
+    Attributes:
+        users: ``(n,)`` int64.
+        items: ``(n,)`` int64.
+        strengths: ``(n,)`` float32, or None.
+        times: ``(n,)`` int64, or None.
+    """
+
+    users: Ints
+    items: Ints
+    strengths: npt.NDArray[np.float32] | None = None
+    times: Ints | None = None
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> Pairs:
+        """Those where ``mask`` is set."""
+        strengths = None if self.strengths is None else self.strengths[mask]
+        return Pairs(self.users[mask], self.items[mask], strengths, None if self.times is None else self.times[mask])
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Items that stand anew, on both sides.
+
+    Attributes:
+        numbers: ascending, ``(n,)`` int64.
+        answers: codes ``(n, bits / 8)`` uint8, or float32 vectors ``(n, width)``.
+        scale: of the answers' codes, ``(n,)`` float16, or None.
+        histories: the same of items in histories.
+        weight: of the histories' codes, ``(n,)`` float16, or None.
+        counts: interactions of each item that its place rests on, ``(n,)`` int64.
+    """
+
+    numbers: Ints
+    answers: npt.NDArray[Any]
+    scale: npt.NDArray[np.float16] | None
+    histories: npt.NDArray[Any]
+    weight: npt.NDArray[np.float16] | None
+    counts: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What is new in a model. Numbers are those after the new ids were added.
+
+    Attributes:
+        users: ids of new users.
+        items: ids of new items; each of them is in ``placed``.
+        pairs: new interactions, or None; those that the model has change nothing.
+        placed: items with new codes or vectors, or None.
+        removed: numbers of items that are no longer answered.
+        restored: numbers of items that are answered again.
+        titles: by number.
+        genres: by number.
+        placement: where new items go from now on, or None where that stays.
+    """
+
+    users: list[Any] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    pairs: Pairs | None = None
+    placed: Placed | None = None
+    removed: tuple[int, ...] = ()
+    restored: tuple[int, ...] = ()
+    titles: Mapping[int, str] = field(default_factory=dict)
+    genres: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    placement: Placement | None = None
+
+
+def applied(model: ServedModel, change: Change) -> ServedModel:
+    """The model after a change.
+
+    Raises:
+        ArgumentError: the change does not fit the model.
+    """
+    live = live_of(model)
+    user_ids = model.user_ids.add(change.users, name="users")[0] if change.users else model.user_ids
+    item_ids = model.item_ids.add(change.items, name="ids")[0] if change.items else model.item_ids
+    if len(user_ids) - len(model.user_ids) != len(change.users) or len(item_ids) - len(model.item_ids) != len(
+        change.items
+    ):
+        raise ArgumentError("the change must be of this model (it adds ids that are there)")
+    n_users, n_items = len(user_ids), len(item_ids)
+    seen, newer = _seen(model, live, change.pairs, n_users)
+    sides = _sides(model, change.placed)
+    grown = np.zeros(n_items, np.int32)
+    grown[: len(live.counts)] = live.counts
+    if change.placed is not None:
+        grown[change.placed.numbers] = change.placed.counts
+    return replace(
+        model,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=_texts(model.titles, change.titles, n_items),
+        genres=_tags(model.genres, change.genres, n_items),
+        live=replace(
+            live,
+            placement=change.placement or live.placement,
+            newer=newer,
+            counts=grown,
+            removed=_removed(live, change, n_items),
+            changes=live.changes + 1,
+        ),
+        contents=False,
+        **seen,
+        **sides,
+    )
+
+
+def _sides(model: ServedModel, placed: Placed | None) -> dict[str, Any]:
+    """Both sides of the items with what stands anew."""
+    if placed is None:
+        return {}
+    items, histories = model.items, model.histories
+    if isinstance(items, CodedItems):
+        items = BlockItems.of(items).placed(placed.numbers, CodedItems(placed.answers, items.decoder, placed.scale))
+    else:
+        items = FloatItems(_rows_set(items.vectors, placed.numbers, placed.answers))
+    if isinstance(histories, CodedHistories):
+        assert placed.weight is not None  # what was placed is of the form of the model
+        packed = _rows_set(histories.packed, placed.numbers, placed.histories)
+        histories = histories.changed(packed, _rows_set(histories.weight, placed.numbers, placed.weight))
+    elif isinstance(histories, FloatHistories):
+        histories = FloatHistories(_rows_set(histories.items, placed.numbers, placed.histories))
+    elif isinstance(histories, FoldIn):
+        raise ArgumentError("items can be placed only in a model whose users are their histories")
+    return {"items": items, "histories": histories}
+
+
+def _rows_set(array: npt.NDArray[Any], numbers: Ints, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy with some rows replaced, and rows added at the end."""
+    count = max(len(array), int(numbers[-1]) + 1 if len(numbers) else 0)
+    out = np.empty((count, *array.shape[1:]), array.dtype)
+    out[: len(array)] = array
+    out[numbers] = rows
+    return out
+
+
+def _removed(live: Live, change: Change, n_items: int) -> npt.NDArray[np.bool_] | None:
+    if live.removed is None and not change.removed:
+        return None
+    removed = np.zeros(n_items, np.bool_)
+    if live.removed is not None:
+        removed[: len(live.removed)] = live.removed
+    removed[list(change.removed)] = True
+    removed[list(change.restored)] = False
+    return removed if removed.any() else None
+
+
+def _seen(
+    model: ServedModel, live: Live, pairs: Pairs | None, n_users: int
+) -> tuple[dict[str, Any], npt.NDArray[np.bool_]]:
+    """Histories, strengths and times with new interactions, and which interactions are newer than the training."""
+    indptr, indices = model.seen
+    if pairs is None or not len(pairs.users):
+        grown = np.concatenate((indptr, np.full(n_users + 1 - len(indptr), indptr[-1])))
+        return {"seen": (grown, indices)}, live.newer
+    columns: dict[str, npt.NDArray[Any]] = {"items": indices, "newer": live.newer}
+    fresh: dict[str, npt.NDArray[Any]] = {"items": pairs.items, "newer": np.ones(len(pairs.items), np.bool_)}
+    if model.times is not None:
+        columns["times"] = model.times
+        fresh["times"] = np.zeros(len(pairs.items), np.int64) if pairs.times is None else pairs.times
+    if model.strengths is not None:
+        columns["strengths"] = model.strengths
+        given = pairs.strengths
+        fresh["strengths"] = np.ones(len(pairs.items), np.float32) if given is None else given
+    rows: Rows = {name: {} for name in columns}
+    order = np.argsort(pairs.users, kind="stable")
+    users, starts = np.unique(pairs.users[order], return_index=True)
+    for user, places in zip(users.tolist(), np.split(order, starts[1:]), strict=True):
+        span = slice(int(indptr[user]), int(indptr[user + 1])) if user < len(indptr) - 1 else slice(0, 0)
+        _, first = np.unique(np.concatenate((indices[span], pairs.items[places])), return_index=True)
+        for name, column in columns.items():
+            rows[name][user] = np.concatenate((column[span], fresh[name][places]))[first]
+    if "strengths" in columns and model.config.get("model", {}).get("strength") == "decay":
+        _decayed(rows, model.config["model"]["half_life"])
+    lengths = {user: len(row) for user, row in rows["items"].items()}
+    made = {name: spliced(column, indptr, rows[name]) for name, column in columns.items()}
+    seen = {"seen": (lengthened(indptr, lengths, n_users), made["items"])}
+    return seen | {name: made[name] for name in ("times", "strengths") if name in made}, made["newer"]
+
+
+def _decayed(rows: Rows, half_life: float) -> None:
+    """Strengths by age, counted from each user's newest interaction, as a training computes them."""
+    for user, times in rows["times"].items():
+        age = times.max(initial=0) - times
+        rows["strengths"][user] = np.maximum(np.exp2(-age / half_life), 1e-6).astype(np.float32)
+
+
+def _texts(texts: Any, changed: Mapping[int, str], count: int) -> Texts | None:
+    if texts is None and not changed:
+        return None
+    return (Texts.of([]) if texts is None else texts).changed(changed, count)
+
+
+def _tags(tags: Any, changed: Mapping[int, tuple[str, ...]], count: int) -> Tags | None:
+    if tags is None and not changed:
+        return None
+    return (Tags.of([]) if tags is None else tags).changed(changed, count)

@@ -1,0 +1,175 @@
+"""The people of items: their queries, each without the item itself, summed by item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from hashlgn.errors import ArgumentError
+from hashlgn.inference.changes import Placed
+from hashlgn.inference.live import live_of
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.placement import Placement, decoded_histories
+from hashlgn.scoring.decoders import CodebookDecoder
+from hashlgn.scoring.exclusion import rows_of
+from hashlgn.scoring.histories import CodedHistories, FloatHistories, sorted_rows
+from hashlgn.scoring.items import CodedItems
+from hashlgn.scoring.products import histograms
+
+__all__ = ["People", "given", "living_histories", "people_of", "place"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_MOST = 64  # people of an item who are asked: more make its mean hardly better
+_ROWS = 2048  # histories whose sums are made at a time
+
+
+@dataclass(frozen=True)
+class People:
+    """Whose histories tell where some items go.
+
+    Attributes:
+        counts: people of each item, all that there are, ``(items,)``.
+        owners: the item of each entry, by its place among the items, ``(entries,)``.
+        rows: the history of each entry, ``(entries,)``.
+        indptr: bounds of the histories.
+        indices: their items.
+        strengths: ``a_ui``, aligned with ``indices``, or None.
+    """
+
+    counts: Ints
+    owners: Ints
+    rows: Ints
+    indptr: Ints
+    indices: Ints
+    strengths: Floats | None
+
+
+def living_histories(model: ServedModel) -> CodedHistories | FloatHistories:
+    """The items in histories of a model that can change.
+
+    Raises:
+        ArgumentError: users are not their histories.
+    """
+    histories, items = model.histories, model.items
+    coded = isinstance(items, CodedItems) and not isinstance(items.decoder, CodebookDecoder)
+    if model.users is not None or coded or not isinstance(histories, CodedHistories | FloatHistories):
+        raise ArgumentError("items and interactions can be added only to a model whose users are their histories")
+    return histories
+
+
+def people_of(model: ServedModel, owners: Ints, users: Ints, count: int) -> People:
+    """The stored histories of people who have items.
+
+    Args:
+        model: whose histories.
+        owners: place of an item, ``(entries,)``.
+        users: number of a user who has it, ``(entries,)``.
+        count: number of items.
+    """
+    counts = np.bincount(owners, minlength=count)
+    if len(owners) and counts.max() > _MOST:  # those at even steps
+        order = np.argsort(owners, kind="stable")
+        rank = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+        sizes = np.repeat(np.maximum(counts, 1), counts)
+        chosen = order[(rank * _MOST // sizes) != ((rank - 1) * _MOST // sizes)]
+        owners, users = owners[chosen], users[chosen]
+    asked, rows = np.unique(users, return_inverse=True)
+    indptr, places = rows_of((model.seen[0], np.arange(len(model.seen[1]))), asked)
+    strengths = None if model.strengths is None else model.strengths[places]
+    return People(counts, owners, rows, indptr, model.seen[1][places].astype(np.int64), strengths)
+
+
+def given(histories: list[tuple[Ints, npt.NDArray[np.integer[Any]]]], numbers: Ints) -> People:
+    """Histories that a caller gave: for each item bounds and items of some. The items are sorted by ``numbers``."""
+    histories = [histories[place] for place in np.argsort(numbers)]
+    counts = np.array([len(bounds) - 1 for bounds, _ in histories], np.int64)
+    bounds = [bounds[1:] - bounds[:-1] for bounds, _ in histories]
+    indptr = np.concatenate(([0], np.cumsum(np.concatenate([np.empty(0, np.int64), *bounds])))).astype(np.int64)
+    indices = np.concatenate([np.empty(0, np.int64), *(items for _, items in histories)])
+    owners = np.repeat(np.arange(len(histories)), counts)
+    return People(counts, owners, np.arange(len(owners)), indptr, indices, None)
+
+
+def place(model: ServedModel, placement: Placement, numbers: Ints, people: People, *, blended: bool = False) -> Placed:
+    """Items in the form of a model, from their people.
+
+    Args:
+        model: whose vectors of items in histories count; items it does not have are in no history yet.
+        placement: where items go.
+        numbers: ascending, ``(items,)``.
+        people: of these items.
+        blended: whether an item of the training goes towards its new place by the share of its interactions that are
+            new, and not all the way.
+    """
+    histories = living_histories(model)
+    sums, counts = _sums(histories, numbers, people)
+    o, p = placement.vectors(sums, counts, people.counts.astype(np.float64))
+    live = live_of(model)
+    trained = np.flatnonzero(numbers < live.items) if blended else numbers[:0]
+    if len(trained):
+        here = numbers[trained]
+        old = np.minimum(live.counts[here] / np.maximum(people.counts[trained], 1), 1)[:, None].astype(np.float32)
+        o[trained] += old * (model.items.take(here).decode() - o[trained])
+        p[trained] += old * (decoded_histories(histories, here) - p[trained])
+    return _formed(model, placement, numbers, o, p, people.counts)
+
+
+def _formed(model: ServedModel, placement: Placement, numbers: Ints, o: Floats, p: Floats, counts: Ints) -> Placed:
+    answers: npt.NDArray[np.generic] = o
+    known: npt.NDArray[np.generic] = p
+    scale = weight = None
+    items, histories = model.items, model.histories
+    if isinstance(items, CodedItems) and isinstance(items.decoder, CodebookDecoder):
+        answers, scale = placement.coder("answers", items.decoder.codewords).code(o)
+    if isinstance(histories, CodedHistories):
+        known, weight = placement.coder("histories", histories.codewords).code(p)
+    return Placed(numbers, answers, scale, known, weight, counts)
+
+
+def _sums(histories: CodedHistories | FloatHistories, numbers: Ints, people: People) -> tuple[Floats, Floats]:
+    """Sums of unit queries without the item itself, ``(items, width)``, and how many there are of each item."""
+    count, n_items = len(people.counts), len(histories)
+    bounds, items, strengths = sorted_rows(people.indptr, people.indices, people.strengths, n_items)
+    v = _vectors(histories, bounds, items, strengths.astype(np.float32))
+    owners, rows = people.owners, people.rows
+    own = np.zeros(len(owners), np.float32)  # strength of the item in each history
+    known = np.flatnonzero(numbers[owners] < n_items)
+    if len(known):
+        keys = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)) * n_items + items
+        wanted = rows[known] * n_items + numbers[owners[known]]
+        places = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+        there = keys[places] == wanted if len(keys) else np.zeros(len(known), np.bool_)
+        own[known[there]] = strengths[places[there]]
+    q = v[rows]
+    if own.any():
+        q -= own[:, None] * decoded_histories(histories, np.minimum(numbers, n_items - 1))[owners]
+    squares, whole = np.einsum("ij,ij->i", q, q), np.einsum("ij,ij->i", v, v)[rows]
+    kept = squares > 1e-6 * whole
+    q *= np.where(kept, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0)[:, None].astype(np.float32)
+    members = sparse.csr_matrix(
+        (np.ones(len(owners), np.float32), (owners, np.arange(len(owners)))), (count, len(owners))
+    )
+    return np.asarray(members @ q), np.bincount(owners[kept], minlength=count).astype(np.float32)
+
+
+def _vectors(histories: CodedHistories | FloatHistories, bounds: Ints, items: Ints, strengths: Floats) -> Floats:
+    """Sums of histories in float32: a place needs no bits that are the same for every batch."""
+    if isinstance(histories, FloatHistories):
+        shape = len(bounds) - 1, len(histories)
+        return np.asarray(sparse.csr_matrix((strengths, items, bounds), shape) @ histories.items)
+    v = np.empty((len(bounds) - 1, histories.width), np.float32)
+    flat = histories.codewords.reshape(-1, histories.width)
+    for start in range(0, len(v), _ROWS):
+        part = bounds[start : start + _ROWS + 1]
+        span = slice(int(part[0]), int(part[-1]))
+        weights = strengths[span].astype(np.float64) * histories.weight[items[span]]
+        v[start : start + _ROWS] = (
+            histograms(part - part[0], items[span], weights, histories.packed).astype(np.float32) @ flat
+        )
+    return v

@@ -1,0 +1,253 @@
+"""Where a new item goes: both of its vectors from the people who first had it, without a training.
+
+Let ``q_u`` be the queries of the n people who have an item, each without the item itself, and ``m`` their mean. Over
+the items of the training, ``m = μ + s + e``: the signal s tells items apart and has the covariance ``S``; the error of
+a mean over n people, e, has ``N / n``. In the axes w that make N the identity and S diagonal, ``λ``, the best linear
+estimate of an item's vector o from m is
+
+    o(m, n) = a + b ln(1 + n) + Σ_k c_k · w_k·(m − μ) / (λ_k + 1 / n),      c_k = cov(o, w_k·m)
+
+so that a single interaction moves an item little from where an average item of the training is, and many move it to
+where the training would have put it. The same holds for the vector p of an item in a history. All constants come in
+closed form from the histories and the vectors of the training (an empirical Bayes estimate of a normal model: Efron and
+Morris, *Stein's estimation rule and its competitors*, JASA 1973).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, sparse
+
+from hashlgn.errors import ArgumentError
+from hashlgn.scoring.codes import Bytes, pack_subcodes
+from hashlgn.scoring.encoding import encode
+from hashlgn.scoring.histories import CodedHistories, FloatHistories
+from hashlgn.scoring.items import Items
+
+__all__ = ["Coder", "Placement", "decoded_histories", "fit_placement"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+_ENTRIES = 1_000_000  # interactions of a sample of users that decide the constants
+_AXES = 128
+_UNIFORM_SHARE = 0.1  # of a metric: the part that is made the same in all directions
+_CHUNK = 65_536
+_ITEMS = 20_000  # whose answers are the metric of the histories' codes
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """The estimate of this module's equation for both vectors of an item.
+
+    Attributes:
+        mean: μ, ``(width,)``.
+        axes: w, ``(width, axes)``.
+        signal: λ, ``(axes,)``, positive.
+        answers: of o: c ``(axes, width)``, then a and b; ``(axes + 2, width)``.
+        histories: of p, the same.
+        metrics: the second moments of queries and of answers, ``(2, width, width)``.
+
+    Raises:
+        ArgumentError: the arrays do not fit together.
+    """
+
+    mean: Floats
+    axes: Floats
+    signal: Floats
+    answers: Floats
+    histories: Floats
+    metrics: Floats
+
+    def __post_init__(self) -> None:
+        width, axes = len(self.mean), len(self.signal)
+        shapes = {"mean": (width,), "axes": (width, axes), "signal": (axes,), "metrics": (2, width, width)}
+        shapes |= dict.fromkeys(("answers", "histories"), (axes + 2, width))
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
+                raise ArgumentError(
+                    f"placement.{name} must be finite float32 {shape} (got {array.dtype} {array.shape})"
+                )
+        if not (self.signal > 0).all():
+            raise ArgumentError("placement.signal must be positive")
+
+    def coder(self, side: str, codewords: Floats) -> Coder:
+        """What makes codes of one side, ``answers`` or ``histories``, of the model that this is of."""
+        coders: dict[str, Coder] = self.__dict__.setdefault("_coders", {})
+        if side not in coders:
+            coders[side] = Coder(codewords, self.metrics[0 if side == "answers" else 1])
+        return coders[side]
+
+    def vectors(self, sums: Floats, counts: Floats, totals: Doubles) -> tuple[Floats, Floats]:
+        """Both vectors of items.
+
+        Args:
+            sums: of the unit queries of people who have each item, ``(n, width)``.
+            counts: how many they are, ``(n,)``; an item without any is an average one.
+            totals: how many people have the item, ``(n,)``.
+
+        Returns:
+            o and p, each ``(n, width)`` float32.
+        """
+        found = np.maximum(counts, 1)[:, None].astype(np.float32)
+        features = (sums / found - self.mean) @ self.axes / (self.signal + 1 / found)
+        features *= counts[:, None] > 0
+        whole: Floats = np.column_stack((features, np.ones(len(counts)), np.log1p(totals))).astype(np.float32)
+        return whole @ self.answers, whole @ self.histories
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays by name, ready to be stored."""
+        names = ("mean", "axes", "signal", "answers", "histories", "metrics")
+        return {name: getattr(self, name) for name in names}
+
+
+class Coder:
+    """Codes of new vectors under codewords that stay.
+
+    Args:
+        codewords: ``(M, 16, width)``.
+        metric: second moment of what the vectors meet in inner products, ``(width, width)``.
+    """
+
+    def __init__(self, codewords: Floats, metric: Floats) -> None:
+        flat = codewords.reshape(-1, codewords.shape[2])
+        uniform = _UNIFORM_SHARE * np.trace(metric) / len(metric)
+        self.metric = ((1 - _UNIFORM_SHARE) * metric + uniform * np.eye(len(metric))).astype(np.float32)
+        self.products = np.ascontiguousarray(self.metric @ flat.T)  # (width, 16 M)
+        self.gram = np.ascontiguousarray(flat @ self.products)
+        self.flat = flat
+
+    def code(self, vectors: Floats) -> tuple[Bytes, npt.NDArray[np.float16]]:
+        """Packed sub-codes ``(n, M / 2)`` of the directions, and the scales ``(n,)`` that bring the decoded vectors
+        closest to the vectors.
+        """
+        lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), 1e-24))[:, None]
+        words = encode(vectors / lengths @ self.products, self.gram)
+        close = self.flat[words + 16 * np.arange(words.shape[1])].sum(axis=1)
+        turned = close @ self.metric
+        fit = np.einsum("ij,ij->i", vectors, turned) / np.maximum(np.einsum("ij,ij->i", close, turned), 1e-12)
+        return pack_subcodes(words), np.clip(fit, 6e-5, 6e4).astype(np.float16)
+
+
+def decoded_histories(histories: CodedHistories | FloatHistories, items: Ints) -> Floats:
+    """Vectors ``p`` of some items, ``(n, width)`` float32."""
+    if isinstance(histories, FloatHistories):
+        return histories.items[items]
+    decoded = np.zeros((len(items), histories.width), np.float32)
+    packed = histories.packed[items]
+    for byte, codewords in enumerate(histories.codewords.reshape(-1, 2, 16, histories.width)):
+        decoded += codewords[0][packed[:, byte] & 15]
+        decoded += codewords[1][packed[:, byte] >> 4]
+    return decoded * histories.weight[items].astype(np.float32)[:, None]
+
+
+def fit_placement(
+    items: Items,
+    histories: CodedHistories | FloatHistories,
+    seen: tuple[Ints, npt.NDArray[np.int32]],
+    strengths: Floats | None,
+) -> Placement:
+    """The constants of a trained model, from its vectors and the histories that it stores.
+
+    Of large data, a sample of users decides.
+    """
+    n_items = len(items)
+    degree = np.bincount(seen[1], minlength=n_items)
+    x = _sampled(seen, strengths, n_items)
+    used = np.flatnonzero(np.bincount(x.indices, minlength=n_items))
+    x = x[:, used]
+    p, o = decoded_histories(histories, used), items.take(used).decode()
+    v = np.asarray(x @ p)
+    inverse = _inverse_lengths(x, v, p)  # 1 / ‖v_u − a_ui p_i‖ of each interaction
+    share = sparse.csr_matrix((x.data * inverse.data, x.indices, x.indptr), x.shape)
+    sums = inverse.T @ v - np.asarray(share.sum(axis=0)).reshape(-1, 1) * p
+    counts = np.bincount(inverse.indices[inverse.data > 0], minlength=len(used)).astype(np.float64)
+    known = counts >= 2
+    if np.count_nonzero(known) < 2:
+        return _average(items, histories)
+    mean, axes, signal, z, weight = _axes(x, v, p, inverse, share, sums, counts, known)
+    logs = np.column_stack((np.ones(int(known.sum())), np.log1p(degree[used][known])))
+    parts = (_regressed(part[known], z, logs, weight) for part in (o, p))
+    return Placement(mean, axes, signal, next(parts), next(parts), _moments(v, o))
+
+
+def _average(items: Items, histories: CodedHistories | FloatHistories) -> Placement:
+    """Every new item is an average one: nothing is known of the people."""
+    some, width = np.arange(0, len(items), -(-len(items) // _ITEMS)), items.width
+    o, p = items.take(some).decode(), decoded_histories(histories, some)
+    a, b = (np.vstack((part.mean(axis=0), np.zeros(width))).astype(np.float32) for part in (o, p))
+    nothing = np.zeros((width, 0), np.float32)
+    return Placement(np.zeros(width, np.float32), nothing, nothing[0], a, b, _moments(p, o))
+
+
+def _sampled(seen: tuple[Ints, npt.NDArray[np.int32]], strengths: Floats | None, n_items: int) -> Any:
+    """The histories of some users, as a sparse matrix of strengths."""
+    indptr, indices = seen
+    values = np.ones(len(indices), np.float32) if strengths is None else np.asarray(strengths)
+    x = sparse.csr_matrix((values, indices, indptr), (len(indptr) - 1, n_items))
+    active = np.flatnonzero(np.diff(indptr) > 1)
+    if len(indices) > _ENTRIES:
+        count = max(2, len(active) * _ENTRIES // len(indices))
+        active = np.sort(np.random.default_rng(0).choice(active, min(count, len(active)), replace=False))
+    return x[active]
+
+
+def _inverse_lengths(x: Any, v: Floats, p: Floats) -> Any:
+    """``1 / ‖v_u − a_ui p_i‖`` for every interaction; 0 where nothing is left."""
+    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    products = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        products[part] = np.einsum("ij,ij->i", v[rows[part]], p[x.indices[part]])
+    own, square = np.einsum("ij,ij->i", v, v)[rows], np.einsum("ij,ij->i", p, p)[x.indices]
+    left = own - 2 * x.data * products + x.data**2 * square
+    inverse = np.where(left > 1e-6 * own, 1 / np.sqrt(np.maximum(left, 1e-30)), 0).astype(np.float32)
+    return sparse.csr_matrix((inverse, x.indices, x.indptr), x.shape)
+
+
+def _axes(
+    x: Any, v: Floats, p: Floats, inverse: Any, share: Any, sums: Floats, counts: Doubles, known: npt.NDArray[np.bool_]
+) -> tuple[Floats, Floats, Floats, Doubles, Doubles]:
+    """Mean, axes and signal of the items' mean queries; their coordinates, and the weight of each item."""
+    squares = sparse.csr_matrix((inverse.data**2, x.indices, x.indptr), x.shape)
+    crossed = sparse.csr_matrix((share.data * inverse.data, x.indices, x.indptr), x.shape)
+    total = v.T @ (np.asarray(squares.sum(axis=1)).reshape(-1, 1) * v)
+    cross = v.T @ np.asarray(crossed @ p)
+    own = sparse.csr_matrix((share.data**2, x.indices, x.indptr), x.shape)
+    total = total - cross - cross.T + p.T @ (np.asarray(own.sum(axis=0)).reshape(-1, 1) * p)
+    n, means = counts[known], sums[known] / counts[known, None]
+    single = counts == 1  # their people are no evidence of a spread within an item
+    total = total.astype(np.float64) - sums[single].T @ sums[single]
+    noise = (total - (means * n[:, None]).T @ means) / max((n - 1).sum(), 1)
+    noise += 1e-3 * np.trace(noise) / len(noise) * np.eye(len(noise))
+    weight = n / (n + 10)
+    weight /= weight.sum()
+    mean = weight @ means
+    spread = ((means - mean) * weight[:, None]).T @ (means - mean) - noise * (weight / n).sum()
+    values, vectors = linalg.eigh(spread, noise)
+    chosen = np.argsort(-values)[:_AXES]
+    chosen = chosen[values[chosen] > 1e-6 * max(float(values.max()), 1e-12)]
+    axes, signal = vectors[:, chosen], values[chosen]
+    z = (means - mean) @ axes
+    return mean.astype(np.float32), axes.astype(np.float32), signal.astype(np.float32), z, weight
+
+
+def _regressed(vectors: Floats, z: Doubles, logs: Doubles, weight: Doubles) -> Floats:
+    """``c``, ``a`` and ``b`` of one side, ``(axes + 2, width)``."""
+    weighted = logs * weight[:, None]
+    prior = linalg.lstsq(weighted.T @ logs, weighted.T @ vectors)[0]
+    covariance = (z * weight[:, None]).T @ (vectors - logs @ prior)
+    return np.vstack((covariance, prior)).astype(np.float32)
+
+
+def _moments(v: Floats, o: Floats) -> Floats:
+    """Second moments of unit queries and of answers."""
+    q = v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)
+    some = o[:: -(-len(o) // _ITEMS)]
+    return np.stack([part.T @ part / max(len(part), 1) for part in (q, some)]).astype(np.float32)

@@ -1,0 +1,249 @@
+"""What a request to change a model comes to: ids become numbers, items are placed, and the result is a ``Change``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.data import Ids, Interactions
+from hashlgn.errors import ArgumentError, shown
+from hashlgn.inference.changes import Change, Pairs, applied
+from hashlgn.inference.live import live_of
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.people import People, given, living_histories, people_of, place
+from hashlgn.inference.placement import Placement, fit_placement
+from hashlgn.inference.requests import encoded, listed, ragged
+
+__all__ = ["named", "numbered", "placing", "relevant", "taken_in", "undone"]
+
+Ints = npt.NDArray[np.int64]
+
+_GROWN = 1.5  # an item is placed anew where it has so many times the interactions that its place rests on
+
+
+def numbered(item_ids: Ids, ids: list[Any], *, new: bool) -> tuple[Ids, Ints]:
+    """The catalogue with ids that may be new, and their numbers.
+
+    Raises:
+        ArgumentError: an id is there twice.
+        UnknownIdError: an id is unknown, and not ``new``.
+        DataError: a value is no id.
+    """
+    grown, numbers = item_ids.add(ids, name="ids") if new else (item_ids, item_ids.encode(ids, name="ids"))
+    values, counts = np.unique(numbers, return_counts=True)
+    if (counts > 1).any():
+        raise ArgumentError(f"ids must name each item once (got {grown.decode(values[counts > 1][:1])[0]!r} twice)")
+    return grown, numbers
+
+
+def named(name: str, ids: list[Any], numbers: Ints, values: Any, kind: type) -> dict[int, Any]:
+    """Titles or genres by number, as a caller gave them: aligned with the ids, or a mapping from some of them.
+
+    Raises:
+        ArgumentError: there are too few or too many, one is of another type, or of no id that was given.
+    """
+    if values is None:
+        return {}
+    if isinstance(values, Mapping):
+        place = dict(zip(ids, numbers.tolist(), strict=True))
+        strange = [key for key in values if key not in place]
+        if strange:
+            raise ArgumentError(f"{name} must be of ids that are given (got {shown(strange[0])})")
+        found = {place[key]: value for key, value in values.items()}
+    else:
+        listed_ = [values] if isinstance(values, kind) and len(ids) == 1 and kind is str else list(values)
+        if len(listed_) != len(ids):
+            raise ArgumentError(f"{name} must have one entry per id, {len(ids)} (got {len(listed_)})")
+        found = dict(zip(numbers.tolist(), listed_, strict=True))
+    for value in found.values():
+        strings = (value,) if kind is str else value
+        if not isinstance(value, kind) or not all(isinstance(text, str) for text in strings):
+            what = "strings" if kind is str else "tuples of strings"
+            raise ArgumentError(f"{name} must be {what} (got {shown(value)})")
+        try:
+            "".join(strings).encode()
+        except UnicodeEncodeError as error:
+            raise ArgumentError(f"{name} must be valid Unicode ({error})") from error
+    return found
+
+
+def relevant(
+    model: ServedModel, ids: list[Any], single: bool, numbers: Ints, users: Any, histories: Any, skip: bool
+) -> tuple[ServedModel, People | None, Pairs | None]:
+    """What a caller says of the people of items.
+
+    Args:
+        model: before the change.
+        ids: of the items.
+        single: whether the caller gave one id, so that a list is of this item.
+        numbers: of the items, after new ones were added.
+        users: for each item who has it, or None.
+        histories: for each item histories of people who have it, or None.
+        skip: whether unknown ids are skipped.
+
+    Returns:
+        The model with the new interactions of the items that it has; histories as people, or None where the stored ones
+        decide; all new interactions, or None.
+    """
+    if users is not None and histories is not None:
+        raise ArgumentError("users and histories must not both be given (got both)")
+    living_histories(model)
+    if histories is not None:
+        lists = _lists("histories", ids, single, histories)
+        return model, given([ragged(model.item_ids, "histories", list(one), skip) for one in lists], numbers), None
+    if users is None:
+        return model, None, None
+    lists = _lists("users", ids, single, users)
+    found = [np.unique(encoded(model.user_ids, "users", one, skip)) for one in lists]
+    rows = np.concatenate([np.empty(0, np.int64), *found])
+    pairs = Pairs(rows, np.repeat(numbers, [len(one) for one in found]), None, _times(model, None, len(rows)))
+    pairs = _unknown(model, pairs)
+    known = pairs.items < len(model.item_ids)
+    return applied(model, Change(pairs=pairs.part(known))) if known.any() else model, None, pairs
+
+
+def placing(
+    model: ServedModel, numbers: Ints, people: People | None, fresh: Pairs | None = None, *, blended: bool = True
+) -> Change:
+    """A change that places items.
+
+    Args:
+        model: with all new interactions of the items that it has.
+        numbers: of the items, ascending.
+        people: whose histories decide; all who have the items where None.
+        fresh: interactions with items that the model does not have yet.
+        blended: whether an item of the training goes towards its new place by the share of its interactions that are
+            new, and not all the way.
+    """
+    live = live_of(model)
+    if people is None:
+        owners, users = _who(model, numbers)
+        if fresh is not None:
+            new = fresh.items >= len(model.item_ids)
+            owners = np.concatenate((owners, np.searchsorted(numbers, fresh.items[new])))
+            users = np.concatenate((users, fresh.users[new]))
+        if blended:  # items of the training of which nothing is new stay
+            rests = live.counts[np.minimum(numbers, len(live.counts) - 1)]
+            moves = (numbers >= live.items) | (np.bincount(owners, minlength=len(numbers)) > rests)
+            kept = moves[owners]
+            owners, users = (np.cumsum(moves) - 1)[owners[kept]], users[kept]
+            numbers = numbers[moves]
+        if not len(numbers):
+            return Change()
+        people = people_of(model, owners, users, len(numbers))
+    placement, first = live.placement, None
+    if placement is None:
+        placement = first = _fitted(model)
+    return Change(placed=place(model, placement, numbers, people, blended=blended), placement=first)
+
+
+def taken_in(model: ServedModel, data: Interactions, budget: int) -> tuple[Change, int]:
+    """What new interactions change, and how many items that were there are placed anew.
+
+    Raises:
+        ArgumentError: the users of the model are not their histories.
+    """
+    living_histories(model)
+    data = data.without_empty()
+    user_ids, users = model.user_ids.add(data.user_ids, name="users")
+    item_ids, items = model.item_ids.add(data.item_ids, name="items")
+    n_users, n_items = len(model.user_ids), len(model.item_ids)
+    rows, columns = users[data.rows], items[data.indices]
+    pairs = _unknown(model, Pairs(rows, columns, data.weights, _times(model, data.times, len(rows))))
+    added = user_ids.decode(np.arange(n_users, len(user_ids))).tolist()
+    before = applied(model, Change(users=added, pairs=pairs.part(pairs.items < n_items)))
+    grown = _grown(before, budget)
+    chosen = np.concatenate((grown, np.arange(n_items, len(item_ids))))
+    change = placing(before, chosen, None, pairs) if len(chosen) else Change()
+    new = np.flatnonzero(items >= n_items).tolist()
+    return (
+        replace(
+            change,
+            users=added,
+            items=item_ids.decode(np.arange(n_items, len(item_ids))).tolist(),
+            pairs=pairs,
+            titles={} if data.titles is None else {int(items[place]): data.titles[place] for place in new},
+            genres={} if data.genres is None else {int(items[place]): data.genres[place] for place in new},
+        ),
+        len(grown),
+    )
+
+
+def undone(after: ServedModel, before: ServedModel) -> ServedModel:
+    """The state before a change, as a state that follows it."""
+    return replace(before, live=replace(live_of(before), changes=live_of(after).changes + 1), contents=False)
+
+
+def _fitted(model: ServedModel) -> Placement:
+    """The placement that follows from what is of the training."""
+    live, (indptr, indices) = live_of(model), model.seen
+    kept = ~live.newer
+    bounds = np.concatenate(([0], np.cumsum(kept)))[indptr]
+    strengths = None if model.strengths is None else model.strengths[kept]
+    return fit_placement(model.items, living_histories(model), (bounds, indices[kept]), strengths)
+
+
+def _grown(model: ServedModel, budget: int) -> Ints:
+    """The items that have grown most since they were placed, ascending."""
+    rests = live_of(model).counts
+    counts = np.bincount(model.seen[1], minlength=len(rests))
+    ratio = counts / np.maximum(rests, 1)
+    if model.removed is not None:
+        ratio[model.removed] = 0
+    chosen = np.flatnonzero((ratio >= _GROWN) & (counts > rests))
+    return np.sort(chosen[np.argsort(-ratio[chosen], kind="stable")[:budget]])
+
+
+def _who(model: ServedModel, numbers: Ints) -> tuple[Ints, Ints]:
+    """Who has items: places among the items, and users."""
+    indptr, indices = model.seen
+    if len(numbers) == 1:
+        places = np.flatnonzero(indices == numbers[0])
+    else:
+        wanted = np.zeros(max(len(model.item_ids), int(numbers.max(initial=-1)) + 1), np.bool_)
+        wanted[numbers] = True
+        places = np.flatnonzero(wanted[indices])
+    return np.searchsorted(numbers, indices[places]), np.searchsorted(indptr, places, side="right") - 1
+
+
+def _unknown(model: ServedModel, pairs: Pairs) -> Pairs:
+    """The interactions that are not stored yet."""
+    indptr, indices = model.seen
+    new = np.ones(len(pairs.users), np.bool_)
+    asked, places = np.unique(pairs.users, return_inverse=True)
+    asked = asked[asked < len(indptr) - 1]
+    order = np.argsort(places, kind="stable")
+    bounds = np.searchsorted(places[order], np.arange(len(asked) + 1))
+    for row, user in enumerate(asked.tolist()):
+        mine = order[bounds[row] : bounds[row + 1]]
+        new[mine] = ~np.isin(pairs.items[mine], indices[indptr[user] : indptr[user + 1]])
+    return pairs.part(new)
+
+
+def _times(model: ServedModel, times: Ints | None, count: int) -> Ints | None:
+    """Times of new interactions where the model has times; the newest one that is known where they have none."""
+    if model.times is None:
+        return None
+    return np.full(count, model.times.max(initial=0)) if times is None else times
+
+
+def _lists(name: str, ids: list[Any], single: bool, lists: Any) -> list[Any]:
+    """One list per id, as a caller gave them.
+
+    Raises:
+        ArgumentError: there are too few or too many, or a mapping misses an id.
+    """
+    if isinstance(lists, Mapping):
+        missing = [key for key in ids if key not in lists]
+        if missing or len(lists) != len(ids):
+            raise ArgumentError(f"{name} must have a list for each id, and no others (got {shown(list(lists))})")
+        return [lists[key] for key in ids]
+    if single:
+        return [listed(name, lists)]
+    if isinstance(lists, str | bytes) or not hasattr(lists, "__len__") or len(lists) != len(ids):
+        raise ArgumentError(f"{name} must be a list with one list per id, {len(ids)} (got {shown(lists)})")
+    return list(lists)
