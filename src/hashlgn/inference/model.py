@@ -155,17 +155,21 @@ class ServedModel:
         return self.queries(indptr, self.seen[1][places], None if self.strengths is None else self.strengths[places])
 
     @cached_property
+    def item_counts(self) -> npt.NDArray[np.int64]:
+        """How many of the training's users have each item, ``(n_items,)``."""
+        return np.bincount(self.seen[1], minlength=len(self.item_ids))
+
+    @cached_property
     def popularity(self) -> npt.NDArray[np.float64]:
         """What ranks items for somebody of whom nothing is known, ``(n_items,)``: how many of the training's users have
         an item. Where interactions have times, those of the newest tenth count first, the others break ties.
         """
-        n_items = len(self.item_ids)
-        counts = np.bincount(self.seen[1], minlength=n_items).astype(np.float64)
+        counts = self.item_counts.astype(np.float64)
         if self.times is None or not len(self.times):
             return counts
         newest = self.times >= np.quantile(self.times, 1 - RECENT)
         recent: npt.NDArray[np.float64] = counts / (counts.max() + 1)
-        recent += np.bincount(self.seen[1][newest], minlength=n_items)
+        recent += np.bincount(self.seen[1][newest], minlength=len(counts))
         return recent
 
 

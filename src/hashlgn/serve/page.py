@@ -67,10 +67,10 @@ def plane(items: Items, numbers: Ints) -> Doubles:
         total += vectors.sum(axis=0, dtype=np.float64)
         products += vectors.T @ vectors
     mean = total / max(1, len(numbers))
-    weights = np.linalg.eigh(products - np.outer(mean, total))[1][:, : -3 : -1]
+    weights = np.linalg.eigh(products - np.outer(mean, total))[1][:, :-3:-1]
     if weights.shape[1] < 2:  # vectors of a single number
         weights = np.pad(weights, ((0, 0), (0, 1)))
-    weights = weights * np.sign(weights[np.abs(weights).argmax(axis=0), [0, 1]] + 1e-300)
+    weights = weights * np.sign(weights[np.abs(weights).argmax(axis=0), [0, 1]])
     places = [(_directions(items, numbers[start : start + _BLOCK]) - mean) @ weights for start in blocks]
     return np.concatenate([np.empty((0, 2)), *places])
 
@@ -82,15 +82,15 @@ def item_details(model: ServedModel, number: int) -> dict[str, Any]:
     the model keeps floats.
     """
     items, histories = model.items, model.histories
-    coded = isinstance(items, CodedItems)
-    scale = items.scale if isinstance(items, CodedItems) else None
+    coded = items if isinstance(items, CodedItems) else None
+    scale = None if coded is None else coded.scale
     return {
         "item": model.item_ids.decode(np.array([number])).tolist()[0],
         "title": None if model.titles is None else model.titles[number],
         "genres": None if model.genres is None else list(model.genres[number]),
-        "users": int(np.count_nonzero(model.seen[1] == number)),
+        "users": int(model.item_counts[number]),
         "scale": None if scale is None else float(scale[number]),
-        "code": _bits(items.packed[number]) if coded else None,
+        "code": None if coded is None else _bits(coded.packed[number]),
         "history_code": _bits(histories.packed[number]) if isinstance(histories, CodedHistories) else None,
     }
 
