@@ -39,7 +39,7 @@ class Journal:
     def __init__(self, store: Store, lock: sqlite3.Connection, clock: Callable[[], int]) -> None:
         """Of an open file; see ``open``."""
         self.path, self._store, self._lock_file, self._clock = store.path, store, lock, clock
-        self._types, self._deleted = store.types, store.has_deleted()
+        self.types, self._deleted = store.types, store.has_deleted()
         self._views: list[LiveHistories] = []
         self._closed = False
         self._deletions, self._file_lock, self._pairs_lock = 0, threading.Lock(), threading.Lock()
@@ -109,7 +109,7 @@ class Journal:
         now, rows, rejected = self._clock(), [], []
         for index, event in enumerate(events):
             try:
-                rows.append(read_event(Event.of(event) if isinstance(event, dict) else event, self._types, now))
+                rows.append(read_event(event if hasattr(event, "event_id") else Event.of(event), self.types, now))
             except ArgumentError as error:
                 rejected.append((index, str(error)))
 
@@ -149,7 +149,7 @@ class Journal:
         Raises:
             ArgumentError: an id cannot be of the type of the journal.
         """
-        owner, gone = read_id("user", user, self._types[0]), read_id("item", item, self._types[1])
+        owner, gone = read_id("user", user, self.types[0]), read_id("item", item, self.types[1])
 
         def work(changes: Changes) -> int:
             self._deleted = True
@@ -169,7 +169,7 @@ class Journal:
         Raises:
             ArgumentError: the id cannot be of the type of the journal.
         """
-        owner = read_id("user", user, self._types[0])
+        owner = read_id("user", user, self.types[0])
 
         def work(changes: Changes) -> int:
             changes.users[owner] = None
@@ -197,7 +197,7 @@ class Journal:
             time: microseconds since 1970; now where None.
             model: version of the model.
         """
-        owner = read_id("user", user, self._types[0])
+        owner = read_id("user", user, self.types[0])
         shown = json.dumps([item if isinstance(item, str) else int(item) for item in items], ensure_ascii=False)
         when = self._clock() if time is None else time
         self._writer.expose((when, owner, arm, model, request_id, shown))
@@ -215,9 +215,9 @@ class Journal:
     def bind_parts(self, item_ids: Ids, user_ids: Ids, stored: Stored) -> LiveHistories:
         """As ``bind``, for a model in parts."""
         types = user_ids.id_type, item_ids.id_type
-        if types != self._types:
+        if types != self.types:
             self._writer.submit(lambda _: self._store.set_types(types)).result()
-            self._types = types
+            self.types = types
         view = LiveHistories(item_ids, user_ids, stored)
         with self.reading() as store:
             with self._pairs_lock, store.reading():
@@ -250,7 +250,7 @@ class Journal:
         Raises:
             ArgumentError: the id cannot be of the type of the journal.
         """
-        owner = read_id("user", user, self._types[0])
+        owner = read_id("user", user, self.types[0])
         with self.reading() as store, store.reading():
             query = "SELECT item, event_id, type, weight, time FROM events WHERE user = ? ORDER BY time DESC, row DESC"
             events = [HistoryEntry(*row) for row in store.db.execute(query, (owner,))]
