@@ -11,7 +11,7 @@ BIN := .venv/bin
 # What the compiled search kernel is built from.
 KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_kernel/*.?pp)
 
-.PHONY: demo test test-export check format clean gpu native-test sanitize
+.PHONY: demo test test-export check format clean gpu native-test sanitize soak
 
 demo: .venv/.demo
 	$(BIN)/hashlgn demo
@@ -75,6 +75,13 @@ sanitize: .venv/.dev
 		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 		$(BIN)/python -c 'import sys, kernel, pytest; sys.modules["hashlgn._kernel.kernel"] = kernel; sys.exit(pytest.main())' \
 		-p no:cacheprovider tests/search
+
+# The journal of a service, killed and cut off from power a thousand times each, then longer sequences of events. Takes
+# a quarter of an hour.
+soak: .venv/.dev
+	$(BIN)/python tests/serve/kills.py 1000
+	$(BIN)/python tests/serve/power_cuts.py 1000
+	SOAK=1 $(BIN)/python -m pytest tests/serve/test_journal_histories.py
 
 clean:
 	rm -rf .venv hashlgn-demo dist build .mypy_cache .ruff_cache .pytest_cache

@@ -38,6 +38,15 @@ def test_kills_at_random_moments_lose_nothing() -> None:
     assert found["opened"] > 2 and found["acknowledged"] > 20
 
 
+def test_power_cuts_lose_nothing() -> None:
+    pytest.importorskip("apsw", reason="SQLite over a virtual file system is needed")
+    from power_cuts import soak
+
+    assert soak(25, requests=80)["acknowledged"] > 1000
+    with pytest.raises((AssertionError, JournalError)):  # and what is not synced is lost
+        soak(25, requests=80, synchronous="NORMAL")
+
+
 def test_a_full_disk_loses_nothing_and_writes_nothing_half(opened: Journal) -> None:
     view = bound(opened)
     opened.append([Event("u1", 1, "first")])
