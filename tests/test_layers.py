@@ -21,7 +21,7 @@ LAYERS = [
     {"data"},
     {"search"},
     {"inference"},
-    {"evaluation", "export"},
+    {"client", "evaluation", "export"},
     {"training"},
     {"estimators"},
     {"serve"},

@@ -15,7 +15,7 @@ PUBLIC = {
     "hashlgn": "Config HashLGN HashLGNError Interactions LightGCN Recommender evaluate load read_interactions",
     "hashlgn.evaluation": "BEYOND METRICS Evaluation evaluate metrics read_test",
     "hashlgn.errors": "ArgumentError ArtifactError DataError DownloadError HashLGNError JournalError "
-    "JournalFullError MissingExtraError NotFittedError UnknownColumnError UnknownIdError choose flag "
+    "JournalFullError MissingExtraError NotFittedError ServiceError UnknownColumnError UnknownIdError choose flag "
     "k_or_threshold need positive_int shown thread_count threshold_value",
     "hashlgn.config": "PRESETS Config ModelConfig StudentConfig TrainConfig load_config override_changes "
     "preset_changes",

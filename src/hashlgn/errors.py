@@ -9,6 +9,7 @@
     ├── DownloadError        a data set that could not be fetched
     ├── JournalError         a journal of events that cannot be opened, read or written
     │   └── JournalFullError     its disk is full: nothing was written
+    ├── ServiceError         a service that is away, or refuses a request
     ├── NotFittedError       a question to a model that has not been trained
     └── MissingExtraError    an optional dependency that is not installed (also an ImportError)
 
@@ -37,6 +38,7 @@ __all__ = [
     "JournalFullError",
     "MissingExtraError",
     "NotFittedError",
+    "ServiceError",
     "UnknownColumnError",
     "UnknownIdError",
     "choose",
@@ -92,6 +94,10 @@ class JournalError(HashLGNError):
 
 class JournalFullError(JournalError):
     """The disk of a journal is full; nothing of what was asked has been written."""
+
+
+class ServiceError(HashLGNError):
+    """A service that is away, or refuses a request."""
 
 
 class NotFittedError(HashLGNError):
