@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pickle
 
@@ -10,6 +11,7 @@ import pytest
 
 import hashlgn
 from conftest import clusters
+from hashlgn.config import Config
 from hashlgn.errors import ArgumentError
 from hashlgn.search import Exact
 from hashlgn.utils import console
@@ -125,6 +127,7 @@ def shown(monkeypatch, reports: list[Progress], **how: object) -> str:
 def test_a_log_gets_one_line_per_stage_of_a_long_training_and_none_of_a_short_one(monkeypatch) -> None:
     long = steps({"encoder": 4, "joint": 2}, 1.0)
     assert shown(monkeypatch, long).splitlines() == [
+        "x: this training takes about 60 s, by its first step",
         "x: encoder: epoch 1 of at most 4, at most about 50 s left",
         "x: joint: epoch 1 of at most 2, at most about 10 s left",
     ]
@@ -132,6 +135,32 @@ def test_a_log_gets_one_line_per_stage_of_a_long_training_and_none_of_a_short_on
     assert "about 2 h left" in shown(monkeypatch, steps({"encoder": 700}, 1.0))
     drawn = shown(monkeypatch, long, force_terminal=True)
     assert "x: joint epoch 2/2" in drawn and "60/60" in drawn and "\x1b" in drawn
+
+
+def test_a_long_training_is_estimated_by_its_first_steps(monkeypatch) -> None:
+    quick = [dataclasses.replace(step, memory=2_345_000_000) for step in steps({"encoder": 4, "joint": 20}, 0.05)]
+    late = [dataclasses.replace(step, seconds=step.seconds + 30) for step in quick]  # what came before the first step
+    assert "takes about 42 s and 2.3 GB of memory, by its first 10 steps" in shown(monkeypatch, late)
+    slower = quick[:11] + [dataclasses.replace(step, seconds=99.0) for step in quick[11:]]
+    assert "this training takes about 12 s" in shown(monkeypatch, slower)  # told once, and before
+    assert shown(monkeypatch, slower).count("this training takes") == 1
+    assert "this training takes" in shown(monkeypatch, late, force_terminal=True)
+
+
+@pytest.mark.parametrize("changes", [{}, {"student.teacher": "labels"}, {"model.kind": "float"}])
+def test_the_steps_that_an_estimate_counts_are_those_that_are_done(changes: dict[str, object]) -> None:
+    small = {"model.dim": 16, "model.bits": 16, "model.history_bits": 16, "student.epochs": 4}
+    small |= {"student.distillation_epochs": 3, "student.code_epochs": 2, "student.settle_epochs": 2}
+    seen: list[Progress] = []
+    config = Config().updated(small | changes)
+    hashlgn.estimators.train_model(clusters(), config, threads=1, device="cpu", report=seen.append)
+    assert len({step.steps for step in seen}) == 1 and seen[0].step == 1
+    assert [step.step for step in seen] == sorted(step.step for step in seen)
+    done = len({step.step for step in seen})
+    assert seen[0].steps / 3 <= done <= seen[0].steps  # a teacher that is not better saves its stage
+    if changes:
+        assert "distillation" in {step.stage for step in seen} or seen[-1].step == done == seen[0].steps
+    assert all(step.memory is None or step.memory > 50e6 for step in seen)
 
 
 def test_a_short_fit_prints_nothing_off_a_terminal(capsys) -> None:

@@ -26,7 +26,7 @@ from hashlgn.training.losses import LOSSES, Loss
 from hashlgn.training.model import Model
 from hashlgn.training.schedules import SCHEDULES, guidance
 from hashlgn.training.validation import validation_metric
-from hashlgn.utils.progress import Progress
+from hashlgn.utils.progress import Progress, peak_memory
 
 __all__ = ["Run", "Stage", "epoch_seed", "plan_stages", "seeded", "train_stage", "use_threads"]
 
@@ -100,7 +100,8 @@ class Run:
             return
         earlier = sum(other.epochs * other.steps for other in self.stages if other.number < stage.number)
         step, steps = earlier + stage.steps * epoch + done, sum(s.epochs * s.steps for s in self.stages)
-        self.report(Progress(stage.name, epoch, stage.epochs, step, steps, loss, metric, done == 0, self.seconds))
+        told = stage.name, epoch, stage.epochs, step, steps, loss, metric, done == 0, self.seconds
+        self.report(Progress(*told, memory=peak_memory()))
 
     def save(self, stage: Stage, epoch: int, optimizer: torch.optim.Optimizer, best: Best) -> None:
         """Keep the state after ``epoch`` epochs of a stage."""

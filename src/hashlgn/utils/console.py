@@ -30,14 +30,17 @@ __all__ = [
 
 output = Console(stderr=True, highlight=False)  # standard output is for answers
 _PATIENCE = 5.0  # seconds of training after which a log gets a line
+_LONG = 10.0  # seconds of a training that is long enough to be estimated
+_MEASURED = 10  # steps that are measured for it, or fewer where they take more than a second
 
 
 @contextlib.contextmanager
 def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Callable[[Step], None]]:
     """Progress of a training: gives what ``fit(report=…)`` takes.
 
-    On a terminal and in a notebook it is a bar with epoch, loss, validation metric and time left. Elsewhere it is one
-    line per stage, once the training has taken a few seconds.
+    A long training is estimated first, in one line: seconds and memory, by a measurement of its first steps. Then, on a
+    terminal and in a notebook, there is a bar with epoch, loss, validation metric and time left; elsewhere one line per
+    stage, once the training has taken a few seconds.
 
     Args:
         metric: name of the validation metric.
@@ -47,8 +50,15 @@ def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Calla
     if quiet:
         yield lambda step: None
         return
+    estimate = _estimate(title)
     if not _is_live():
-        yield _stage_lines(title)
+        lines = _stage_lines(title)
+
+        def tell(step: Step) -> None:
+            estimate(step)
+            lines(step)
+
+        yield tell
         return
     columns = (
         TextColumn("{task.description}"),
@@ -63,6 +73,7 @@ def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Calla
 
         def show(step: Step) -> None:
             nonlocal task, best
+            estimate(step)
             if task is None:
                 task = bar.add_task("", total=step.steps, state="")
             if step.metric is not None:
@@ -77,6 +88,28 @@ def training_bar(metric: str, *, quiet: bool, title: str = "") -> Iterator[Calla
 def _is_live() -> bool:
     """Whether a bar can be drawn: on a terminal, or in a notebook that has what rich draws with."""
     return output.is_terminal or (output.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
+
+
+def _estimate(title: str) -> Callable[[Step], None]:
+    """One line before a long training: the seconds so far, and all steps left at the pace of the first ones."""
+    first: Step | None = None
+    told = False
+
+    def show(step: Step) -> None:
+        nonlocal first, told
+        first = first or step
+        done = step.step - first.step
+        if told or not done or (done < _MEASURED and step.seconds - first.seconds < 1):
+            return
+        told = True
+        seconds = step.seconds + (step.seconds - first.seconds) / done * (step.steps - step.step)
+        if seconds < _LONG:
+            return
+        steps = "step" if done == 1 else f"{done} steps"
+        memory = "" if step.memory is None else f" and {step.memory / 1e9:.1f} GB of memory"
+        say(False, f"{title}this training takes {_span(seconds)}{memory}, by its first {steps}")
+
+    return show
 
 
 def _stage_lines(title: str) -> Callable[[Step], None]:

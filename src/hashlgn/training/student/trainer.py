@@ -32,10 +32,11 @@ from hashlgn.training.student.closed_form import closed_form
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Codes, Side, Vectors, few_levels
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
+from hashlgn.training.student.plan import bounded, ease_bytes, planned_steps
 from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture
 from hashlgn.training.student.validation import Validation
 from hashlgn.training.validation import cut_slice
-from hashlgn.utils.progress import Progress
+from hashlgn.utils.progress import Progress, peak_memory
 
 __all__ = ["TrainedStudent", "train_student"]
 
@@ -44,7 +45,6 @@ _SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the labe
 _SHARE = 0.2  # where there is no validation slice
 _SVD_INTERACTIONS = 2_000_000  # of a sample of users, from which the singular vectors come
 _STEPS = 12  # in an epoch, at least: few users are split into smaller batches
-_MOST_STEPS, _FEWEST_EPOCHS = 720, 4  # of a stage
 _DIM = 256
 _QUERIES = 20_000  # users whose queries are the metric of the codes
 
@@ -282,6 +282,7 @@ class _Run:
         self.data = Data(part, strengths, size, settings.candidates, self.device, train.seed)
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
+        self.plan = planned_steps(self.config, part.n_items, self.data.steps)
         if held_out is not None:
             self.validation = Validation(self.data, held_out, train.monitor, train.monitor_k)
 
@@ -301,24 +302,24 @@ class _Run:
         history_rates: Sequence[float],
         answer_rates: Sequence[float],
     ) -> None:
-        """Train both sides of a student by an objective, and validate; or take both from the checkpoint.
-
-        Large data take fewer epochs: as many as make about 720 steps, at least four.
-        """
-        epochs = min(epochs, max(_FEWEST_EPOCHS, -(-_MOST_STEPS // self.data.steps)))
+        """Train both sides of a student by an objective, and validate; or take both from the checkpoint."""
+        epochs = bounded(epochs, self.data.steps)
         tables, stages = [*student.histories.tables, *student.answers.tables], self.state["stages"]
         if name in stages:
             for table, kept in zip(tables, stages[name]["tables"], strict=True):
                 table.copy_(kept)
             self.metrics.update(stages[name]["metrics"])
             return
-        steps = self.data.steps
+        steps, before = self.data.steps, list(self.plan)[: list(self.plan).index(name)]
+        earlier, total = sum(self.plan[stage] for stage in before), sum(self.plan.values())
+        ahead = ease_bytes(self.config, self.data.interactions.n_items) if name == "labels" else 0
 
         def tell(epoch: int, done: int, loss: float, metric: float | None = None) -> None:
             if self.report:
-                here, seconds = epoch * steps + done, time.perf_counter() - self.began
+                here, seconds = earlier + epoch * steps + done, time.perf_counter() - self.began
                 ended = metric is not None or done == steps
-                self.report(Progress(name, epoch + ended, epochs, here, epochs * steps, loss, metric, ended, seconds))
+                told = name, epoch + ended, epochs, here, total, loss, metric, ended, seconds
+                self.report(Progress(*told, memory=peak_memory(ahead)))
 
         rates = tuple(history_rates), tuple(answer_rates)
         self.timed(name, lambda: fit(self.data, objective, student.histories, student.answers, epochs, rates, tell))
