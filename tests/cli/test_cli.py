@@ -212,6 +212,27 @@ def test_a_plugin_brings_a_loss(data: Path, tmp_path: Path) -> None:
         LOSSES.pop("mine", None)
 
 
+def test_an_installed_plugin_needs_no_option(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "site" / "theirs-1.dist-info").mkdir(parents=True)
+    (tmp_path / "site" / "theirs.py").write_text(
+        "from hashlgn.training.losses import LOSSES\nLOSSES['theirs'] = LOSSES['softmax']\n"
+    )
+    (tmp_path / "site" / "theirs-1.dist-info" / "METADATA").write_text("Name: theirs\nVersion: 1\n")
+    entry = tmp_path / "site" / "theirs-1.dist-info" / "entry_points.txt"
+    entry.write_text("[hashlgn.plugins]\ntheirs = theirs\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    try:
+        options = ["--bits", 16, *LIGHTGCN, *settings(train__loss="theirs", train__joint_loss="softmax")]
+        assert run("train", data, "--out", tmp_path / "a", *options) == 0
+    finally:
+        from hashlgn.training.losses import LOSSES
+
+        LOSSES.pop("theirs", None)
+    entry.write_text("[hashlgn.plugins]\ntheirs = not_there\n")
+    assert run("info", tmp_path / "a") == 2
+    assert "the installed plugin theirs (not_there) cannot be loaded" in capsys.readouterr().err
+
+
 def test_the_doctor_says_what_is_there(monkeypatch, capsys) -> None:
     assert run("doctor") == 0
     shown = capsys.readouterr().out

@@ -264,6 +264,10 @@ def test_saved_models_are_judged_as_evaluate_judges_them(tmp_path: Path) -> None
         (1, ("decoded", "codes")),
     ):
         assert quality[key] == pytest.approx(hashlgn.evaluate(models[place], test, 5).at(5).mean("recall"), abs=1e-4)
+    whole = {"models": folders[1:], "singles": 1, "repeats": 1, "baselines": [], "searchers": ["kernel"]}
+    assert bench_search(ks=[data.n_items], bits=[32], test=test, **whole)["rows"]  # more than a user has not seen
+    with pytest.raises(ArgumentError, match=rf"k must be at most the number of items, {data.n_items} \(got 100\)"):
+        bench_search(ks=[5, 100], **whole)
     with pytest.raises(ArgumentError, match="same users and items"):
         saved_catalogue(
             [folders[0], hashlgn.LightGCN(config=settings).fit(clusters(40)).save(tmp_path / "other")], None

@@ -26,6 +26,7 @@ from hashlgn.cli.options import (
     Quiet,
     Set,
     Threads,
+    load_installed_plugins,
     load_plugin,
     numbers,
     read_both,
@@ -311,6 +312,7 @@ def _root(
 
         typer.echo(hashlgn.__version__)
         raise typer.Exit()
+    load_installed_plugins()
     for name in plugin:
         load_plugin(name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import inspect
 import re
@@ -30,6 +31,7 @@ __all__ = [
     "Set",
     "Threads",
     "column_options",
+    "load_installed_plugins",
     "load_plugin",
     "numbers",
     "read_both",
@@ -165,6 +167,21 @@ def typed_advice(text: str) -> str:
     """What the library says to a programmer, as a person types it: ``--columns item=NAME``, ``--min-rating 4``."""
     text = _COLUMN.sub(r"--columns \1=NAME", text)
     return _OPTION.sub(lambda m: f"--{m[1].replace('_', '-')} {(m[2] or '').strip(chr(39))}".rstrip(), text)
+
+
+def load_installed_plugins() -> None:
+    """Import what installed packages name as entry points of the group ``hashlgn.plugins``.
+
+    Raises:
+        ArgumentError: one of them cannot be imported.
+    """
+    for entry in importlib.metadata.entry_points(group="hashlgn.plugins"):
+        try:
+            entry.load()
+        except Exception as error:  # whatever a stranger's module raises
+            raise ArgumentError(
+                f"the installed plugin {entry.name} ({entry.value}) cannot be loaded: {error}"
+            ) from error
 
 
 def load_plugin(name: str) -> None:

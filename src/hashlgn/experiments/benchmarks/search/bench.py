@@ -87,16 +87,18 @@ def bench_search(
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if os.environ.get(name) != str(threads):
             say(f"set {name}={threads}, or NumPy's own products may use other than {threads} threads")
-    if not models and max(ks) > min(items):
-        raise ArgumentError(f"k must be at most the number of items, {min(items)} (got {max(ks)})")
-    rows = []
     catalogues: Iterator[Catalogue]
+    smallest = min(items)
     if models:
-        catalogues = iter([saved_catalogue(models, test)])
+        saved = saved_catalogue(models, test)
+        smallest, catalogues = saved.n_items, iter([saved])
     elif trained:
         catalogues = (trained_catalogue(n, bits, dims, seed, cache, say) for n in items)
     else:
         catalogues = (random_catalogue(n, bits, dims, batch or 256, seed) for n in items)
+    if max(ks) > smallest:
+        raise ArgumentError(f"k must be at most the number of items, {smallest} (got {max(ks)})")
+    rows = []
     for catalogue in catalogues:
         size = min(len(catalogue.seen[0]) - 1, batch or (len(catalogue.seen[0]) if models else 256))
         setting = Setting(ks, size, singles, repeats, threads)
