@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from conftest import clusters
 from hashlgn.cli.main import app
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import write_lightgcn
+from hashlgn.serve.journal import Event, Journal
+from hashlgn.serve.journal.transfer import export_events
+from hashlgn.serve.keys import create_key
 from hashlgn.utils.console import exit_code
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +33,7 @@ PUBLISHED = ("ml-100k", "ml-1m", "gowalla")
 # What stands for what a reader fills in; MODEL and DATA are made by the tests.
 PLACES = {"TEST": "DATA", "OUT": "out", "DIR": "dir", "M": "MODEL", "ID": "1", "U": "30", "I": "20", "N": "200"}
 PLACES |= {f"RECS{suffix}": f"recs{suffix}" for suffix in (".parquet", ".csv", ".jsonl")}
+PLACES |= {"JOURNAL": "events.db", "EVENTS": "events.parquet", "KEYS": "keys.json"}
 PLACES |= {"T": "0.1", "F.toml": "best.toml", "FILE": "users.txt", "NAME": "ml-1m", "EVENTS.csv": "events.csv"}
 # Options that set how long a command takes, and their values here; a list is cut to the names that are kept.
 SMALL = {
@@ -36,6 +41,7 @@ SMALL = {
     "--trials": "1",
     "--timeout": "1",
     "--items": "600",
+    "--events": "3000",
     "--bits": "16",
     "--dims": "16",
     "--repeats": "1",
@@ -128,6 +134,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documented")
     for name in PUBLISHED:
         write_lightgcn(folder / "data" / name, *random_ratio(clusters(), seed=0))
+    (folder / "service").mkdir()
+    data = clusters()
+    with Journal.open(folder / "service" / "events.db") as journal:
+        pairs = zip(data.user_ids.decode(data.rows), data.item_ids.decode(data.indices), strict=True)
+        journal.append([Event(int(user), int(item)) for user, item in pairs])
+        for user in range(1000, 1030):
+            journal.exposure(user, "ab"[user % 2], [1, 2], "request")
+    export_events(folder / "service" / "events.db", folder / "service" / "events.parquet")
+    create_key(folder / "service" / "keys.json", "write", "shop")
     train = ["train", folder / "data" / "ml-1m", "--out", folder / "model", "--quiet", *shlex.split(TRAINING)]
     assert exit_code(app, [str(word) for word in train]) == 0
     return folder
@@ -142,6 +157,7 @@ def test_the_command_works(command: str, place: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(Path(hashlgn.__file__).parents[1]))  # for processes that a command starts
     monkeypatch.setenv("HASHLGN_DATA", str(place / "data"))
     monkeypatch.setattr("hashlgn.data.download.download", lambda name: place / "data" / name)
+    shutil.copytree(place / "service", tmp_path, dirs_exist_ok=True)
     (tmp_path / "users.txt").write_text("1001\n")
     (tmp_path / "best.toml").write_text("[model]\nbits = 16\n")
     made = clusters()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_a_training_takes_the_journal_behind_the_data_and_leaves_out_what_was_de
     assert without.times is None and without.weights is not None
     with pytest.raises(DataError, match="another type"):
         read_journal(journal, Interactions.from_pairs([1], [7]))
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch, capsys) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
+    blocks = [
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import Event, Journal" in block
+    ]
+    monkeypatch.chdir(tmp_path)
+    exec(blocks[0], {})
+    assert capsys.readouterr().out == "2 [318, 527]\n1\n"
 
 
 def test_an_empty_journal_is_not_trained_on(tmp_path: Path) -> None:

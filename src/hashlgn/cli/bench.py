@@ -39,6 +39,23 @@ def bench_gpu(
     _show(bench_gpu(made=made, seed=seed), json_)
 
 
+@bench_app.command("journal")
+def bench_journal(
+    events: Annotated[int, typer.Option(min=1, help="Events that the journal holds.")] = 1_000_000,
+    users: Annotated[int, typer.Option(min=2, help="Number of users.")] = 100_000,
+    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 100_000,
+    folder: Annotated[Path | None, typer.Option(help="Folder on the disk to measure.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    json_: Json = None,
+) -> None:
+    """Start, memory and rates of the journal of a service."""
+    from hashlgn.experiments.benchmarks.journal import bench_journal
+
+    found = bench_journal(events, users, items, folder=folder, seed=seed, say=lambda line: say(False, line))
+    if json_ is not None:
+        write_json(json_, found)
+
+
 @bench_app.command("train")
 def bench_train(
     data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.")] = None,

@@ -1,4 +1,4 @@
-"""The journal of a service by size: how fast it starts, what its histories cost, how fast events are written and read."""
+"""The journal of a service by size: how fast it starts, what histories cost, how fast events are written and read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ _NOW = 1_767_225_600_000_000
 
 
 def bench_journal(
-    events: int, users: int, items: int, *, folder: Path | None = None, seed: int = 0, say: Callable[[str], None] = print
+    events: int,
+    users: int,
+    items: int,
+    *,
+    folder: Path | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Fill a journal, then measure.
 
@@ -78,7 +84,13 @@ def bench_journal(
         journal = timed("open again", lambda: Journal.open(path))
         with journal:
             timed("histories from the events alone", lambda: bind(journal))
-    for name in ("bytes_per_event_on_disk", "bytes_per_event_in_memory", "events_per_second", "acknowledged_ms", "row_us"):
+    for name in (
+        "bytes_per_event_on_disk",
+        "bytes_per_event_in_memory",
+        "events_per_second",
+        "acknowledged_ms",
+        "row_us",
+    ):
         say(f"{name}: {found[name]:.4g}")
     return found | provenance()
 
@@ -108,7 +120,7 @@ def _rates(journal: Journal, view: LiveHistories, users: int, items: int, rng: n
         began = time.perf_counter()
         journal.append([Event(u, i)])
         waits.append(time.perf_counter() - began)
-    for u in user[:5000]:
+    for u in rng.integers(0, users, 5000).tolist():
         began = time.perf_counter()
         view.row(u)
         reads.append(time.perf_counter() - began)
