@@ -255,7 +255,7 @@ def test_texts_with_equal_hashes_are_told_apart(monkeypatch: pytest.MonkeyPatch)
         assert len(np.unique(ids.arrays()["hashes"])) < len(words)
         expected = [-1, *reversed(range(len(words))), -1, -1]
         assert ids.encode(wanted, on_unknown="mark").tolist() == expected
-        assert [ids._find_one(word) for word in wanted] == expected
+        assert [ids.find(word) for word in wanted] == expected
     finally:
         lookup._powers.cache_clear()
 

@@ -298,3 +298,16 @@ def test_bytes_per_item_and_none_per_user(bits: int, history_bits: int, most: fl
     assert info["bytes"]["per_user"] == 0 and "users" not in parts
     assert sum(parts.values()) == file.stat().st_size == info["bytes"]["total"] + parts["manifest"]
     assert info["bytes"]["histories"]["weight"] == 1500  # one byte each
+
+
+def test_numbers_in_numbers_out_are_what_recommend_says(model: Recommender) -> None:
+    served = model.model
+    users = served.user_ids.decode(np.arange(9))
+    table = model.recommend(users.tolist(), 7)
+    bounds, indices = served.seen[0][:10], served.seen[1][: served.seen[0][9]].astype(np.int64)
+    strengths = None if served.strengths is None else served.strengths[: len(indices)]
+    hits = model.answer(bounds, indices, strengths, k=7)
+    assert served.item_ids.decode(hits.items).tolist() == table["item"].tolist()
+    np.testing.assert_array_equal(hits.scores, table["score"])
+    empty = model.answer(np.array([0, 0]), np.empty(0, np.int64), k=3)
+    assert served.item_ids.decode(empty.items).tolist() == model.recommend(history=[], k=3)["item"].tolist()

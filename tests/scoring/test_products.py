@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from hashlgn._kernel import compiled
 from hashlgn.scoring import products
-from hashlgn.scoring.products import chosen_products, histograms, norms, ordered_product, weighted_sums
+from hashlgn.scoring.products import (
+    chosen_products,
+    coded_queries,
+    histograms,
+    norms,
+    ordered_product,
+    unit_rows,
+    weighted_sums,
+)
 
 kernel = compiled()
 SETS = [] if kernel is None else kernel.instruction_sets()
@@ -113,6 +121,40 @@ def test_lengths_do_not_depend_on_the_batch(seed: int, n: int, width: int) -> No
     for row in range(n):
         np.testing.assert_array_equal(bits(norms(vectors[row : row + 1])), bits(whole[row : row + 1]))
         np.testing.assert_array_equal(bits(norms(np.asfortranarray(vectors))), bits(whole))
+
+
+@given(seeds, st.integers(0, 5), st.integers(1, 3), st.integers(1, 20), st.booleans(), st.booleans())
+def test_queries_in_one_call_have_the_bits_of_the_steps(
+    seed: int, q: int, n_bytes: int, width: int, half: bool, weighted: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    packed, codewords = rng.integers(0, 256, (9, n_bytes), np.uint8), numbers(rng, 32 * n_bytes, width)
+    weight = (rng.standard_normal(9) * 10.0 ** rng.integers(-7, 4, 9)).astype(np.float16 if half else np.float32)
+    lists = [np.flatnonzero(rng.random(9) < 0.4) for _ in range(q)]
+    indptr = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+    indices = np.concatenate([np.empty(0, np.int64), *lists]).astype(np.int64)
+    strengths = rng.lognormal(0, 2, len(indices)).astype(np.float32) if weighted else None
+    with by_numpy():
+        ones = np.ones(len(indices)) if strengths is None else strengths.astype(np.float64)
+        found = ordered_product(histograms(indptr, indices, ones * weight[indices], packed), codewords)
+        want = unit_rows(found)
+        assert coded_queries(indptr, indices, strengths, packed, weight, codewords) is None
+    np.testing.assert_array_equal(unit_rows(found).view(np.uint32), want.view(np.uint32))
+    if kernel is not None:
+        got = coded_queries(indptr, indices, strengths, packed, weight, codewords)
+        np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
+        assert coded_queries(indptr, indices - 9, strengths, packed, weight, codewords) is None or not len(indices)
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-200, 1.0, 1e200, 1.7e308])
+def test_rows_of_any_size_become_unit_rows(size: float) -> None:
+    v = np.array([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0]]) * np.float64(size if size < 1e308 else size / 4)
+    with by_numpy():
+        want = unit_rows(v)
+        assert unit_rows(np.array([[np.inf, 1.0]])) is None and unit_rows(np.array([[np.nan]])) is None
+    np.testing.assert_array_equal(unit_rows(v).view(np.uint32), want.view(np.uint32))
+    np.testing.assert_allclose(want, [[0.6, -0.8, 0], [0, 0, 0]], rtol=1e-6)
+    assert unit_rows(np.array([[np.inf, 1.0]])) is None and unit_rows(np.array([[np.nan]])) is None
 
 
 @pytest.mark.skipif(kernel is None, reason="the search kernel was not compiled when HashLGN was installed")

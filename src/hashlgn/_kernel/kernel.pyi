@@ -84,3 +84,25 @@ def encode(
     words: npt.NDArray[np.uint8],
 ) -> None:
     """Sub-codes ``(n, M)`` from inner products of vectors and codewords, and of codewords ``(16 M, 16 M)``."""
+
+def unit(v: npt.NDArray[np.float64], out: npt.NDArray[np.float32]) -> bool:
+    """``out[r, :] = v[r, :] / ‖v[r, :]‖``, zeros where the length is 0; False where a number is not finite."""
+
+def ascending(indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int64], n: int) -> bool:
+    """Whether this is a ragged array, each row strictly ascending inside ``0 … n − 1``."""
+
+def coded_queries(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int64],
+    strengths: npt.NDArray[np.float32] | None,
+    packed: npt.NDArray[np.uint8],
+    weight: npt.NDArray[np.floating[Any]],
+    codewords: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> bool:
+    """Unit rows of the products of histograms and codewords; False where the arguments break a rule."""
+
+def gather(
+    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], wanted: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Bounds and entries of some rows of a ragged array."""

@@ -256,7 +256,64 @@ void histogram(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weig
   require_ragged(indptr, indices, weights, packed.shape(0));
   require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == 32 * packed.shape(1), "out must have one row per history");
   const nb::gil_scoped_release released;
-  histograms(indptr.data(), out.shape(0), indices.data(), weights.data(), packed.data(), packed.shape(1), out.data());
+  const double* each = weights.data();
+  histograms(indptr.data(), out.shape(0), indices.data(), [=](int64_t e) { return each[e]; }, packed.data(), packed.shape(1), out.data());
+}
+
+bool unit(In<double, 2> v, Out<float, 2> out) {
+  require(out.shape(0) == v.shape(0) && out.shape(1) == v.shape(1), "out must have the shape of v");
+  const nb::gil_scoped_release released;
+  return unit_rows(v.data(), v.shape(0), v.shape(1), out.data());
+}
+
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> moved(const std::vector<T>& values) {
+  T* data;
+  auto out = array<T>(values.size(), data);
+  std::copy(values.begin(), values.end(), data);
+  return out;
+}
+
+nb::tuple gather(In<int64_t, 1> indptr, In<int32_t, 1> indices, In<int64_t, 1> wanted) {
+  std::vector<int64_t> bounds, out;
+  const bool inside = indptr.shape(0) && gather_rows(indptr.data(), indptr.shape(0) - 1, indices.data(), indices.shape(0), wanted.data(),
+                                                     wanted.shape(0), bounds, out);
+  require(inside, "wanted must hold rows of the ragged array");
+  return nb::make_tuple(moved(bounds), moved(out));
+}
+
+bool ascending(In<int64_t, 1> indptr, In<int64_t, 1> indices, int64_t n) {
+  return indptr.shape(0) && ascending_rows(indptr.data(), indptr.shape(0) - 1, indices.data(), indices.shape(0), n);
+}
+
+// Queries of histories from codes: histogram, product and division in one call. False where the rows do not ascend, a strength
+// is not positive and finite, or a sum is not finite: the caller finds out which.
+bool coded_queries(In<int64_t, 1> indptr, In<int64_t, 1> indices, std::optional<In<float, 1>> strengths, In<uint8_t, 2> packed,
+                   Scale weight, In<float, 2> codewords, Out<float, 2> out) {
+  const size_t rows = out.shape(0), n = packed.shape(0), bytes = packed.shape(1), width = out.shape(1);
+  const bool half = weight.dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+  require(half || weight.dtype() == nb::dtype<float>(), "weight must be float16 or float32");
+  require(weight.shape(0) == n, "weight must have one number per code");
+  require(codewords.shape(0) == 32 * bytes && codewords.shape(1) == width, "codewords must fit the codes and out");
+  require(indptr.shape(0) == rows + 1, "out must have one row per history");
+  require(!strengths || strengths->shape(0) == indices.shape(0), "strengths must have one number per index");
+  const nb::gil_scoped_release released;
+  const size_t entries = indices.shape(0);
+  const int64_t* items = indices.data();
+  const float* each = strengths ? strengths->data() : nullptr;
+  if (!ascending_rows(indptr.data(), rows, items, entries, static_cast<int64_t>(n))) return false;
+  for (size_t e = 0; each && e < entries; ++e) {
+    if (!(each[e] > 0 && std::isfinite(each[e]))) return false;
+  }
+  std::vector<double> weights(entries), h(rows * 32 * bytes), v(rows * width);
+  for (size_t e = 0; e < entries; ++e) {
+    const double w = half ? half_to_double(static_cast<const uint16_t*>(weight.data())[items[e]])
+                          : static_cast<double>(static_cast<const float*>(weight.data())[items[e]]);
+    weights[e] = each ? static_cast<double>(each[e]) * w : w;
+  }
+  histograms(indptr.data(), rows, items, [&](int64_t e) { return weights[static_cast<size_t>(e)]; }, packed.data(), bytes, h.data());
+  available().front()->product(h.data(), rows, 32 * bytes, codewords.data(), width, v.data());
+  return unit_rows(v.data(), rows, width, out.data());
 }
 
 void encode(In<float, 2> dots, In<float, 2> gram, size_t beam, size_t rounds, Out<uint8_t, 2> words) {
@@ -295,6 +352,11 @@ NB_MODULE(kernel, m) {
   m.def("histogram", &histogram, "indptr"_a.noconvert(), "indices"_a.noconvert(), "weights"_a.noconvert(),
         "packed"_a.noconvert(), "out"_a.noconvert());
   m.def("encode", &encode, "dots"_a.noconvert(), "gram"_a.noconvert(), "beam"_a, "rounds"_a, "words"_a.noconvert());
+  m.def("unit", &unit, "v"_a.noconvert(), "out"_a.noconvert());
+  m.def("coded_queries", &coded_queries, "indptr"_a, "indices"_a, "strengths"_a = nb::none(), "packed"_a.noconvert(),
+        "weight"_a.noconvert(), "codewords"_a.noconvert(), "out"_a.noconvert());
+  m.def("gather", &gather, "indptr"_a.noconvert(), "indices"_a.noconvert(), "wanted"_a.noconvert());
+  m.def("ascending", &ascending, "indptr"_a, "indices"_a, "n"_a);
 }
 
 }  // namespace hashlgn

@@ -4,9 +4,19 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace hashlgn {
+
+// A finite half: its bits lie in a float's, 112 powers of two too low.
+inline double half_to_double(uint16_t half) {
+  const uint32_t bits = static_cast<uint32_t>(half & 0x7fff) << 13;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return static_cast<double>(value) * (half & 0x8000 ? -0x1p112 : 0x1p112);
+}
 
 constexpr size_t kProductQueries = 4;  // rows of x that share what is read of y: their sums fill half of 16 registers
 
@@ -108,19 +118,72 @@ inline void weighted_sums(const int64_t* indptr, size_t rows, const int64_t* ind
 }
 
 // out[r, m, k] = Σ_e weights[e] · [sub-code m of indices[e] is k] over the entries e of row r, ascending.
-// `packed` has two sub-codes a byte, `bytes` a row.
-inline void histograms(const int64_t* indptr, size_t rows, const int64_t* indices, const double* weights, const uint8_t* packed,
-                       size_t bytes, double* out) {
+// `packed` has two sub-codes a byte, `bytes` a row; `weight` gives the weight of entry e.
+template <class Weight>
+void histograms(const int64_t* indptr, size_t rows, const int64_t* indices, const Weight& weight, const uint8_t* packed, size_t bytes,
+                double* out) {
+  constexpr int64_t kAheadEntries = 8;  // codes that are asked of memory in advance: they lie anywhere
   std::fill(out, out + rows * bytes * 32, 0.0);
+  const int64_t end = indptr[rows];
   for (size_t r = 0; r < rows; ++r, out += bytes * 32) {
     for (int64_t e = indptr[r]; e < indptr[r + 1]; ++e) {
+      if (e + kAheadEntries < end) __builtin_prefetch(packed + static_cast<size_t>(indices[e + kAheadEntries]) * bytes);
       const uint8_t* code = packed + static_cast<size_t>(indices[e]) * bytes;
+      const double w = weight(e);
       for (size_t i = 0; i < bytes; ++i) {
-        out[32 * i + (code[i] & 15)] += weights[e];
-        out[32 * i + 16 + (code[i] >> 4)] += weights[e];
+        out[32 * i + (code[i] & 15)] += w;
+        out[32 * i + 16 + (code[i] >> 4)] += w;
       }
     }
   }
+}
+
+// out[r, :] = v[r, :] / ‖v[r, :]‖, rounded to float32; zeros where the length is 0. A power of two, which changes no bit of a
+// quotient, keeps squares inside float64; their sum ascends. False where a number is not finite.
+inline bool unit_rows(const double* v, size_t rows, size_t width, float* out) {
+  for (size_t r = 0; r < rows; ++r, v += width, out += width) {
+    double largest = 0, squares = 0;
+    for (size_t j = 0; j < width; ++j) {
+      if (!std::isfinite(v[j])) return false;
+      largest = std::max(largest, std::abs(v[j]));
+    }
+    int exponent;
+    std::frexp(largest, &exponent);
+    const bool plain = std::abs(exponent) < 1000;
+    const double factor = plain ? std::ldexp(1.0, -exponent) : 1.0;
+    const auto scaled = [&](double x) { return plain ? x * factor : std::ldexp(x, -exponent); };
+    for (size_t j = 0; j < width; ++j) squares += scaled(v[j]) * scaled(v[j]);
+    const double length = std::sqrt(squares);
+    for (size_t j = 0; j < width; ++j) out[j] = length > 0 ? static_cast<float>(scaled(v[j]) / length) : 0.0f;
+  }
+  return true;
+}
+
+// Some rows of a ragged array one after the other, and their bounds; false where a row is none, or lies outside.
+inline bool gather_rows(const int64_t* indptr, size_t rows, const int32_t* indices, size_t entries, const int64_t* wanted, size_t count,
+                        std::vector<int64_t>& bounds, std::vector<int64_t>& out) {
+  bounds.assign(1, 0);
+  for (size_t i = 0; i < count; ++i) {
+    if (wanted[i] < 0 || static_cast<size_t>(wanted[i]) >= rows) return false;
+    const int64_t begin = indptr[wanted[i]], end = indptr[wanted[i] + 1];
+    if (begin < 0 || end < begin || static_cast<size_t>(end) > entries) return false;
+    out.insert(out.end(), indices + begin, indices + end);
+    bounds.push_back(static_cast<int64_t>(out.size()));
+  }
+  return true;
+}
+
+// Whether `indptr` ascends from 0 to `entries`, and each row of `indices` strictly, inside 0 … n − 1.
+inline bool ascending_rows(const int64_t* indptr, size_t rows, const int64_t* indices, size_t entries, int64_t n) {
+  if (indptr[0] != 0 || static_cast<size_t>(indptr[rows]) != entries) return false;
+  for (size_t r = 0; r < rows; ++r) {
+    if (indptr[r + 1] < indptr[r] || static_cast<size_t>(indptr[r + 1]) > entries) return false;
+    int64_t last = -1;
+    for (int64_t e = indptr[r]; e < indptr[r + 1]; last = indices[e++]) {
+      if (indices[e] <= last || indices[e] >= n) return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace hashlgn

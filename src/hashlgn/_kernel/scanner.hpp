@@ -66,14 +66,6 @@ class Clock {
   std::chrono::steady_clock::time_point last_{};
 };
 
-// A positive half: its bits lie in a float's, 112 powers of two too low.
-inline double half_to_double(uint16_t half) {
-  const uint32_t bits = static_cast<uint32_t>(half) << 13;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return static_cast<double>(value) * 0x1p112;
-}
-
 inline double scale_at(const Segment& segment, size_t slot) {
   if (!segment.scale) return 1;
   return segment.half ? half_to_double(static_cast<const uint16_t*>(segment.scale)[slot]) : static_cast<const float*>(segment.scale)[slot];

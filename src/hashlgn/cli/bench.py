@@ -27,6 +27,21 @@ def bench_read(
     _show(bench_read(rows=rows), json_)
 
 
+@bench_app.command("call")
+def bench_call(
+    items: Annotated[int, typer.Option(min=100, help="Items of the made catalogue.")] = 1_000_000,
+    users: Annotated[int, typer.Option(min=100, help="Users with a stored history.")] = 20_000,
+    length: Annotated[int, typer.Option(min=1, help="Items of a history.")] = 50,
+    k: Annotated[int, typer.Option(min=1, help="Items asked for.")] = 10,
+    seconds: Annotated[float, typer.Option(help="How long each call is repeated.")] = 1.0,
+    json_: Json = None,
+) -> None:
+    """Microseconds of one call from Python, beside the scan that it needs."""
+    from hashlgn.experiments.benchmarks.call import bench_call
+
+    _show(bench_call(items=items, users=users, length=length, k=k, seconds=seconds), json_)
+
+
 @bench_app.command("gpu")
 def bench_gpu(
     made: Annotated[int, typer.Option(min=1000, help="Made interactions to train on as well.")] = 10_000_000,

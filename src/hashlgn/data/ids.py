@@ -6,6 +6,7 @@ in order of arrival: later ids get the next numbers, and no number ever changes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -173,10 +174,18 @@ class Ids:
             DataError: a value is missing or is no id.
         """
         mark = choose("on_unknown", on_unknown, {"raise": False, "mark": True})
-        if type(values) is list and len(values) <= _FEW and {*map(type, values)} == {_KINDS[self._type][0]}:
+        plain = type(values) is list and {*map(type, values)} == {_KINDS[self._type][0]}
+        if plain and len(values) <= _FEW:
             found = [self.find(value) for value in values]
             if min(found) >= 0:
                 return np.array(found, np.int64)
+        elif (
+            len(self._segments) == 1 and self._type == "int" and type(values) is list and {*map(type, values)} == {int}
+        ):
+            with contextlib.suppress(OverflowError):
+                codes = self._segments[0].find_numbers(np.array(values, np.int64))
+                if codes.min() >= 0:
+                    return codes
         column = read_ids(values, name)
         array, valid = column.coerced(self._type)
         codes = self._find(array)
@@ -198,6 +207,8 @@ class Ids:
             return np.empty(codes.shape, dtype)
         if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= len(self):
             raise ArgumentError(f"indices must be integers in 0 … {len(self) - 1} (got {codes.min()} … {codes.max()})")
+        if len(self._segments) == 1 and isinstance(self._segments[0], Integers):
+            return self._segments[0].values[codes]
         flat = codes.ravel().astype(np.int64)
         out = np.empty(len(flat), dtype)
         owner = np.searchsorted(self._starts, flat, "right") - 1

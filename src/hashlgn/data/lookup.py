@@ -41,6 +41,16 @@ class Integers:
         order = np.argsort(self.values, kind="stable")
         return self.values[order], _narrow(order)
 
+    @cached_property
+    def _first(self) -> int:
+        return int(self.values[0])
+
+    @cached_property
+    def _gapless(self) -> bool:
+        """Whether the integers are ``first, first + 1, …``."""
+        ordered, order = self.search
+        return order is None and len(ordered) > 0 and int(ordered[-1]) - self._first == len(ordered) - 1
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -52,11 +62,14 @@ class Integers:
 
     def find(self, wanted: pa.Array) -> Int64s:
         """Positions of integers, −1 where an integer is not here."""
-        numbers: Int64s = wanted.to_numpy(zero_copy_only=False)
+        return self.find_numbers(wanted.to_numpy(zero_copy_only=False))
+
+    def find_numbers(self, numbers: Int64s) -> Int64s:
+        """The same, of a NumPy array."""
         ordered, order = self.search
         if not len(ordered) or not len(numbers):
             return np.full(len(numbers), -1, np.int64)
-        if order is None and int(ordered[-1]) - int(ordered[0]) == len(ordered) - 1:  # no gaps: a difference
+        if self._gapless:  # a difference
             inside = (numbers >= ordered[0]) & (numbers <= ordered[-1])
             return np.where(inside, numbers - ordered[0], -1)
         place = np.minimum(np.searchsorted(ordered, numbers), len(ordered) - 1)
@@ -66,6 +79,9 @@ class Integers:
     def find_one(self, wanted: int) -> int:
         """Position of one integer of 64 bits, or −1."""
         ordered, order = self.search
+        if self._gapless:
+            place = wanted - self._first
+            return place if 0 <= place < len(ordered) else -1
         place = int(ordered.searchsorted(np.int64(wanted)))
         if place == len(ordered) or ordered[place] != wanted:
             return -1

@@ -22,8 +22,9 @@ from hashlgn.inference.recommender import Recommender, load
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.codes import unpack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder
-from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import FloatItems, Items
+from hashlgn.scoring.rows import rows_of
 from hashlgn.search import Hits
 from hashlgn.utils.storage import reason
 

@@ -19,7 +19,8 @@ from hashlgn.evaluation.groups import item_groups, user_groups
 from hashlgn.evaluation.metrics import BEYOND, METRICS, Evaluated, Recommended, coverage, gini
 from hashlgn.evaluation.result import Cutoff, Evaluation
 from hashlgn.inference.recommender import BATCH, Recommender
-from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.rows import rows_of
 
 __all__ = ["QUALITY", "evaluate", "read_test"]
 

@@ -21,8 +21,9 @@ from hashlgn.experiments.common.page import drawn, new_figure, reliability_plot,
 from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner
 from hashlgn.experiments.common.tables import table
 from hashlgn.inference.recommender import Recommender
-from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems
+from hashlgn.scoring.rows import rows_of
 from hashlgn.utils.console import output, write_json
 from hashlgn.utils.provenance import provenance
 

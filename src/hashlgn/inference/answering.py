@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Ids
-from hashlgn.inference.requests import Limits, Rows
+from hashlgn.inference.requests import Limits, Pairs, Rows
 from hashlgn.inference.tables import Table
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import Floats
@@ -20,7 +21,7 @@ from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import Hits, Searcher
 from hashlgn.search.base import order_hits
 
-__all__ = ["Ask", "Catalogue", "answer"]
+__all__ = ["Ask", "Catalogue", "Popular", "answer", "find"]
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -40,44 +41,69 @@ class Catalogue:
 
 
 @dataclass(frozen=True)
+class Popular:
+    """What ranks answers to rows without a list: a number per item, and all items by falling number."""
+
+    value: Doubles
+    order: Ints
+
+
+@dataclass(frozen=True)
 class Ask:
     """What is wanted of the rows.
 
     Attributes:
-        columns: names of the column of rows and of the column of answers.
         k: number of answers, or None.
         threshold: score to exceed, or None; a probability where there is a calibration.
+        calibration: the map from scores to probabilities, where they are asked for.
+        popular: what ranks answers to rows without a list; None where every row has a query.
+        columns: names of the column of rows and of the column of answers.
         own: whether rows leave out their own lists.
         titles: of the answers, or None.
-        calibration: the map from scores to probabilities, where they are asked for.
-        popularity: what ranks answers to rows without a list; None where every row has a query.
     """
 
-    columns: tuple[str, str]
     k: int | None
     threshold: float | None
-    own: bool
-    titles: Sequence[str] | None = None
     calibration: Calibration | None = None
-    popularity: Callable[[], Doubles] | None = None
+    popular: Callable[[], Popular] | None = None
+    columns: tuple[str, str] = ("user", "item")
+    own: bool = True
+    titles: Sequence[str] | None = None
 
 
 def answer(catalogue: Catalogue, rows: Rows, limits: Limits, start: int, ask: Ask) -> Table:
     """The answers to one batch, which begins at row ``start`` of all."""
-    counts = np.diff(rows.lists[0])
-    exclude = limits.exclusion(start, len(rows), rows.lists if ask.own else None).also(catalogue.removed)
-    hits = _search(catalogue, rows, limits.candidates(start, len(rows)), exclude, counts, ask)
-    empty = np.flatnonzero(counts == 0) if ask.popularity is not None else counts[:0]
-    if ask.popularity is not None and len(empty):
-        hits = _with_popular(hits, empty, ask.popularity(), exclude, limits.candidates(start, len(rows)), ask.k)
-    return _table(catalogue.ids, rows, hits, counts, ask)
+    exclude = limits.exclusion(start, len(rows), rows.lists if ask.own else None)
+    pairs = limits.candidates(start, len(rows))
+    hits = find(catalogue, catalogue.queries(rows), rows.counts, exclude, ask, pairs)
+    return _table(catalogue.ids, rows, hits, ask)
+
+
+def find(
+    catalogue: Catalogue, queries: Floats, counts: Ints, exclude: Exclusion, ask: Ask, pairs: Pairs | None = None
+) -> Hits:
+    """The answers to one batch in numbers.
+
+    Args:
+        catalogue: what is searched.
+        queries: ``(q, width)``.
+        counts: items in the list of each row, ``(q,)``; rows of none are answered by popularity.
+        exclude: what rows leave out.
+        ask: what is wanted.
+        pairs: rows and items of all that may be answered, where each row has an allow list of its own.
+    """
+    exclude = exclude.also(catalogue.removed)
+    hits = _search(catalogue, queries, counts, exclude, ask, pairs)
+    if ask.popular is None or counts.all():
+        return hits
+    return _with_popular(hits, np.flatnonzero(counts == 0), ask.popular(), exclude, pairs, ask.k)
 
 
 def _search(
-    catalogue: Catalogue, rows: Rows, pairs: tuple[Ints, Ints] | None, exclude: Exclusion, counts: Ints, ask: Ask
+    catalogue: Catalogue, queries: Floats, counts: Ints, exclude: Exclusion, ask: Ask, pairs: Pairs | None
 ) -> Hits:
-    queries, threshold = catalogue.queries(rows), ask.threshold
-    bounds = None if threshold is None else np.full(len(rows), threshold)
+    threshold = ask.threshold
+    bounds = None if threshold is None else np.full(len(counts), threshold)
     if threshold is not None and ask.calibration is not None:
         bounds = ask.calibration.threshold(threshold, counts)
     if pairs is not None:  # everybody has an allow list of their own: only its items are scored
@@ -85,7 +111,7 @@ def _search(
         row, item = pairs[0][kept], pairs[1][kept]
         scores = pair_scores(catalogue.items, queries, row, item)
         above = slice(None) if bounds is None else np.float64(scores) > bounds[row]
-        hits = order_hits([(row[above], item[above], scores[above])], len(rows), ask.k)
+        hits = order_hits([(row[above], item[above], scores[above])], len(counts), ask.k)
     elif bounds is not None:
         hits = catalogue.searcher.search_above(queries, float(bounds.min(initial=np.inf)), exclude)
     else:
@@ -93,7 +119,7 @@ def _search(
         return catalogue.searcher.search(queries, min(ask.k, max(len(catalogue.items), 1)), exclude)
     if threshold is not None and ask.calibration is not None:
         # The bound is a little low, and that of the row with the lowest: probabilities decide.
-        row = np.repeat(np.arange(len(rows)), np.diff(hits.indptr))
+        row = np.repeat(np.arange(len(counts)), np.diff(hits.indptr))
         hits = _kept(hits, row, ask.calibration.probability(hits.scores, counts[row]) > threshold)
     return hits
 
@@ -104,40 +130,57 @@ def _kept(hits: Hits, row: Ints, keep: npt.NDArray[np.bool_]) -> Hits:
 
 
 def _with_popular(
-    hits: Hits, empty: Ints, popularity: Doubles, exclude: Exclusion, pairs: tuple[Ints, Ints] | None, k: int | None
+    hits: Hits, empty: Ints, popular: Popular, exclude: Exclusion, pairs: Pairs | None, k: int | None
 ) -> Hits:
     """The answers with those of the empty rows replaced: the most popular items, none where a threshold is asked."""
-    row = np.repeat(np.arange(len(hits.indptr) - 1), np.diff(hits.indptr))
-    model = ~np.isin(row, empty)
-    rows, items = [row[model]], [hits.items[model]]
-    scores = [hits.scores[model]]
-    order = np.argsort(-popularity, kind="stable")
-    if exclude.banned is not None:
-        order = order[~exclude.banned[order]]
-    for number in empty.tolist() if k is not None else ():
-        allowed = order if pairs is None else order[np.isin(order, pairs[1][pairs[0] == number])]
-        if exclude.indptr is not None and exclude.indices is not None:
-            allowed = allowed[~np.isin(allowed, exclude.indices[exclude.indptr[number] : exclude.indptr[number + 1]])]
-        best = allowed[:k]
-        rows, items = [*rows, np.full(len(best), number)], [*items, best]
-        scores.append(np.floor(popularity[best]).astype(np.float32))
-    of_row = np.concatenate(rows)
-    by_row = np.argsort(of_row, kind="stable")
-    bounds = np.searchsorted(of_row[by_row], np.arange(len(hits.indptr))).astype(np.int64)
-    return Hits(bounds, np.concatenate(items)[by_row], np.concatenate(scores)[by_row])
+    rows = {row: hits.row(row) for row in range(len(hits))}
+    for row in empty.tolist():
+        items = np.empty(0, np.int64)
+        if k is not None and pairs is not None:
+            allowed = pairs[1][pairs[0] == row]  # ascending
+            items = _best(allowed[np.argsort(-popular.value[allowed], kind="stable")], row, exclude, k)
+        elif k is not None:
+            items = _best(popular.order, row, exclude, k)
+        rows[row] = items, np.floor(popular.value[items]).astype(np.float32)
+    bounds = np.cumsum([0, *(len(items) for items, _ in rows.values())], dtype=np.int64)
+    return Hits(bounds, *(np.concatenate([found[i] for found in rows.values()]) for i in (0, 1)))
 
 
-def _table(ids: Ids, rows: Rows, hits: Hits, counts: Ints, ask: Ask) -> Table:
-    sizes = np.diff(hits.indptr)
-    made: dict[str, npt.NDArray[Any]] = {} if rows.names is None else {ask.columns[0]: np.repeat(rows.names, sizes)}
-    made[ask.columns[1]] = ids.decode(hits.items)
-    made["score"] = hits.scores
-    made["rank"] = np.arange(len(hits.items)) - np.repeat(hits.indptr[:-1], sizes) + 1
-    if ask.popularity is not None:
-        made["source"] = np.repeat(np.array(["popular", "model"], np.object_)[(counts > 0).astype(np.int64)], sizes)
-    if ask.calibration is not None:
-        found = ask.calibration.probability(hits.scores, np.repeat(counts, sizes))
-        made["probability"] = np.where(np.repeat(counts, sizes) > 0, found, np.nan).astype(np.float32)
-    if ask.titles is not None:
-        made["title"] = np.array([*(ask.titles[item] for item in hits.items.tolist()), None], np.object_)[:-1]
-    return Table(made)
+def _best(order: Ints, row: int, exclude: Exclusion, k: int) -> Ints:
+    """The first k items of an order that a row does not leave out."""
+    size = 2 * k + int(exclude.counts(row + 1)[row])
+    while True:  # twice at most, unless most of the catalogue is left out
+        first = order[:size]
+        kept = first[~exclude.excluded(np.full(len(first), row), first)]
+        if len(kept) >= k or size >= len(order):
+            return kept[:k]
+        size *= 16
+
+
+def _table(ids: Ids, rows: Rows, hits: Hits, ask: Ask) -> Table:
+    """The answers as columns, each made when it is asked for."""
+
+    def repeated(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.repeat(values, np.diff(hits.indptr))
+
+    def probability(calibration: Calibration) -> Floats:
+        counts = repeated(rows.counts)
+        found = calibration.probability(hits.scores, counts)
+        return np.where(counts > 0, found, np.nan).astype(np.float32)
+
+    made: dict[str, Callable[[], npt.NDArray[Any]]] = {}
+    if rows.named:
+        made[ask.columns[0]] = lambda: repeated(rows.names)  # type: ignore[arg-type]
+    made[ask.columns[1]] = lambda: ids.decode(hits.items)
+    made["score"] = lambda: hits.scores
+    made["rank"] = lambda: np.arange(len(hits.items)) - repeated(hits.indptr[:-1]) + 1
+    if ask.popular is not None:
+        made["source"] = lambda: repeated(_SOURCES[(rows.counts > 0).astype(np.int64)])
+    if (calibration := ask.calibration) is not None:
+        made["probability"] = partial(probability, calibration)
+    if (titles := ask.titles) is not None:
+        made["title"] = lambda: np.array([*(titles[item] for item in hits.items.tolist()), None], np.object_)[:-1]
+    return Table.deferred(len(hits.items), made)
+
+
+_SOURCES = np.array(["popular", "model"], np.object_)

@@ -16,10 +16,10 @@ from hashlgn.inference.live import Live
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
-from hashlgn.scoring.exclusion import rows_of
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import Histories, queries
 from hashlgn.scoring.items import FloatItems, Items
+from hashlgn.scoring.rows import entries_of
 from hashlgn.search.blocks import BlockItems
 from hashlgn.utils.storage import json_text
 
@@ -151,7 +151,7 @@ class ServedModel:
         if self.users is not None:
             vectors: Floats = self.users[users]
             return vectors
-        indptr, places = rows_of((self.seen[0], np.arange(len(self.seen[1]))), users)
+        indptr, places = entries_of(self.seen[0], users)
         return self.queries(indptr, self.seen[1][places], None if self.strengths is None else self.strengths[places])
 
     @cached_property
@@ -171,6 +171,11 @@ class ServedModel:
         recent: npt.NDArray[np.float64] = counts / (counts.max() + 1)
         recent += np.bincount(self.seen[1][newest], minlength=len(counts))
         return recent
+
+    @cached_property
+    def most_popular(self) -> npt.NDArray[np.int64]:
+        """All items by falling popularity, ties by number, ``(n_items,)``."""
+        return np.argsort(-self.popularity, kind="stable")
 
 
 def _check(name: str, array: Any, dtype: str, shape: tuple[int | None, ...], contents: bool = True) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, NotFittedError, choose, flag, k_or_threshold, thread_count
-from hashlgn.inference.answering import Ask, Catalogue, answer
+from hashlgn.inference.answering import Ask, Catalogue, Popular, answer, find
 from hashlgn.inference.artifact import load_artifact
 from hashlgn.inference.living import Living
 from hashlgn.inference.model import ServedModel
@@ -23,10 +23,11 @@ from hashlgn.inference.requests import Limits, Rows, listed, skips
 from hashlgn.inference.sizes import model_bytes
 from hashlgn.inference.tables import Table
 from hashlgn.scoring.decoders import Floats
+from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.items import CodedItems, FloatItems, Items
 from hashlgn.scoring.pairs import pair_scores
-from hashlgn.search import SEARCHERS, Kernel, Searcher, build_searcher
+from hashlgn.search import SEARCHERS, Hits, Kernel, Searcher, build_searcher
 from hashlgn.search.blocks import BlockItems
 from hashlgn.utils.tensors import model_file
 
@@ -172,8 +173,47 @@ class Recommender(Living):
         limits = Limits.build(model.item_ids, model.user_ids, rows, allow, deny, skip)
         catalogue = self._catalogue("items", model, self._items)
         named = model.titles if titles else None
-        ask = Ask(("user", "item"), *bounds, filter_seen, named, calibration, lambda: model.popularity)
+        ask = Ask(*bounds, calibration, lambda: _popular(model), own=filter_seen, titles=named)
         return _tables(catalogue, rows, limits, ask)
+
+    def answer(
+        self,
+        indptr: Ints,
+        indices: Ints,
+        strengths: Floats | None = None,
+        *,
+        k: int | None = None,
+        threshold: float | None = None,
+        calibrated: bool = False,
+        exclude: Exclusion | None = None,
+    ) -> Hits:
+        """As ``recommend``, from numbers to numbers: no id is looked up, and no table is made. A service calls this.
+
+        Args:
+            indptr: bounds of the histories, ``(q + 1,)`` int64.
+            indices: item numbers ``(entries,)`` int64, ascending within a history, each once.
+            strengths: ``a_ui``, ``(entries,)`` float32, positive; 1 where None.
+            k: number of items per row, as in ``recommend``.
+            threshold: instead of ``k``, as in ``recommend``.
+            calibrated: whether the threshold is a probability.
+            exclude: what each row leaves out. Default: its own history.
+
+        Returns:
+            Item numbers and scores, row by row. A row without a history has the most popular items, with counts of
+            users as scores, and none where a threshold is asked.
+
+        Raises:
+            ArgumentError: as ``recommend``, or the histories are malformed.
+            NotFittedError: the model is not trained.
+        """
+        model = self.model
+        calibration = model.calibration if calibrated else None
+        if calibrated and calibration is None:
+            raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
+        ask = Ask(*k_or_threshold(k, threshold), calibration, lambda: _popular(model))
+        exclude = Exclusion(len(model.item_ids), indptr, indices) if exclude is None else exclude
+        queries = model.queries(indptr, indices, strengths)
+        return find(self._catalogue("items", model, self._items), queries, np.diff(indptr), exclude, ask)
 
     def similar_items(
         self,
@@ -370,7 +410,7 @@ class Recommender(Living):
         model = self.model
         ids, skip, titles = getattr(model, f"{side}_ids"), skips(on_unknown), flag("titles", titles)
         rows = Rows.stored(ids, f"{side}s", values, skip)
-        ask = Ask((side, "similar"), *bounds, True, model.titles if titles else None)
+        ask = Ask(*bounds, columns=(side, "similar"), titles=model.titles if titles else None)
         catalogue = self._catalogue(f"similar {side}s", model, build)
         return Table.concatenate(list(_tables(catalogue, rows, Limits.build(ids, ids, rows, *limits, skip), ask)))
 
@@ -408,6 +448,10 @@ def _tables(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Itera
     """The answers to all rows, a batch at a time."""
     for start in range(0, max(len(rows), 1), BATCH):
         yield answer(catalogue, rows.part(start, start + BATCH), limits, start, ask)
+
+
+def _popular(model: ServedModel) -> Popular:
+    return Popular(model.popularity, model.most_popular)
 
 
 def _queries(model: ServedModel, rows: Rows) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError, choose, shown
-from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.rows import entries_of, rows_of
 
 __all__ = ["Limits", "Rows", "encoded", "listed", "ragged", "skips"]
 
@@ -81,35 +83,54 @@ class Rows:
     """The rows of an answer, in the order asked.
 
     Attributes:
-        names: external id or name of each row, ``(q,)``; None for one row without a name.
-        lists: item numbers of each row, in compressed-row form: a user's history.
-        codes: internal number of each row ``(q,)``, None where rows are histories that the caller gave.
+        lists: item numbers of each row, in compressed-row form, ascending: a user's history.
         asked: position of each row among what the caller listed, ``(q,)``.
         n_asked: how many rows the caller listed, those included that were skipped.
         strengths: ``a_ui``, aligned with the items of the lists; 1 where None.
+        codes: internal number of each row ``(q,)``, None where rows are histories that the caller gave.
+        ids: external ids of these numbers.
+        given_names: names of histories ``(q,)``; None for one row without a name.
     """
 
-    names: npt.NDArray[Any] | None
     lists: Ragged
-    codes: Ints | None
     asked: Ints
     n_asked: int
     strengths: npt.NDArray[np.float32] | None = None
+    codes: Ints | None = None
+    ids: Ids | None = None
+    given_names: npt.NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.asked)
 
+    @property
+    def names(self) -> npt.NDArray[Any] | None:
+        """External id or name of each row, ``(q,)``; None for one row without a name."""
+        return self.given_names if self.codes is None or self.ids is None else self.ids.decode(self.codes)
+
+    @property
+    def named(self) -> bool:
+        """Whether rows have names."""
+        return self.codes is not None or self.given_names is not None
+
+    @cached_property
+    def counts(self) -> Ints:
+        """Items in the list of each row, ``(q,)``."""
+        return np.diff(self.lists[0])
+
     def part(self, start: int, stop: int) -> Rows:
         """The rows ``start … stop − 1``."""
+        if not start and stop >= len(self):
+            return self
         stop = min(stop, len(self))
         first, last = self.lists[0][start], self.lists[0][stop]
-        return Rows(
-            None if self.names is None else self.names[start:stop],
-            (self.lists[0][start : stop + 1] - first, self.lists[1][first:last]),
-            None if self.codes is None else self.codes[start:stop],
-            self.asked[start:stop],
-            self.n_asked,
-            None if self.strengths is None else self.strengths[first:last],
+        return replace(
+            self,
+            lists=(self.lists[0][start : stop + 1] - first, self.lists[1][first:last]),
+            asked=self.asked[start:stop],
+            strengths=None if self.strengths is None else self.strengths[first:last],
+            codes=None if self.codes is None else self.codes[start:stop],
+            given_names=None if self.given_names is None else self.given_names[start:stop],
         )
 
     def not_empty(self, skip: bool | None) -> Rows:
@@ -119,19 +140,21 @@ class Rows:
         Raises:
             ArgumentError: a list is empty, and ``skip`` is False.
         """
-        filled = np.flatnonzero(np.diff(self.lists[0]) > 0)
-        if skip is None or len(filled) == len(self):
+        if skip is None or (self.counts > 0).all():
             return self
+        filled = np.flatnonzero(self.counts > 0)
         if not skip:
-            first = int(np.flatnonzero(np.diff(self.lists[0]) == 0)[0])
-            which = "" if self.names is None else f" for {shown(self.names[first])}"
+            names, first = self.names, int(np.flatnonzero(self.counts == 0)[0])
+            which = "" if names is None else f" for {shown(names[first])}"
             raise ArgumentError(f"history must hold at least one known item for every user (got none{which})")
+        bounds, places = entries_of(self.lists[0], filled)
         return replace(
             self,
-            names=None if self.names is None else self.names[filled],
-            lists=rows_of(self.lists, filled),
-            codes=None if self.codes is None else self.codes[filled],
+            lists=(bounds, self.lists[1][places]),
             asked=self.asked[filled],
+            strengths=None if self.strengths is None else self.strengths[places],
+            codes=None if self.codes is None else self.codes[filled],
+            given_names=None if self.given_names is None else self.given_names[filled],
         )
 
     @classmethod
@@ -154,16 +177,20 @@ class Rows:
         if values is None:
             return cls.of_codes(ids, np.arange(len(ids)), lists, strengths)
         codes = ids.encode(listed(name, values), name=name, on_unknown="mark" if skip else "raise")
+        if not skip:
+            return cls.of_codes(ids, codes, lists, strengths)
         known = np.flatnonzero(codes >= 0)
         return replace(cls.of_codes(ids, codes[known], lists, strengths), asked=known, n_asked=len(codes))
 
     @classmethod
     def of_codes(cls, ids: Ids, codes: Ints, lists: Ragged | None, strengths: Strengths = None) -> Rows:
         """Rows by number, each once or more often."""
-        own = (np.arange(len(codes) + 1), codes) if lists is None else rows_of(lists, codes)
-        if lists is not None and strengths is not None:
-            strengths = strengths[rows_of((lists[0], np.arange(len(strengths))), codes)[1]]
-        return cls(ids.decode(codes), own, codes, np.arange(len(codes)), len(codes), strengths)
+        every = np.arange(len(codes) + 1)
+        own: Ragged = (every, codes)
+        if lists is not None:
+            own = rows_of(lists, codes)
+            strengths = None if strengths is None else strengths[entries_of(lists[0], codes)[1]]
+        return cls(own, every[:-1], len(codes), strengths, codes, ids)
 
     @classmethod
     def given(cls, ids: Ids, history: Any, skip: bool) -> Rows:
@@ -182,7 +209,7 @@ class Rows:
         if any(isinstance(items, Mapping) for items in given):
             strengths = _strengths(ids, given, lists, skip)
         every = np.arange(len(names))
-        return cls(_names(names) if named else None, lists, None, every, len(names), strengths)
+        return cls(lists, every, len(names), strengths, given_names=_names(names) if named else None)
 
 
 @dataclass(frozen=True)
@@ -220,6 +247,8 @@ class Limits:
             ArgumentError: lists are too few or too many, or ``allow`` misses a row.
             UnknownIdError: an id is unknown, and not ``skip``.
         """
+        if allow is None and deny is None:
+            return cls(len(ids))
         found: dict[str, Any] = {}
         for name, values in (("allow", allow), ("deny", deny)):
             values = values if values is None or isinstance(values, Mapping) else listed(name, values)
@@ -251,17 +280,17 @@ def _row_lists(name: str, values: Any, row_ids: Ids, rows: Rows, skip: bool) -> 
     if isinstance(values, Mapping):
         lists = {key: listed(name, items) for key, items in values.items()}
         if rows.codes is None:
-            keys: list[Any] = [] if rows.names is None else rows.names.tolist()
-            by_row = [lists.get(key) for key in keys]
-            if rows.names is None:
+            if rows.given_names is None:
                 raise ArgumentError(f"{name} must be one list where the history has no name (got {shown(values)})")
+            by_row = [lists.get(key) for key in rows.given_names.tolist()]
         else:
             codes = row_ids.encode(list(lists), name=f"{name}'s keys", on_unknown="mark" if skip else "raise")
             numbered = dict(zip(codes.tolist(), lists.values(), strict=True))
             by_row = [numbered.get(code) for code in rows.codes.tolist()]
         missing = [row for row, items in enumerate(by_row) if items is None]
         if missing and name == "allow":
-            label = None if rows.names is None else rows.names[missing[0]]
+            names = rows.names
+            label = None if names is None else names[missing[0]]
             raise ArgumentError(f"allow must have a list for everybody who is asked about (got none for {label!r})")
         return [[] if items is None else items for items in by_row]
     if isinstance(values, list | tuple) and values and all(_is_list(part) for part in values):

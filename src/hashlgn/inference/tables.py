@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +19,7 @@ from hashlgn.utils.storage import reason, replaced_file
 
 __all__ = ["WRITERS", "RowWriter", "Table"]
 
-Columns = dict[str, npt.NDArray[Any]]
+Column = npt.NDArray[Any]
 _ROWS = 10  # that are printed
 
 
@@ -37,10 +37,18 @@ class Table(Mapping[str, npt.NDArray[Any]]):
     """
 
     def __init__(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._columns: Columns = dict(columns)
-        lengths = {name: len(column) for name, column in self._columns.items()}
+        lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
             raise ArgumentError(f"columns must have one length (got {lengths})")
+        self._n_rows = next(iter(lengths.values()))
+        self._columns: dict[str, Column | Callable[[], Column]] = dict(columns)
+
+    @classmethod
+    def deferred(cls, n_rows: int, columns: Mapping[str, Callable[[], Column]]) -> Table:
+        """A table whose columns, of ``n_rows`` rows each, are made when they are first asked for."""
+        table = cls.__new__(cls)
+        table._n_rows, table._columns = n_rows, dict(columns)
+        return table
 
     @classmethod
     def concatenate(cls, tables: Sequence[Table]) -> Table:
@@ -64,17 +72,24 @@ class Table(Mapping[str, npt.NDArray[Any]]):
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         try:
-            return self._columns[name]
+            column = self._columns[name]
         except (KeyError, TypeError):
             raise UnknownColumnError(
                 f"column must be one of {', '.join(map(repr, self._columns))} (got {shown(name)})"
             ) from None
+        if not isinstance(column, np.ndarray):
+            column = self._columns[name] = column()
+        return column
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All columns, made."""
+        return {"_n_rows": self._n_rows, "_columns": dict(self.items())}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
 
     def __len__(self) -> int:
-        return len(next(iter(self._columns.values())))
+        return self._n_rows
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Table):
@@ -102,7 +117,7 @@ class Table(Mapping[str, npt.NDArray[Any]]):
         """Names and the first rows, as text."""
         columns = [
             [f"{value:.6g}" if isinstance(value, float) else str(value) for value in column[:_ROWS].tolist()]
-            for column in self._columns.values()
+            for column in self.values()
         ]
         return [self.names, *zip(*columns, strict=True)]
 
@@ -115,7 +130,7 @@ class Table(Mapping[str, npt.NDArray[Any]]):
         Raises:
             ArgumentError: a column mixes integers and strings, which Arrow cannot tell apart in one column.
         """
-        return pa.table({name: _arrow(name, column) for name, column in self._columns.items()})
+        return pa.table({name: _arrow(name, column) for name, column in self.items()})
 
     def to_pandas(self) -> Any:
         """A pandas data frame.
@@ -123,7 +138,7 @@ class Table(Mapping[str, npt.NDArray[Any]]):
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        return need("pandas", "pandas", "to_pandas").DataFrame(self._columns)
+        return need("pandas", "pandas", "to_pandas").DataFrame(dict(self.items()))
 
     def to_polars(self) -> Any:
         """A Polars data frame.

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
+from hashlgn.scoring.rows import ascending_rows, rows_of
 
-__all__ = ["Exclusion", "rows_of"]
+__all__ = ["Exclusion"]
 
 Ids = npt.NDArray[np.integer]
 
@@ -39,6 +40,8 @@ class Exclusion:
             return
         if self.indptr is None or self.indices is None:
             raise ArgumentError("indptr and indices must come together")
+        if self.indices.dtype == np.int64 and ascending_rows(self.indptr, self.indices, self.n_items):
+            return
         _check_rows(self.indptr, len(self.indices))
         if len(self.indices) and (self.indices.min() < 0 or self.indices.max() >= self.n_items):
             bad = self.indices[(self.indices < 0) | (self.indices >= self.n_items)][0]
@@ -70,6 +73,8 @@ class Exclusion:
         if seen is None:
             return cls(n_items, banned=banned)
         indptr = np.ascontiguousarray(seen[0], np.int64)
+        if type(seen[1]) is np.ndarray and seen[1].dtype == np.int64 and ascending_rows(indptr, seen[1], n_items):
+            return cls(n_items, indptr, seen[1], banned)
         indices = _item_numbers("seen", seen[1], n_items)
         _check_rows(indptr, len(indices))
         rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
@@ -123,17 +128,6 @@ class Exclusion:
             place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
             out |= keys[place] == wanted
         return out
-
-
-def rows_of(
-    ragged: tuple[npt.NDArray[np.int64], Ids], rows: Ids
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Some rows of a ragged array, in the order asked."""
-    indptr, indices = ragged
-    counts = np.diff(indptr)[rows]
-    bounds = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    places = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - indptr[rows], counts)
-    return bounds, indices[places].astype(np.int64)
 
 
 def _check_rows(indptr: npt.NDArray[np.int64], count: int) -> None:

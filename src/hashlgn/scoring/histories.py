@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring.codes import Bytes
-from hashlgn.scoring.products import Doubles, histograms, norms, ordered_product, weighted_sums
+from hashlgn.scoring.products import Doubles, coded_queries, histograms, ordered_product, unit_rows, weighted_sums
+from hashlgn.scoring.rows import ascending_rows
 
 __all__ = ["CodedHistories", "FloatHistories", "Histories", "queries", "sorted_rows"]
 
@@ -131,7 +132,7 @@ class CodedHistories:
     def vectors(self, indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Doubles:
         """Sums of histories; see ``Histories``."""
         bounds, items, strengths = sorted_rows(indptr, indices, weights, len(self))
-        return ordered_product(histograms(bounds, items, strengths * self.weight[items], self.packed), self._rows)
+        return ordered_product(histograms(bounds, items, strengths * self.weight[items], self.packed), self.rows)
 
     def changed(self, packed: Bytes, weight: npt.NDArray[np.floating[Any]]) -> CodedHistories:
         """Other items under the same codewords."""
@@ -140,7 +141,8 @@ class CodedHistories:
         return made
 
     @cached_property
-    def _rows(self) -> Floats:
+    def rows(self) -> Floats:
+        """The codewords, ``(16 M, width)``."""
         return np.ascontiguousarray(self.codewords.reshape(-1, self.width), np.float32)
 
 
@@ -158,14 +160,13 @@ def queries(
     Raises:
         ArgumentError: as ``Histories.vectors``, or a sum is too large for float64.
     """
-    v = histories.vectors(indptr, indices, weights)
-    largest = np.abs(v).max(axis=1, initial=0)
-    if not np.isfinite(largest).all():
+    if isinstance(histories, CodedHistories) and _plain(indptr, indices, weights):
+        unit = coded_queries(indptr, indices, weights, histories.packed, histories.weight, histories.rows)  # type: ignore[arg-type]
+        if unit is not None:
+            return unit
+    unit = unit_rows(histories.vectors(indptr, indices, weights))
+    if unit is None:
         raise ArgumentError("weights must be so small that the sum of a history is finite")
-    # A power of two changes no bit of a quotient, and keeps squares inside float64.
-    v = np.ldexp(v, -np.frexp(largest)[1][:, None])
-    lengths = norms(v)[:, None]
-    unit: Floats = np.divide(v, lengths, out=np.zeros_like(v), where=lengths > 0).astype(np.float32)
     return unit
 
 
@@ -181,21 +182,20 @@ def sorted_rows(
         ArgumentError: see ``Histories.vectors``.
     """
     bounds, items = _integers("indptr", indptr), _integers("indices", indices)
+    strengths = np.ones(len(items), np.float64) if weights is None else _strengths(weights, len(items))
+    if ascending_rows(bounds, items, n_items):
+        return bounds, items, strengths
     if not len(bounds) or bounds[0] != 0 or bounds[-1] != len(items) or (bounds[1:] < bounds[:-1]).any():
         raise ArgumentError("indptr must ascend from 0 to the number of indices")
     if len(items) and (items.min() < 0 or items.max() >= n_items):
         bad = items[(items < 0) | (items >= n_items)][0]
         raise ArgumentError(f"indices must hold item numbers in 0 … {n_items - 1} (got {bad})")
-    strengths = np.ones(len(items), np.float64) if weights is None else _strengths(weights, len(items))
     keys = np.repeat(np.arange(len(bounds) - 1) * n_items, bounds[1:] - bounds[:-1]) + items
-    if not (keys[1:] > keys[:-1]).all():
-        order = np.argsort(keys, kind="stable")
-        keys, items, strengths = keys[order], items[order], strengths[order]
-        twice = np.flatnonzero(keys[1:] == keys[:-1])
-        if len(twice):
-            raise ArgumentError(
-                f"indices must hold each item of a history once (item {items[twice[0]]} is there twice)"
-            )
+    order = np.argsort(keys, kind="stable")
+    keys, items, strengths = keys[order], items[order], strengths[order]
+    twice = np.flatnonzero(keys[1:] == keys[:-1])
+    if len(twice):
+        raise ArgumentError(f"indices must hold each item of a history once (item {items[twice[0]]} is there twice)")
     return bounds, items, strengths
 
 
@@ -215,3 +215,14 @@ def _strengths(weights: npt.ArrayLike, count: int) -> Doubles:
     if wrong.any():
         raise ArgumentError(f"weights must be positive and finite (got {strengths[wrong][0]})")
     return strengths
+
+
+def _plain(indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None) -> bool:
+    """Whether these are flat arrays of the types that are stored."""
+    numbers = (indptr, indices) if weights is None else (indptr, indices, weights)
+    if not all(type(values) is np.ndarray and values.ndim == 1 for values in numbers):
+        return False
+    return [values.dtype for values in numbers] == _STORED[: len(numbers)]  # type: ignore[union-attr]
+
+
+_STORED = [np.dtype(np.int64), np.dtype(np.int64), np.dtype(np.float32)]

@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from hashlgn._kernel import compiled
 
-__all__ = ["Doubles", "chosen_products", "histograms", "norms", "ordered_product", "weighted_sums"]
+__all__ = [
+    "Doubles",
+    "chosen_products",
+    "coded_queries",
+    "histograms",
+    "norms",
+    "ordered_product",
+    "unit_rows",
+    "weighted_sums",
+]
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -132,3 +141,36 @@ def norms(vectors: npt.NDArray[np.floating[Any]]) -> Doubles:
     if wide.shape[1] == 0:
         return np.zeros(len(wide), np.float64)
     return np.asarray(np.sqrt(np.cumsum(wide * wide, axis=1)[:, -1]))
+
+
+def unit_rows(v: Doubles) -> Floats | None:
+    """``out[r, :] = v[r, :] / ‖v[r, :]‖`` in float32, zeros where ``v[r, :]`` is zero; None where one is not finite."""
+    if _compiled is not None:
+        out = np.empty(v.shape, np.float32)
+        return out if _compiled.unit(v, out) else None
+    largest = np.abs(v).max(axis=1, initial=0)
+    if not np.isfinite(largest).all():
+        return None
+    # A power of two changes no bit of a quotient, and keeps squares inside float64.
+    v = np.ldexp(v, -np.frexp(largest)[1][:, None])
+    lengths = norms(v)[:, None]
+    return np.asarray(np.divide(v, lengths, out=np.zeros_like(v), where=lengths > 0), np.float32)
+
+
+def coded_queries(
+    indptr: Ints,
+    indices: Ints,
+    strengths: Floats | None,
+    packed: npt.NDArray[np.uint8],
+    weight: npt.NDArray[np.floating[Any]],
+    codewords: Floats,
+) -> Floats | None:
+    """``unit_rows(ordered_product(histograms(…, strengths · weight, packed), codewords))`` in one call, ``(q, width)``.
+
+    None where it is not compiled, a row does not ascend strictly, a strength is not positive and finite, or a sum is
+    not finite: the functions above tell which.
+    """
+    if _compiled is None or not len(indptr):
+        return None
+    out = np.empty((len(indptr) - 1, codewords.shape[1]), np.float32)
+    return out if _compiled.coded_queries(indptr, indices, strengths, packed, weight, codewords, out) else None

@@ -15,7 +15,8 @@ from hashlgn.experiments.baselines.rerank import CANDIDATES, RerankedRecommender
 from hashlgn.experiments.common.runs import FLOATS, Made, Run, Runner
 from hashlgn.experiments.reproduction.probability import ByProbability
 from hashlgn.inference.model import ServedModel
-from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.rows import rows_of
 from hashlgn.search import Searcher
 
 __all__ = ["METHODS", "Row", "made_of", "rows_of_preset", "thresholds_of"]

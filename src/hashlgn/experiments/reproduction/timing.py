@@ -26,8 +26,9 @@ from hashlgn.experiments.baselines.indexes import INDEXES, Search, loop_over_see
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.decoders import Floats
-from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems
+from hashlgn.scoring.rows import rows_of
 from hashlgn.search.overfetch import faiss_threads
 
 __all__ = ["INCLUDES", "threshold_loop", "timed"]

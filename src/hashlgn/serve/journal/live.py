@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from hashlgn.data import Ids
 from hashlgn.inference.model import ServedModel
-from hashlgn.scoring.exclusion import rows_of
+from hashlgn.scoring.rows import rows_of
 from hashlgn.serve.journal.events import HistoryEntry, Id, Row
 from hashlgn.serve.journal.pairs import Pairs
 

@@ -10,7 +10,7 @@ import torch
 
 from hashlgn.data import Interactions
 from hashlgn.evaluation.metrics import METRICS, Evaluated
-from hashlgn.scoring.exclusion import rows_of
+from hashlgn.scoring.rows import rows_of
 from hashlgn.training.student.batches import Candidates
 from hashlgn.training.student.loop import Data
 from hashlgn.training.student.teachers import Teacher

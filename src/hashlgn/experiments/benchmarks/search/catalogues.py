@@ -14,8 +14,9 @@ from hashlgn.errors import ArgumentError, positive_int
 from hashlgn.inference.artifact import load_artifact
 from hashlgn.scoring.codes import check_bits
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
-from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, FloatItems
+from hashlgn.scoring.rows import rows_of
 
 __all__ = ["Catalogue", "Coded", "random_catalogue", "saved_catalogue"]
 

@@ -17,8 +17,9 @@ from hashlgn.evaluation.metrics import Evaluated, ndcg, recall
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue
 from hashlgn.experiments.benchmarks.search.methods import VECTORISED, Method, Setting, build_methods
 from hashlgn.scoring.decoders import Floats
-from hashlgn.scoring.exclusion import Exclusion, rows_of
+from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, FloatItems
+from hashlgn.scoring.rows import rows_of
 from hashlgn.search import Hits
 
 __all__ = ["measure"]

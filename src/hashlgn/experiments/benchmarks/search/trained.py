@@ -14,8 +14,8 @@ from hashlgn.errors import need
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, Coded
 from hashlgn.experiments.common.runs import FLOATS, Run, Runner
 from hashlgn.inference.model import ServedModel
-from hashlgn.scoring.exclusion import rows_of
 from hashlgn.scoring.items import CodedItems, FloatItems
+from hashlgn.scoring.rows import rows_of
 
 __all__ = ["trained_catalogue"]
 
