@@ -183,7 +183,7 @@ class Ids:
             len(self._segments) == 1 and self._type == "int" and type(values) is list and {*map(type, values)} == {int}
         ):
             with contextlib.suppress(OverflowError):
-                codes = self._segments[0].find_numbers(np.array(values, np.int64))
+                codes = only.find_numbers(np.array(values, np.int64))
                 if codes.min() >= 0:
                     return codes
         column = read_ids(values, name)
@@ -208,7 +208,7 @@ class Ids:
         if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= len(self):
             raise ArgumentError(f"indices must be integers in 0 … {len(self) - 1} (got {codes.min()} … {codes.max()})")
         if len(self._segments) == 1 and isinstance(self._segments[0], Integers):
-            return self._segments[0].values[codes]
+            return np.asarray(self._segments[0].values[codes])
         flat = codes.ravel().astype(np.int64)
         out = np.empty(len(flat), dtype)
         owner = np.searchsorted(self._starts, flat, "right") - 1

@@ -15,10 +15,10 @@ from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.placement import Placement, decoded_histories
 from hashlgn.scoring.decoders import CodebookDecoder
-from hashlgn.scoring.exclusion import rows_of
 from hashlgn.scoring.histories import CodedHistories, FloatHistories, sorted_rows
 from hashlgn.scoring.items import CodedItems
 from hashlgn.scoring.products import histograms
+from hashlgn.scoring.rows import rows_of
 
 __all__ = ["People", "given", "living_histories", "people_of", "place"]
 
