@@ -179,9 +179,7 @@ class Ids:
             found = [self.find(value) for value in values]
             if min(found) >= 0:
                 return np.array(found, np.int64)
-        elif (
-            len(self._segments) == 1 and self._type == "int" and type(values) is list and {*map(type, values)} == {int}
-        ):
+        elif plain and len(self._segments) == 1 and isinstance(only := self._segments[0], Integers):
             with contextlib.suppress(OverflowError):
                 codes = only.find_numbers(np.array(values, np.int64))
                 if codes.min() >= 0:
