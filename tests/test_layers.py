@@ -23,7 +23,7 @@ LAYERS = [
     {"inference"},
     {"client", "evaluation", "export"},
     {"training"},
-    {"estimators"},
+    {"estimators", "vectors"},
     {"serve"},
     {"experiments"},
     {"cli"},

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hashlgn.evaluation.full_ranking import evaluate as evaluate
     from hashlgn.inference.recommender import Recommender as Recommender
     from hashlgn.inference.recommender import load as load
+    from hashlgn.vectors import encode as encode
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ _MODULES = {
     "Interactions": "data",
     "LightGCN": "estimators",
     "Recommender": "inference.recommender",
+    "encode": "vectors",
     "evaluate": "evaluation.full_ranking",
     "load": "inference.recommender",
     "read_interactions": "data",
