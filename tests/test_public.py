@@ -12,8 +12,7 @@ import pytest
 import hashlgn
 
 PUBLIC = {
-    "hashlgn": "Config HashLGN HashLGNError Interactions LightGCN Recommender encode evaluate load "
-    "read_interactions",
+    "hashlgn": "Config HashLGN HashLGNError Interactions LightGCN Recommender encode evaluate load read_interactions",
     "hashlgn.evaluation": "BEYOND METRICS Evaluation evaluate metrics read_test",
     "hashlgn.errors": "ArgumentError ArtifactError DataError DownloadError HashLGNError JournalError "
     "JournalFullError MissingExtraError NotFittedError ServiceError UnknownColumnError UnknownIdError choose flag "
