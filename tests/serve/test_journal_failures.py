@@ -202,6 +202,23 @@ def test_a_kept_file_of_pairs_that_does_not_fit_is_not_used(tmp_path: Path, monk
         assert bound(other).row(1)[0].tolist() == [50] and not len(bound(other).row(2)[0])
 
 
+def test_compaction_gives_space_back_while_events_are_written(opened: Journal) -> None:
+    opened.append([Event(f"user {n}", n, f"event {n}", "x" * 60) for n in range(9000)])
+    for user in range(8000):
+        done = opened.delete_user(f"user {user}")
+        opened.exposure("user 8500", "a", [user], time=user)
+    done.result()
+    opened.append([Event("user 8500", 1)])  # the exposures are written
+    waiting = [opened.submit([Event("user 8500", n)]) for n in range(50)]
+    opened.compact(exposures_before=7000)
+    assert all(done.result().accepted for done in waiting)
+    with opened.reading() as store, store.reading():
+        assert store.db.execute("SELECT count(*) FROM exposures").fetchone() == (1000,)
+        free, pages = (store.db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+    assert free == 0 and pages < 400  # 9,000 events took some 700
+    assert len(opened.history("user 8500")) == 52
+
+
 def test_folding_keeps_no_row_that_nobody_reads(opened: Journal, monkeypatch) -> None:
     from hashlgn.serve.journal import live
 

@@ -130,12 +130,29 @@ class _Gather:
         self.parts.append((user.astype(np.int32), item.astype(np.int32), *columns))
 
     def pairs(self, marks: tuple[int, int], last: str | None) -> Pairs:
-        if len(self.parts) == 1:
-            return Pairs(self.user_ids, self.item_ids, *self.parts[0], marks, last)
-        users, items, weights, times = (np.concatenate(column) for column in zip(*self.parts, strict=True))
-        keys = users.astype(np.int64) * max(len(self.item_ids), 1) + items
+        """All pairs: the others are sorted and put among those that are known, which is linear in these."""
+        known, *parts = self.parts
+        if not parts:
+            return Pairs(self.user_ids, self.item_ids, *known, marks, last)
+        users, items, weights, times = (np.concatenate(column) for column in zip(*parts, strict=True))
+        width = max(len(self.item_ids), 1)
+        keys = users.astype(np.int64) * width + items
         order = np.lexsort((times, keys))
-        keys = keys[order]
-        order = order[np.append(keys[1:] != keys[:-1], True)]
-        columns = users[order], items[order], weights[order], times[order]
+        newest = order[np.append(keys[order[1:]] != keys[order[:-1]], True)]
+        keys, users, items, weights, times = (column[newest] for column in (keys, users, items, weights, times))
+        before = known[0].astype(np.int64) * width + known[1]
+        place = np.searchsorted(before, keys)
+        there = np.flatnonzero(place < len(before))
+        there = there[before[place[there]] == keys[there]]
+        newer = there[times[there] >= known[3][place[there]]]
+        older_weights, older_times = known[2].copy(), known[3].copy()
+        older_weights[place[newer]], older_times[place[newer]] = weights[newer], times[newer]
+        new = np.ones(len(keys), np.bool_)
+        new[there] = False
+        columns = (
+            np.insert(known[0], place[new], users[new]),
+            np.insert(known[1], place[new], items[new]),
+            np.insert(older_weights, place[new], weights[new]),
+            np.insert(older_times, place[new], times[new]),
+        )
         return Pairs(self.user_ids, self.item_ids, *columns, marks, last)
