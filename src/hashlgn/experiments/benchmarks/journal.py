@@ -88,6 +88,7 @@ def bench_journal(
         "bytes_per_event_on_disk",
         "bytes_per_event_in_memory",
         "events_per_second",
+        "requests_per_second",
         "acknowledged_ms",
         "row_us",
     ):
@@ -106,8 +107,8 @@ def _fill(journal: Journal, events: int, users: int, items: int, rng: np.random.
 
 
 def _rates(journal: Journal, view: LiveHistories, users: int, items: int, rng: np.random.Generator) -> dict[str, float]:
-    """Events per second in requests of 1,000; milliseconds until one event is acknowledged, and microseconds to read
-    one history, medians.
+    """Events per second in requests of 1,000, and requests of one event that come at once; milliseconds until one event
+    is acknowledged, and microseconds to read one history, medians.
     """
     user, item = rng.integers(0, users, 20_000).tolist(), rng.integers(0, items, 20_000).tolist()
     sent = [Event(u, i, type="view") for u, i in zip(user, item, strict=True)]
@@ -115,6 +116,10 @@ def _rates(journal: Journal, view: LiveHistories, users: int, items: int, rng: n
     for done in [journal.submit(sent[start : start + 1000]) for start in range(0, len(sent), 1000)]:
         done.result()
     rate = len(sent) / (time.perf_counter() - began)
+    began = time.perf_counter()
+    for done in [journal.submit([event]) for event in sent[:5000]]:
+        done.result()
+    requests = 5000 / (time.perf_counter() - began)
     waits, reads = [], []
     for u, i in zip(user[:200], item[:200], strict=True):
         began = time.perf_counter()
@@ -126,6 +131,7 @@ def _rates(journal: Journal, view: LiveHistories, users: int, items: int, rng: n
         reads.append(time.perf_counter() - began)
     return {
         "events_per_second": rate,
+        "requests_per_second": requests,
         "acknowledged_ms": float(np.median(waits)) * 1e3,
         "row_us": float(np.median(reads)) * 1e6,
     }

@@ -26,6 +26,7 @@ __all__ = ["Journal"]
 
 _ROUNDS = 3  # of catching up before a model is bound
 _WORTH = 100_000  # events that are worth a file of pairs
+_SCRUB = 30.0  # seconds after a deletion until it is written anew
 _OFTEN = 1_000_000  # new events after which it is written anew
 
 
@@ -42,7 +43,9 @@ class Journal:
         self.types, self._deleted = store.types, store.has_deleted()
         self._views: list[LiveHistories] = []
         self._closed = False
-        self._deletions, self._file_lock, self._pairs_lock = 0, threading.Lock(), threading.Lock()
+        self._owed: dict[Id, None] = {}  # users whose histories may not be up to date
+        self._timer: threading.Timer | None = None
+        self._file_lock, self._pairs_lock = threading.Lock(), threading.Lock()
         self._since = 0  # events since the pairs were last written, about
         self._readers: queue.LifoQueue[Store] = queue.LifoQueue()
         self._helper = ThreadPoolExecutor(1, "hashlgn-journal-helper")
@@ -221,7 +224,9 @@ class Journal:
         view = LiveHistories(item_ids, user_ids, stored)
         with self.reading() as store:
             with self._pairs_lock, store.reading():
-                pairs, removals = read_pairs(store)
+                pairs, removals, stale = read_pairs(store)
+            if stale:
+                self._scrub_soon()
             view.load(pairs, removals)
             marks = pairs.marks
             del pairs, removals
@@ -270,19 +275,30 @@ class Journal:
             self._readers.put(store)
 
     def _tell(self, changes: Changes) -> None:
-        self._since += len(changes.rows) + _WORTH * bool(changes.users)
+        """Bring the histories up to date with a transaction."""
+        self._since += len(changes.rows)
         if self._since >= _OFTEN:
             self._since = 0
             self._helper.submit(self.snapshot)
         if changes.users:
-            with self._file_lock:
-                self._deletions += 1
-                snapshot_file(self.path).unlink(missing_ok=True)
+            self._scrub_soon()
+        owed = self._owed | changes.users  # where telling fails, the next transaction tells it again
+        self._owed = owed | dict.fromkeys(row.user for row in changes.rows)
         for view in self._views:
-            for user in [*view.apply(changes.rows), *changes.users]:
+            for user in [*view.apply(changes.rows), *owed]:
                 _refresh(view, self._store, user)
             if view.freeze():
                 self._helper.submit(self._fold, view)
+        self._owed = {}
+
+    def _scrub_soon(self) -> None:
+        """Write the pairs anew within a while, since the file holds what was deleted."""
+        with self._file_lock:
+            written = self._pairs_lock.locked() or snapshot_file(self.path).exists()
+            if self._timer is None and not self._closed and written:
+                self._timer = threading.Timer(_SCRUB, self._helper.submit, [self.snapshot])
+                self._timer.daemon = True
+                self._timer.start()
 
     def _fold(self, view: LiveHistories) -> None:
         base = view.folded()
@@ -294,16 +310,15 @@ class Journal:
     def snapshot(self) -> bool:
         """Write the pairs to a file beside the journal, which the next start reads; whether it was worth it."""
         with self._pairs_lock:
+            with self._file_lock:
+                timer, self._timer = self._timer, None
+            if timer is not None:
+                timer.cancel()
             with self.reading() as store, store.reading():
-                if store.marks()[0] < _WORTH:
+                if store.marks()[0] < _WORTH and not snapshot_file(self.path).exists():
                     return False
-                deletions = self._deletions
-                pairs, _ = read_pairs(store)
+                pairs, _, _ = read_pairs(store)
             pairs.save(snapshot_file(self.path))
-        with self._file_lock:
-            if deletions != self._deletions:  # it may hold what was deleted since
-                snapshot_file(self.path).unlink(missing_ok=True)
-                return False
         return True
 
     def compact(self, exposures_before: int | None = None) -> None:
@@ -339,7 +354,7 @@ class Journal:
         if self._closed:
             return
         self._closed = True
-        if self._since >= _WORTH:
+        if self._since >= _WORTH or self._timer is not None:
             with contextlib.suppress(JournalError, ArtifactError):  # it only saves time at the next start
                 self.snapshot()
         self._writer.close()

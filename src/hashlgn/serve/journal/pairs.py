@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,17 @@ class Pairs:
         columns = numbers, numbers, np.empty(0, np.float32), np.empty(0, np.int64)
         return cls(Ids([], types[0]), Ids([], types[1]), *columns, (0, 0), None)
 
+    def used(self) -> Pairs:
+        """The same without ids that no pair has."""
+        users, items = np.unique(self.users).astype(np.int64), np.unique(self.items).astype(np.int64)
+        return replace(
+            self,
+            user_ids=self.user_ids.take(users),
+            item_ids=self.item_ids.take(items),
+            users=np.searchsorted(users, self.users).astype(np.int32),
+            items=np.searchsorted(items, self.items).astype(np.int32),
+        )
+
     def save(self, path: Path) -> None:
         """Write to a file, all or nothing.
 
@@ -87,8 +98,12 @@ def snapshot_file(journal: Path) -> Path:
     return journal.with_name(f"{journal.name}.pairs.safetensors")
 
 
-def read_pairs(store: Store) -> tuple[Pairs, list[tuple[Id, Id | None]]]:
-    """The pairs of a journal, and its removals: what was kept, brought up to date; inside ``store.reading()``."""
+def read_pairs(store: Store) -> tuple[Pairs, list[tuple[Id, Id | None]], bool]:
+    """The pairs of a journal, and its removals: what was kept, brought up to date; inside ``store.reading()``.
+
+    Returns:
+        Pairs; users and items of all removals; and whether the file holds what was deleted since.
+    """
     marks, types = store.marks(), store.types
     kept = Pairs.load(snapshot_file(store.path))
     if (
@@ -103,7 +118,8 @@ def read_pairs(store: Store) -> tuple[Pairs, list[tuple[Id, Id | None]]]:
         gather.add(rows)
     for user in changed:
         gather.add([(user, *row) for row in store.pairs_of(user)])
-    return gather.pairs(marks, store.event_in(marks[0])), store.removals_after(0)
+    pairs = gather.pairs(marks, store.event_in(marks[0]))
+    return pairs.used() if changed else pairs, store.removals_after(0), bool(changed)
 
 
 class _Gather:

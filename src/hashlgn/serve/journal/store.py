@@ -94,9 +94,9 @@ class Store:
             raise JournalError(f"{self.path} is no journal of hashlgn")
         if mark == _MARK and version != _VERSION:
             raise JournalError(f"{self.path}: version {version} is unknown; this hashlgn reads version {_VERSION}")
-        db.execute("PRAGMA cache_size = -65536")
         if not writes:
             return
+        db.execute("PRAGMA cache_size = -65536")  # KiB
         if mark != _MARK:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")

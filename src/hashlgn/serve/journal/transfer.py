@@ -123,7 +123,7 @@ def read_journal(journal: Path, data: Interactions | None = None) -> Interaction
     store = Store(journal)
     try:
         with store.reading():
-            pairs, removals = read_pairs(store)
+            pairs, removals, _ = read_pairs(store)
     finally:
         store.close()
     if data is None:
