@@ -21,24 +21,13 @@ import hashlgn
 from hashlgn.errors import HashLGNError
 from hashlgn.experiments.baselines.indexes import INDEXES
 from hashlgn.experiments.baselines.quantizers import quantize
+from hashlgn.experiments.benchmarks.export import made_vectors
 from hashlgn.experiments.common.tables import table
 from hashlgn.scoring.decoders import Floats
 from hashlgn.search import Searcher, build_searcher
 
 Search = Callable[[Floats, int], np.ndarray]  # queries, k → items (q, k)
 CUTOFFS = (10, 100)
-
-
-def made(n: int, dim: int, seed: int) -> tuple[Floats, Floats]:
-    """Items and queries around 1,000 centres, with weaker and weaker directions and items of unlike lengths."""
-    rng = np.random.default_rng(seed)
-    strength = np.arange(1, dim + 1) ** -0.5
-    centres = rng.standard_normal((1000, dim))
-    items = (
-        (centres[rng.integers(0, 1000, n)] + rng.standard_normal((n, dim))) * strength * rng.lognormal(0, 0.3, (n, 1))
-    )
-    queries = (centres[rng.integers(0, 1000, 4000)] + rng.standard_normal((4000, dim))) * strength
-    return items.astype(np.float32), queries.astype(np.float32)
 
 
 def factors(name: str, dim: int, seed: int) -> tuple[Floats, Floats]:
@@ -97,7 +86,9 @@ def main() -> None:
     faiss.omp_set_num_threads(1)
     torch.set_num_threads(1)
     items, queries = (
-        factors(chosen.als, chosen.dim, chosen.seed) if chosen.als else made(chosen.items, chosen.dim, chosen.seed)
+        factors(chosen.als, chosen.dim, chosen.seed)
+        if chosen.als
+        else made_vectors(chosen.items, chosen.dim, chosen.seed)
     )
     order = np.random.default_rng(chosen.seed).permutation(len(queries))
     known, asked = queries[order[: len(order) // 2]], queries[order[len(order) // 2 :]][: chosen.queries]

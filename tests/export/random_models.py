@@ -18,21 +18,19 @@ ODD = ["it's", 'a "quoted" one', "back\\slash", "tab\tand\nline", "\\N", "{a,b}"
 
 
 @cache
-def random_model(
-    seed: int, *, scaled: bool | None = None, floats: bool = False, n_items: int | None = None
-) -> Recommender:
+def random_model(seed: int, *, scaled: bool | None = None, floats: bool = False, ties: bool = True) -> Recommender:
     """A model whose numbers are random; size, decoder, scales, ids and texts change from seed to seed."""
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(120, 400)) if n_items is None else n_items
+    n = int(rng.integers(120, 400))
     count, width = int(rng.choice([2, 4, 8, 16, 32])), int(rng.choice([3, 8, 24]))
     decoder: Decoder = CodebookDecoder(rng.standard_normal((count, 16, width)).astype(np.float32))
     if seed % 3 == 2:
         width = 4 * count
         decoder = ReweightDecoder(*rng.random((2, width)).astype(np.float32))
     packed = rng.integers(0, 256, (n, count // 2), np.uint8)
-    packed[n // 2 : n // 2 + 20] = packed[:20]  # ties are ordered by number
     scale = rng.uniform(0.2, 3, n).astype(np.float16)
-    scale[n // 2 : n // 2 + 20] = scale[:20]
+    if ties:  # the exact forms order them by number
+        packed[n // 2 : n // 2 + 20], scale[n // 2 : n // 2 + 20] = packed[:20], scale[:20]
     items: Items = CodedItems(packed, decoder, scale if (seed % 4 if scaled is None else scaled) else None)
     if floats:
         items = FloatItems(rng.standard_normal((n, width)).astype(np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,9 +21,9 @@ from hashlgn.experiments.benchmarks.engines import (
     ENGINES,
     Answer,
     Engine,
+    QdrantEdge,
     postgres_answers,
     qdrant_answers,
-    qdrant_edge_answers,
 )
 from hashlgn.experiments.benchmarks.postgres import Psql, postgres_server, rows_of_output
 from hashlgn.export import EXPORTERS, asked, export, fill, milvus, queries
@@ -116,15 +116,18 @@ def test_answers_are_the_librarys(name: str, request: pytest.FixtureRequest, tmp
 
 @pytest.mark.engines
 @pytest.mark.parametrize("name", QDRANT)
-@pytest.mark.parametrize("ask", [qdrant_answers, qdrant_edge_answers])
-def test_answers_of_a_filled_qdrant_are_the_librarys(ask: Callable[[Any, list[Any]], list[Answer]], name: str) -> None:
+@pytest.mark.parametrize("edge", [False, True])
+def test_answers_of_a_filled_qdrant_are_the_librarys(name: str, edge: bool, tmp_path: Path) -> None:
     package = pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
-    if ask is qdrant_edge_answers:
+    if edge:
         pytest.importorskip("qdrant_edge", reason="the extra 'engines' is not installed")
     for seed in range(50):
-        model, client = wanted(seed, None, False)[0], package.QdrantClient(":memory:")
+        model = wanted(seed, None, False)[0]
+        client = QdrantEdge(tmp_path / str(seed)) if edge else package.QdrantClient(":memory:")
         fill(model, name, client)
-        compare(name, seed, ask(client, queries(model, name, k=K)))
+        asked = queries(model, name, k=K)
+        compare(name, seed, client.answers(asked) if edge else qdrant_answers(client, asked))
+        client.close()
 
 
 @pytest.mark.parametrize("name", params(name for name in EXPORTERS if name not in CODES))

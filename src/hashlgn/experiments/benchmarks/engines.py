@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +17,7 @@ from hashlgn.export import Query, milvus
 from hashlgn.export.base import NAME
 from hashlgn.scoring.decoders import Floats
 
-__all__ = ["ENGINES", "OTHERS", "Answer", "Engine", "postgres_answers", "qdrant_answers", "qdrant_edge_answers"]
+__all__ = ["ENGINES", "Answer", "Engine", "QdrantEdge", "postgres_answers", "qdrant_answers"]
 
 
 class Answer(NamedTuple):
@@ -66,6 +64,7 @@ def _parquet(folder: Path, queries: list[Any]) -> list[Answer]:
 
 def _duckdb(folder: Path, queries: list[Any]) -> list[Answer]:
     connection = need("duckdb", "duckdb", "DuckDB").connect(str(folder / "items.duckdb"), read_only=True)
+    connection.execute("SET threads = 1")
     try:
 
         def call(query: str) -> tuple[Any, Any]:
@@ -104,27 +103,16 @@ def postgres_answers(outputs: list[tuple[str, float]]) -> list[Answer]:
     return found
 
 
-@contextlib.contextmanager
-def _qdrant_files(folder: Path) -> Iterator[Any]:
+def _qdrant(folder: Path, queries: list[Any]) -> list[Answer]:
     client = need("qdrant_client", "qdrant", "Qdrant").QdrantClient(path=str(folder))
     try:
-        yield client
+        return qdrant_answers(client, queries)
     finally:
         client.close()
 
 
-def _qdrant(folder: Path, queries: list[Any]) -> list[Answer]:
-    with _qdrant_files(folder) as client:
-        return qdrant_answers(client, queries)
-
-
-def _qdrant_edge(folder: Path, queries: list[Any]) -> list[Answer]:
-    with _qdrant_files(folder) as client:
-        return qdrant_edge_answers(client, queries)
-
-
 def qdrant_answers(client: Any, queries: list[Any]) -> list[Answer]:
-    """Answers of Qdrant."""
+    """Answers of a client of Qdrant."""
 
     def call(query: dict[str, Any]) -> tuple[Any, Any]:
         with warnings.catch_warnings(action="ignore"):  # local mode is exact, whether it is asked to be or not
@@ -134,34 +122,54 @@ def qdrant_answers(client: Any, queries: list[Any]) -> list[Answer]:
     return _timed(call, queries)
 
 
-def qdrant_edge_answers(client: Any, queries: list[Any]) -> list[Answer]:
-    """Answers of Qdrant's engine itself, in this process, which gets the points that a client holds."""
-    edge = need("qdrant_edge", "engines", "Qdrant's engine")
-    points, _ = client.scroll(NAME, limit=client.count(NAME).count, with_vectors=True)
-    name, first = next(iter(points[0].vector.items()))
-    sparse = hasattr(first, "indices")
+class QdrantEdge:
+    """Qdrant's engine itself, in this process, which ``export.fill`` takes for a client.
 
-    def own(vector: Any) -> Any:
-        return edge.SparseVector(vector.indices, vector.values) if sparse else vector
+    Args:
+        folder: an empty one, for its files.
+    """
 
-    def call(query: dict[str, Any]) -> tuple[Any, Any]:
-        others = None
-        if "query_filter" in query:
-            others = edge.Filter(must_not=[edge.HasIdCondition(set(query["query_filter"].must_not[0].has_id))])
-        nearest, exact = edge.Query.Nearest(own(query["query"]), using=name), edge.SearchParams(exact=True)
-        found = shard.query(edge.QueryRequest(query["limit"], query=nearest, filter=others, params=exact))
-        return [point.id for point in found], [point.score for point in found]
+    def __init__(self, folder: Path) -> None:
+        self._edge, self._folder = need("qdrant_edge", "engines", "Qdrant's engine"), folder
+        self._shard: Any = None
 
-    kinds = {name: edge.EdgeSparseVectorParams() if sparse else edge.EdgeVectorParams(len(first), edge.Distance.Dot)}
-    config = edge.EdgeConfig(**{"sparse_vectors" if sparse else "vectors": kinds})
-    with tempfile.TemporaryDirectory() as place:
-        shard = edge.EdgeShard.create(place, config)
-        try:
-            moved = [edge.Point(point.id, {name: own(point.vector[name])}, point.payload) for point in points]
-            shard.update(edge.UpdateOperation.upsert_points(moved))
-            return _timed(call, queries)
-        finally:
-            shard.close()
+    def create_collection(self, name: str, vectors_config: Any, sparse_vectors_config: Any = None) -> None:
+        """As the client's."""
+        edge = self._edge
+        dense = {n: edge.EdgeVectorParams(kind.size, edge.Distance.Dot) for n, kind in vectors_config.items()}
+        sparse = {n: edge.EdgeSparseVectorParams() for n in sparse_vectors_config or ()}
+        self._shard = edge.EdgeShard.create(str(self._folder), edge.EdgeConfig(dense or None, sparse or None))
+
+    def upsert(self, name: str, points: list[Any]) -> None:
+        """As the client's."""
+        held = [
+            self._edge.Point(point.id, {n: self._own(vector) for n, vector in point.vector.items()}, point.payload)
+            for point in points
+        ]
+        self._shard.update(self._edge.UpdateOperation.upsert_points(held))
+
+    def answers(self, queries: list[Any]) -> list[Answer]:
+        """Answers to what the client's ``query_points`` takes."""
+        edge = self._edge
+
+        def call(query: dict[str, Any]) -> tuple[Any, Any]:
+            others = None
+            if "query_filter" in query:
+                others = edge.Filter(must_not=[edge.HasIdCondition(set(query["query_filter"].must_not[0].has_id))])
+            nearest = edge.Query.Nearest(self._own(query["query"]), using=query["using"])
+            exact = edge.SearchParams(exact=True)
+            found = self._shard.query(edge.QueryRequest(query["limit"], query=nearest, filter=others, params=exact))
+            return [point.id for point in found], [point.score for point in found]
+
+        return _timed(call, queries)
+
+    def close(self) -> None:
+        """Write what is not written, and end."""
+        self._shard.flush()
+        self._shard.close()
+
+    def _own(self, vector: Any) -> Any:
+        return self._edge.SparseVector(vector.indices, vector.values) if hasattr(vector, "indices") else vector
 
 
 def _milvus(folder: Path, queries: list[Any]) -> list[Answer]:
@@ -202,5 +210,3 @@ ENGINES: dict[str, Engine] = {
     "milvus": _milvus,
     "lancedb": _lancedb,
 }
-# Where a form has a second engine
-OTHERS: dict[str, Engine] = {"qdrant-sparse": _qdrant_edge, "qdrant-dense": _qdrant_edge}
