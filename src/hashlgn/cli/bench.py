@@ -89,6 +89,25 @@ def bench_journal(
         write_json(json_, found)
 
 
+@bench_app.command("serve")
+def bench_serve(
+    items: Annotated[int, typer.Option(min=100, help="Items of the catalogue.")] = 1_000_000,
+    users: Annotated[int, typer.Option(min=1, help="Users with stored histories.")] = 100_000,
+    k: Annotated[int, typer.Option(min=1, help="Items asked for.")] = 10,
+    seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 5.0,
+    connections: Annotated[int, typer.Option(min=1, help="Connections that are kept open.")] = 32,
+    peers: Annotated[str, typer.Option(help="fastapi-implicit and cornac, or none.")] = "fastapi-implicit,cornac",
+    threads: Threads = 1,
+    json_: Json = None,
+) -> None:
+    """The service under load from a second process, beside FastAPI with implicit's ALS, and Cornac's server."""
+    from hashlgn.experiments.benchmarks.serve import bench_serve
+
+    named = [] if peers == "none" else peers.split(",")
+    how = {"items": items, "users": users, "k": k, "seconds": seconds, "connections": connections}
+    _show(bench_serve(**how, peers=named, threads=threads or 1), json_)
+
+
 @bench_app.command("train")
 def bench_train(
     data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.")] = None,

@@ -1,0 +1,288 @@
+"""The service under load from a second process: requests a second, latency at half of that, batches, time to ready.
+
+The model is random codes of 128 + 128 bits; users have random histories. The load comes over loopback from a process of
+its own, over connections that are kept open. First every connection asks again as soon as it is answered, which gives
+the most requests per second. Then requests leave at half that rate, at moments that are fixed in advance: the latency
+counts from the moment at which a request was due, so that a service that stalls is not asked less.
+
+Beside it stand what people start today: FastAPI in front of implicit's ALS, and Cornac's own server. Both are over 64
+floats, random as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import selectors
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hashlgn.errors import HashLGNError, choose, need
+from hashlgn.experiments.benchmarks.call import random_model
+from hashlgn.inference.artifact import save_artifact
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.recommender import Recommender
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.rows import rows_of
+from hashlgn.utils.provenance import provenance
+
+__all__ = ["bench_serve"]
+
+_BATCH = 256
+_REQUESTS = 20_000  # different ones, asked in turn
+
+# What other people start. Both get vectors at random, as ours are, and keep connections open.
+_FASTAPI = """
+import sys
+import numpy as np
+from fastapi import FastAPI
+from implicit.cpu.als import AlternatingLeastSquares
+from scipy import sparse
+
+users, items, length = map(int, sys.argv[2:5])
+rng = np.random.default_rng(0)
+model = AlternatingLeastSquares(factors=64, num_threads=1)
+model.user_factors = rng.standard_normal((users, 64), np.float32)
+model.item_factors = rng.standard_normal((items, 64), np.float32)
+seen = sparse.csr_matrix((np.ones(users * length, np.float32), rng.integers(0, items, users * length),
+                          np.arange(0, users * length + 1, length)), shape=(users, items))
+app = FastAPI()
+
+@app.get("/v1/users/{user}/recommendations")
+def recommendations(user: int, k: int = 10):
+    found, scores = model.recommend(user, seen[user], N=k)
+    return {"user": user, "items": [{"item": i, "score": s} for i, s in zip(found.tolist(), scores.tolist())]}
+
+import uvicorn
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
+"""
+_CORNAC = """
+import logging, os, sys, tempfile
+import numpy as np
+from cornac.data import Dataset
+from cornac.models import MF
+from werkzeug.serving import WSGIRequestHandler
+
+users, items, length = map(int, sys.argv[2:5])
+rng = np.random.default_rng(0)
+u, i = np.repeat(np.arange(users), length), rng.integers(0, items, users * length)
+i[:items] = np.arange(items)[: len(i)]  # as many items as there can be
+data = Dataset.from_uir(zip(u.astype(str), i.astype(str), np.ones(len(u))))
+vectors = {"U": rng.standard_normal((data.num_users, 64), np.float32),
+           "V": rng.standard_normal((data.num_items, 64), np.float32)}
+model = MF(k=64, trainable=False, use_bias=False, init_params=vectors).fit(data)
+os.environ["MODEL_PATH"] = model.save(tempfile.mkdtemp(), save_trainset=True)
+os.environ["MODEL_CLASS"] = "cornac.models.MF"
+from cornac.serving.app import app
+logging.getLogger("werkzeug").disabled = True
+WSGIRequestHandler.protocol_version = "HTTP/1.1"
+app.run(port=int(sys.argv[1]))
+"""
+_PEERS = {
+    "fastapi-implicit": (_FASTAPI, "/v1/users/{}/recommendations?k={}"),
+    "cornac": (_CORNAC, "/recommend?uid={}&k={}&remove_seen=true"),
+}
+
+
+def bench_serve(
+    *,
+    items: int = 1_000_000,
+    users: int = 100_000,
+    length: int = 50,
+    k: int = 10,
+    seconds: float = 5.0,
+    connections: int = 32,
+    threads: int = 1,
+    peers: Sequence[str] = tuple(_PEERS),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Start the service and the peers, one after the other, and measure them.
+
+    Args:
+        items: size of the catalogue.
+        users: users with stored histories.
+        length: items per history.
+        k: items asked for.
+        seconds: length of each measurement.
+        connections: that are kept open.
+        threads: of the search inside the service.
+        peers: keys of ``fastapi-implicit`` and ``cornac`` (Cornac's own server over matrix factorisation).
+        seed: fixes every draw.
+
+    Returns:
+        ``rows``, one per service: ``ready s``, ``requests/s``, ``p50 ms`` and ``p99 ms`` at half that rate, ``MiB`` of
+        the process; ours also ``batch ms`` of a request for 256 users, and ``kernel ms``, the search alone.
+
+    Raises:
+        MissingExtraError: a package of the extras ``serve``, ``bench`` or ``references`` is not installed.
+        HashLGNError: a service does not become ready.
+    """
+    need("uvicorn", "serve", "bench serve")
+    rows = []
+    chosen = np.random.default_rng(seed).integers(0, users, min(_REQUESTS, 4 * users)).tolist()
+    ours = "/v1/users/{}/recommendations?k={}"
+    with tempfile.TemporaryDirectory() as folder:
+        model = random_model(items, users, length, seed=seed)
+        file = save_artifact(model, folder)
+        command = [sys.executable, "-c", "from hashlgn.cli.main import main; main()", "serve", str(file)]
+        command += ["--journal", f"{folder}/events.db"]
+        with _started([*command, "--threads", str(threads), "--port"], "/health/ready") as (port, ready, process):
+            row = {"service": "hashlgn", "ready s": ready}
+            row |= _load(port, [_request(ours, user, k) for user in chosen], seconds, connections)
+            row |= {"MiB": _memory(process)}
+            rows.append(row | _batches(port, model, k, threads, seconds, seed))
+    for name in peers:
+        code, path = choose("peers", name, _PEERS)
+        for package in name.split("-"):
+            need(package, "bench", f"the peer {name}")
+        sizes = [str(users), str(items), str(length)]
+        with _started([sys.executable, "-c", code], path.format(chosen[0], k), sizes) as (port, ready, process):
+            load = _load(port, [_request(path, user, k) for user in chosen], seconds, connections)
+            rows.append({"service": name, "ready s": ready, **load, "MiB": _memory(process)})
+    setting = {"items": items, "users": users, "length": length, "k": k, "connections": connections}
+    return {"rows": rows, "setting": setting, **provenance(seed=seed, threads=threads)}
+
+
+def _request(path: str, user: int, k: int) -> bytes:
+    """A request as it goes over the wire."""
+    return f"GET {path.format(user, k)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+@contextlib.contextmanager
+def _started(
+    command: list[str], path: str, rest: Sequence[str] = ()
+) -> Iterator[tuple[int, float, subprocess.Popen[bytes]]]:
+    """A service on a free port, as soon as it answers a path: port, seconds up to then, process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    began = time.perf_counter()
+    process = subprocess.Popen([*command, str(port), *rest], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}"):
+                break
+            if process.poll() is not None or time.perf_counter() - began > 600:
+                raise HashLGNError(f"the service did not become ready: {' '.join(command[:4])}")
+            time.sleep(0.02)
+        yield port, round(time.perf_counter() - began, 2), process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def _load(port: int, requests: list[bytes], seconds: float, connections: int) -> dict[str, Any]:
+    """Most requests per second, and latency at half of that, from a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        pool.apply(_ask, (port, requests, min(1.0, seconds), connections, None))  # warm up
+        rate, _ = pool.apply(_ask, (port, requests, seconds, connections, None))
+        _, late = pool.apply(_ask, (port, requests, seconds, connections, rate / 2))
+    quantiles = np.quantile(late, (0.5, 0.99))
+    return {
+        "requests/s": round(rate),
+        "p50 ms": round(1e3 * quantiles[0], 2),
+        "p99 ms": round(1e3 * quantiles[1], 2),
+    }
+
+
+def _ask(
+    port: int, requests: list[bytes], seconds: float, connections: int, rate: float | None
+) -> tuple[float, list[float]]:
+    """Answers per second, and seconds that each took.
+
+    Args:
+        port: of the service.
+        requests: that are asked in turn.
+        seconds: how long.
+        connections: that are kept open.
+        rate: requests per second; None asks again as soon as a connection is free.
+
+    Raises:
+        HashLGNError: an answer is not 200.
+    """
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+    busy = selectors.DefaultSelector()
+    due_of: dict[socket.socket, float] = {}
+    buffers: dict[socket.socket, bytes] = {}
+    took: list[float] = []
+    sent, began = 0, time.perf_counter()
+    while (now := time.perf_counter() - began) < seconds or due_of:
+        while idle and now < seconds and (rate is None or sent / rate <= now):
+            connection = idle.pop()
+            due_of[connection] = now if rate is None else sent / rate
+            connection.sendall(requests[sent % len(requests)])
+            busy.register(connection, selectors.EVENT_READ)
+            sent += 1
+        wait = 0.05 if rate is None or not idle else max(0.0, sent / rate - (time.perf_counter() - began))
+        for key, _ in busy.select(wait):
+            connection = key.fileobj  # type: ignore[assignment]
+            data = buffers.pop(connection, b"") + connection.recv(1 << 20)
+            if not _complete(data):
+                buffers[connection] = data
+                continue
+            if not data.startswith(b"HTTP/1.1 200"):
+                raise HashLGNError(f"an answer was no 200: {data[:200]!r}")
+            took.append(time.perf_counter() - began - due_of.pop(connection))
+            busy.unregister(connection)
+            idle.append(connection)
+    spent = time.perf_counter() - began
+    for connection in idle:
+        connection.close()
+    return len(took) / spent, took
+
+
+def _complete(data: bytes) -> bool:
+    """Whether an answer has arrived whole."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return len(body) >= int(value)
+    return data.endswith(b"0\r\n\r\n")  # in chunks
+
+
+def _batches(port: int, model: ServedModel, k: int, threads: int, seconds: float, seed: int) -> dict[str, Any]:
+    """Medians of a request for 256 users, and of the kernel's own time for them."""
+    users = np.random.default_rng(seed).choice(len(model.user_ids), min(_BATCH, len(model.user_ids)), replace=False)
+    body = json.dumps({"requests": [{"user": user, "k": k} for user in users.tolist()]}).encode()
+    url = f"http://127.0.0.1:{port}/v1/recommendations"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    searcher = Recommender(model, threads=threads).searcher
+    queries = model.queries_of(users)
+    exclude = Exclusion(len(model.item_ids), *rows_of(model.seen, users))
+    times: dict[str, list[float]] = {"batch": [], "kernel": []}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times["batch"]) < 5:
+        start = time.perf_counter()
+        with urllib.request.urlopen(request) as answer:
+            answer.read()
+        middle = time.perf_counter()
+        searcher.search(queries, k, exclude)
+        times["batch"].append(middle - start)
+        times["kernel"].append(time.perf_counter() - middle)
+    return {f"{name} ms": round(1e3 * statistics.median(spent[1:]), 2) for name, spent in times.items()}
+
+
+def _memory(process: subprocess.Popen[bytes]) -> int | None:
+    """Resident MiB of a process; None beside Linux."""
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        return None
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) // 1024
