@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import shutil
 import signal
 import sqlite3
@@ -76,8 +77,8 @@ def write(path: Path, pipe: int, run: int) -> None:
             journal.compact() if draws.random() < 0.1 else None
 
 
-def killed(path: Path, run: int, seconds: float) -> list[str]:
-    """What a process said before it was killed."""
+def killed(path: Path, run: int, seconds: float, *, opened: bool) -> list[str]:
+    """What a process said before it was killed, ``seconds`` after its start, or after it had opened the journal."""
     read, pipe = os.pipe()
     child = os.fork()
     if not child:
@@ -89,6 +90,8 @@ def killed(path: Path, run: int, seconds: float) -> list[str]:
         finally:
             os._exit(1)
     os.close(pipe)
+    if opened:
+        select.select([read], [], [], 60)  # until it says something
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -129,7 +132,8 @@ def soak(kills: int, longest: float = 0.3, seed: int = 0) -> Counter[str]:
     folder = Path(tempfile.mkdtemp())
     try:
         for run in range(kills):
-            lines = killed(folder / "events.db", run, draws.uniform(0, longest))
+            opened = draws.random() < 0.75
+            lines = killed(folder / "events.db", run, draws.uniform(0, longest), opened=opened)
             total += check(folder / "events.db", lines, run)
         with sqlite3.connect(folder / "events.db") as db:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
