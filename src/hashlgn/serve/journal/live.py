@@ -96,6 +96,20 @@ def microseconds(times: Int64s, unit: float | None = None) -> Int64s:
     return times // 1000 if unit < 1 else times * int(unit)
 
 
+def _newest(keys: Int64s, times: Int64s, stored: int) -> Int64s:
+    """The newest entry of each key, by key. A key occurs at most once among the ``stored`` first entries, and once
+    among the others, which count as newer at one time.
+    """
+    last = 2 * keys
+    last[stored:] += 1
+    order = np.argsort(last)
+    first = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    older = times[order[first + 1]] < times[order[first]]
+    kept = np.ones(len(keys), np.bool_)
+    kept[first + older] = False
+    return order[kept]
+
+
 @dataclass(frozen=True)
 class _Base:
     """Rows of users, as one ragged array.
@@ -303,14 +317,12 @@ class LiveHistories:
         entries = entries[alive]
         values: Values = None
         if self.stored.rule == "one":
-            keys = np.unique(keys)
+            keys.sort()
+            keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
         else:
             times = np.concatenate([self.stored.microseconds(entries), pairs.times[kept]])
-            order = np.lexsort((times, keys))
-            keys = keys[order]
-            last = np.append(keys[1:] != keys[:-1], True)[: len(keys)]
-            keys, order = keys[last], order[last]
-            values = times[order]
+            order = _newest(keys, times, len(entries))
+            keys, values = keys[order], times[order]
             if self.stored.rule == "weight" and self.stored.strengths is not None:
                 values = np.concatenate([self.stored.strengths[entries], pairs.weights[kept]])[order]
         rows = np.flatnonzero(touched)

@@ -96,7 +96,7 @@ class Store:
             raise JournalError(f"{self.path}: version {version} is unknown; this hashlgn reads version {_VERSION}")
         if not writes:
             return
-        db.execute("PRAGMA cache_size = -65536")  # KiB
+        db.execute("PRAGMA cache_size = -16384")  # KiB
         if mark != _MARK:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
