@@ -33,6 +33,7 @@ from hashlgn.cli.options import (
     read_data,
     reads_data,
 )
+from hashlgn.cli.serve import serve
 from hashlgn.cli.studies import experiment_app, reproduce, tune
 from hashlgn.errors import ArgumentError, choose, k_or_threshold, need, shown
 from hashlgn.utils.console import exit_code, json_lines, named, output, say, write_json
@@ -53,6 +54,7 @@ app.add_typer(experiment_app, name="experiment")
 app.add_typer(events_app, name="events")
 app.add_typer(keys_app, name="keys")
 app.command("report-split")(report_split)
+app.command("serve")(serve)
 
 _BITS = {"bits": "", "history_bits": " in histories"}
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")]

@@ -1,0 +1,320 @@
+"""A model that is served: histories, filters and titles around a recommender, and answers to several requests at once.
+
+Requests of one batch that ask alike, up to ``k``, become one search. The k best of a row are the beginning of the best
+of any larger k, so neither the batch nor its size changes an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.errors import ArgumentError
+from hashlgn.inference.explaining import explainable, shares
+from hashlgn.inference.recommender import Recommender
+from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.serve.attributes import Attributes, Filters, key_of
+from hashlgn.serve.journal import LiveHistories, Stored
+from hashlgn.serve.journal.events import read_id
+from hashlgn.serve.shapes import Ask, HistoryItem, Item, Limits, Problem, Recommendation, Share
+from hashlgn.serve.titles import Titles
+
+__all__ = ["REASONS", "Question", "Served"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+_WHY = 5  # items of the history that an explanation names
+REASONS = {
+    "stranger": "nothing is known of this user: the most popular items",
+    "empty": "the history has no item that the model knows: the most popular items",
+    "fewer": "fewer items than asked for are left by the history, the lists, the filters and the threshold",
+}
+
+
+@dataclass(slots=True)
+class Question:
+    """A request in the numbers of a model.
+
+    Attributes:
+        ask: what the client sent.
+        user: id of the user in the type of the model, or None.
+        history: item numbers and strengths, ascending, where the client sent a history.
+        k: items asked for, None where a threshold is.
+        alike: what requests that are searched together have in common.
+        allow: numbers of the only items, or None.
+        deny: numbers of items that are left out, or None.
+    """
+
+    ask: Ask
+    user: Any
+    history: tuple[Ints, Floats | None] | None
+    k: int | None
+    alike: tuple[Any, ...]
+    allow: Ints | None = None
+    deny: Ints | None = None
+
+
+@dataclass(eq=False)
+class Served:
+    """A loaded model.
+
+    Attributes:
+        version: its name.
+        path: its file.
+        recommender: answers.
+        view: histories of all users, kept up to date by a journal where there is one.
+        filters: attributes of its items.
+        digest: of the file's header, which holds the checksums of everything.
+    """
+
+    version: str
+    path: Path
+    recommender: Recommender
+    view: LiveHistories
+    filters: Filters
+    digest: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, version: str, path: Path, recommender: Recommender, journal: Any, attributes: Attributes, digest: str
+    ) -> Served:
+        """Bind a recommender to a journal, and warm it.
+
+        Raises:
+            ArgumentError: its users are not histories, or its ids are of other types than the journal's.
+        """
+        model = recommender.model
+        if model.histories is None or model.users is not None:
+            raise ArgumentError(f"model must be one whose users are histories, as every default model ({path} is not)")
+        if journal is None:
+            view = LiveHistories(model.item_ids, model.user_ids, Stored.of(model))
+        else:
+            view = journal.bind(model)
+        served = cls(version, path, recommender, view, Filters(model, attributes), digest)
+        served.answers([served.question(Ask(user=user)) for user in [*served.some_users(8), None] if user is not None])
+        model.most_popular  # noqa: B018  the first stranger shall not wait
+        return served
+
+    def some_users(self, count: int) -> list[Any]:
+        """Ids of a few users of the training."""
+        ids = self.recommender.model.user_ids
+        found: list[Any] = ids.decode(np.arange(min(count, len(ids)))).tolist()
+        return found
+
+    @cached_property
+    def titles(self) -> Titles | None:
+        """Search over titles; None where the model has none."""
+        model = self.recommender.model
+        return None if model.titles is None else Titles(model.titles, model.popularity)
+
+    def user_id(self, value: Any) -> Any:
+        """An id of a user in the type of the model.
+
+        Raises:
+            Problem: it cannot be of that type.
+        """
+        return _id("user", value, self.view.user_ids.id_type)
+
+    def item_number(self, value: Any, field_: str = "item") -> int:
+        """Number of an item.
+
+        Raises:
+            Problem: no item has this id.
+        """
+        number = self.view.item_ids.find(_id("item", value, self.view.item_ids.id_type))
+        if number < 0:
+            raise Problem(404, "unknown_item", f"item must be one that the model knows (got {value!r:.80})", field_)
+        return int(number)
+
+    def question(self, ask: Ask, limits: Limits = Limits()) -> Question:  # noqa: B008  immutable
+        """Check a request.
+
+        Raises:
+            Problem: it breaks a rule or a limit.
+        """
+        if (ask.user is None) == (ask.history is None):
+            raise Problem(422, "bad_request", "either user or history must be given", "user")
+        if ask.k is not None and ask.threshold is not None:
+            raise Problem(422, "bad_request", "k and threshold must not both be given", "threshold")
+        if ask.k is not None and ask.k > limits.k:
+            raise Problem(422, "too_large", f"k must be at most {limits.k} (got {ask.k})", "k")
+        for name in ("history", "allow", "deny"):
+            if len(getattr(ask, name) or ()) > limits.history:
+                raise Problem(422, "too_large", f"{name} must have at most {limits.history} items", name)
+        model = self.recommender.model
+        if ask.calibrated and model.calibration is None:
+            raise Problem(422, "not_calibrated", "calibrated needs a model with a calibration", "calibrated")
+        if ask.calibrated and ask.threshold is not None and not 0 < ask.threshold < 1:
+            raise Problem(422, "bad_request", "threshold must lie between 0 and 1 where it is calibrated", "threshold")
+        if ask.explain and not explainable(model):
+            raise Problem(
+                422, "not_explainable", "explain needs a model whose scores are sums over a history", "explain"
+            )
+        allow, deny = self._numbers("allow", ask.allow), self._numbers("deny", ask.deny)
+        filters = self._filters(ask.filters)
+        k = None if ask.threshold is not None else ask.k or 10
+        own = None if allow is None else allow.tobytes()
+        alike = (k is None, ask.threshold, ask.calibrated and k is None, filters, own)
+        user = None if ask.user is None else self.user_id(ask.user)
+        return Question(ask, user, self._history(ask.history), k, alike, allow, deny)
+
+    def answers(self, questions: Sequence[Question]) -> list[Recommendation]:
+        """Answer requests together, in order; each is answered as it would be alone."""
+        found: list[Recommendation | None] = [None] * len(questions)
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, question in enumerate(questions):
+            groups.setdefault(question.alike, []).append(place)
+        for places in groups.values():
+            for place, answer in zip(places, self._together([questions[place] for place in places]), strict=True):
+                found[place] = answer
+        return found  # type: ignore[return-value]  # every place is in one group
+
+    def similar(self, number: int, k: int) -> list[Item]:
+        """The items most similar to an item, by cosine."""
+        ids = self.view.item_ids
+        table = self.recommender.similar_items(ids.decode(np.array([number])).tolist(), k, titles=False)
+        return self._items(ids.encode(table["similar"].tolist()), table["score"])
+
+    def described(self, number: int) -> dict[str, Any]:
+        """Id, title and genres of an item, where they are known."""
+        model = self.recommender.model
+        said: dict[str, Any] = {"item": model.item_ids.decode(np.array([number])).tolist()[0]}
+        if model.titles is not None:
+            said["title"] = model.titles[number]
+        if model.genres is not None:
+            said["genres"] = list(model.genres[number])
+        return said
+
+    def _together(self, questions: Sequence[Question]) -> list[Recommendation]:
+        rows = [self.view.row(one.user) if one.history is None else one.history for one in questions]
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(items) for items, _ in rows], out=indptr[1:])
+        items = np.concatenate([items for items, _ in rows]).astype(np.int64)
+        strengths = None
+        if any(own is not None for _, own in rows):
+            parts = [np.ones(len(its), np.float32) if own is None else own for its, own in rows]
+            strengths = np.concatenate(parts)
+        first, n_items = questions[0], len(self.view.item_ids)
+        banned = self.filters.banned(first.alike[3]) if first.alike[3] else None
+        exclude = self._exclusion(questions, [its for its, _ in rows], indptr, items)
+        exclude = exclude.also(banned)
+        if first.allow is not None:
+            exclude = exclude.also(Exclusion.build(n_items, allow=first.allow).banned)
+        k = None if first.k is None else max(one.k or 0 for one in questions)
+        hits = self.recommender.answer(
+            indptr, items, strengths, k=k, threshold=first.ask.threshold, calibrated=first.alike[2], exclude=exclude
+        )
+        answers = []
+        for row, (question, history) in enumerate(zip(questions, rows, strict=True)):
+            numbers, scores = hits.row(row)
+            cut = slice(None) if question.k is None else slice(question.k)
+            answers.append(self._answer(question, history, numbers[cut], scores[cut]))
+        return answers
+
+    def _exclusion(
+        self, questions: Sequence[Question], rows: Sequence[npt.NDArray[Any]], indptr: Ints, items: Ints
+    ) -> Exclusion:
+        """What each row leaves out: its history unless asked otherwise, and what the client denies."""
+        n_items = len(self.view.item_ids)
+        if all(one.ask.filter_seen and one.deny is None for one in questions):
+            return Exclusion(n_items, indptr, items)
+        nothing = np.empty(0, np.int64)
+        lists = [
+            np.union1d(own if one.ask.filter_seen else nothing, nothing if one.deny is None else one.deny)
+            for one, own in zip(questions, rows, strict=True)
+        ]
+        bounds = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+        return Exclusion(n_items, bounds, np.concatenate([nothing, *lists]).astype(np.int64))
+
+    def _answer(
+        self, question: Question, history: tuple[npt.NDArray[Any], Floats | None], numbers: Ints, scores: Floats
+    ) -> Recommendation:
+        known = len(history[0])
+        items = self._items(numbers, scores, known)
+        if question.ask.explain and known:
+            self._explain(items, numbers, history)
+        answer = Recommendation(source="model" if known else "popular", model=self.version, items=items)
+        if question.user is not None:
+            answer.user = question.user
+        if not known:
+            answer.reason = REASONS["stranger" if question.history is None else "empty"]
+        elif question.k is not None and len(items) < question.k:
+            answer.reason = REASONS["fewer"]
+        return answer
+
+    def _items(self, numbers: Ints, scores: Floats, known: int | None = None) -> list[Item]:
+        """Items of an answer; with probabilities where the history has ``known`` items."""
+        model = self.recommender.model
+        found = [
+            Item(item, score)
+            for item, score in zip(model.item_ids.decode(numbers).tolist(), scores.tolist(), strict=True)
+        ]
+        if model.calibration is not None and known:
+            chances = model.calibration.probability(scores, known).astype(np.float32).tolist()
+            for one, chance in zip(found, chances, strict=True):
+                one.probability = chance
+        if model.titles is not None:
+            for one, number in zip(found, numbers.tolist(), strict=True):
+                one.title = model.titles[number]
+        if model.genres is not None:
+            for one, number in zip(found, numbers.tolist(), strict=True):
+                one.genres = list(model.genres[number])
+        return found
+
+    def _explain(self, items: list[Item], numbers: Ints, history: tuple[npt.NDArray[Any], Floats | None]) -> None:
+        model = self.recommender.model
+        found = shares(model, history[0].astype(np.int64), history[1], numbers)
+        names = model.item_ids.decode(history[0]).tolist()
+        for one, row in zip(items, found, strict=True):
+            largest = np.argsort(-np.abs(row), kind="stable")[:_WHY].tolist()
+            one.why = [Share(names[place], float(row[place])) for place in largest]
+            if model.titles is not None:
+                for share, place in zip(one.why, largest, strict=True):
+                    share.title = model.titles[int(history[0][place])]
+
+    def _history(self, given: Sequence[Any] | None) -> tuple[Ints, Floats | None] | None:
+        """The known items of a history that a client sent, ascending, each once; the last weight of an item counts."""
+        if given is None:
+            return None
+        ids, found = self.view.item_ids, {}
+        for one in given:
+            item, weight = (one.item, one.weight) if isinstance(one, HistoryItem) else (one, 1.0)
+            number = ids.find(_id("item", item, ids.id_type, "history"))
+            if number >= 0:
+                found[number] = weight
+        numbers = np.array(sorted(found), np.int64)
+        plain = all(weight == 1 for weight in found.values())
+        return numbers, None if plain else np.array([found[number] for number in numbers.tolist()], np.float32)
+
+    def _numbers(self, name: str, given: Sequence[Any] | None) -> Ints | None:
+        """Numbers of the known items of a list, ascending, each once."""
+        if given is None:
+            return None
+        ids = self.view.item_ids
+        found = {ids.find(_id("item", item, ids.id_type, name)) for item in given}
+        return np.array(sorted(found - {-1}), np.int64)
+
+    def _filters(self, given: dict[str, Any] | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        if not given:
+            return ()
+        known = self.filters.names()
+        for name in given:
+            if name not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                raise Problem(422, "unknown_filter", f"filters must name attributes: {listed} (got {name!r:.80})", name)
+        values = {name: one if isinstance(one, list) else [one] for name, one in given.items()}
+        return tuple(sorted((name, tuple(sorted(map(key_of, many)))) for name, many in values.items()))
+
+
+def _id(kind: str, value: Any, id_type: str, name: str | None = None) -> Any:
+    try:
+        return read_id(kind, value, id_type)
+    except ArgumentError as error:
+        raise Problem(422, "bad_id", str(error), name or kind) from error

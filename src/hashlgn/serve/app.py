@@ -1,0 +1,212 @@
+"""The service as an ASGI application: finds the route of a request, admits it, answers it and counts it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import secrets
+import time
+from typing import Any
+
+from hashlgn.errors import ArgumentError, HashLGNError, JournalError, JournalFullError
+from hashlgn.serve.answers import Question, Served
+from hashlgn.serve.batching import Batcher
+from hashlgn.serve.http import Answer, Request, encoded, segments_of
+from hashlgn.serve.journal import Journal
+from hashlgn.serve.keys import SCOPES, KeyFile
+from hashlgn.serve.metrics import Metrics
+from hashlgn.serve.registry import Registry
+from hashlgn.serve.routes import ROUTES, Handler
+from hashlgn.serve.shapes import Ask, Limits, Problem, Recommendation
+
+__all__ = ["Service"]
+
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class Service:
+    """The application.
+
+    Args:
+        registry: the models.
+        journal: events, or None: then histories are those of the training.
+        keys: who may do what, or None: everybody may do everything.
+        limits: what a client may ask for.
+        metrics: figures and log.
+        watch: seconds between two looks at the watched folder, or None.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        journal: Journal | None = None,
+        keys: KeyFile | None = None,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+        watch: float | None = None,
+    ) -> None:
+        self.registry, self.journal, self.keys, self._watch = registry, journal, keys, watch
+        self.limits, self.metrics = limits or Limits(), metrics or Metrics()
+        self.batcher = Batcher(_answer_together, self.limits)
+        self.ready = True
+        self._prefix, self._count = secrets.token_hex(4), itertools.count()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._by_length: dict[tuple[str, int], list[tuple[list[str], str]]] = {}
+        for method, path in ROUTES:
+            parts = path.split("/")[1:]
+            self._by_length.setdefault((method, len(parts)), []).append((parts, path))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan":
+            return await self._lifespan(receive, send)
+        if scope["type"] != "http":
+            return None
+        start, self.metrics.in_flight = time.perf_counter(), self.metrics.in_flight + 1
+        request = Request(scope, receive, self.limits, "")
+        given = request.header(b"x-request-id")
+        request.request_id = (
+            given.decode() if given is not None and _ID.fullmatch(given) else f"{self._prefix}-{next(self._count):x}"
+        )
+        path = "none"
+        try:
+            path, answer = await self._answer(request)
+            await answer.send(send, request.request_id)
+        finally:
+            self.metrics.in_flight -= 1
+        return self.metrics.done(path, answer.status, time.perf_counter() - start, request.request_id)
+
+    async def _answer(self, request: Request) -> tuple[str, Answer]:
+        path = "none"
+        try:
+            path, (scope, handler) = self._route(request)
+            if scope is not None and self.keys is not None:
+                self._admit(request, scope)
+            return path, await handler(self, request)
+        except Problem as problem:
+            return path, _problem(problem, request)
+        except JournalFullError as error:
+            return path, _problem(Problem(503, "disk_full", str(error), retry=30), request)
+        except JournalError as error:
+            return path, _problem(Problem(503, "journal", str(error), retry=5), request)
+        except Exception as error:  # a mistake of ours: the client learns no details
+            self.metrics.say("error", route=path, error=repr(error), request_id=request.request_id)
+            return path, _problem(Problem(500, "internal", "the service failed; its log says why"), request)
+
+    def _route(self, request: Request) -> tuple[str, tuple[str | None, Handler]]:
+        method = request.scope["method"]
+        raw = request.scope.get("raw_path") or request.scope["path"].encode()
+        segments = segments_of(raw)
+        for parts, path in self._by_length.get((method, len(segments)), ()):
+            if all(part in ("*", segment) for part, segment in zip(parts, segments, strict=True)):
+                request.parts = [segment for part, segment in zip(parts, segments, strict=True) if part == "*"]
+                return f"{method} {path}", ROUTES[method, path]
+        allowed = [
+            other
+            for (other, length), held in self._by_length.items()
+            if length == len(segments)
+            for parts, _ in held
+            if all(part in ("*", segment) for part, segment in zip(parts, segments, strict=True))
+        ]
+        if allowed:
+            raise Problem(405, "bad_method", f"the method must be {' or '.join(sorted({*allowed}))}", "method")
+        raise Problem(404, "no_route", "there is nothing at this path", "path")
+
+    def _admit(self, request: Request, needed: str) -> None:
+        assert self.keys is not None
+        header = request.header(b"authorization") or b""
+        kind, _, key = header.decode("latin-1").partition(" ")
+        try:
+            scope = self.keys.scope_of(key.strip() if kind.lower() == "bearer" else None)
+        except ArgumentError as error:
+            self.metrics.say("error", error=str(error), request_id=request.request_id)
+            raise Problem(503, "keys", "the file of keys cannot be read; nobody is let in", retry=5) from error
+        if scope is None:
+            raise Problem(401, "no_key", "a valid key must be sent as Authorization: Bearer KEY", "authorization")
+        if SCOPES[scope] < SCOPES[needed]:
+            raise Problem(403, "scope", f"the key must have the scope {needed} (it has {scope})", "authorization")
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                if self._watch is not None:
+                    self._tasks.add(asyncio.create_task(self._look(self._watch)))
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                self.ready = False
+                for task in self._tasks:
+                    task.cancel()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _look(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                served = await asyncio.to_thread(self.registry.look)
+                if served is not None:
+                    self.metrics.say("activated", model=served.version)
+            except Problem as problem:
+                self.metrics.say("refused", error=problem.message)
+            except (HashLGNError, OSError) as error:
+                self.metrics.say("refused", error=str(error))
+
+    def close(self) -> None:
+        """Write what waits, and let go of all files."""
+        if self.journal is not None:
+            self.journal.close()
+        self.registry.close()
+
+    # What handlers share
+
+    def model_for(self, ask: Ask) -> tuple[str | None, Served]:
+        """The arm and the model that answer a request."""
+        named = self.registry.named(ask.model)
+        if named is not None:
+            return None, named
+        return (None, self.registry.active) if ask.user is None else self.registry.route(ask.user)
+
+    def need_journal(self) -> Journal:
+        """The journal.
+
+        Raises:
+            Problem: there is none.
+        """
+        if self.journal is None:
+            raise Problem(409, "no_journal", "the service must have a journal to keep events: hashlgn serve --journal")
+        return self.journal
+
+    async def answered(self, ask: Ask, request_id: str) -> Recommendation:
+        """The answer to one request."""
+        arm, served = self.model_for(ask)
+        found: Recommendation = await self.batcher.ask(served, served.question(ask, self.limits))
+        if arm is not None and self.journal is not None:
+            items = [item.item for item in found.items]
+            self.journal.exposure(found.user, arm, items, request_id, model=found.model)
+        return found
+
+
+def _answer_together(batch: list[tuple[Served, Question]]) -> list[Any]:
+    """Answers, or what went wrong, in order; one search per model and kind of request."""
+    found: list[Any] = [None] * len(batch)
+    by_model: dict[int, list[int]] = {}
+    for place, (served, _) in enumerate(batch):
+        by_model.setdefault(id(served), []).append(place)
+    for places in by_model.values():
+        served = batch[places[0]][0]
+        try:
+            answers: list[Any] = list(served.answers([batch[place][1] for place in places]))
+        except HashLGNError as error:
+            answers = [Problem(422, "bad_request", str(error))] * len(places)
+        for place, answer in zip(places, answers, strict=True):
+            found[place] = answer
+    return found
+
+
+def _problem(problem: Problem, request: Request) -> Answer:
+    headers = [] if problem.retry is None else [(b"retry-after", str(problem.retry).encode())]
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return Answer(encoded({"error": problem.body(), "request_id": request.request_id}), problem.status, headers=headers)

@@ -1,0 +1,338 @@
+"""The routes of the service: who may use each, and what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import re
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hashlgn.errors import ArgumentError
+from hashlgn.serve.http import Answer, Request, encoded
+from hashlgn.serve.journal import time_text
+from hashlgn.serve.openapi import document
+from hashlgn.serve.page import item_details, map_of
+from hashlgn.serve.shapes import Ask, Batch, Problem, Recommendation, Result, read_body, read_json
+
+if TYPE_CHECKING:
+    from hashlgn.serve.app import Service
+
+__all__ = ["ROUTES", "Handler"]
+
+STATIC = Path(__file__).parent / "static"
+Handler = Callable[[Any, Request], Awaitable[Answer]]  # the service, and what it is asked
+# Method and path, where * is a variable segment; the scope that a key needs; the handler.
+ROUTES: dict[tuple[str, str], tuple[str | None, Handler]] = {}
+_ASKED = {"k": int, "threshold": float, "calibrated": bool, "filter_seen": bool, "explain": bool, "model": str}
+_POLICY = [(b"content-security-policy", b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")]
+
+
+def route(method: str, path: str, scope: str | None) -> Callable[[Handler], Handler]:
+    """Put a handler on a path."""
+
+    def put(handler: Handler) -> Handler:
+        ROUTES[method, path] = scope, handler
+        return handler
+
+    return put
+
+
+def _typed(name: str, text: str, kind: type) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text]
+        if kind is int and not re.fullmatch(r"-?\d{1,18}", text, re.ASCII):
+            raise ValueError(text)
+        if kind is float and not re.fullmatch(r"-?\d{1,300}(\.\d{1,300})?([eE][+-]?\d{1,3})?", text, re.ASCII):
+            raise ValueError(text)
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise Problem(422, "bad_request", f"{name} must be {expected} (got {text!r:.80})", name) from error
+
+
+def _asked(request: Request, known: dict[str, type]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The known parameters of a query, and the others."""
+    query = request.query()
+    asked = {name: _typed(name, query.pop(name), kind) for name, kind in known.items() if name in query}
+    if asked.get("k", 1) < 1:
+        raise Problem(422, "bad_request", f"k must be at least 1 (got {asked['k']})", "k")
+    return asked, query
+
+
+def _only(request: Request, known: dict[str, type]) -> dict[str, Any]:
+    asked, others = _asked(request, known)
+    if others:
+        name = next(iter(others))
+        raise Problem(422, "bad_request", f"the query must have no other names than {', '.join(known)}", name[:80])
+    return asked
+
+
+async def _resolved(future: Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)
+
+
+# Recommendations
+
+
+@route("GET", "/v1/users/*/recommendations", "read")
+async def _user(service: Service, request: Request) -> Answer:
+    asked, filters = _asked(request, _ASKED)
+    many: dict[str, Any] = {name: text.split(",") for name, text in filters.items()}
+    found = await service.answered(Ask(user=request.parts[0], filters=many or None, **asked), request.request_id)
+    found.request_id = request.request_id
+    return Answer(encoded(found))
+
+
+@route("POST", "/v1/sessions", "read")
+async def _session(service: Service, request: Request) -> Answer:
+    ask = read_body(await request.body(), Ask)
+    if ask.history is None:
+        raise Problem(422, "bad_request", "history must be given", "history")
+    found = await service.answered(ask, request.request_id)
+    found.request_id = request.request_id
+    return Answer(encoded(found))
+
+
+@route("POST", "/v1/recommendations", "read")
+async def _batch(service: Service, request: Request) -> Answer:
+    asked = read_body(await request.body(), Batch).requests
+    if len(asked) > service.limits.batch:
+        raise Problem(422, "too_large", f"requests must be at most {service.limits.batch}", "requests")
+    waiting = [asyncio.ensure_future(service.answered(ask, request.request_id)) for ask in asked]
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    results: list[Any] = []
+    for ask, one in zip(asked, found, strict=True):
+        if isinstance(one, Recommendation):
+            one.status = 200
+            results.append(one)
+        elif isinstance(one, Problem):
+            user = msgspec.UNSET if ask.user is None else ask.user
+            results.append(Result(status=one.status, user=user, error=one.body()))
+        elif one is not None:
+            raise one
+    body = {"results": results, "model": service.registry.active.version, "request_id": request.request_id}
+    return Answer(encoded(body))
+
+
+# Items
+
+
+@route("GET", "/v1/items", "read")
+async def _titles(service: Service, request: Request) -> Answer:
+    asked = _only(request, {"title": str, "k": int})
+    served, k = service.registry.active, min(asked.get("k", 10), service.limits.k)
+    titles = await asyncio.to_thread(lambda: served.titles)
+    if titles is None:
+        raise Problem(409, "no_titles", "the model must have titles to search them")
+    found = await asyncio.to_thread(titles.search, asked.get("title", "")[:200], k)
+    return Answer(encoded({"items": [served.described(number) for number in found], "request_id": request.request_id}))
+
+
+@route("GET", "/v1/items/*", "read")
+async def _item(service: Service, request: Request) -> Answer:
+    served = service.registry.named(_only(request, {"model": str}).get("model")) or service.registry.active
+    number = served.item_number(request.parts[0])
+    found = await asyncio.to_thread(item_details, served.recommender.model, number)
+    held = service.registry.attributes_of(found["item"])
+    return Answer(encoded({**found, "attributes": held, "request_id": request.request_id}))
+
+
+@route("PUT", "/v1/items/*", "write")
+async def _put_item(service: Service, request: Request) -> Answer:
+    number = service.registry.active.item_number(request.parts[0])
+    values = read_body(await request.body(), dict[str, bool | int | float | str | list[bool | int | float | str]])
+    if len(values) > 64 or any(not 0 < len(name) <= 64 or name in (*_ASKED, "title") for name in values):
+        raise Problem(422, "bad_request", "attributes must be at most 64, with names of 1 to 64 characters", "body")
+    item = service.registry.active.described(number)["item"]
+    await asyncio.to_thread(service.registry.put, item, values)
+    return Answer(encoded({"item": item, "attributes": values, "request_id": request.request_id}))
+
+
+@route("GET", "/v1/items/*/similar", "read")
+async def _similar(service: Service, request: Request) -> Answer:
+    asked = _only(request, {"k": int, "model": str})
+    k = asked.get("k", 10)
+    if k > service.limits.k:
+        raise Problem(422, "too_large", f"k must be at most {service.limits.k} (got {k})", "k")
+    served = service.registry.named(asked.get("model")) or service.registry.active
+    number = served.item_number(request.parts[0])
+    items = await asyncio.to_thread(served.similar, number, k)
+    item = served.described(number)["item"]
+    return Answer(encoded({"item": item, "items": items, "model": served.version, "request_id": request.request_id}))
+
+
+@route("GET", "/v1/map", "read")
+async def _map(service: Service, request: Request) -> Answer:
+    served = service.registry.named(_only(request, {"model": str}).get("model")) or service.registry.active
+    if "map" not in served.facts:
+        served.facts["map"] = encoded(await asyncio.to_thread(map_of, served.recommender.model))
+    return Answer(served.facts["map"])
+
+
+# Users and events
+
+
+@route("GET", "/v1/users", "read")
+async def _users(service: Service, request: Request) -> Answer:
+    k = min(_only(request, {"k": int}).get("k", 10), service.limits.k)
+    return Answer(encoded({"users": service.registry.active.some_users(k), "request_id": request.request_id}))
+
+
+@route("GET", "/v1/users/*/history", "read")
+async def _history(service: Service, request: Request) -> Answer:
+    _only(request, {})
+    served = service.registry.active
+    user = served.user_id(request.parts[0])
+    if service.journal is None:
+        entries = served.view.stored_entries(user, set(), set())
+    else:
+        entries = await asyncio.to_thread(service.journal.history, user, served.view)
+    titles, items = served.recommender.model.titles, []
+    for entry in entries:
+        time_ = None if entry.time is None else time_text(entry.time)
+        said = {
+            "item": entry.item,
+            "event_id": entry.event_id,
+            "type": entry.type,
+            "weight": entry.weight,
+            "time": time_,
+        }
+        number = -1 if titles is None else served.view.item_ids.find(entry.item)
+        items.append(said if titles is None or number < 0 else said | {"title": titles[number]})
+    return Answer(encoded({"user": user, "items": items, "request_id": request.request_id}))
+
+
+@route("POST", "/v1/events", "write")
+async def _events(service: Service, request: Request) -> Answer:
+    journal, body = service.need_journal(), await request.body()
+    lines = b"ndjson" in (request.header(b"content-type") or b"")
+    events = _lines(body) if lines else read_json(body)
+    events = events if isinstance(events, list) else [events]
+    if len(events) > service.limits.events:
+        raise Problem(422, "too_large", f"events must be at most {service.limits.events} (got {len(events)})", "body")
+    plain = [event if isinstance(event, dict) else {} for event in events]
+    few = len(plain) < 50
+    outcome = await _resolved(journal.submit(plain) if few else await asyncio.to_thread(journal.submit, plain))
+    counts = {"accepted": outcome.accepted, "duplicates": outcome.duplicates}
+    for name, count in (*counts.items(), ("rejected", len(outcome.rejected))):
+        service.metrics.events[name] += count
+    rejected = [{"index": index, "error": error} for index, error in outcome.rejected]
+    return Answer(encoded({**counts, "rejected": rejected, "request_id": request.request_id}))
+
+
+def _lines(body: bytes) -> list[Any]:
+    found = []
+    for line in body.split(b"\n"):
+        if line.strip():
+            try:
+                found.append(read_json(line))
+            except Problem:
+                found.append({})
+    return found
+
+
+@route("DELETE", "/v1/events/*", "write")
+async def _delete_event(service: Service, request: Request) -> Answer:
+    return await _deleted(service, request, service.need_journal().delete_event(request.parts[0]))
+
+
+@route("DELETE", "/v1/users/*/history/*", "write")
+async def _delete_item(service: Service, request: Request) -> Answer:
+    return await _deleted(service, request, _submitted(service.need_journal().delete_item, *request.parts))
+
+
+@route("DELETE", "/v1/users/*", "write")
+async def _delete_user(service: Service, request: Request) -> Answer:
+    return await _deleted(service, request, _submitted(service.need_journal().delete_user, *request.parts))
+
+
+def _submitted(call: Callable[..., Future[int]], *ids: str) -> Future[int]:
+    try:
+        return call(*ids)
+    except ArgumentError as error:
+        raise Problem(422, "bad_id", str(error)) from error
+
+
+async def _deleted(service: Service, request: Request, future: Future[int]) -> Answer:
+    return Answer(encoded({"deleted": await _resolved(future), "request_id": request.request_id}))
+
+
+# Models and the service itself
+
+
+@route("GET", "/v1/models", "read")
+async def _models(service: Service, request: Request) -> Answer:
+    return Answer(encoded({"models": service.registry.described(), "request_id": request.request_id}))
+
+
+@route("POST", "/v1/models/*/activate", "admin")
+async def _activate(service: Service, request: Request) -> Answer:
+    served = await asyncio.to_thread(service.registry.activate, request.parts[0])
+    service.metrics.say("activated", model=served.version, request_id=request.request_id)
+    return Answer(encoded({"active": served.version, "request_id": request.request_id}))
+
+
+@route("POST", "/v1/models/rollback", "admin")
+async def _rollback(service: Service, request: Request) -> Answer:
+    served = await asyncio.to_thread(service.registry.rollback)
+    service.metrics.say("rolled back", model=served.version, request_id=request.request_id)
+    return Answer(encoded({"active": served.version, "request_id": request.request_id}))
+
+
+@route("GET", "/health/live", None)
+async def _live(service: Service, request: Request) -> Answer:
+    return Answer(b'{"status":"live"}')
+
+
+@route("GET", "/health/ready", None)
+async def _ready(service: Service, request: Request) -> Answer:
+    if not service.ready:
+        raise Problem(503, "closing", "the service is closing down", retry=5)
+    return Answer(encoded({"status": "ready", "model": service.registry.active.version}))
+
+
+@route("GET", "/metrics", "read")
+async def _metrics(service: Service, request: Request) -> Answer:
+    batcher = service.batcher
+    gauges = {"hashlgn_batches": float(batcher.batches), "hashlgn_batched_requests": float(batcher.answered)}
+    for row in service.registry.described():
+        gauges[f'hashlgn_model_active{{version="{row["version"]}"}}'] = float(row["active"])
+    return Answer(service.metrics.text(gauges), kind=b"text/plain; version=0.0.4; charset=utf-8")
+
+
+@route("GET", "/openapi.json", None)
+async def _openapi(service: Service, request: Request) -> Answer:
+    return Answer(document())
+
+
+@cache
+def _static() -> dict[str, tuple[bytes, bytes]]:
+    """The files of the page and their types: nothing else is ever opened."""
+    found = {}
+    for path in STATIC.glob("*") if STATIC.is_dir() else ():
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        kind = "text/javascript" if path.suffix == ".js" else kind
+        text = kind.startswith("text/")
+        found[path.name] = path.read_bytes(), f"{kind}; charset=utf-8".encode() if text else kind.encode()
+    return found
+
+
+@route("GET", "/", None)
+async def _page(service: Service, request: Request) -> Answer:
+    request.parts = ["index.html"]
+    return await _file(service, request)
+
+
+@route("GET", "/static/*", None)
+async def _file(service: Service, request: Request) -> Answer:
+    held = _static().get(request.parts[0])
+    if held is None:
+        raise Problem(404, "no_route", "there is no such file", "path")
+    return Answer(held[0], kind=held[1], headers=_POLICY)

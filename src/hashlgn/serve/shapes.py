@@ -1,0 +1,187 @@
+"""The shapes of requests and answers, and errors as clients see them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+__all__ = [
+    "Ask",
+    "Batch",
+    "HistoryItem",
+    "Item",
+    "Limits",
+    "Problem",
+    "Recommendation",
+    "Result",
+    "Share",
+    "read_body",
+    "read_json",
+]
+
+Id = int | str
+Value = bool | int | float | str
+Text = Annotated[str, Meta(max_length=1024)]
+
+
+class HistoryItem(Struct, forbid_unknown_fields=True):
+    """An item of a history that a client sends."""
+
+    item: Id
+    weight: Annotated[float, Meta(gt=0, le=1e30)] = 1.0
+
+
+class Ask(Struct, forbid_unknown_fields=True):
+    """Who asks for what: a user by name, or a history."""
+
+    user: Id | None = None
+    history: list[Id | HistoryItem] | None = None
+    k: Annotated[int, Meta(ge=1)] | None = None
+    threshold: float | None = None
+    calibrated: bool = False
+    filter_seen: bool = True
+    allow: list[Id] | None = None
+    deny: list[Id] | None = None
+    explain: bool = False
+    filters: dict[str, Value | list[Value]] | None = None
+    model: str | None = None
+
+
+class Batch(Struct, forbid_unknown_fields=True):
+    """Several of them."""
+
+    requests: Annotated[list[Ask], Meta(min_length=1)]
+
+
+class Share(Struct):
+    """What an item of the history adds to a score."""
+
+    item: Id
+    share: float
+    title: str | UnsetType = UNSET
+
+
+class Item(Struct):
+    """An item that is recommended."""
+
+    item: Id
+    score: float
+    probability: float | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    genres: list[str] | UnsetType = UNSET
+    why: list[Share] | UnsetType = UNSET
+
+
+class Recommendation(Struct, kw_only=True):
+    """What one user or history is recommended."""
+
+    status: int | UnsetType = UNSET
+    user: Id | UnsetType = UNSET
+    source: str
+    reason: str | UnsetType = UNSET
+    model: str
+    request_id: str | UnsetType = UNSET
+    items: list[Item]
+
+
+class Result(Struct, kw_only=True):
+    """A member of a batch that could not be answered."""
+
+    status: int
+    user: Id | UnsetType = UNSET
+    error: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask for at most.
+
+    Attributes:
+        body: bytes of a body.
+        k: items per answer.
+        batch: members of a batch.
+        history: items of a history that is sent, and of an allow or deny list.
+        events: events of one request.
+        waiting: requests that wait to be answered.
+        seconds: how long a request may wait, and how long a client may take to send a body.
+    """
+
+    body: int = 4 << 20
+    k: int = 1000
+    batch: int = 1000
+    history: int = 10_000
+    events: int = 10_000
+    waiting: int = 2048
+    seconds: float = 5.0
+
+
+class Problem(Exception):
+    """A request that is answered by an error.
+
+    Args:
+        status: of HTTP.
+        code: for programs.
+        message: for people: the rule and the value.
+        field: what breaks the rule, or None.
+        retry: seconds after which the client may try again, or None.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, field: str | None = None, retry: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.field, self.retry = status, code, message, field, retry
+
+    def body(self) -> dict[str, Any]:
+        """What the client reads."""
+        said = {"code": self.code, "message": self.message}
+        return said if self.field is None else said | {"field": self.field}
+
+
+def read_json(body: bytes) -> Any:
+    """A JSON document, strictly: UTF-8, no NaN, no key twice, whole Unicode.
+
+    Raises:
+        Problem: it is none.
+    """
+    try:
+        found = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        if b"\\ud" in body.lower():
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "bad_json", f"the body must be JSON ({_short(error)})", "body") from error
+    return found
+
+
+def read_body(body: bytes, kind: type[Any]) -> Any:
+    """A JSON document of a shape.
+
+    Raises:
+        Problem: it has another shape; ``field`` names where.
+    """
+    document = read_json(body)
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        field = path.rstrip("`").lstrip(".") or "body"
+        raise Problem(422, "bad_request", f"{field} must have its shape ({message})", field) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]
