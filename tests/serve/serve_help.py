@@ -91,3 +91,8 @@ def running(*arguments: Any) -> Iterator[Running]:
         process.terminate()
         assert process.wait(30) == 0, lines[-5:]
         reader.join(5)
+
+
+def two_models(folder: Path) -> dict[str, Path]:
+    """Files of two models of one catalogue."""
+    return {name: saved(folder, name, seed) for seed, name in enumerate(("first", "second"))}

@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serve_help import Running, running, saved
+from serve_help import Running, running, saved, two_models
 
-from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.recommender import Recommender, load
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return two_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +26,9 @@ def service(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         yield started
 
 
-@pytest.fixture
-def first(library: dict[str, Recommender]) -> Recommender:
-    return library["first"]
+@pytest.fixture(scope="module")
+def first(models: dict[str, Path]) -> Recommender:
+    return load(models["first"], threads=1)
 
 
 def same(answer: Any, table: Any) -> None:

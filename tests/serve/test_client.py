@@ -1,0 +1,87 @@
+"""The client gives the tables of the library, from a service in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serve_help import running, saved
+
+from hashlgn.client import Client
+from hashlgn.errors import ArgumentError, ServiceError
+from hashlgn.inference.recommender import Recommender, load
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Recommender]]:
+    folder = tmp_path_factory.mktemp("client")
+    file = saved(folder, "model", 0)
+    with (
+        running(file, "--journal", folder / "events.db") as service,
+        Client(f"http://127.0.0.1:{service.port}") as client,
+    ):
+        yield client, load(file)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"users": [3, 5], "k": 4},
+        {"users": 7},
+        {"users": range(40), "k": 2, "filter_seen": False},
+        {"users": np.array([3]), "threshold": 0.1},
+        {"users": [3], "threshold": 0.57, "calibrated": True},
+        {"users": [8], "k": 3, "allow": [1, 2, 3, 4], "deny": [2]},
+        {"history": [1, 2, 3], "k": 3},
+        {"history": {1: 2.0, 9: 0.5}, "k": 3},
+        {"users": [], "k": 3},
+    ],
+)
+def test_a_table_is_that_of_the_library(both: tuple[Client, Recommender], asked: dict) -> None:
+    client, library = both
+    found, wanted = client.recommend(**asked), library.recommend(**asked)
+    for name in ("user", "item", "score", "rank", "source", "probability"):
+        assert (name in found) == (name in wanted) or not len(wanted)
+        if name in wanted and len(wanted):
+            assert np.array_equal(found[name], wanted[name]), name
+
+
+def test_what_else_it_asks(both: tuple[Client, Recommender]) -> None:
+    client, library = both
+    assert np.array_equal(client.similar_items(7, 3)["item"], library.similar_items([7], 3)["similar"])
+    assert [found["item"] for found in client.search_titles("comedy 1904", 5)] == [4]
+    assert client.events({"user": 50, "item": 17, "event_id": "a"})["accepted"] == 1
+    assert client.events([{"user": 50, "item": 17, "event_id": "a"}])["duplicates"] == 1
+    assert 17 in [entry["item"] for entry in client.history(50)]
+    assert 17 not in client.recommend(50, 300)["item"]
+    client.delete_user(50)
+    assert client.recommend(50)["source"].tolist() == ["popular"] * 10
+    assert [model["version"] for model in client.models()["models"]] == ["model"]
+
+
+def test_errors(both: tuple[Client, Recommender]) -> None:
+    client, _ = both
+    with pytest.raises(ServiceError, match="422 bad_id: user"):
+        client.recommend(["x"])
+    with pytest.raises(ServiceError, match="404"):
+        client.similar_items(10**6)
+    with pytest.raises(ArgumentError, match="one of users and history"):
+        client.recommend()
+    with pytest.raises(ArgumentError, match="url must begin with"):
+        Client("127.0.0.1:8765")
+    with pytest.raises(ServiceError, match="127.0.0.1:9"), Client("http://127.0.0.1:9") as away:
+        away.models()
+
+
+def test_without_a_key_nothing_is_answered(tmp_path: Path) -> None:
+    from hashlgn.serve.keys import create_key
+
+    keys = tmp_path / "keys.json"
+    key = create_key(keys, "shop", "read")
+    with running(saved(tmp_path, "model", 0), "--keys", keys) as service:
+        url = f"http://127.0.0.1:{service.port}"
+        with pytest.raises(ServiceError, match="401"):
+            Client(url).recommend(1)
+        assert len(Client(url, key).recommend(1)) == 10
