@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.errors import MissingExtraError
+from hashlgn.export.base import NAME
 
 __all__ = ["Psql", "postgres_server", "rows_of_output"]
 
@@ -26,7 +27,7 @@ Psql = Callable[[Path, list[str]], list[tuple[str, float]]]
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[Psql]:
-    """Run a server on a socket in a temporary folder; gives what loads an export into a database and asks it.
+    """Run a server on a socket in a temporary folder; gives what loads an export and asks it.
 
     Raises:
         MissingExtraError: there is no PostgreSQL on this machine.
@@ -68,8 +69,9 @@ def _programs() -> Path:
 
 
 def _ask(program: Path, home: Path, folder: Path, queries: list[str]) -> list[tuple[str, float]]:
-    """Load an export into a new database, and ask: one process for all."""
-    script = [f"DROP DATABASE IF EXISTS hashlgn;\nCREATE DATABASE hashlgn;\n\\c hashlgn\n\\i '{folder}/items.sql'\n"]
+    """Load an export in place of the last one, and ask: one process for all."""
+    dropped = f"DROP TABLE IF EXISTS {NAME};\nDROP FUNCTION IF EXISTS hashlgn_score;\n"
+    script = [f"SET client_min_messages = warning;\n{dropped}\\i '{folder}/items.sql'\n"]
     script += [f"\\echo -- query\n\\timing on\n{query}\\timing off\n" for query in queries]
     command: list[Any] = [program, "-h", home, "-U", "postgres", "-d", "postgres", "-X", "-q", "-A", "-t"]
     command += ["-F", _FIELD, "-R", _ROW, "-v", "ON_ERROR_STOP=1"]
