@@ -50,7 +50,7 @@ def test_tabs_take_quotes_literally(tmp_path: Path, name: str) -> None:
 
 def test_an_unclosed_quote_is_refused_with_its_line(tmp_path: Path) -> None:
     for text in ('user,item,title\nu1,1,x\nu2,2,"weird al\nu3,3,abba\n', 'user,item,title\nu1,1,x\nu2,2,"a\nu3,3,"b\n'):
-        with pytest.raises(DataError, match=r"a quote .* in the row after line 2"):
+        with pytest.raises(DataError, match=r"a quote .* in the row that begins in line 3"):
             read_interactions(write(tmp_path, "a.csv", text))
     assert len(read_interactions(write(tmp_path, "a.csv", 'user,item,title\nu1,1,5" nail\nu2,2,x\n'))) == 2
 

@@ -14,7 +14,8 @@ import pyarrow.parquet
 import pytest
 from scipy import sparse
 
-import hashlgn.data.text as text_room
+import hashlgn.data.ragged as ragged_module
+import hashlgn.data.text as text_module
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, DataError
 
@@ -140,7 +141,8 @@ def test_titles_of_a_published_split(tmp_path: Path, ids: tuple[int, ...], title
 
 
 def test_ragged_lines_cross_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_room, "BLOCK", 16)
+    for module in (text_module, ragged_module):
+        monkeypatch.setattr(module, "BLOCK", 16)
     rng = np.random.default_rng(0)
     users, items = rng.integers(0, 50, 3000), rng.integers(0, 2000, 3000)
     expected = Interactions.from_pairs(users, items)
@@ -402,3 +404,29 @@ def test_files_of_a_folder_must_agree(tmp_path: Path) -> None:
         write("b.parquet", **other)
         with pytest.raises(DataError, match="all parts must have the same columns"):
             read_interactions(tmp_path)
+
+
+def test_triples_with_tabs_or_one_broken_row_are_not_taken_for_lists(tmp_path: Path) -> None:
+    for text in (
+        "1\t1193\t5\n1\t595\t4\n2\t7\t3\n",
+        "1 10 5\n2 20 3\n3 30 4 99\n4 40 2\n",
+        "1 2 3 4\n2 3 4 5\n3 4 5 6 7\n",
+    ):
+        (tmp_path / "train.txt").write_text(text)
+        with pytest.raises(DataError, match="may be 'user item rating"):
+            read_interactions(tmp_path)
+    (tmp_path / "train.txt").write_text("0 1 2 3\n1 2 3\n2 5 6 7 8\n3\n")
+    assert len(read_interactions(tmp_path)) == 9
+
+
+def test_two_stray_quotes_are_refused_with_their_line_and_prose_with_line_breaks_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    rows = "".join(f"u{n},{n},x\n" for n in range(5000))
+    file.write_text(f'user,item,title\nu9,7,"open\n{rows}u9,9,end"\n')
+    with pytest.raises(DataError, match=r"a quote .* in line 2 opens a value that ends in line 5003"):
+        read_interactions(file)
+    file.write_text('user,item,title\nu1,1,"never closed\nu2,2,abba\n')
+    with pytest.raises(DataError, match="in the row that begins in line 2"):
+        read_interactions(file)
+    file.write_text('user,item,text\nu1,1,"one, two\nfine, good, and cheap\n\nyes"\nu2,2,"a\nb"\n')
+    assert len(read_interactions(file)) == 2

@@ -124,6 +124,20 @@ def test_answers_from_elsewhere_are_worth_what_the_model_is(tmp_path: Path) -> N
     assert (left.users.tolist(), left.seen, left.dropped.users) == ([7], 1, 1)
 
 
+def test_quotes_in_a_file_of_answers_swallow_no_rows(tmp_path: Path) -> None:
+    test = Interactions.from_pairs([1, 2, 3], [2, 4, 6])
+
+    def recall(name: str, text: str) -> list[float]:
+        (tmp_path / name).write_text(text)
+        return hashlgn.evaluate(tmp_path / name, test, k=1).at(1).per_user["recall"].tolist()
+
+    assert recall("a.tsv", 'user\titem\ttitle\n1\t2\t"weird al\n2\t4\tabba\n3\t6\tqueen\n') == [1, 1, 1]
+    assert recall("a.csv", 'user;item;title\n1;2;"weird; al"\n2;4;abba\n3;6;queen\n') == [1, 1, 1]
+    for stray in ('user,item\n1,2\n2,"4\n3,6\n', 'user,item,title\n1,2,"weird al\n2,4,abba\n3,6,queen"\n'):
+        with pytest.raises(DataError, match="quote"):
+            recall("a.csv", stray)
+
+
 def test_an_object_with_recommend_is_asked_for_the_users_of_the_test() -> None:
     asked = []
 
@@ -158,7 +172,7 @@ def test_an_object_with_recommend_is_asked_for_the_users_of_the_test() -> None:
         ({"user": [7, 8], "item": [12]}, DataError, "cannot be read as a table"),
         ("{tmp}/none.csv", DataError, "cannot be read as answers: no such file"),
         ("{tmp}/" + "x" * 5000 + ".csv", DataError, "cannot be read as answers"),
-        ("{tmp}/empty.csv", DataError, "cannot be read as answers"),
+        ("{tmp}/empty.csv", DataError, "the file is empty"),
         ("{tmp}/broken.parquet", DataError, "cannot be read as answers"),
         ("{tmp}/nothing", ArtifactError, "nothing"),
     ],

@@ -18,8 +18,9 @@ from hashlgn.data.columns import Gather, Request, UnusableError, find_columns
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.movielens import RATINGS, read_movielens, read_movies, with_shifted_movies
+from hashlgn.data.ragged import is_ragged, read_ragged
 from hashlgn.data.sources import resolved
-from hashlgn.data.text import is_ragged, read_delimited, read_ragged
+from hashlgn.data.text import read_delimited
 from hashlgn.data.titles import with_items
 from hashlgn.errors import ArgumentError, DataError, choose, shown
 from hashlgn.utils.storage import reason
@@ -260,7 +261,7 @@ def _detect(path: Path) -> str:
     special = [name for name in fits if not FORMATS[name].general] or fits
     if len(special) == 1:
         if special[0] == "lightgcn" and path.is_dir():
-            is_ragged(path / "train.txt")  # refuses what may be triples
+            is_ragged(path / "train.txt", tabs=True)  # refuses what may be triples
         return special[0]
     if special:
         raise DataError(f"{path}: several formats fit ({', '.join(special)}); choose one with format=")

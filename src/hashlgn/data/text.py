@@ -1,4 +1,4 @@
-"""Text files: delimited columns by Arrow's streaming reader, and the ragged lines of LightGCN's data sets."""
+"""Text files: delimited columns by Arrow's streaming reader."""
 
 from __future__ import annotations
 
@@ -16,19 +16,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from hashlgn.data.arrays import Arrivals
 from hashlgn.data.columns import Gather, Request, UnusableError, find_columns
-from hashlgn.data.ids import Ids
-from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, DataError
 
-__all__ = ["first_line", "is_ragged", "open_stream", "read_delimited", "read_ragged"]
+__all__ = ["BLOCK", "BOM", "first_line", "lines_of", "open_stream", "quoting", "read_delimited"]
 
 Int64s = npt.NDArray[np.int64]
 BLOCK = 1 << 18  # bytes of text held at a time
 DELIMITERS = ("::", "\t", ";", ",", "|", " ")  # in this order, by the first line
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _PLACES = {False: ("user", "item", "rating", "time"), True: ("item", "title", "genres")}  # of columns without names
 _MARK = "\x1f"  # stands for "::" while Arrow, whose delimiters are one character, reads
@@ -94,7 +91,7 @@ def _opened(path: Path, encoding: str | None, double: bool = False) -> Any:
         raise ArgumentError(f"encoding must be one that Python knows (got {encoding!r})") from error
 
 
-def _lines(path: Path, encoding: str | None = None) -> Iterator[tuple[int, str]]:
+def lines_of(path: Path, encoding: str | None = None) -> Iterator[tuple[int, str]]:
     """Line number (from 1) and text of every line that is not empty."""
     with _opened(path, encoding) as stream:
         rest, number = b"", 0
@@ -108,7 +105,7 @@ def _lines(path: Path, encoding: str | None = None) -> Iterator[tuple[int, str]]
                 lines = [rest]
             for line in lines:
                 number += 1
-                text = (line.removeprefix(_BOM) if number == 1 else line).rstrip(b"\r")
+                text = (line.removeprefix(BOM) if number == 1 else line).rstrip(b"\r")
                 if text:
                     yield number, text.decode("utf-8", "replace")
             if not block:
@@ -121,33 +118,11 @@ def first_line(path: Path, encoding: str | None = None) -> tuple[int, str]:
     Raises:
         DataError: the file is empty, or is no text in UTF-8 or Latin-1.
     """
-    for number, line in _lines(path, encoding):
+    for number, line in lines_of(path, encoding):
         if "\0" in line[:1000] or line.startswith("PK\x03\x04"):
             raise DataError(f"{path}: is not a text file in UTF-8 (it may be an archive, or another encoding=)")
         return number, line
     raise DataError(f"{path}: the file is empty")
-
-
-def is_ragged(path: Path) -> bool:
-    """Whether a file looks like LightGCN's: only integers and spaces, and lines of different lengths.
-
-    Raises:
-        DataError: most lines have 3 (or 4) integers, and no line has more, so it may be either.
-    """
-    widths: list[int] = []
-    for number, line in _lines(path):
-        if not re.fullmatch(r"\s*\d+( \d+)* *", line):
-            return False
-        widths.append(len(line.split()))
-        if number >= 1000:
-            break
-    for width in (3, 4):
-        if max(widths, default=0) == width and 2 * widths.count(width) > len(widths):
-            raise DataError(
-                f"{path}: lines of {width} integers may be 'user item rating …' or LightGCN's 'user item item …'; "
-                "choose format='csv' or format='lightgcn'"
-            )
-    return len(set(widths)) > 1
 
 
 def read_delimited(path: Path, request: Request) -> Gather:
@@ -229,6 +204,16 @@ def _read_once(path: Path, request: Request) -> Gather:
             raise DataError(f"{path}: {_explain(path, layout, request, quoted) or told}") from error
 
 
+def quoting(path: Path, request: Request) -> tuple[str, bool]:
+    """Delimiter of a file, and whether it has quoted values.
+
+    Raises:
+        DataError: columns of user and item are not found, or a quote is not closed.
+    """
+    layout = _layout(path, request)
+    return layout.delimiter, layout.delimiter not in ("\t", "::") and _check_quotes(path, layout, request)
+
+
 def _check_quotes(path: Path, layout: _Layout, request: Request) -> bool:
     """Whether a file has quoted values; they are followed from the first line to the last.
 
@@ -240,22 +225,39 @@ def _check_quotes(path: Path, layout: _Layout, request: Request) -> bool:
             pass
     if not block:
         return False
-    last = 0
+    last = layout.skip
     try:
-        for number, _ in _records(path, layout, request, True):
+        for number, row in _records(path, layout, request, True):
+            if number - last > 1 and _may_be_rows(row, layout):
+                raise DataError(
+                    f'{path}: a quote (") in line {last + 1} opens a value that ends in line {number}, and each of '
+                    "these lines is a row by itself; in a value, a quote is written twice"
+                )
             last = number
     except csv.Error as error:
         raise DataError(
-            f'{path}: a quote (") is not closed, or text follows it, in the row after line {last} ({error}); '
-            "in a value, a quote is written twice"
+            f'{path}: a quote (") is not closed, or text follows it, in the row that begins in line {last + 1} '
+            f"({error}); in a value, a quote is written twice"
         ) from error
     return True
+
+
+def _may_be_rows(row: list[str], layout: _Layout) -> bool:
+    """Whether a row with line breaks in its values reads as several rows too: two stray quotes look like that."""
+    lines = [line.split(layout.delimiter) for line in layout.delimiter.join(row).splitlines()]
+    needed = [place for role, place in layout.columns.items() if role in ("user", "item")]
+    return len(lines) > 1 and all(
+        len(values) == layout.width
+        and all(values[place].strip() for place in needed)
+        and not any(value.startswith(" ") for value in values)  # prose has blanks after commas
+        for values in lines
+    )
 
 
 def _records(path: Path, layout: _Layout, request: Request, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     """Number of the last line, and the values, of every row after the header; a slow way, for faults and quotes."""
     if not quoted:
-        for number, line in _lines(path, request.encoding):
+        for number, line in lines_of(path, request.encoding):
             if number > layout.skip:
                 yield number, line.split(layout.delimiter)
         return
@@ -306,7 +308,7 @@ def _layout(path: Path, request: Request) -> _Layout:
 
 def _delimiter(path: Path, request: Request) -> str | None:
     """The delimiter that gives known names of columns, or else columns of one number in the first lines."""
-    sample = zip(range(_SAMPLE), _lines(path, request.encoding), strict=False)
+    sample = zip(range(_SAMPLE), lines_of(path, request.encoding), strict=False)
     lines = [line for _, (_, line) in sample if line.strip()]
     best, chosen = (False, False, 0.0), None
     for delimiter in DELIMITERS:
@@ -350,69 +352,3 @@ def _explain(path: Path, layout: _Layout, request: Request, quoted: bool) -> str
         if len(values) != layout.width:
             return f"line {number} has {len(values)} columns instead of {layout.width}"
     return None
-
-
-def read_ragged(paths: list[Path], request: Request) -> Interactions:
-    """Read LightGCN's lines, ``user item item …``, of one or more files as one.
-
-    A user may have several lines, or a line without items: then they are in the catalogue, with no
-    interactions.
-
-    Raises:
-        DataError: with the line where one is at fault.
-    """
-    if request.names() or request.min_rating is not None:
-        raise DataError(f"{paths[0]}: lines of a user and items have no columns and no ratings to choose by")
-    heads, tails, sizes = Arrivals(pa.int64()), Arrivals(pa.int64()), [np.empty(0, np.int64)]
-    for path in paths:
-        first_line(path)
-        for users, counts, items in _ragged_blocks(path):
-            heads.add(pa.array(users).dictionary_encode())
-            tails.add(pa.array(items).dictionary_encode())
-            sizes.append(counts)
-    (user_words, user_codes), (item_words, item_codes) = heads.finish(), tails.finish()
-    if not len(item_words):
-        raise DataError(f"{' and '.join(map(str, paths))}: no interactions (only users)")
-    keys = np.repeat(np.concatenate(user_codes).astype(np.int64) * len(item_words), np.concatenate(sizes))
-    keys += np.concatenate(item_codes)
-    user_ids, item_ids = (
-        Ids.from_arrow(words.cast(pa.large_string()) if request.id_type == "str" else words)
-        for words in (user_words, item_words)
-    )
-    return Interactions.from_keys(user_ids, item_ids, {"keys": keys, "ratings": None, "times": None})
-
-
-def _ragged_blocks(path: Path) -> Iterator[tuple[Int64s, Int64s, Int64s]]:
-    """Users, their numbers of items, and the items, of some whole lines at a time."""
-    rest, lines = b"", 0
-    with open_stream(path) as stream:
-        while True:
-            block = stream.read(BLOCK)
-            text = rest + block
-            if not lines:
-                text = text.removeprefix(_BOM)
-            cut = text.rfind(b"\n") + 1 if block else len(text)
-            text, rest = text[:cut], text[cut:]
-            if text.strip():
-                yield _parse_ragged(text, path, lines)
-            lines += text.count(b"\n")
-            if not block:
-                return
-
-
-def _parse_ragged(text: bytes, path: Path, lines: int) -> tuple[Int64s, Int64s, Int64s]:
-    raw = np.frombuffer(text, np.uint8)
-    solid = np.zeros(len(raw) + 2, np.bool_)
-    solid[1:-1] = ~np.isin(raw, np.frombuffer(b" \t\r\n", np.uint8))
-    starts, ends = np.flatnonzero(solid[1:] & ~solid[:-1]), np.flatnonzero(solid[:-1] & ~solid[1:])
-    wrong = np.flatnonzero(solid[1:-1] & ((raw < 48) | (raw > 57)))
-    at = starts[np.searchsorted(starts, wrong[:1], "right") - 1] if len(wrong) else starts[ends - starts > 18]
-    if len(at):
-        token = text[at[0] :].split(None, 1)[0].decode("utf-8", "replace")
-        number = lines + text.count(b"\n", 0, int(at[0])) + 1
-        raise DataError(f"{path}: line {number}: users and items must be integers from 0 (got {token!r})")
-    values = np.fromstring(text.decode("ascii"), np.int64, sep=" ")
-    line = np.searchsorted(np.flatnonzero(raw == 10), starts)
-    is_user = np.append(True, line[1:] != line[:-1])
-    places = np.flatnonzero(is_user)
-    return values[is_user], np.diff(np.append(places, len(values))) - 1, values[~is_user]

@@ -16,6 +16,7 @@ import pyarrow as pa
 from hashlgn.data import Ids, Interactions
 from hashlgn.data.columns import Request, find_columns
 from hashlgn.data.strengths import strengths_of
+from hashlgn.data.text import quoting
 from hashlgn.errors import ArgumentError, DataError, shown
 from hashlgn.evaluation.metrics.beyond import Features
 from hashlgn.inference.recommender import Recommender, load
@@ -258,7 +259,8 @@ def _read(path: Path, known: Interactions) -> pa.Table:
             return json.read_json(path)
         from pyarrow import csv
 
-        parse = csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True)
+        delimiter, quoted = quoting(path, Request())
+        parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted)
         with csv.open_csv(path, parse_options=parse) as reader:
             names = reader.schema.names
         columns = find_columns(names, Request(), str(path))

@@ -317,7 +317,7 @@ def _strengths(ids: Ids, given: list[Any], lists: Ragged, skip: bool) -> npt.NDA
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple | AbstractSet | np.ndarray | range)
+    return isinstance(value, list | tuple | AbstractSet | np.ndarray | range | Iterator)
 
 
 def _joined(n_rows: int, n_items: int, owners: Ints, codes: Ints) -> Ragged:
