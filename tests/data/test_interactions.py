@@ -238,3 +238,11 @@ def test_a_table_of_the_interactions_goes_to_other_libraries() -> None:
     assert frame.to_dict("list") == {"user": [2, 1], "item": ["x", "y"]}
     back = Interactions.from_pairs(table["user"], table["item"], weights=table["weight"].to_numpy())
     assert back.fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize("column", ["ratings", "times", "weights"])
+def test_masked_values_are_missing_values(column: str) -> None:
+    values = np.ma.array([1, 2], mask=[False, True])
+    with pytest.raises(DataError, match=rf"{column} must have no missing values \(row 1 is masked\)"):
+        Interactions.from_pairs([1, 2], [3, 4], **{column: values})
+    assert len(Interactions.from_pairs([1, 2], [3, 4], **{column: np.ma.array([1, 2])})) == 2

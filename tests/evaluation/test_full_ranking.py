@@ -198,6 +198,8 @@ def test_what_is_no_answer_is_named(answers: object, error: type[Exception], mes
         ({"threshold": "0.5"}, "threshold must be a number"),
         ({"metrics": ["recal"]}, "metric must be one of"),
         ({"metrics": [[]]}, "metric must be one of"),
+        ({"metrics": None}, "metric must be one of"),
+        ({"metrics": 5}, "metric must be one of"),
         ({"train": Interactions.from_pairs([7], [12])}, "train must be left out"),
     ],
 )

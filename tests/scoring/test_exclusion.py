@@ -89,3 +89,9 @@ def test_exclusions_made_by_hand_are_checked() -> None:
             Exclusion(4, **fields)
     with pytest.raises(ArgumentError, match="deny must not be masked"):
         Exclusion.build(4, deny=np.ma.masked_array([1, 2], mask=[0, 1]))
+
+
+@pytest.mark.parametrize("lists", [{"deny": 5}, {"allow": None, "deny": 1.5}, {"seen": 5}, {"seen": ([0, 1.5], [1])}])
+def test_what_is_no_list_is_named(lists: dict[str, object]) -> None:
+    with pytest.raises(ArgumentError, match="must"):
+        Exclusion.build(5, **lists)

@@ -95,15 +95,28 @@ def remainders(keys: Int64s, n: int, width: int) -> Int32s:
     return keys.view(np.int32)[:n]
 
 
+def _column(name: str, values: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
+    """A column of n values.
+
+    Raises:
+        DataError: another length, or some are masked.
+    """
+    column = np.asarray(values)
+    if column.shape != (n,):
+        raise DataError(f"{name} must have one value a row, shape ({n},) (got {column.shape})")
+    masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else np.zeros(n, np.bool_)
+    if masked.any():
+        raise DataError(f"{name} must have no missing values (row {int(np.flatnonzero(masked)[0])} is masked)")
+    return column
+
+
 def finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
     """A column of n ratings.
 
     Raises:
         DataError: another length, no numbers, or not finite.
     """
-    column = np.asarray(ratings)
-    if column.shape != (n,):
-        raise DataError(f"ratings must have one value a row, shape ({n},) (got {column.shape})")
+    column = _column("ratings", ratings, n)
     if column.dtype.kind not in "fiu":
         raise DataError(f"ratings must be numbers (got dtype {column.dtype})")
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused
@@ -120,9 +133,7 @@ def positive(weights: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
     Raises:
         DataError: another length, no numbers, or one that is not positive and finite.
     """
-    column = np.asarray(weights)
-    if column.shape != (n,):
-        raise DataError(f"weights must have one value a row, shape ({n},) (got {column.shape})")
+    column = _column("weights", weights, n)
     if column.dtype.kind not in "fiu":
         raise DataError(f"weights must be numbers (got dtype {column.dtype})")
     with np.errstate(over="ignore", under="ignore"):
@@ -140,9 +151,7 @@ def whole(times: npt.ArrayLike, n: int) -> Int64s:
     Raises:
         DataError: another length, or no integers of 64 bits.
     """
-    column = np.asarray(times)
-    if column.shape != (n,):
-        raise DataError(f"times must have one value a row, shape ({n},) (got {column.shape})")
+    column = _column("times", times, n)
     if not n:
         return np.empty(0, np.int64)
     if column.dtype.kind not in "iu":

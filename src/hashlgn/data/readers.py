@@ -4,6 +4,7 @@ matrices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -237,9 +238,12 @@ def _with_table(data: Interactions, source: Any, request: Request) -> Interactio
 
 def _finite(name: str, value: Any) -> float:
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not np.isfinite(value):
-        raise ArgumentError(f"{name} must be a finite number (got {shown(value)})")
-    return float(value)
+    try:
+        if number and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer beyond all floats
+        pass
+    raise ArgumentError(f"{name} must be a finite number (got {shown(value)})")
 
 
 def _read_path(path: Path, format: str | None, request: Request) -> tuple[Interactions, bool]:

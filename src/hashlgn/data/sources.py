@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from hashlgn.errors import DataError
+from hashlgn.utils.storage import reason
 
 __all__ = ["resolved"]
 
@@ -28,7 +29,7 @@ def resolved(source: str | Path) -> Path:
         if path.exists():
             return path
     except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, no home folder
-        raise DataError(f"{str(source)[:80]!r}: cannot be read ({error})") from error
+        raise DataError(f"{str(source)[:80]!r}: cannot be read ({reason(error)})") from error
     name = str(source)
     if name not in DATASETS:
         known = ", ".join(DATASETS)

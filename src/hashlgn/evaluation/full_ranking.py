@@ -70,7 +70,7 @@ def evaluate(
     """
     cutoffs = sorted({positive_int("k", value) for value in _several(k)})
     thresholds = [threshold_value("threshold", value) for value in _several(threshold)]
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    names = _several(metrics)
     for name in names:
         choose("metric", name, METRICS | BEYOND)
     if not cutoffs and not thresholds:

@@ -306,14 +306,28 @@ def _strengths(ids: Ids, given: list[Any], lists: Ragged, skip: bool) -> npt.NDA
     for row, items in enumerate(given):
         if isinstance(items, Mapping):
             codes = ids.encode(list(items), name="history", on_unknown="mark" if skip else "raise")
-            values = np.array([float(value) for value in items.values()], np.float64)
-            wrong = ~(np.isfinite(values) & (values > 0))
-            if wrong.any():
-                raise ArgumentError(f"history must have positive, finite strengths (got {values[wrong][0]})")
+            values = np.array([_strength(value) for value in items.values()], np.float32)
             first, last = lists[0][row], lists[0][row + 1]
             place = np.searchsorted(lists[1][first:last], codes[codes >= 0])
             strengths[first + place] = values[codes >= 0]
     return strengths
+
+
+def _strength(value: Any) -> np.float32:
+    """A strength that a caller gave.
+
+    Raises:
+        ArgumentError: it is no number, or not positive and finite in float32.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    try:
+        with np.errstate(over="ignore", under="ignore"):
+            strength = np.float32(value if number else np.nan)
+    except OverflowError:
+        strength = np.float32(np.inf)
+    if not (np.isfinite(strength) and strength > 0):
+        raise ArgumentError(f"history must have positive strengths, finite in float32 (got {shown(value)})")
+    return strength
 
 
 def _is_list(value: Any) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, shown
 from hashlgn.scoring.rows import ascending_rows, rows_of
 
 __all__ = ["Exclusion"]
@@ -72,7 +72,12 @@ class Exclusion:
             banned[_item_numbers("deny", deny, n_items)] = True
         if seen is None:
             return cls(n_items, banned=banned)
-        indptr = np.ascontiguousarray(seen[0], np.int64)
+        if not isinstance(seen, tuple | list) or len(seen) != 2:
+            raise ArgumentError(f"seen must be (indptr, indices) in compressed-row form (got {shown(seen)})")
+        bounds = np.asarray(seen[0])
+        if bounds.dtype.kind not in "iu":
+            raise ArgumentError(f"seen must have an indptr of integers (got {shown(seen[0])})")
+        indptr = np.ascontiguousarray(bounds, np.int64)
         if type(seen[1]) is np.ndarray and seen[1].dtype == np.int64 and ascending_rows(indptr, seen[1], n_items):
             return cls(n_items, indptr, seen[1], banned)
         indices = _item_numbers("seen", seen[1], n_items)
@@ -138,6 +143,8 @@ def _check_rows(indptr: npt.NDArray[np.int64], count: int) -> None:
 def _item_numbers(name: str, values: Iterable[int] | Ids, n_items: int) -> npt.NDArray[np.int64]:
     if isinstance(values, np.ma.MaskedArray):
         raise ArgumentError(f"{name} must not be masked: drop what is masked first")
+    if not isinstance(values, Iterable):
+        raise ArgumentError(f"{name} must be a flat list of item numbers (got {shown(values)})")
     array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
     if array.size == 0:
         return np.empty(0, np.int64)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import ArgumentError, ArtifactError
+from hashlgn.errors import ArgumentError, ArtifactError, shown
 from hashlgn.utils.storage import json_text, reason, replaced_file
 
 __all__ = ["MALFORMED", "Arrays", "Part", "TensorFile", "check_target", "model_file", "read_tensors", "write_tensors"]
@@ -136,8 +136,10 @@ def write_tensors(
             out.write(header)
             for blob in blobs:
                 out.write(blob.data)
-    except (OSError, RuntimeError) as error:  # a ring of links is a RuntimeError
-        raise ArtifactError(f"cannot save to {path}: {reason(error)}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a ring of links is a RuntimeError, a zero byte a ValueError
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArtifactError(f"cannot save to {shown(str(path))}: {reason(error)}") from error
     return file
 
 

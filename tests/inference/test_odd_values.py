@@ -1,0 +1,45 @@
+"""Odd values at the edge of a model: accepted where they are harmless, one error of the project where not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import hashlgn
+from hashlgn.data import Ids, read_interactions
+from hashlgn.errors import ArgumentError, ArtifactError
+from hashlgn.inference.model import ServedModel
+from hashlgn.scoring.histories import FloatHistories
+from hashlgn.scoring.items import FloatItems
+
+MODEL = hashlgn.Recommender(
+    ServedModel(
+        kind="hashlgn",
+        config={},
+        user_ids=Ids(["a", "b"]),
+        item_ids=Ids([11, 12]),
+        items=FloatItems(np.eye(2, dtype=np.float32)),
+        histories=FloatHistories(np.eye(2, dtype=np.float32)),
+        seen=(np.array([0, 1, 2]), np.array([0, 1], np.int32)),
+    )
+)
+
+
+@pytest.mark.parametrize("strength", ["x", None, 1e300, 1e-300, 10**400, float("nan"), True, [1.0], 0, -1])
+def test_a_strength_that_is_no_positive_number_is_named(strength: object) -> None:
+    with pytest.raises(ArgumentError, match="history must have positive strengths, finite in float32"):
+        MODEL.recommend(history={"ann": {11: strength}}, k=1)
+
+
+def test_allow_lists_may_be_iterators() -> None:
+    found = MODEL.recommend(["a", "b"], 5, allow=[iter([11]), iter([12])], filter_seen=False)
+    assert found["item"].tolist() == [11, 12]
+    with pytest.raises(ArtifactError, match="null byte"):
+        MODEL.save("a\0b")
+
+
+def test_a_bound_beyond_all_floats_is_refused() -> None:
+    table = {"user": [1], "item": [2], "rating": [3.0]}
+    with pytest.raises(ArgumentError, match="min_rating must be a finite number"):
+        read_interactions(pa.table(table), min_rating=2**1030)
