@@ -326,7 +326,7 @@ def _strength(value: Any) -> np.float32:
     except OverflowError:
         strength = np.float32(np.inf)
     if not (np.isfinite(strength) and strength > 0):
-        raise ArgumentError(f"history must have positive strengths, finite in float32 (got {shown(value)})")
+        raise ArgumentError(f"history must have positive, finite strengths (got {shown(value)})")
     return strength
 
 

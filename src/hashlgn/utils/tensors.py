@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import ArgumentError, ArtifactError, shown
+from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.utils.storage import json_text, reason, replaced_file
 
 __all__ = ["MALFORMED", "Arrays", "Part", "TensorFile", "check_target", "model_file", "read_tensors", "write_tensors"]
@@ -139,7 +139,7 @@ def write_tensors(
     except (OSError, RuntimeError, ValueError) as error:  # a ring of links is a RuntimeError, a zero byte a ValueError
         if isinstance(error, ArgumentError):
             raise
-        raise ArtifactError(f"cannot save to {shown(str(path))}: {reason(error)}") from error
+        raise ArtifactError(f"cannot save to {path}: {reason(error)}") from error
     return file
 
 
