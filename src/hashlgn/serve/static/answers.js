@@ -10,14 +10,16 @@ export const skeleton = () => h("section.card.column.waiting", { "aria-hidden": 
   ...Array.from({ length: 6 }, () => h("div.ghost")));
 
 /** What the filters took from the answer that would stand without them: `{item, title, rank, filter}`. */
-export function differences(answer, unfiltered, { past, deny, filterSeen }) {
+export function differences(answer, unfiltered, { deny, filterSeen, filters }, past) {
   if (answer instanceof Problem || unfiltered instanceof Problem) return [];
   const kept = new Set(answer.items.map(({ item }) => item));
   const seen = new Set(past.map(({ item }) => item));
   const hidden = new Set(deny.map(({ item }) => item));
   return unfiltered.items.map((item, place) => ({ ...item, rank: place + 1 })).filter(({ item }) => !kept.has(item))
-    .map((item) => ({ ...item, filter: hidden.has(item.item) ? "hidden by you" : filterSeen && seen.has(item.item) ? "in the history" : null }))
-    .filter(({ filter }) => filter);
+    .map((item) => ({
+      ...item,
+      filter: hidden.has(item.item) ? "hidden by you" : filterSeen && seen.has(item.item) ? "in the history" : filters ? `not ${filters}` : null,
+    })).filter(({ filter }) => filter);
 }
 
 /** One model's answer. */
@@ -31,7 +33,7 @@ export function answerColumn(answer, { titles, actions, took, ask, other, left }
   const head = h("div.column-head", {},
     h("h2", {}, model),
     h("p.hint", {}, source === "popular" ? h("span.badge", {}, "popular") : null,
-      source === "popular" ? " Nothing is known of them yet: what most people have. " : null,
+      answer.reason ? ` ${answer.reason[0].toUpperCase()}${answer.reason.slice(1)}. ` : null,
       `${plural(items.length, "answer")} in ${took.toFixed(0)} ms`));
   const rows = items.slice(0, MOST).map((item, place) => answerRow(item, place + 1, { titles, actions, most, elsewhere, popular: source === "popular" }));
   const plain = items.some(({ why }) => why?.length) ? "" : ".unexplained";
@@ -67,10 +69,10 @@ function answerRow(item, rank, { titles, actions, most, elsewhere, popular }) {
 
 /** The items of the history that count most, as parts of the score. */
 function reasonList(item, titles) {
-  const parts = item.why.slice(0, REASONS).map(({ item: reason, share }) => [reason, share / item.score]);
-  return h("ul.why", { "aria-label": "Why" }, parts.map(([reason, share]) =>
+  const parts = item.why.slice(0, REASONS).map(({ item: reason, share, title }) => [reason, share / item.score, title]);
+  return h("ul.why", { "aria-label": "Why" }, parts.map(([reason, share, title]) =>
     h("li", { "data-item": reason },
-      h("span.reason-title", {}, titles.get(reason) ?? String(reason)), bar(share), h("span.number", {}, percent(share)))));
+      h("span.reason-title", {}, titles.get(reason) ?? title ?? String(reason)), bar(share), h("span.number", {}, percent(share)))));
 }
 
 function leftOut(left) {

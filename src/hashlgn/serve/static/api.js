@@ -82,7 +82,6 @@ export const similar = (item, model) =>
 export const models = () => answer("v1/models").then((found) => found.models);
 export const map = (model) => answer(`v1/map${query({ model })}`);
 export const metrics = () => answer("metrics", { text: true });
-export const alive = () => answer("v1/models");
 
 const known = new Map();
 

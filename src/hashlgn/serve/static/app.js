@@ -5,7 +5,7 @@ import { itemActions } from "./item.js";
 import { startLive, stopLive } from "./live.js";
 import { recolor, showMap, showOnMap, startMap } from "./map.js";
 import { addToGuest, drawControls, offerModels, offerUsers, onMap, refresh, startRecommend } from "./recommend.js";
-import { state, view, writeAddress } from "./state.js";
+import { address, state, view, writeAddress } from "./state.js";
 
 const AGAIN = 3000; // milliseconds between looks for a service that is away
 const THEMES = ["system", "light", "dark"];
@@ -65,7 +65,7 @@ async function load() {
   try {
     const models = await api.models();
     offerModels(models);
-    const active = models.find((model) => model.active) ?? models[0];
+    const active = models.find((model) => model.active);
     $("status-text").textContent = active?.version ?? "No model";
     void offerUsers();
     await nameItems?.();
@@ -107,7 +107,10 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address says which view it is
   $("main").focus();
 });
-addEventListener("hashchange", () => void show());
+addEventListener("hashchange", () => {
+  if (view() === "recommend" && location.hash.includes("?") && location.hash !== address()) location.reload(); // another's view
+  else void show();
+});
 nameItems = startRecommend();
 void show();
 await load();

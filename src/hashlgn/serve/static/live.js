@@ -99,7 +99,7 @@ function drawModels(models) {
     h("thead", {}, h("tr", {}, columns.map(([, name]) => h("th", { scope: "col" }, name)), h("th", { scope: "col" }, "State"))),
     h("tbody", {}, models.map((model) => h("tr", {}, columns.map(([name]) =>
       h("td", {}, typeof model[name] === "number" ? count(model[name]) : String(model[name] ?? ""))),
-    h("td", {}, model.active ? h("span.badge", {}, "active") : "loaded")))))));
+    h("td", {}, model.active ? h("span.badge", {}, "active") : model.loaded === false ? "in the folder" : "loaded")))))));
 }
 
 function curve(values) {

@@ -7,9 +7,11 @@ import { titleSearch } from "./search.js";
 import { readAddress, state, writeAddress } from "./state.js";
 
 const SHORT = 12; // items of a long history that are shown at first
+const LOOKED_UP = 40;
 
 let past = []; // the history that is shown
 let pastError = null;
+let pastKnown = false; // whether the service has answered
 let reasons = new Map(); // item of the history → number of answers that it is a reason for
 let shown = []; // what the columns show
 let whole = false;
@@ -55,6 +57,7 @@ function startControls() {
   $("k").value = state.k;
   $("threshold").value = state.threshold;
   $("filter-seen").checked = state.filterSeen;
+  $("filters").value = state.filters;
   for (const radio of form.querySelectorAll("input[name=mode]")) radio.checked = radio.value === state.mode;
   form.addEventListener("input", () => {
     state.mode = form.querySelector("input[name=mode]:checked").value;
@@ -62,6 +65,7 @@ function startControls() {
     state.threshold = Number($("threshold").value);
     state.filterSeen = $("filter-seen").checked;
     state.why = $("show-why").checked;
+    state.filters = $("filters").value.trim();
     state.modelA = $("model-a").value;
     state.modelB = $("model-b").value;
     drawControls();
@@ -85,7 +89,8 @@ export function drawControls() {
 }
 
 /** Offer the models that are loaded; ask again where the choice had to change. */
-export function offerModels(models) {
+export function offerModels(all) {
+  const models = all.filter(({ loaded }) => loaded !== false);
   const names = models.map(({ version }) => version);
   const active = models.find((model) => model.active)?.version ?? names[0];
   if (!names.includes(state.modelA)) state.modelA = "";
@@ -148,6 +153,7 @@ export async function refresh() {
   whole = false;
   reasons = new Map();
   pastError = null;
+  pastKnown = false;
   $("user-form").hidden = state.who !== "user";
   if (state.who === "guest") past = state.guest;
   else past = [];
@@ -157,7 +163,7 @@ export async function refresh() {
     try {
       const found = (await api.history(user)).items;
       const items = await titled(found);
-      if (user === state.user && state.who === "user") past = items;
+      if (user === state.user && state.who === "user") [past, pastKnown] = [items, true];
     } catch (error) {
       pastError = error;
     }
@@ -166,11 +172,11 @@ export async function refresh() {
   await ask();
 }
 
-/** The items of a history once each, with titles; those that came without are looked up. */
+/** The items of a history once each, with titles and genres; of a long one the latest are looked up. */
 async function titled(items) {
-  const once = [...new Map(items.map((item) => [item.item, item])).values()];
+  const once = [...new Map(items.map((item) => [item.item, item])).values()].reverse();
   return Promise.all(once.map(async (item, number) => {
-    if (item.title !== undefined || number >= 200) return item;
+    if (number >= LOOKED_UP) return item;
     return { ...item, ...(await api.item(item.item).catch(() => ({}))) };
   }));
 }
@@ -183,7 +189,8 @@ function drawHistory() {
   $("history-heading").textContent = past.length ? `History · ${past.length}` : "History";
   const hint = {
     guest: past.length ? "" : "Add two or three titles that somebody likes. Nothing of it is stored.",
-    user: pastError ? pastError.message : !state.user ? "Name a user to see what they have." : "",
+    user: pastError ? pastError.message : !state.user ? "Name a user to see what they have."
+      : pastKnown && !past.length ? "Nothing is known of this user." : "",
   }[state.who];
   $("history-hint").textContent = hint;
   $("history-hint").hidden = !hint;
@@ -214,13 +221,22 @@ function light(item, on) {
   }
 }
 
+/** "category=a,b available=true" as `{category: ["a", "b"], available: ["true"]}`; what is not whole yet is left out. */
+function parsedFilters(text) {
+  const pairs = [...text.matchAll(/([^\s=]+)=([^=]*)(?=\s+[^\s=]+=|$)/g)]
+    .map(([, name, values]) => [name, values.split(",").map((value) => value.trim()).filter(Boolean)]);
+  return Object.fromEntries(pairs.filter(([, values]) => values.length));
+}
+
 /** What is asked of one model: with the filters, and without, to show what they left out. */
 function requests(model) {
   const whom = state.who === "user" ? { user: state.user } : { history: state.guest.map(({ item }) => item) };
-  const size = state.mode === "k" ? { k: state.k } : { threshold: state.threshold / 100 };
+  const size = state.mode === "k" ? { k: state.k } : { threshold: state.threshold / 100, calibrated: true };
   const asked = { ...whom, ...size, ...(model ? { model } : {}) };
   const deny = state.deny.map(({ item }) => item);
-  return [{ ...asked, filter_seen: state.filterSeen, explain: state.why, ...(deny.length ? { deny } : {}) },
+  const filters = parsedFilters(state.filters);
+  return [{ ...asked, filter_seen: state.filterSeen, explain: state.why, ...(deny.length ? { deny } : {}),
+    ...(Object.keys(filters).length ? { filters } : {}) },
     { ...asked, filter_seen: false }];
 }
 
@@ -257,7 +273,7 @@ async function ask() {
   place.dataset.columns = models.length;
   place.replaceChildren(...models.map((_, number) => answerColumn(shown[number], {
     titles, actions, took, ask: state, other: models.length > 1 ? shown[1 - number] : null,
-    left: differences(shown[number], found[2 * number + 1], { past, deny: state.deny, filterSeen: state.filterSeen }),
+    left: differences(shown[number], found[2 * number + 1], state, past),
   })));
   say(shown.map((answer) => answer.items
     ? `${plural(answer.items.length, "recommendation")} from ${answer.source === "popular" ? "popularity" : answer.model}`

@@ -4,7 +4,7 @@ import { debounced, h } from "./dom.js";
 
 /** Fill `place` with the field; `chosen(item)` is called with what somebody picks. */
 export function titleSearch(place, { id, label, placeholder, chosen }) {
-  const list = h("ul.options", { id: `${id}-list`, role: "listbox", "aria-label": label, hidden: true });
+  const list = h("ul.options", { id: `${id}-list`, role: "listbox", "aria-label": "Titles found", hidden: true });
   const input = h("input", {
     id, type: "search", role: "combobox", autocomplete: "off", spellcheck: "false", placeholder,
     "aria-expanded": "false", "aria-controls": list.id, "aria-autocomplete": "list",

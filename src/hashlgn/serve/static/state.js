@@ -1,7 +1,7 @@
 // What somebody chose, kept in the address, so that a view can be sent to somebody else.
 
 export const state = {
-  who: "guest", user: "", guest: [], deny: [], mode: "k", k: 10, threshold: 25, filterSeen: true, why: true,
+  who: "guest", user: "", guest: [], deny: [], mode: "k", k: 10, threshold: 25, filterSeen: true, why: true, filters: "",
   modelA: "", modelB: "",
 };
 
@@ -22,6 +22,7 @@ export function readAddress() {
   within("threshold", 1, 90);
   if (said.get("mode") === "threshold") state.mode = "threshold";
   if (said.get("seen") === "shown") state.filterSeen = false;
+  state.filters = said.get("only") ?? "";
   state.modelA = said.get("a") ?? "";
   state.modelB = said.get("b") ?? "";
   if (said.has("user")) {
@@ -31,8 +32,8 @@ export function readAddress() {
   return { guest: said.getAll("guest"), deny: said.getAll("hide") };
 }
 
-export function writeAddress() {
-  if (view() !== "recommend") return;
+/** The address of what the state says. */
+export function address() {
   const said = new URLSearchParams();
   if (state.who === "user") said.set("user", state.user);
   else for (const { item } of state.guest) said.append("guest", item);
@@ -41,8 +42,13 @@ export function writeAddress() {
   if (state.mode === "threshold") said.set("threshold", state.threshold);
   else if (state.k !== 10) said.set("k", state.k);
   if (!state.filterSeen) said.set("seen", "shown");
+  if (state.filters) said.set("only", state.filters);
   if (state.modelA) said.set("a", state.modelA);
   if (state.modelB) said.set("b", state.modelB);
   const text = said.toString();
-  window.history.replaceState(null, "", text ? `#recommend?${text}` : "#recommend");
+  return text ? `#recommend?${text}` : "#recommend";
+}
+
+export function writeAddress() {
+  if (view() === "recommend") window.history.replaceState(null, "", address());
 }
