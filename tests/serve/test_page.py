@@ -42,7 +42,8 @@ def models(folder: Path) -> dict[str, Recommender]:
     data = clusters(n_users=120)
     titles = [f"{GENRES[number % 4]} of the year {1950 + number}" for number in range(40)]
     data = replace(data, titles=titles, genres=[(GENRES[number % 4],) for number in range(40)])
-    few = {"train.pretrain_epochs": 1, "student.epochs": 4, "student.distillation_epochs": 1}
+    few = {f"student.{stage}": 1 for stage in ("distillation_epochs", "code_epochs", "settle_epochs")}
+    few |= {"student.epochs": 4}
     found = {}
     for name, bits in (("first", 16), ("second", 32)):
         model = hashlgn.HashLGN(bits, history_bits=16, dim=8, config=few, threads=1)

@@ -98,8 +98,14 @@ function drawModels(models) {
   $("live-models").replaceChildren(h("h2", {}, "Models"), h("div.scroll", {}, h("table", {},
     h("thead", {}, h("tr", {}, columns.map(([, name]) => h("th", { scope: "col" }, name)), h("th", { scope: "col" }, "State"))),
     h("tbody", {}, models.map((model) => h("tr", {}, columns.map(([name]) =>
-      h("td", {}, typeof model[name] === "number" ? count(model[name]) : String(model[name] ?? ""))),
+      h("td", {}, shown(model[name]))),
     h("td", {}, model.active ? h("span.badge", {}, "active") : model.loaded === false ? "in the folder" : "loaded")))))));
+}
+
+/** A cell: numbers with thousands apart, times to the minute. */
+function shown(value) {
+  if (typeof value === "number") return count(value);
+  return String(value ?? "").replace(/^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*$/, "$1 $2");
 }
 
 function curve(values) {

@@ -95,10 +95,11 @@ export function offerModels(all) {
   const active = models.find((model) => model.active)?.version ?? names[0];
   if (!names.includes(state.modelA)) state.modelA = "";
   if (!names.includes(state.modelB)) state.modelB = "";
-  const options = (first, chosen) => [first, ...names.map((name) => [name, name])].map(([value, text]) =>
+  if (state.modelA === active) state.modelA = ""; // the active one needs no name
+  const options = (first, others, chosen) => [["", first], ...others.map((name) => [name, name])].map(([value, text]) =>
     h("option", { value, selected: value === chosen }, text));
-  $("model-a").replaceChildren(...options(["", `${active} (active)`], state.modelA));
-  $("model-b").replaceChildren(...options(["", names.length > 1 ? "No other" : "No other is loaded"], state.modelB));
+  $("model-a").replaceChildren(...options(active, names.filter((name) => name !== active), state.modelA));
+  $("model-b").replaceChildren(...options(names.length > 1 ? "No other" : "No other is loaded", names, state.modelB));
   $("model-b").disabled = names.length < 2;
 }
 
