@@ -1,20 +1,6 @@
-"""What the tests of the page need beside a browser: a service in a process of its own, and questions to a page."""
+"""Questions that the tests of the page ask a page, in JavaScript."""
 
 from __future__ import annotations
-
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import hashlgn
-
-ORIGINS: set[str] = set()  # the services of these tests
 
 # Visible texts whose contrast with what is behind them is under 4.5.
 CONTRAST = """() => {
@@ -42,24 +28,3 @@ CONTRAST = """() => {
 UNNAMED = """() => [...document.querySelectorAll('button, input, select, canvas, a')]
   .filter(one => one.checkVisibility())
   .filter(one => !(one.innerText?.trim() || one.ariaLabel || one.labels?.length)).map(one => one.outerHTML)"""
-
-
-@contextmanager
-def serving(folder: Path, *options: str) -> Iterator[str]:
-    """The address of a service in a process of its own."""
-    command = [sys.executable, "-c", "from hashlgn.cli.main import main; main()", "serve", "first.safetensors"]
-    environment = os.environ | {"PYTHONPATH": str(Path(hashlgn.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, *options, "--port", "0", "--threads", "1"], cwd=folder, env=environment, stderr=log
-        )
-    try:
-        end = time.monotonic() + 60
-        while not (found := re.search(r"http://[\d.:]+", (folder / "log").read_text())):
-            assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
-            time.sleep(0.05)
-        ORIGINS.add(f"{found[0]}/")
-        yield f"{found[0]}/"
-    finally:
-        process.terminate()
-        assert process.wait(30) in (0, -signal.SIGTERM)
