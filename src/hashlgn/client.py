@@ -64,12 +64,12 @@ class Client:
             allow: ids of the only items that may be answered.
             deny: ids of items that must not be answered.
             history: instead of ``users``: item ids, or a mapping from items to strengths.
-            calibrated: whether ``threshold`` is a probability. Default: False.
+            calibrated: add a column ``probability``; ``threshold`` is a probability then. Default: False.
             filters: values that attributes of an item must have: ``{"category": ["a", "b"], "available": [True]}``.
 
         Returns:
-            Columns user, item, score, rank (from 1) and source; probability and title where the service has them. A
-            history has no column user.
+            Columns user, item, score, rank (from 1) and source, then probability, and title where the service knows
+            titles. A history has no column user.
 
         Raises:
             ArgumentError: both or neither of ``users`` and ``history`` are given.
@@ -82,7 +82,8 @@ class Client:
         asked["filters"] = None if filters is None else {name: _plain(values) for name, values in filters.items()}
         asked = {name: value for name, value in asked.items() if value is not None}
         if history is not None:
-            return _table([self._call("POST", "/v1/sessions", json=asked | {"history": _history(history)})], "item")
+            answer = self._call("POST", "/v1/sessions", json=asked | {"history": _history(history)})
+            return _table([answer], "item", calibrated)
         results: list[dict[str, Any]] = []
         for batch in _batches(_plain(listed("users", users)) or [], _BATCH):
             body = {"requests": [asked | {"user": user} for user in batch]}
@@ -90,7 +91,7 @@ class Client:
         for result in results:
             if "error" in result:
                 raise _error(int(result["status"]), result["error"])
-        return _table(results, "user")
+        return _table(results, "user", calibrated)
 
     def similar_items(self, item: Any, k: int = 10) -> Table:
         """The items most similar to one item: columns item, score and rank, and title where the service has them.
@@ -106,7 +107,7 @@ class Client:
         Raises:
             ServiceError: the service is away.
         """
-        found: list[dict[str, Any]] = self._call("GET", "/v1/items", params={"title": title, "limit": k})["items"]
+        found: list[dict[str, Any]] = self._call("GET", "/v1/items", params={"title": title, "k": k})["items"]
         return found
 
     def history(self, user: Any) -> list[dict[str, Any]]:
@@ -206,7 +207,7 @@ def _batches(values: list[Any], size: int) -> Iterator[list[Any]]:
         yield values[start : start + size]
 
 
-def _table(results: list[dict[str, Any]], name: str) -> Table:
+def _table(results: list[dict[str, Any]], name: str, calibrated: bool = False) -> Table:
     """Results in the columns of the library."""
     found = [(result, rank, row) for result in results for rank, row in enumerate(result["items"], 1)]
     columns: dict[str, list[Any]] = {} if name == "item" else {"user": [result["user"] for result, _, _ in found]}
@@ -215,10 +216,10 @@ def _table(results: list[dict[str, Any]], name: str) -> Table:
     columns["rank"] = [rank for _, rank, _ in found]
     if all("source" in result for result in results):
         columns["source"] = [result["source"] for result, _, _ in found]
-    for extra in ("probability", "title"):
-        if any(extra in row for _, _, row in found):
-            missing = np.nan if extra == "probability" else None
-            columns[extra] = [row.get(extra, missing) if row.get(extra) is not None else missing for _, _, row in found]
+    if calibrated:
+        columns["probability"] = [row.get("probability", np.nan) for _, _, row in found]
+    if any("title" in row for _, _, row in found):
+        columns["title"] = [row.get("title") for _, _, row in found]
     return Table({name: _column(name, values) for name, values in columns.items()})
 
 

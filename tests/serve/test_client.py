@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serve_help import running, saved
 
 from hashlgn.client import Client
 from hashlgn.errors import ArgumentError, ServiceError
 from hashlgn.inference.recommender import Recommender, load
+from serve_help import running, saved
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_without_a_key_nothing_is_answered(tmp_path: Path) -> None:
     from hashlgn.serve.keys import create_key
 
     keys = tmp_path / "keys.json"
-    key = create_key(keys, "shop", "read")
+    key, _ = create_key(keys, "read", "shop")
     with running(saved(tmp_path, "model", 0), "--keys", keys) as service:
         url = f"http://127.0.0.1:{service.port}"
         with pytest.raises(ServiceError, match="401"):
