@@ -63,7 +63,8 @@ class Client:
             filter_seen: whether items of the history are left out. Default: True.
             allow: ids of the only items that may be answered.
             deny: ids of items that must not be answered.
-            history: instead of ``users``: item ids, or a mapping from items to strengths.
+            history: instead of ``users``: item ids, or a mapping from names to such lists, or to mappings from items to
+                strengths.
             calibrated: add a column ``probability``; ``threshold`` is a probability then. Default: False.
             filters: values that attributes of an item must have: ``{"category": ["a", "b"], "available": [True]}``.
 
@@ -81,17 +82,23 @@ class Client:
         asked |= {"allow": _plain(allow), "deny": _plain(deny)}
         asked["filters"] = None if filters is None else {name: _plain(values) for name, values in filters.items()}
         asked = {name: value for name, value in asked.items() if value is not None}
-        if history is not None:
+        if history is not None and not isinstance(history, Mapping):
             answer = self._call("POST", "/v1/sessions", json=asked | {"history": _history(history)})
             return _table([answer], "item", calibrated)
+        if history is None:
+            names = _plain(listed("users", users)) or []
+            bodies = [asked | {"user": user} for user in names]
+        else:
+            names = _plain(list(history)) or []
+            bodies = [asked | {"history": _history(items)} for items in history.values()]
         results: list[dict[str, Any]] = []
-        for batch in _batches(_plain(listed("users", users)) or [], _BATCH):
-            body = {"requests": [asked | {"user": user} for user in batch]}
-            results += self._call("POST", "/v1/recommendations", json=body)["results"]
+        for batch in _batches(bodies, _BATCH):
+            results += self._call("POST", "/v1/recommendations", json={"requests": batch})["results"]
         for result in results:
             if "error" in result:
                 raise _error(int(result["status"]), result["error"])
-        return _table(results, "user", calibrated)
+        named = [result | {"user": name} for result, name in zip(results, names, strict=True)]
+        return _table(named, "user", calibrated)
 
     def similar_items(self, item: Any, k: int = 10) -> Table:
         """The items most similar to one item: columns item, score and rank, and title where the service has them.

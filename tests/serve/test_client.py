@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from serve_help import running, saved
 
 from hashlgn.client import Client
 from hashlgn.errors import ArgumentError, ServiceError
 from hashlgn.inference.recommender import Recommender, load
-from serve_help import running, saved
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Recommender]]:
     folder = tmp_path_factory.mktemp("client")
-    file = saved(folder, "model", 0)
+    file = saved(folder, "client", 0)
     with (
         running(file, "--journal", folder / "events.db") as service,
         Client(f"http://127.0.0.1:{service.port}") as client,
@@ -35,7 +35,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Rec
         {"users": [3], "threshold": 0.57, "calibrated": True},
         {"users": [8], "k": 3, "allow": [1, 2, 3, 4], "deny": [2]},
         {"history": [1, 2, 3], "k": 3},
-        {"history": {1: 2.0, 9: 0.5}, "k": 3},
+        {"history": {"a": {1: 2.0, 9: 0.5}, "b": [4, 5]}, "k": 3},
         {"users": [], "k": 3},
     ],
 )
@@ -58,7 +58,7 @@ def test_what_else_it_asks(both: tuple[Client, Recommender]) -> None:
     assert 17 not in client.recommend(50, 300)["item"]
     client.delete_user(50)
     assert client.recommend(50)["source"].tolist() == ["popular"] * 10
-    assert [model["version"] for model in client.models()["models"]] == ["model"]
+    assert [model["version"] for model in client.models()["models"]] == ["client"]
 
 
 def test_errors(both: tuple[Client, Recommender]) -> None:
@@ -71,7 +71,7 @@ def test_errors(both: tuple[Client, Recommender]) -> None:
         client.recommend()
     with pytest.raises(ArgumentError, match="url must begin with"):
         Client("127.0.0.1:8765")
-    with pytest.raises(ServiceError, match="127.0.0.1:9"), Client("http://127.0.0.1:9") as away:
+    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9"), Client("http://127.0.0.1:9") as away:
         away.models()
 
 
