@@ -11,21 +11,28 @@ import torch
 
 from conftest import clusters
 from hashlgn.config import Config
-from hashlgn.data import Interactions, validation_slice
+from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, DataError
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories, queries
 from hashlgn.scoring.items import CodedItems
-from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, train_student
+from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, graph_filter, train_student
 from hashlgn.training.student import trainer as student_trainer
 from hashlgn.training.student.batches import Candidates, candidates
-from hashlgn.training.student.closed_form import closed_form
 from hashlgn.training.student.forms import Codes, Vectors
+from hashlgn.training.student.graph_filter import GraphFilter
 from hashlgn.training.student.loop import Data, Distillation, Labels, fit
 from hashlgn.training.student.objectives import divergence, label_loss
 from hashlgn.training.student.optimizer import RowAdam
+from hashlgn.training.student.plan import (
+    bounded,
+    bounded_candidates,
+    planned_steps,
+    step_users,
+    teacher_bytes,
+    tried,
+)
 from hashlgn.training.student.teachers import standardised
-from hashlgn.training.student.validation import Validation
 from hashlgn.utils.progress import Progress
 
 SMALL = {
@@ -129,33 +136,36 @@ def test_a_training_that_goes_on_ends_in_the_same_bits(tmp_path: Path) -> None:
         train_student(data, small({"train.seed": 1}), device="cpu", threads=1, checkpoint=file)
 
 
-def test_a_catalogue_too_large_for_ease_tries_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalogue_too_large_for_ease_tries_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(student_trainer, "EASE_ITEMS", 10)
     data = clusters(share=0.4)
     model = trained(data, {"student.epochs": 1})
-    (name,) = set(model.choice) - {"labels"}
-    assert name.startswith("filter of ")
-    taken = model.choice[name] > model.choice["labels"]
-    assert ("closed form" in model.metrics) == taken
-    assert unseen_hits(model, data) > 0.9 or not taken
+    assert set(model.choice) == {"labels", *(f"labels + {share:g} filter" for share in (0.3, 0.5, 0.7, 1.0))}
+    better = max(model.choice.values()) > model.choice["labels"]
+    assert ("distillation" in model.metrics) == better
+    assert better
+    assert unseen_hits(model, data) > 0.9
 
 
-def test_the_closed_form_is_the_filter() -> None:
+@pytest.mark.parametrize("count", [3, 1000])
+def test_the_filter_is_the_formula(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_filter, "_BLOCK", 7)
     data = clusters(share=0.4)
-    fit_, held_out = validation_slice(data, 0.2, seed=0)
-    validation = Validation(data_of(fit_), held_out, "ndcg", 10)
-    found, value, name = closed_form(fit_, validation, 0, torch.device("cpu"))
-    x = fit_.matrix.toarray().astype(np.float64)
+    x = data.matrix.toarray().astype(np.float64)
     du, di = np.maximum(x.sum(axis=1), 1), np.maximum(x.sum(axis=0), 1)
-    u, s, v = np.linalg.svd(x / np.sqrt(du[:, None] * di), full_matrices=False)
-    dim, power = int(name.split()[2]), float(name.split()[-1])
-    expected = (u[:, :dim] * (s[:dim] / s[0]) ** (power + 1)) @ v[:dim] * np.sqrt(di)
-    batch = data_of(fit_).batch(np.arange(data.n_users))
-    scores_ = found.scores(batch, whole(data.n_items)).numpy()
-    rows = np.linalg.norm(scores_, axis=1) > 1e-6
-    cosines = (scores_ * expected)[rows].sum(axis=1) / np.linalg.norm(scores_[rows], axis=1)
-    np.testing.assert_allclose(cosines / np.linalg.norm(expected[rows], axis=1), 1, atol=1e-3)
-    assert value == pytest.approx(validation.metric(found))
+    s = x / np.sqrt(du[:, None] * di)
+    _, sigma, v = np.linalg.svd(s, full_matrices=False)
+    near = s.T @ s
+    floor = np.sort(near, axis=1)[:, -min(count, len(di))][:, None]
+    near = np.where(near >= floor - 1e-9, near, 0)
+    np.testing.assert_allclose(graph_filter.neighbours(data, count).toarray(), near, atol=1e-6)
+    monkeypatch.setattr(graph_filter, "_NEIGHBOURS", count)
+    linear = x * di**-0.4 @ ((v[:8].T * (sigma[:8] / sigma[0]) ** 0.5) @ v[:8] + near) * di**0.5
+    expected = 2 * np.log(np.maximum(linear, 0) / linear.std(axis=1, keepdims=True) + 0.1)
+    teacher = GraphFilter(data, sigma[:8].astype(np.float32), v[:8].T.astype(np.float32), torch.device("cpu"))
+    batch = data_of(data).batch(np.flatnonzero(x.sum(axis=1)))
+    found = teacher.scores(batch, whole(data.n_items)).numpy()
+    np.testing.assert_allclose(found, expected[x.sum(axis=1) > 0], atol=1e-3)
 
 
 def test_strengths_decide_what_a_user_is() -> None:
@@ -333,3 +343,19 @@ def test_a_loss_that_grows_beyond_bounds_names_the_rate() -> None:
     p = Vectors(torch.full((40, 4), float("nan")))
     with pytest.raises(ArgumentError, match=r"student\.lr must be smaller"):
         fit(data_of(data), Labels(0.15, 0.5, 0.0), p, Vectors(torch.randn(40, 4)), 1, ((0.1,), (0.1,)), lambda *_: None)
+
+
+def test_the_cost_of_an_epoch_is_bounded_per_interaction() -> None:
+    for interactions, users in ((1_200_000, 38_000), (10_000_000, 200_000), (1_000_000, 400_000)):
+        assert 1024 <= bounded_candidates(16_384, interactions, users) <= max(1024, 1300 * interactions / users)
+    assert bounded_candidates(16_384, 1_000_000, 6_000) == 16_384
+    assert [bounded(20, steps) for steps in (12, 58, 1000)] == [20, 9, 4]
+    assert [step_users(users, 512) for users in (100, 6_000, 100_000)] == [9, 500, 512]
+
+
+def test_it_is_said_what_is_tried() -> None:
+    labels = Config().updated({"student.teacher": "labels"})
+    assert tried(labels, 40) == "labels alone"
+    assert tried(Config(), 40).endswith("EASE") and tried(Config(), 10**6).endswith("the graph filter")
+    assert planned_steps(labels, 40, 12)["distillation"] == 0 < planned_steps(Config(), 10**6, 12)["distillation"]
+    assert teacher_bytes(labels, 40) == 0 < teacher_bytes(Config(), 10**6) < 2**31

@@ -118,6 +118,10 @@ def train(
     interactions = read_both(data, journal, quiet=quiet, **reading)
     read = " and ".join(str(source) for source in (data, journal) if source is not None)
     say(quiet, f"read {read}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
+    if settings.model.encoder is None:
+        from hashlgn.training.student.plan import tried
+
+        say(quiet, f"will try {tried(settings, interactions.n_items)}")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
     with json_lines(log, monitor) as line:
         estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from hashlgn.config import Config
+from hashlgn.training.student.graph_filter import filter_dim, filter_neighbours
 from hashlgn.training.student.teachers import EASE_ITEMS
 
-__all__ = ["bounded", "ease_bytes", "planned_steps"]
+__all__ = [
+    "DEFAULT_DIM",
+    "bounded",
+    "bounded_candidates",
+    "planned_steps",
+    "step_users",
+    "teacher_bytes",
+    "tried",
+]
 
-_MOST_STEPS, _FEWEST_EPOCHS = 720, 4  # of a stage
+DEFAULT_DIM = 256
+_STEPS = 12  # in an epoch, at least: few users are split into smaller batches
+_MOST_STEPS, _FEWEST_EPOCHS = 480, 4  # of a stage
+_FEWEST_CANDIDATES = 1_024
+_PER_INTERACTION = 1_300  # candidates times users per interaction, at most
+
+
+def step_users(users: int, wanted: int) -> int:
+    """Users per step: as many as wanted, but an epoch has at least 12 steps."""
+    return min(wanted, -(-users // _STEPS))
+
+
+def bounded_candidates(wanted: int, interactions: int, users: int) -> int:
+    """Items per step: fewer where histories are short, so that the cost per interaction is bounded."""
+    return min(wanted, max(_FEWEST_CANDIDATES, _PER_INTERACTION * interactions // max(users, 1)))
 
 
 def bounded(epochs: int, steps: int) -> int:
-    """Epochs of a stage of ``steps`` steps each: large data take fewer, as many as make 720 steps, but at least 4."""
+    """Epochs of a stage of ``steps`` steps each: large data take fewer, as many as make 480 steps, but at least 4."""
     return min(epochs, max(_FEWEST_EPOCHS, -(-_MOST_STEPS // steps)))
 
 
@@ -26,17 +49,27 @@ def planned_steps(config: Config, n_items: int, steps: int) -> dict[str, int]:
     settings, coded = config.student, config.model.kind == "hashlgn"
     epochs = {
         "labels": settings.epochs,
-        "distillation": settings.distillation_epochs if _has_ease(config, n_items) else 0,
+        "distillation": settings.distillation_epochs if settings.teacher == "auto" else 0,
         "codes": settings.code_epochs if coded and config.model.answers == "codes" else 0,
         "histories": settings.settle_epochs if coded and config.model.histories == "codes" else 0,
     }
     return {name: bounded(number, steps) * steps for name, number in epochs.items()}
 
 
-def ease_bytes(config: Config, n_items: int) -> int:
-    """Memory of EASE while it is computed, beside all else: the Gram matrix, its factor and the inverse."""
-    return 3 * 4 * n_items**2 if _has_ease(config, n_items) else 0
+def tried(config: Config, n_items: int) -> str:
+    """What a training will try, in words."""
+    settings = config.student
+    if settings.teacher == "labels":
+        return "labels alone"
+    return f"labels alone, and mixtures with {'EASE' if n_items <= EASE_ITEMS else 'the graph filter'}"
 
 
-def _has_ease(config: Config, n_items: int) -> bool:
-    return config.student.teacher != "labels" and n_items <= EASE_ITEMS
+def teacher_bytes(config: Config, n_items: int) -> int:
+    """Memory of the second teacher while it is computed, beside all else: of EASE the Gram matrix, its factor and the
+    inverse; of the filter the vectors twice and the neighbours twice, with 8 bytes for each of those.
+    """
+    if config.student.teacher == "labels":
+        return 0
+    if n_items <= EASE_ITEMS:
+        return 3 * 4 * n_items**2
+    return n_items * (2 * 4 * filter_dim(n_items) + 2 * 8 * filter_neighbours(n_items))

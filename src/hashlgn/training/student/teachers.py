@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hashlgn.data import Interactions
 from hashlgn.training.student.batches import Batch, Candidates
-from hashlgn.training.student.forms import Side
+from hashlgn.training.student.forms import Side, Vectors
 
 __all__ = ["EASE_ITEMS", "Ease", "FloatStudent", "Mixture", "Teacher"]
 
@@ -40,6 +40,12 @@ class FloatStudent:
     histories: Side
     answers: Side
     temperature: float
+
+    def copy(self) -> FloatStudent:
+        """The same vectors, free, in tables of their own."""
+        return FloatStudent(
+            Vectors(self.histories.vectors().clone()), Vectors(self.answers.vectors().clone()), self.temperature
+        )
 
     def scores(self, batch: Batch, among: Candidates) -> Tensor:
         """See ``Teacher``."""
@@ -81,24 +87,26 @@ class Ease:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Weighted sum of the scores of several teachers, each standardised user by user over the items that the user does
-    not have.
+    """Weighted sum of the scores of several teachers.
 
     Attributes:
         teachers: the teachers.
         shares: weight of each.
+        standard: whether the scores of each are standardised first, user by user over the items that the user does not
+            have.
     """
 
     teachers: Sequence[Teacher]
     shares: Sequence[float]
+    standard: bool = True
 
     def scores(self, batch: Batch, among: Candidates) -> Tensor:
         """See ``Teacher``."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=batch.history.rows.device)
         for teacher, share in zip(self.teachers, self.shares, strict=True):
-            total = standardised(teacher.scores(batch, among), batch, among).mul_(share) + total.to(
-                batch.history.rows.device
-            )
+            if share:
+                scores = teacher.scores(batch, among)
+                total = (standardised(scores, batch, among) if self.standard else scores).mul_(share) + total
         return total
 
 

@@ -28,12 +28,19 @@ from hashlgn.training.checkpoint import Checkpoint, identity
 from hashlgn.training.graph import Graph
 from hashlgn.training.resolve import resolve_device
 from hashlgn.training.stages import seeded, use_threads
-from hashlgn.training.student.closed_form import closed_form
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Codes, Side, Vectors, few_levels
+from hashlgn.training.student.graph_filter import GraphFilter, filter_dim
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
-from hashlgn.training.student.plan import bounded, ease_bytes, planned_steps
-from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture
+from hashlgn.training.student.plan import (
+    DEFAULT_DIM,
+    bounded,
+    bounded_candidates,
+    planned_steps,
+    step_users,
+    teacher_bytes,
+)
+from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture, Teacher
 from hashlgn.training.student.validation import Validation
 from hashlgn.training.validation import cut_slice
 from hashlgn.utils.progress import Progress, peak_memory
@@ -41,11 +48,11 @@ from hashlgn.utils.progress import Progress, peak_memory
 __all__ = ["TrainedStudent", "train_student"]
 
 _T = TypeVar("_T")
-_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
-_SHARE = 0.2  # where there is no validation slice
+Spectrum = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # singular values, and right vectors as columns
+
+_EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
+_FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
 _SVD_INTERACTIONS = 2_000_000  # of a sample of users, from which the singular vectors come
-_STEPS = 12  # in an epoch, at least: few users are split into smaller batches
-_DIM = 256
 _QUERIES = 20_000  # users whose queries are the metric of the codes
 
 
@@ -108,11 +115,11 @@ def train_student(
     bring them into bits.
 
     Stages: (1) ``labels``: a float student by softmax on hidden parts of the histories, from the singular vectors; (2)
-    ``distillation``, where EASE can be computed and its mixture with (1) validates better: a new float student from the
-    scores of the mixture, which replaces (1) where it validates better; (3) ``codes``: sub-codes of the answers by
-    residual quantization, codewords, scales and ``p`` trained towards the float student; (4) ``histories``: the same
-    for ``p``, whose codes then stay, while codewords and scales of the answers settle. Where the catalogue is too large
-    for EASE, a closed form (``closed_form``) takes the place of (1) if it validates better.
+    ``distillation``, where a mixture of (1) and EASE, or the graph filter where the catalogue is too large for EASE,
+    validates better: another float student from the scores of the mixture, which replaces (1) where it validates
+    better; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p`` trained
+    towards the float student; (4) ``histories``: the same for ``p``, whose codes then stay, while codewords and scales
+    of the answers settle.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
@@ -130,20 +137,20 @@ def train_student(
         DataError: there are fewer than two users or two items, or no interaction.
     """
     config = config or Config()
-    config = replace(config, model=replace(config.model, dim=config.model.dim or _DIM))
+    config = replace(config, model=replace(config.model, dim=config.model.dim or DEFAULT_DIM))
     where = resolve_device(device)
     choose("train.monitor", config.train.monitor, METRICS)
     _check(data)
     with seeded(config.train.seed, where), use_threads(threads), kept_memory():
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
-        width, seed = config.model.dim or _DIM, config.train.seed
-        start = run.timed("start", lambda: start_vectors(run.data.interactions, width, seed, where))
+        width, seed = config.model.dim or DEFAULT_DIM, config.train.seed
+        spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
+        start = start_vectors(spectrum[1], width, seed).to(where)
         student = _labels(run, start)
         run.choose_strength(student)
-        student = _distilled(run, start, student)
-        student, closed = _closed(run, student)
-        return run.outcome(*_into_bits(run, student, closed=closed))
+        student = _distilled(run, start, student, spectrum)
+        return run.outcome(*_into_bits(run, student))
 
 
 def _fresh(run: _Run, start: Tensor) -> FloatStudent:
@@ -159,88 +166,82 @@ def _labels(run: _Run, start: Tensor) -> FloatStudent:
     return student
 
 
-def _distilled(run: _Run, start: Tensor, student: FloatStudent) -> FloatStudent:
-    """The float student that learns from a mixture with EASE; the one given where that does not validate better."""
+def _distilled(run: _Run, start: Tensor, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
+    """The float student that learns from a mixture of teachers; the one given where that does not validate better."""
     settings = run.config.student
-    mixture = run.timed("teachers", lambda: _mixture(run, student))
+    mixture = run.timed("teachers", lambda: _mixture(run, student, spectrum))
     if mixture is None:
         return student
-    distilled, objective = _fresh(run, start), Distillation(settings.temperature, mixture)
+    # Of a large catalogue a few epochs are affordable: they go further from where the labels led.
+    distilled = student.copy() if run.large else _fresh(run, start)
+    objective = Distillation(settings.temperature, mixture)
     run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,))
     return distilled if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0) else student
 
 
-def _closed(run: _Run, student: FloatStudent) -> tuple[FloatStudent, bool]:
-    """The closed form, where the catalogue is too large for EASE and it validates better; else the student given."""
-    data, validation = run.data.interactions, run.validation
-    if run.config.student.teacher == "labels" or data.n_items <= EASE_ITEMS or validation is None:
-        return student, False
-    seed = run.config.train.seed
-    other, value, name = run.timed("closed form", lambda: closed_form(data, validation, seed, run.device))
-    run.choice.update({"labels": run.metrics["labels"], name: value})
-    if value <= run.metrics["labels"]:
-        return student, False
-    run.metrics["closed form"] = value
-    return other, True
-
-
-def _into_bits(run: _Run, student: FloatStudent, *, closed: bool) -> tuple[Side, Side]:
-    """Both sides in the form that the configuration names.
-
-    A closed form is not trained any further: training would only move its codes from the scores that they stand for.
-    """
+def _into_bits(run: _Run, student: FloatStudent) -> tuple[Side, Side]:
+    """Both sides in the form that the configuration names."""
     model, settings, tau = run.config.model, run.config.student, run.config.student.temperature
     objective = Distillation(tau, student)
     histories, answers = student.histories, student.answers
     if model.kind == "hashlgn" and model.answers == "codes":
-        o, queries = answers.vectors(), run.queries(histories.vectors(), unit=not closed)
-        weights = o.square().sum(dim=1) if closed else run.degree.sqrt()
-        answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights))
-        histories = Vectors(histories.vectors().clone())
-        epochs, rate = 0 if closed else settings.code_epochs, settings.code_lr
-        run.stage("codes", objective, FloatStudent(histories, answers, tau), epochs, (rate,), (rate,) * 2)
+        o, queries = answers.vectors(), run.queries(histories.vectors())
+        answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, run.degree.sqrt()))
+        histories, rate = Vectors(histories.vectors().clone()), settings.code_lr
+        run.stage("codes", objective, FloatStudent(histories, answers, tau), settings.code_epochs, (rate,), (rate,) * 2)
     if model.kind == "hashlgn" and model.histories == "codes":
         p, targets = histories.vectors(), answers.vectors()
         histories = run.timed("coding histories", lambda: coded(p, model.history_bits, targets, run.degree))
         answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
-        epochs, own = 0 if closed else settings.settle_epochs, (settings.code_lr,) * len(answers.tables)
-        run.stage("histories", objective, FloatStudent(histories, answers, tau), epochs, (), own)
+        own = (settings.code_lr,) * len(answers.tables)
+        run.stage("histories", objective, FloatStudent(histories, answers, tau), settings.settle_epochs, (), own)
     return histories, answers
 
 
-def start_vectors(data: Interactions, dim: int, seed: int, device: torch.device) -> Tensor:
-    """Rows of unit length of the leading right singular vectors of ``D_u^-1/2 R D_i^-1/2``, ``(n_items, dim)``.
-
-    Of large data a sample of users decides. Where there are fewer singular vectors, and for items without any users,
-    the rest is random and small.
+def singular_vectors(data: Interactions, dim: int, seed: int) -> Spectrum:
+    """The leading singular values of ``D_u^-1/2 R D_i^-1/2`` and their right vectors, ``(n_items, ≤ dim)``: as many as
+    there are. Of large data a sample of users decides.
     """
-    rng = np.random.default_rng(seed)
     share = min(1.0, _SVD_INTERACTIONS / len(data))
-    sample = data
     if share < 1:
-        chosen = rng.random(data.n_users) < share
-        sample = data.select(np.repeat(chosen, np.diff(data.indptr)))
-    known = min(dim, sample.n_users - 1, sample.n_items - 1)
-    vectors = 0.01 / dim**0.5 * rng.standard_normal((data.n_items, dim), dtype=np.float32)
-    if known:
-        vectors[:, :known] += Graph(sample).singular_vectors(known, seed)[1]
-    return nn.functional.normalize(torch.from_numpy(vectors).to(device))
+        chosen = np.random.default_rng(seed).random(data.n_users) < share
+        data = data.select(np.repeat(chosen, np.diff(data.indptr)))
+    known = min(dim, data.n_users - 1, data.n_items - 1)
+    return Graph(data).singular_vectors(known, seed)
 
 
-def _mixture(run: _Run, student: FloatStudent) -> Mixture | None:
-    """The mixture of a label student and EASE that validates best; None where none is better than the student, or EASE
-    would take too long.
+def start_vectors(vectors: npt.NDArray[np.float32], dim: int, seed: int) -> Tensor:
+    """Rows of unit length of the leading singular vectors, ``(n_items, dim)``. Where there are fewer, and for items
+    without any users, the rest is random and small.
+    """
+    start = 0.01 / dim**0.5 * np.random.default_rng(seed).standard_normal((len(vectors), dim), dtype=np.float32)
+    known = min(dim, vectors.shape[1])
+    start[:, :known] += vectors[:, :known]
+    return nn.functional.normalize(torch.from_numpy(start))
+
+
+def _mixture(run: _Run, student: FloatStudent, spectrum: Spectrum) -> Mixture | None:
+    """The mixture of a label student and another teacher that validates best; None where none is better than the
+    student. The other one is EASE, or the graph filter where the catalogue is too large for EASE.
     """
     settings, data = run.config.student, run.data
-    if settings.teacher == "labels" or data.interactions.n_items > EASE_ITEMS:
+    if settings.teacher == "labels":
         return None
-    teachers = student, Ease(data.interactions, settings.ease_penalty, data.device)
+    other: Teacher
+    if run.large:
+        name, shares = "filter", _FILTER_SHARES
+        other = GraphFilter(data.interactions, *spectrum, data.device)
+    else:
+        name, shares = "EASE", _EASE_SHARES
+        other = Ease(data.interactions, settings.ease_penalty, data.device)
+    # The filter's scores are logarithms of chances, as the student's own are, and need no standard.
+    ways = {share: Mixture((student, other), (1 - share, share), standard=not run.large) for share in shares}
     if run.validation is None:
-        return Mixture(teachers, (1 - _SHARE, _SHARE))
-    values = {share: run.validation.metric(Mixture(teachers, (1 - share, share))) for share in _SHARES}
-    run.choice.update({"labels": run.metrics["labels"], **{f"labels + {x:g} EASE": v for x, v in values.items()}})
+        return ways[shares[1]]
+    values = {share: run.validation.metric(mixture) for share, mixture in ways.items()}
+    run.choice.update({"labels": run.metrics["labels"], **{f"labels + {x:g} {name}": v for x, v in values.items()}})
     best = max(values, key=lambda share: values[share])
-    return Mixture(teachers, (1 - best, best)) if values[best] > run.metrics["labels"] else None
+    return ways[best] if values[best] > run.metrics["labels"] else None
 
 
 def _aligned(data: Interactions) -> dict[str, npt.NDArray[Any]]:
@@ -278,13 +279,25 @@ class _Run:
         self.strength = self.config.model.strength or "one"
         strengths = strengths_of(part, self.strength, self.config.model.half_life)
         users = int(np.count_nonzero(np.diff(part.indptr)))
-        size = min(settings.batch_users, -(-users // _STEPS))
-        self.data = Data(part, strengths, size, settings.candidates, self.device, train.seed)
+        size = step_users(users, settings.batch_users)
+        width = bounded_candidates(settings.candidates, len(part), users)
+        self.data = Data(part, strengths, size, width, self.device, train.seed)
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
         self.plan = planned_steps(self.config, part.n_items, self.data.steps)
         if held_out is not None:
             self.validation = Validation(self.data, held_out, train.monitor, train.monitor_k)
+
+    @property
+    def large(self) -> bool:
+        """Whether the catalogue is too large for EASE."""
+        return self.everything.n_items > EASE_ITEMS
+
+    @property
+    def spectrum_dim(self) -> int:
+        """Singular vectors that the start and the teachers need."""
+        width, wide = self.config.model.dim or DEFAULT_DIM, self.large and self.config.student.teacher == "auto"
+        return max(width, filter_dim(self.everything.n_items)) if wide else width
 
     def timed(self, name: str, work: Callable[[], _T]) -> _T:
         """Do something and note its seconds."""
@@ -312,7 +325,7 @@ class _Run:
             return
         steps, before = self.data.steps, list(self.plan)[: list(self.plan).index(name)]
         earlier, total = sum(self.plan[stage] for stage in before), sum(self.plan.values())
-        ahead = ease_bytes(self.config, self.data.interactions.n_items) if name == "labels" else 0
+        ahead = teacher_bytes(self.config, self.data.interactions.n_items) if name == "labels" else 0
 
         def tell(epoch: int, done: int, loss: float, metric: float | None = None) -> None:
             if self.report:
@@ -341,16 +354,11 @@ class _Run:
         if values["strength weight"] > values["strength one"]:
             self.strength, self.data, self.validation = "weight", weighted, validation
 
-    def queries(self, vectors: Tensor, *, unit: bool) -> Tensor:
-        """Queries of some users, ``(n, dim)``: of unit length, or ``|H_u|^-1/2 Σ p_i``."""
+    def queries(self, vectors: Tensor) -> Tensor:
+        """Queries of some users, ``(n, dim)``."""
         active = np.flatnonzero(np.diff(self.data.interactions.indptr))
         rng = np.random.default_rng(self.config.train.seed)
-        users = np.sort(rng.permutation(active)[:_QUERIES])
-        history = self.data.batch(users).history
-        if unit:
-            return history.queries(vectors)
-        counts = torch.bincount(history.rows, minlength=history.size).clamp(min=1).to(vectors)
-        return history.sums(vectors) / counts.sqrt()[:, None]
+        return self.data.batch(np.sort(rng.permutation(active)[:_QUERIES])).history.queries(vectors)
 
     def outcome(self, histories: Side, answers: Side) -> TrainedStudent:
         """Everything in NumPy."""

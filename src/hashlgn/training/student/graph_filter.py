@@ -1,0 +1,115 @@
+"""A graph filter over all frequencies as a teacher, for catalogues that are too large for EASE."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from hashlgn.data import Interactions
+from hashlgn.training.student.batches import Batch, Candidates
+
+__all__ = ["GraphFilter", "filter_dim", "filter_neighbours", "neighbours"]
+
+_DIM, _FLOATS = 512, 2**26  # singular vectors, fewer where they would take more than a quarter of a gigabyte
+_IN, _OUT, _POWER = 0.4, 0.5, 0.5  # exponents of the items' degrees and of the singular values
+_NEIGHBOURS, _ENTRIES = 300, 2**25  # of an item, and of all
+_SHARPNESS, _SMALLEST = 2.0, 0.1
+_PRODUCTS = 2_000_000_000  # of pairs within histories, at most: of more, a sample of users decides
+_BLOCK = 512  # items whose neighbours are found at a time
+
+
+def filter_dim(n_items: int) -> int:
+    """How many singular vectors the filter takes."""
+    return min(_DIM, max(1, _FLOATS // n_items))
+
+
+def filter_neighbours(n_items: int) -> int:
+    """How many neighbours of each item the filter takes."""
+    return min(_NEIGHBOURS, max(1, _ENTRIES // n_items))
+
+
+class GraphFilter:
+    """The logarithm of a linear graph filter, a teacher whose softmax has the perplexity of people's choices.
+
+        s_u = R_u D_i^-0.4 (V σ^½ Vᵀ + N) D_i^½,        score_ui = 2 ln(max(s_ui, 0) / deviation(s_u) + 0.1)
+
+    V and σ are the leading singular vectors and values (the largest is 1) of ``S = D_u^-½ R D_i^-½``, and N has the
+    300 largest entries of each row of ``SᵀS``: the vectors know what most people share, the neighbours know the
+    items that few people have. ``s_ui`` grows with the chance of an interaction, not with its logarithm, which is what
+    a softmax takes.
+
+    Source: the sum of both parts is that of Shen et al., *How Powerful is Graph Convolution for Recommendation?*,
+    CIKM 2021; there with the exponents ½, the ideal low pass and all neighbours, and without the logarithm.
+
+    Args:
+        data: interactions to learn from; their strengths do not enter.
+        values: σ, descending, ``(dim,)``.
+        vectors: V, ``(n_items, dim)``.
+        device: where the scores are computed; the neighbours are added up on the processor.
+    """
+
+    def __init__(
+        self,
+        data: Interactions,
+        values: npt.NDArray[np.float32],
+        vectors: npt.NDArray[np.float32],
+        device: torch.device,
+    ) -> None:
+        degree = np.maximum(np.bincount(data.indices, minlength=data.n_items), 1).astype(np.float32)
+        self._inward, outward = degree**-_IN, degree**_OUT
+        near = neighbours(data, filter_neighbours(data.n_items))
+        low = (values / max(values[0], 1e-12)) ** _POWER
+        self._project = np.ascontiguousarray(vectors * self._inward[:, None])
+        self._answers = torch.from_numpy(np.ascontiguousarray(vectors * low * outward[:, None])).to(device)
+        self._near = (sparse.diags(self._inward) @ near @ sparse.diags(outward)).tocsr().astype(np.float32)
+
+    def scores(self, batch: Batch, among: Candidates) -> Tensor:
+        """See ``Teacher``."""
+        history, device = batch.history, self._answers.device
+        bounds = np.searchsorted(history.rows.cpu().numpy(), np.arange(history.size + 1))
+        items = history.items.cpu().numpy()
+        shape = history.size, len(self._inward)
+        own = sparse.csr_matrix((np.ones(len(items), np.float32), items, bounds), shape=shape)
+        near, answers = own @ self._near, self._answers
+        if among.items is not None:
+            near, answers = near[:, among.items.cpu().numpy()], answers[among.items]
+        projected = torch.from_numpy(own @ self._project).to(device)
+        linear = torch.addmm(torch.from_numpy(near.toarray()).to(device), projected, answers.T)
+        deviation = linear.std(dim=1, keepdim=True, correction=0).clamp(min=1e-12)
+        return linear.clamp_(min=0).div_(deviation).add_(_SMALLEST).log_().mul_(_SHARPNESS)
+
+
+def neighbours(data: Interactions, count: int) -> sparse.csr_matrix:
+    """The largest entries of each row of ``SᵀS``, ``(n_items, n_items)`` float32; ties go either way.
+
+    Where the histories hold too many pairs, those of a random sample of users are counted.
+
+    Args:
+        data: the interactions.
+        count: entries per row, at least 1.
+    """
+    lengths = np.diff(data.indptr)
+    share = _PRODUCTS / max(float(np.square(lengths, dtype=np.float64).sum()), 1.0)
+    if share < 1:
+        chosen = np.random.default_rng(0).random(data.n_users) < share
+        data = data.select(np.repeat(chosen, lengths))
+        lengths = np.diff(data.indptr)
+    degree = np.maximum(np.bincount(data.indices, minlength=data.n_items), 1)
+    weights = np.repeat(np.maximum(lengths, 1) ** -0.5, lengths) * (degree**-0.5)[data.indices]
+    shape = data.n_users, data.n_items
+    s = sparse.csr_matrix((weights.astype(np.float32), data.indices, data.indptr), shape=shape)
+    columns = s.T.tocsr()
+    parts = []
+    for start in range(0, data.n_items, _BLOCK):
+        block = (columns[start : start + _BLOCK] @ s).tocsr()
+        smallest = np.zeros(block.shape[0], np.float32)
+        for row in np.flatnonzero(np.diff(block.indptr) > count):
+            values = block.data[block.indptr[row] : block.indptr[row + 1]]
+            smallest[row] = np.partition(values, -count)[-count]
+        block.data[block.data < np.repeat(smallest, np.diff(block.indptr))] = 0
+        block.eliminate_zeros()
+        parts.append(block)
+    return sparse.vstack(parts, format="csr")
