@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +71,7 @@ ADDED = {
     "experiment ablation": f"--rows default {TRAINING}",
     "experiment grid": f"--encoders lightgcn --hashes float,residual {TRAINING}",
     "bench read": "--rows 1000",
+    "bench serve": "--items 600 --users 100 --seconds 0.2 --connections 2 --peers none",
     "bench train": "--synthetic 2000 --seconds 0.2 --variants student",
     "bench export": "--items 600 --bits 16 --dim 8 --to parquet,faiss-flat",
     "bench search": "--items 600 --bits 16 --repeats 1 --singles 2 --searchers kernel --baselines none",
@@ -169,7 +172,25 @@ def test_the_command_works(command: str, place: Path, tmp_path: Path, monkeypatc
     csv.write_csv(made.to_arrow().append_column("time", pa.array(range(len(made)))), tmp_path / "events.csv")
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "best.toml").write_text("[train]\nlr = 0.01\n")
-    assert exit_code(app, small(words, place / "model", place / "data" / "ml-100k")) == 0, capsys.readouterr().err
+    line = small(words, place / "model", place / "data" / "ml-100k")
+    if words[0] == "serve":  # it goes on until it is told to end
+        pytest.importorskip("uvicorn", reason="an extra is not installed")
+        assert_serves(line)
+    else:
+        assert exit_code(app, line) == 0, capsys.readouterr().err
+
+
+def assert_serves(line: list[str]) -> None:
+    """The command says where it serves, and ends by SIGTERM."""
+    start = [sys.executable, "-c", "from hashlgn.cli.main import main; main()"]
+    with subprocess.Popen([*start, *line, "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        for said in process.stderr:
+            lines.append(said)
+            if said.startswith("serving "):
+                process.terminate()
+    assert process.returncode == 0 and any(said.startswith("serving ") for said in lines), lines
 
 
 def test_commands_are_found_and_filled_in() -> None:
