@@ -329,6 +329,7 @@ void encode(In<float, 2> dots, In<float, 2> gram, size_t beam, size_t rounds, Ou
 }  // namespace
 
 NB_MODULE(kernel, m) {
+  nb::set_leak_warnings(false);  // a service ends while threads still hold a catalogue; the memory goes with the process
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const Lanes* lanes : available()) names.emplace_back(lanes->name);

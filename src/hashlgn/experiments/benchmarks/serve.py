@@ -192,8 +192,8 @@ def _load(port: int, requests: list[bytes], seconds: float, connections: int) ->
     quantiles = np.quantile(late, (0.5, 0.99))
     return {
         "requests/s": round(rate),
-        "p50 ms": round(1e3 * quantiles[0], 2),
-        "p99 ms": round(1e3 * quantiles[1], 2),
+        "p50 ms": round(1e3 * float(quantiles[0]), 2),
+        "p99 ms": round(1e3 * float(quantiles[1]), 2),
     }
 
 
