@@ -10,7 +10,8 @@ import { address, state, view, writeAddress } from "./state.js";
 const AGAIN = 3000; // milliseconds between looks for a service that is away
 const THEMES = ["system", "light", "dark"];
 let wrong = null; // the problem that is shown
-let again;
+let again = null;
+let loading = false;
 let nameItems;
 
 function startTheme() {
@@ -34,10 +35,11 @@ function startTheme() {
 /** Say what is wrong with the whole service; what concerns one request stands where its answer would. */
 function reported(problem) {
   if (problem === null) {
-    clearTimeout(again);
-    if (wrong) $("problem").hidden = true;
-    wrong = null;
     $("status").dataset.state = "good";
+    $("problem").hidden = true;
+    const back = wrong !== null;
+    wrong = null;
+    if (back && !loading) void load();
     return;
   }
   const needsKey = problem.status === 401 || problem.status === 403;
@@ -55,13 +57,13 @@ function reported(problem) {
   $("retry").hidden = needsKey;
   $("problem").hidden = false;
   if (!needsKey) {
-    clearTimeout(again);
-    again = setTimeout(() => void load(), AGAIN);
+    again ??= setTimeout(() => { again = null; void load(); }, AGAIN);
   }
 }
 
 /** All that comes from the service, anew. */
 async function load() {
+  loading = true;
   try {
     const models = await api.models();
     offerModels(models);
@@ -75,6 +77,8 @@ async function load() {
     if (view() !== "recommend") await show();
   } catch {
     // reported above
+  } finally {
+    loading = false;
   }
 }
 

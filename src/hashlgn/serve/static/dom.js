@@ -45,3 +45,11 @@ export function debounced(call, wait) {
     timer = setTimeout(() => call(...values), wait);
   };
 }
+
+/** Draw a place anew; where the focus was on one of its buttons, it goes to the button that stands there now. */
+export function redrawn(place, ...children) {
+  const before = [...place.querySelectorAll("button")].indexOf(document.activeElement);
+  place.replaceChildren(...children);
+  const buttons = place.querySelectorAll("button");
+  if (before >= 0) buttons[Math.min(before, buttons.length - 1)]?.focus();
+}

@@ -89,6 +89,7 @@ function drawFigures(samples, now, before, models) {
   ].filter(Boolean);
   $("figures").replaceChildren(...cards.map(([name, value, more]) =>
     h("div.card.figure", {}, h("p.hint", {}, name), h("p.value", {}, String(value)), more)));
+  if (active.version) $("status-text").textContent = active.version;
   drawModels(models);
 }
 

@@ -1,6 +1,6 @@
 // The view "Recommend": who asks, what they have, what they are answered, and why.
 import * as api from "./api.js";
-import { $, debounced, h, plural } from "./dom.js";
+import { $, debounced, h, plural, redrawn } from "./dom.js";
 import { answerColumn, differences, skeleton } from "./answers.js";
 import { openItem } from "./item.js";
 import { titleSearch } from "./search.js";
@@ -130,11 +130,9 @@ export function addToGuest(item) {
 }
 
 function removeFromGuest(item) {
-  const place = state.guest.findIndex((one) => one.item === item.item);
   state.guest = state.guest.filter((one) => one.item !== item.item);
   void refresh();
-  const left = $("history").querySelectorAll("button.remove");
-  (left[Math.min(place, left.length - 1)] ?? $("search")).focus();
+  if (!state.guest.length) $("search").focus();
 }
 
 function hide(item) {
@@ -197,7 +195,7 @@ function drawHistory() {
   $("history-hint").hidden = !hint;
   const order = guest ? past : [...past].sort((a, b) => (reasons.get(b.item) ?? 0) - (reasons.get(a.item) ?? 0));
   const some = whole ? order : order.slice(0, SHORT);
-  $("history").replaceChildren(...some.map((item) => historyRow(item, guest)));
+  redrawn($("history"), ...some.map((item) => historyRow(item, guest)));
   $("history-more").hidden = past.length <= SHORT;
   $("history-more").textContent = whole ? "Show fewer" : `Show all ${past.length}`;
 }
@@ -272,7 +270,7 @@ async function ask() {
   const titles = new Map(past.map((item) => [item.item, String(item.title || item.item)]));
   const actions = { add: addToGuest, hide, open: openItem };
   place.dataset.columns = models.length;
-  place.replaceChildren(...models.map((_, number) => answerColumn(shown[number], {
+  redrawn(place, ...models.map((_, number) => answerColumn(shown[number], {
     titles, actions, took, ask: state, other: models.length > 1 ? shown[1 - number] : null,
     left: differences(shown[number], found[2 * number + 1], state, past),
   })));
