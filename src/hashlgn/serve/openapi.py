@@ -67,6 +67,7 @@ _HISTORY = {
         "weight": {"type": "number"},
         "time": {"type": ["string", "null"]},
         "title": _TEXT,
+        "genres": _list(_TEXT),
     },
     "required": ["event_id", "item", "time", "type", "weight"],
 }

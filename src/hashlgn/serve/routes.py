@@ -194,7 +194,7 @@ async def _history(service: Service, request: Request) -> Answer:
         entries = served.view.stored_entries(user, set(), set())
     else:
         entries = await asyncio.to_thread(service.journal.history, user, served.view)
-    titles, items = served.recommender.model.titles, []
+    items = []
     for entry in entries:
         time_ = None if entry.time is None else time_text(entry.time)
         said = {
@@ -204,8 +204,8 @@ async def _history(service: Service, request: Request) -> Answer:
             "weight": entry.weight,
             "time": time_,
         }
-        number = -1 if titles is None else served.view.item_ids.find(entry.item)
-        items.append(said if titles is None or number < 0 else said | {"title": titles[number]})
+        number = served.view.item_ids.find(entry.item)
+        items.append(said if number < 0 else said | served.described(number))
     return Answer(encoded({"user": user, "items": items, "request_id": request.request_id}))
 
 

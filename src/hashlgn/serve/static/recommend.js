@@ -7,7 +7,6 @@ import { titleSearch } from "./search.js";
 import { readAddress, state, writeAddress } from "./state.js";
 
 const SHORT = 12; // items of a long history that are shown at first
-const LOOKED_UP = 40;
 
 let past = []; // the history that is shown
 let pastError = null;
@@ -161,23 +160,14 @@ export async function refresh() {
     const user = state.user;
     try {
       const found = (await api.history(user)).items;
-      const items = await titled(found);
-      if (user === state.user && state.who === "user") [past, pastKnown] = [items, true];
+      const once = new Map(found.map((item) => [item.item, item])); // an item may have several events
+      if (user === state.user && state.who === "user") [past, pastKnown] = [[...once.values()], true];
     } catch (error) {
       pastError = error;
     }
     drawHistory();
   }
   await ask();
-}
-
-/** The items of a history once each, with titles and genres; of a long one the latest are looked up. */
-async function titled(items) {
-  const once = [...new Map(items.map((item) => [item.item, item])).values()].reverse();
-  return Promise.all(once.map(async (item, number) => {
-    if (number >= LOOKED_UP) return item;
-    return { ...item, ...(await api.item(item.item).catch(() => ({}))) };
-  }));
 }
 
 function drawHistory() {
