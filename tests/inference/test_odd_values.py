@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -43,3 +45,21 @@ def test_a_bound_beyond_all_floats_is_refused() -> None:
     table = {"user": [1], "item": [2], "rating": [3.0]}
     with pytest.raises(ArgumentError, match="min_rating must be a finite number"):
         read_interactions(pa.table(table), min_rating=2**1030)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"encoding": value} for value in ("nope", "hex", "", 5, b"utf-8", ["utf-8"], "a\0b")),
+        *({"delimiter": value} for value in ("", "ab", "\n", "é", 5, b",", [","])),
+        {"k_core": (1, 2, 3)},
+    ],
+)
+def test_an_odd_option_of_reading_is_named(options: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item\n1,2\n")
+    with pytest.raises(ArgumentError, match="must be"):
+        read_interactions(tmp_path / "a.csv", **options)
+
+
+def test_a_model_prints_short() -> None:
+    assert repr(MODEL.model) == "ServedModel(hashlgn, 2 users, 2 items)"

@@ -4,6 +4,7 @@ matrices.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -133,8 +134,8 @@ def read_interactions(
         min_rating=None if min_rating is None else _finite("min_rating", min_rating),
         duplicates=duplicates,
         id_type=id_type,
-        delimiter=delimiter,
-        encoding=encoding,
+        delimiter=None if delimiter is None else _delimiter(delimiter),
+        encoding=None if encoding is None else _encoding(encoding),
         decimal=decimal,
         on_bad=on_bad,
         on_missing=on_missing,
@@ -144,7 +145,7 @@ def read_interactions(
         data = _with_table(data, items, replace(request, title=title, genres=genres))
     if k_core is None:
         return data
-    user_k, item_k = k_core if isinstance(k_core, tuple) else (k_core, k_core)
+    user_k, item_k = k_core if isinstance(k_core, tuple) and len(k_core) == 2 else (k_core, k_core)
     return data.k_core(user_k, item_k)[0]
 
 
@@ -234,6 +235,22 @@ def _with_table(data: Interactions, source: Any, request: Request) -> Interactio
     if unknown:
         notes.append(f"{unknown:,} of {data.n_items:,} items are not in the table of items")
     return replace(with_items(data, table), notes=tuple(notes))
+
+
+def _delimiter(value: Any) -> str:
+    if isinstance(value, str) and (value == "::" or (len(value) == 1 and value.isascii() and value not in '"\r\n')):
+        return value
+    raise ArgumentError(f"delimiter must be one ASCII character, or '::' (got {shown(value)})")
+
+
+def _encoding(value: Any) -> str:
+    try:
+        if not isinstance(value, str):  # None would be the system's own
+            raise TypeError
+        io.TextIOWrapper(io.BytesIO(), encoding=value)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ArgumentError(f"encoding must be one that Python knows, of text (got {shown(value)})") from error
+    return str(value)
 
 
 def _finite(name: str, value: Any) -> float:

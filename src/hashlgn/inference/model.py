@@ -28,7 +28,7 @@ __all__ = ["RECENT", "ServedModel"]
 RECENT = 0.1  # share of the interactions that is recent
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ServedModel:
     """A trained model as it is served: arrays alone, nothing that needs torch.
 
@@ -128,6 +128,9 @@ class ServedModel:
     def removed(self) -> npt.NDArray[np.bool_] | None:
         """Items that are never answered, ``(n_items,)``, or None."""
         return None if self.live is None else self.live.removed
+
+    def __repr__(self) -> str:
+        return f"ServedModel({self.kind}, {len(self.user_ids):,} users, {len(self.item_ids):,} items)"
 
     def queries(
         self, indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.integer[Any]], strengths: Floats | None = None
