@@ -11,7 +11,7 @@ BIN := .venv/bin
 # What the compiled search kernel is built from.
 KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_kernel/*.?pp)
 
-.PHONY: demo test test-export check format clean gpu native-test sanitize soak
+.PHONY: demo test test-export check format clean gpu native-test sanitize soak soak-serve
 
 demo: .venv/.demo
 	$(BIN)/hashlgn demo
@@ -82,6 +82,10 @@ soak: .venv/.dev
 	$(BIN)/python tests/serve/kills.py 1000
 	$(BIN)/python tests/serve/power_cuts.py 1000
 	SOAK=1 $(BIN)/python -m pytest tests/serve/test_journal_histories.py
+
+# An hour of a service under load with events, deletions and swaps of models.
+soak-serve: .venv/.dev
+	$(BIN)/python tests/serve/soak_service.py 3600
 
 clean:
 	rm -rf .venv hashlgn-demo dist build .mypy_cache .ruff_cache .pytest_cache

@@ -207,5 +207,5 @@ def test_histories_are_those_of_a_dictionary(machine, monkeypatch) -> None:
     # So small that rows are folded and pairs are kept within a few events.
     monkeypatch.setattr(live, "_FOLDED", 2)
     monkeypatch.setattr(journal, "_WORTH", 3)
-    examples, steps = (400, 50) if os.environ.get("SOAK") else (12, 20)
+    examples, steps = (100, 40) if os.environ.get("SOAK") else (12, 20)
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=steps))

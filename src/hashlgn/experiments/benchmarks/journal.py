@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -75,10 +74,8 @@ def bench_journal(
             found["snapshot_bytes_per_event"] = pairs.stat().st_size / events
         journal = timed("open, every page checked", lambda: Journal.open(path))
         with journal:
-            before = _resident()
             view = timed("histories of all users", lambda: bind(journal))
             found["bytes_per_event_in_memory"] = view.nbytes() / events
-            found["resident_bytes"] = _resident() - before
             found |= _rates(journal, view, users, items, rng)
         pairs.unlink(missing_ok=True)
         journal = timed("open again", lambda: Journal.open(path))
@@ -135,8 +132,3 @@ def _rates(journal: Journal, view: LiveHistories, users: int, items: int, rng: n
         "acknowledged_ms": float(np.median(waits)) * 1e3,
         "row_us": float(np.median(reads)) * 1e6,
     }
-
-
-def _resident() -> int:
-    """Bytes of memory that the process has had at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
