@@ -104,8 +104,8 @@ def bench_serve(
     from hashlgn.experiments.benchmarks.serve import bench_serve
 
     named = [] if peers == "none" else peers.split(",")
-    how = {"items": items, "users": users, "k": k, "seconds": seconds, "connections": connections}
-    _show(bench_serve(**how, peers=named, threads=threads or 1), json_)
+    sizes = {"items": items, "users": users, "k": k, "connections": connections}
+    _show(bench_serve(**sizes, seconds=seconds, peers=named, threads=threads or 1), json_)
 
 
 @bench_app.command("train")

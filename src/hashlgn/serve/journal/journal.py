@@ -318,7 +318,11 @@ class Journal:
                 if store.marks()[0] < _WORTH and not snapshot_file(self.path).exists():
                     return False
                 pairs, _, _ = read_pairs(store)
-            pairs.save(snapshot_file(self.path))
+            try:
+                pairs.save(snapshot_file(self.path))
+            except ArtifactError:
+                snapshot_file(self.path).unlink(missing_ok=True)  # it may hold what was deleted
+                raise
         return True
 
     def compact(self, exposures_before: int | None = None) -> None:
