@@ -264,3 +264,17 @@ def test_rows_that_are_no_utf_8_may_be_skipped_too(tmp_path: Path) -> None:
     data = read_interactions(path, on_bad="skip")
     assert pairs(data) == [(1, 2), (4, 5)]
     assert any("1 rows that cannot be read" in note and "æ" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n'])
+def test_excels_own_line_names_the_delimiter(tmp_path: Path, first: str) -> None:
+    for header in ("user;item;note, long\n", ""):
+        (tmp_path / "a.csv").write_text(f"{first}{header}1;2;a\n3;4;b\n")
+        columns = {} if header else {"user": 0, "item": 1}
+        assert len(read_interactions(tmp_path / "a.csv", **columns)) == 2
+    (tmp_path / "a.csv").write_text(f"{first}user;item\n1;2\n3;4;5\n")
+    with pytest.raises(DataError, match="line 4 has 3 columns instead of 2"):
+        read_interactions(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(first)
+    with pytest.raises(DataError):
+        read_interactions(tmp_path / "a.csv")

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,10 @@ def _records(path: Path, layout: _Layout, request: Request, quoted: bool) -> Ite
 
 def _layout(path: Path, request: Request) -> _Layout:
     number, line = first_line(path, request.encoding)
+    declared = re.fullmatch(r'"?sep=([^"\r\n])"?', line)  # Excel's own first line
+    if declared:
+        request = replace(request, delimiter=request.delimiter or declared[1])
+        number, line = next(islice(lines_of(path, request.encoding), 1, 2), (number, line))
     if "\r" in line.strip("\r") and '"' not in line:
         raise DataError(f"{path}, line {number}: lines must end with a line feed (a carriage return stands alone)")
     delimiter = request.delimiter or _delimiter(path, request)
