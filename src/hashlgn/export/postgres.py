@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,17 @@ import numpy as np
 from hashlgn.errors import ArgumentError
 from hashlgn.export import sql
 from hashlgn.export.base import NAME, Catalogue, Exporter, Part, Query
+from hashlgn.scoring.codes import unpack_signs
 from hashlgn.scoring.decoders import Floats
 
 __all__ = ["BIT", "CODES", "HALFVEC", "SPARSEVEC"]
 
 _OVERFETCH = 20  # candidates of the bit index for each item of the answer
+_SIGNS = 256  # bits of the bit index
 _MOST = 1000  # candidates that an index of pgvector gives at most
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 # By name: the type of a column, for codes of a length and vectors of a width, and the text of each item of a part
-Column = tuple[Callable[[Catalogue], str], Callable[[Part], Iterable[str]]]
+Column = tuple[Callable[[Catalogue], str], Callable[[Catalogue, Part], Iterable[str]]]
 
 
 def _sparse(part: Part) -> Iterable[str]:
@@ -31,16 +35,34 @@ def _dense(part: Part) -> Iterable[str]:
     return (f"[{','.join(map(repr, row))}]" for row in part.items.decode().tolist())
 
 
-def _signs(vectors: Floats) -> Iterable[str]:
-    return ("".join(row) for row in np.where(vectors > 0, "1", "0").tolist())
+def _signs(vectors: Floats, length: float = 0.0) -> Iterable[str]:
+    """Signs of sums of ``(v, √(length² − ‖v‖²))`` at random: the fewer differ, the larger the inner product, about.
+
+    The component that is added makes items of one length, and is 0 for queries, whose length is 0 here (Bachrach et
+    al., *Speeding up the Xbox recommender system*, RecSys 2014); random directions: Charikar, STOC 2002.
+    """
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    more = np.sqrt(np.maximum(length**2 - squares, 0)).astype(np.float32)
+    sums = np.concatenate((vectors, more[:, None]), axis=1) @ _directions(vectors.shape[1] + 1)
+    return ("".join(row) for row in np.where(sums > 0, "1", "0").tolist())
+
+
+@cache
+def _directions(width: int) -> Floats:
+    """``(width, 256)`` of ±1, for ever the same."""
+    drawn = np.frombuffer(hashlib.shake_256(b"hashlgn").digest(width * _SIGNS // 8), np.uint8)
+    return unpack_signs(drawn[None]).reshape(width, _SIGNS).astype(np.float32)
 
 
 _COLUMNS: dict[str, Column] = {
-    "code": (lambda catalogue: "bytea", lambda part: (f"\\\\x{row.tobytes().hex()}" for row in part.codes)),
-    "scale": (lambda catalogue: "real", lambda part: map(repr, part.scales.tolist())),
-    "sparse": (lambda catalogue: f"sparsevec({4 * catalogue.bits})", _sparse),
-    "half": (lambda catalogue: f"halfvec({catalogue.items.width})", _dense),
-    "signs": (lambda catalogue: f"bit({catalogue.items.width})", lambda part: _signs(part.items.decode())),
+    "code": (lambda catalogue: "bytea", lambda _, part: (f"\\\\x{row.tobytes().hex()}" for row in part.codes)),
+    "scale": (lambda catalogue: "real", lambda _, part: map(repr, part.scales.tolist())),
+    "sparse": (lambda catalogue: f"sparsevec({4 * catalogue.bits})", lambda _, part: _sparse(part)),
+    "half": (lambda catalogue: f"halfvec({catalogue.items.width})", lambda _, part: _dense(part)),
+    "signs": (
+        lambda catalogue: f"bit({_SIGNS})",
+        lambda catalogue, part: _signs(part.items.decode(), catalogue.length),
+    ),
 }
 
 
@@ -62,7 +84,7 @@ def _writer(names: tuple[str, ...], index: str = "") -> Callable[[Catalogue, Pat
             file.write(f"COPY {NAME} ({', '.join(kinds)}) FROM stdin;\n")
             for part in catalogue.parts():
                 held = [_texts(name, part) for name in part.attributes.column_names]
-                held += [_COLUMNS[name][1](part) for name in names]
+                held += [_COLUMNS[name][1](catalogue, part) for name in names]
                 file.writelines("\t".join(row) + "\n" for row in zip(*held, strict=True))
             file.write(f"\\.\n{index}COMMIT;\nANALYZE {NAME};\n")
 
