@@ -171,9 +171,10 @@ async def _similar(service: Service, request: Request) -> Answer:
 @route("GET", "/v1/map", "read")
 async def _map(service: Service, request: Request) -> Answer:
     served = service.registry.named(_only(request, {"model": str}).get("model")) or service.registry.active
-    if "map" not in served.facts:
-        served.facts["map"] = encoded(await asyncio.to_thread(map_of, served.recommender.model))
-    return Answer(served.facts["map"])
+    if "map" not in served.facts:  # who asks meanwhile waits for the same one
+        model = served.recommender.model
+        served.facts["map"] = asyncio.ensure_future(asyncio.to_thread(lambda: encoded(map_of(model))))
+    return Answer(await asyncio.shield(served.facts["map"]))
 
 
 # Users and events

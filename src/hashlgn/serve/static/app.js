@@ -93,7 +93,7 @@ async function show() {
   if (name === "live") startLive();
   else stopLive();
   if (name === "recommend") writeAddress();
-  if (name === "map") await showMap(state.modelA, onMap()).catch(() => {});
+  if (name === "map") await showMap(state.modelA, onMap());
 }
 
 api.onAnswer(reported);

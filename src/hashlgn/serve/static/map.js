@@ -15,6 +15,7 @@ const MIDDLE = 8;
 
 let points = null; // what the service gave, and order, place by id, extent, fit
 let loaded = null; // the model that the points are of
+let asked = null; // {model, answer} of the request for them
 let camera = { x: FULL / 2, y: FULL / 2, scale: 0 };
 let chosen = new Set();
 let marks = { history: [], answers: [] };
@@ -42,7 +43,19 @@ export function startMap() {
 export async function showMap(model, given) {
   marks = given;
   if (loaded !== model || !points) {
-    const found = await api.map(model);
+    points = null;
+    $("map-hint").textContent = "The map is being drawn. The first one of a model takes a moment.";
+    let found;
+    try {
+      if (asked?.model !== model) asked = { model, answer: api.map(model) };
+      found = await asked.answer;
+    } catch (error) {
+      asked = null;
+      $("map-hint").textContent = error.message;
+      return;
+    }
+    if (asked?.model !== model) return; // another model was chosen meanwhile
+    if (points && loaded === model) return resize(); // another call waited for the same answer
     const place = new Map(found.items.map((item, number) => [item, number]));
     // Frequent genres first, so that rare ones are drawn over them.
     const grey = COLORS.light.length; // genres without a colour lie below, frequent ones below rare ones
@@ -62,6 +75,7 @@ export async function showMap(model, given) {
 export async function showOnMap(item) {
   location.hash = "#map";
   await showMap(loaded ?? "", marks);
+  if (!points) return;
   const number = points.place.get(item.item);
   focus = number ?? null;
   if (number === undefined) {
@@ -155,6 +169,7 @@ function draw() {
 }
 
 function paint() {
+  if (!points) return;
   const { width, height } = size();
   const ratio = devicePixelRatio || 1;
   const theme = dark() ? "dark" : "light";
@@ -176,17 +191,17 @@ function dots(theme, ratio, size, offsetX, offsetY) {
   const picture = context.createImageData(across, down);
   const pixels = new Uint32Array(picture.data.buffer);
   const colors = [-1, ...points.genres.keys()].map((genre) => pixel(color(genre, theme), chosen.size && !chosen.has(genre) ? 24 : 225));
-  const disc = discOf(Math.max(1, Math.round(size * ratio)));
+  const edge = Math.max(1, Math.round(size * ratio));
+  const disc = discOf(edge).map(([dx, dy]) => dy * across + dx);
   const scale = camera.scale * ratio;
   const { x, y, genre, order } = points;
   for (const number of order) {
     const left = Math.round(x[number] * scale + offsetX * ratio);
     const top = Math.round(y[number] * scale + offsetY * ratio);
-    if (left < -20 || top < -20 || left > across + 20 || top > down + 20) continue;
+    if (left < edge || top < edge || left >= across - edge || top >= down - edge) continue;
     const shade = colors[genre[number] + 1];
-    for (const [dx, dy] of disc) {
-      if (left + dx >= 0 && left + dx < across && top + dy >= 0 && top + dy < down) pixels[(top + dy) * across + left + dx] = shade;
-    }
+    const middle = top * across + left;
+    for (let i = 0; i < disc.length; i++) pixels[middle + disc[i]] = shade;
   }
   context.putImageData(picture, 0, 0);
 }
@@ -299,6 +314,7 @@ function startPointer() {
 
 const hover = debounced(async (event) => {
   const tip = $("map-tip");
+  if (!points) return;
   const [found] = nearest(event.offsetX, event.offsetY, 1);
   tip.hidden = true;
   if (!found || found[1] > NEAR) return;
