@@ -1,0 +1,216 @@
+"""Models that change while they answer, splits of traffic, keys, limits, and an end that drops nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from serve_help import Running, running, saved, two_models
+
+from hashlgn.inference.recommender import Recommender, load
+from hashlgn.serve.batching import Batcher
+from hashlgn.serve.keys import create_key, revoke_key
+from hashlgn.serve.shapes import Limits, Problem
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return two_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def library(models: dict[str, Path]) -> dict[str, Recommender]:
+    return {name: load(path, threads=1) for name, path in models.items()}
+
+
+def wanted(model: Recommender, user: int) -> list[tuple[int, float]]:
+    table = model.recommend([user], 10)
+    return list(zip(table["item"].tolist(), table["score"].tolist(), strict=True))
+
+
+def got(answer: Any) -> list[tuple[int, float]]:
+    return [(one["item"], float(np.float32(one["score"]))) for one in answer["items"]]
+
+
+def until(holds: Any, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_hundred_activations_under_load_lose_and_mix_nothing(
+    models: dict[str, Path], library: dict[str, Recommender], tmp_path: Path
+) -> None:
+    right = {(name, user): wanted(model, user) for name, model in library.items() for user in range(20)}
+    wrong: list[Any] = []
+    seen: set[str] = set()
+    over = threading.Event()
+    with running(*models.values(), "--journal", tmp_path / "events.db", "--quiet") as service:
+
+        def load_it(start: int) -> None:
+            asker, user = Running(service.port, service.process, []), start
+            while not over.is_set():
+                user = (user + 1) % 20
+                status, answer = asker.ask("GET", f"/v1/users/{user}/recommendations")
+                if status != 200 or got(answer) != right[answer["model"], user]:
+                    wrong.append((status, answer))
+                else:
+                    seen.add(answer["model"])
+
+        askers = [threading.Thread(target=load_it, args=(start,)) for start in (0, 7)]
+        for asker in askers:
+            asker.start()
+        for turn in range(100):
+            name = ("second", "first")[turn % 2]
+            assert service.post(f"/v1/models/{name}/activate", None)["active"] == name
+        over.set()
+        for asker in askers:
+            asker.join()
+        assert not wrong and seen == {"first", "second"}
+        assert service.post("/v1/models/rollback", None)["active"] == "second"
+        assert service.get("/v1/users/1/recommendations")["model"] == "second"
+
+
+def test_a_watched_folder_brings_new_models_and_refuses_damaged_ones(
+    models: dict[str, Path], library: dict[str, Recommender], tmp_path: Path
+) -> None:
+    folder = tmp_path / "watched"
+    folder.mkdir()
+    shutil.copy(models["first"], folder / "a.safetensors")
+    with running("--watch", folder, "--journal", tmp_path / "events.db") as service:
+        service.post("/v1/events", {"user": 900, "item": 4})
+        whole = models["second"].read_bytes()
+        (folder / "b.safetensors").write_bytes(whole[:-100])
+        until(lambda: any('"refused"' in line for line in service.lines))
+        assert service.get("/health/ready")["model"] == "a"
+        assert service.ask("POST", "/v1/models/b/activate")[0] == 422
+        (folder / "half").write_bytes(whole)
+        (folder / "half").replace(folder / "b.safetensors")
+        until(lambda: service.get("/health/ready")["model"] == "b")
+        table = library["second"].recommend(history=[4])  # the event came before the model
+        assert [one["item"] for one in service.get("/v1/users/900/recommendations")["items"]] == table["item"].tolist()
+        shutil.copy(models["first"], folder / "half")
+        (folder / "half").replace(folder / "b.safetensors")  # the same name, another model
+        until(lambda: service.get("/health/ready")["model"].startswith("b-"))
+        assert got(service.get("/v1/users/3/recommendations")) == wanted(library["first"], 3)
+        assert service.post("/v1/models/rollback", None)["active"] == "b"
+
+
+def test_a_split_is_sticky_near_its_shares_and_journalled(models: dict[str, Path], tmp_path: Path) -> None:
+    from hashlgn.serve.splits import report_split
+
+    journal = tmp_path / "events.db"
+    arguments = (*models.values(), "--journal", journal, "--split", "first=0.75,second=0.25", "--quiet")
+    with running(*arguments) as service:
+        asked = {"requests": [{"user": user, "k": 3} for user in range(400)]}
+        results = service.post("/v1/recommendations", asked)["results"]
+        arms = [one["model"] for one in results]
+        assert 60 <= arms.count("second") <= 140
+        assert [one["model"] for one in service.post("/v1/recommendations", asked)["results"]] == arms
+        shown = next(one for one in results if one["model"] == "second")
+        service.post("/v1/events", {"user": shown["user"], "item": shown["items"][0]["item"]})
+    with running(*arguments) as service:  # and after a restart
+        assert [one["model"] for one in service.post("/v1/recommendations", asked)["results"]] == arms
+    report = report_split(journal)["arms"]
+    assert report["first"]["users"] + report["second"]["users"] == 400
+    assert report["second"]["hit_rate"] > 0 and report["first"]["hit_rate"] == 0
+
+
+def test_keys_open_what_their_scope_says_and_rotate_without_a_restart(models: dict[str, Path], tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    keys = {scope: create_key(file, scope, scope)[0] for scope in ("read", "write", "admin")}
+    with running(models["first"], "--journal", tmp_path / "events.db", "--keys", file) as service:
+
+        def status(method: str, path: str, key: str | None, body: Any = None) -> int:
+            return service.ask(method, path, body, **({} if key is None else {"Authorization": f"Bearer {key}"}))[0]
+
+        for method, path, body, least in (
+            ("GET", "/v1/users/1/recommendations", None, 0),
+            ("GET", "/metrics", None, 0),
+            ("POST", "/v1/events", {"user": 1, "item": 1}, 1),
+            ("DELETE", "/v1/events/none", None, 1),
+            ("POST", "/v1/models/first/activate", None, 2),
+        ):
+            assert status(method, path, None, body) == status(method, path, "hlg_wrong", body) == 401
+            found = [status(method, path, keys[scope], body) for scope in ("read", "write", "admin")]
+            assert found == [200 if place >= least else 403 for place in range(3)]
+        assert status("GET", "/health/live", None) == status("GET", "/", None) == 200
+        new = create_key(file, "read", "new")[0]
+        revoke_key(file, "read")
+        assert status("GET", "/v1/models", new) == 200 and status("GET", "/v1/models", keys["read"]) == 401
+        assert not any(key in line for key in (*keys.values(), new) for line in service.lines)
+
+
+def test_without_a_journal_events_are_refused_and_the_training_answers(
+    models: dict[str, Path], library: dict[str, Recommender]
+) -> None:
+    with running(models["first"]) as service:
+        status, answer = service.ask("POST", "/v1/events", {"user": 1, "item": 1})
+        assert status == 409 and answer["error"]["code"] == "no_journal"
+        assert got(service.get("/v1/users/9/recommendations")) == wanted(library["first"], 9)
+        assert len(service.get("/v1/users/9/history")["items"]) == 6
+
+
+def test_sigterm_answers_what_was_asked(models: dict[str, Path], tmp_path: Path) -> None:
+    with running(models["first"], "--journal", tmp_path / "events.db", "--quiet") as service:
+        found: list[int] = []
+        asked = {"requests": [{"user": user, "k": 100, "explain": True} for user in range(60)] * 4}
+        asker = threading.Thread(target=lambda: found.append(service.ask("POST", "/v1/recommendations", asked)[0]))
+        asker.start()
+        time.sleep(0.15)  # it is on its way
+        service.process.send_signal(signal.SIGTERM)
+        asker.join()
+        assert found == [200]
+
+
+def test_requests_beyond_the_limit_are_told_to_come_again() -> None:
+    async def busy() -> list[Any]:
+        batcher = Batcher(lambda batch: [question for _, question in batch], Limits(waiting=3))
+        first = [batcher.ask(None, number) for number in range(3)]
+        with pytest.raises(Problem) as caught:
+            batcher.ask(None, 3)
+        assert caught.value.status == 503 and caught.value.retry
+        return await asyncio.gather(*first)
+
+    assert asyncio.run(busy()) == [0, 1, 2]
+
+
+def test_requests_that_wait_too_long_are_refused_and_the_others_answered() -> None:
+    async def slow() -> list[Any]:
+        def work(batch: list[tuple[Any, Any]]) -> list[Any]:
+            time.sleep(0.3)
+            return [question for _, question in batch]
+
+        batcher = Batcher(work, Limits(seconds=0.1))
+        early = batcher.ask(None, "early")
+        await asyncio.sleep(0.05)
+        late = batcher.ask(None, "late")
+        found = await asyncio.gather(early, late, return_exceptions=True)
+        return [*found, await batcher.ask(None, "again")]
+
+    early, late, again = asyncio.run(slow())
+    assert (early, again) == ("early", "again") and isinstance(late, Problem) and late.status == 503
+
+
+def test_what_cannot_be_served_is_said_at_the_start(tmp_path: Path, models: dict[str, Path]) -> None:
+    from hashlgn.errors import ArgumentError
+    from hashlgn.serve.server import build
+
+    for arguments, message in (
+        ({"models": []}, "models must be given"),
+        ({"models": [models["first"]], "split": {"nothing": 1.0}}, "split must name loaded models"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            build(**arguments)
+    with running(models["first"], "--journal", tmp_path / "events.db", "--quiet") as service:
+        service.post("/v1/events", {"user": 1, "item": 1})
+    with pytest.raises(ArgumentError, match="types of the journal"):
+        build([saved(tmp_path, "texts", 1, strings=True)], journal=tmp_path / "events.db")
