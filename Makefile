@@ -11,10 +11,18 @@ BIN := .venv/bin
 # What the compiled search kernel is built from.
 KERNEL := CMakeLists.txt $(wildcard src/hashlgn/_kernel/*.?pp)
 
-.PHONY: demo test test-export check format clean gpu native-test sanitize soak soak-serve
+.PHONY: demo serve fuzz-serve test test-export check format clean gpu native-test sanitize soak soak-serve
 
 demo: .venv/.demo
 	$(BIN)/hashlgn demo
+
+# A model of movies, trained where there is none; events are kept beside it.
+serve: .venv/.serve
+	$(BIN)/hashlgn serve --demo --journal hashlgn-demo/events.db
+
+# The service under 100,000 made-up requests, of the shapes that its document allows and of others.
+fuzz-serve: .venv/.dev
+	HASHLGN_FUZZ_EXAMPLES=2500 $(BIN)/python -m pytest tests/serve/test_service_fuzz.py
 
 test: check
 	$(BIN)/python -m pytest
@@ -100,6 +108,10 @@ clean:
 
 .venv/.demo: .venv/.torch pyproject.toml $(KERNEL)
 	$(BIN)/python -m pip install --quiet --editable '.[train,report]'
+	touch $@
+
+.venv/.serve: .venv/.torch pyproject.toml $(KERNEL)
+	$(BIN)/python -m pip install --quiet --editable '.[train,serve]'
 	touch $@
 
 .venv/.dev: .venv/.torch pyproject.toml $(KERNEL)

@@ -27,6 +27,7 @@ def serve(
     split: Annotated[
         str, typer.Option(help="Shares of the traffic by names of models, as a=0.9,b=0.1; needs a journal to compare.")
     ] = "",
+    demo: Annotated[bool, typer.Option("--demo", help="Serve a model of movies; trained where there is none.")] = False,
     threads: Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line of JSON per request.")] = False,
 ) -> None:
@@ -35,8 +36,13 @@ def serve(
 
     if watch is not None and not watch.is_dir():
         raise ArgumentError(f"watch must be a folder (got {str(watch)!r})")
+    found = list(models or [])
+    if demo:
+        from hashlgn.experiments.demo import demo_model
+
+        found.append(demo_model(Path("hashlgn-demo"), threads=threads))
     serve(
-        models or [],
+        found,
         host=host,
         port=port,
         journal=journal,

@@ -27,7 +27,7 @@ from hashlgn.scoring.rows import rows_of
 from hashlgn.utils.console import output, write_json
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["RUNS", "demo", "find_data"]
+__all__ = ["RUNS", "demo", "demo_model", "find_data"]
 
 CUTS = (50, 100)
 # Few epochs: the demonstration is to take minutes, and the paper's hash and decoder go on from the float model.
@@ -141,6 +141,23 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
         f"({results['seconds']:.0f} s in all).\nTry: hashlgn info {runner.folder(RUNS[-1], seed) / 'whole'}",
     )
     return results
+
+
+def demo_model(out: Path, *, threads: int | None = None) -> Path:
+    """A model to serve: the default training on the demonstration's data, kept in ``out`` once it is there.
+
+    Raises:
+        MissingExtraError: it has to be trained, and PyTorch is not installed.
+    """
+    path = out / "movies" / "model.safetensors"
+    if not path.exists():
+        need("torch", "train", "the demonstration")
+        from hashlgn.estimators import HashLGN
+
+        train, _, source = find_data()
+        _say(False, f"Training a model on {source}; the next start finds it in {path.parent}")
+        HashLGN(threads=threads).fit(train).save(path)
+    return path
 
 
 def find_data(seed: int = 0) -> tuple[Interactions, Interactions, str]:

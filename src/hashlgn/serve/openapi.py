@@ -45,6 +45,8 @@ def _ref(kind: type) -> dict[str, Any]:
 
 
 _ANY = {"type": "object"}
+_GIVEN = {"history": {"type": "array"}, "user": {"type": "null"}}
+_SESSION = {"allOf": [_ref(Ask), {"required": ["history"], "properties": _GIVEN}]}
 _EVENT = {
     "type": "object",
     "properties": {
@@ -89,7 +91,7 @@ _PATHS: dict[tuple[str, str], tuple[str, list[Any], Any, Any]] = {
         _ref(Batch),
         _object(results=_list({"anyOf": [_ref(Recommendation), _ref(Result)]}), model=_TEXT),
     ),
-    ("post", "/v1/sessions"): ("Recommendations for a history; nothing is stored", [], _ref(Ask), _ref(Recommendation)),
+    ("post", "/v1/sessions"): ("Recommendations for a history; nothing is stored", [], _SESSION, _ref(Recommendation)),
     ("get", "/v1/items"): (
         "Items by the words of their titles",
         [{"name": "title", "in": "query", "schema": _TEXT}, _K],
