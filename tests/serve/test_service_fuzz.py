@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +28,8 @@ CHECKS = (
 
 def test_every_route_is_documented_and_nothing_else() -> None:
     paths = json.loads(document())["paths"]
-    said = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    real = {(method, path) for method, path in ROUTES if path not in ("/", "/static/*")}
-    assert {
-        (method, "/".join("*" if p.startswith("{") else p for p in path.split("/"))) for method, path in said
-    } == real
+    said = {(method.upper(), re.sub(r"{\w+}", "*", path)) for path, methods in paths.items() for method in methods}
+    assert said == {(method, path) for method, path in ROUTES if path not in ("/", "/static/*")}
 
 
 def test_no_request_breaks_the_service_or_its_document(tmp_path: Path) -> None:
@@ -39,9 +37,9 @@ def test_no_request_breaks_the_service_or_its_document(tmp_path: Path) -> None:
     with running(*models.values(), "--journal", tmp_path / "events.db", "--quiet") as service:
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{service.port}/openapi.json"]
         options = ["--phases", "coverage,fuzzing", "--max-examples", EXAMPLES, "--checks", CHECKS]
-        fixed = ["--generation-deterministic"] if EXAMPLES == "1" else []
+        fixed = ["--generation-deterministic"] if EXAMPLES == "1" else ["--generation-database", "none"]
         done = subprocess.run(
-            [*command, *options, *fixed, "--no-color", "--generation-database", "none"],
+            [*command, *options, *fixed, "--no-color"],
             cwd=tmp_path,
             capture_output=True,
             text=True,
