@@ -72,6 +72,7 @@ ADDED = {
     "experiment grid": f"--encoders lightgcn --hashes float,residual {TRAINING}",
     "bench read": "--rows 1000",
     "bench serve": "--items 600 --users 100 --seconds 0.2 --connections 2 --peers none",
+    "bench stream": f"--interactions 600 --periods 1 --methods never,users {TRAINING}",
     "bench train": "--synthetic 2000 --seconds 0.2 --variants student",
     "bench export": "--items 600 --bits 16 --dim 8 --to parquet,faiss-flat",
     "bench search": "--items 600 --bits 16 --repeats 1 --singles 2 --searchers kernel --baselines none",

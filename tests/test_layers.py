@@ -24,6 +24,7 @@ LAYERS = [
     {"client", "evaluation", "export"},
     {"training"},
     {"estimators", "vectors"},
+    {"refitting"},
     {"serve"},
     {"experiments"},
     {"cli"},

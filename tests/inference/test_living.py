@@ -311,7 +311,7 @@ def test_an_answer_sees_the_state_before_a_change_or_after_it() -> None:
         (lambda m: m.add_items([50], titles=["\ud800"]), "titles must be valid Unicode"),
         (lambda m: m.set_titles(["a"]), "titles must be a mapping"),
         (lambda m: (m.remove_items(1), m.update_items(1)), "ids must be of items that were not removed"),
-        (lambda m: m.update(Interactions.from_pairs([100], [1]), budget=0), "budget must be a positive integer"),
+        (lambda m: m.update(Interactions.from_pairs([100], [1]), budget=-1), "budget must be a positive integer"),
         (lambda m: m.undo(), "undo needs a change"),
     ],
 )

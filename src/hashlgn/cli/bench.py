@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.cli.options import Device, Json, Set, Threads, numbers
+from hashlgn.cli.options import Device, Json, Set, Threads, numbers, read_data, reads_data
 from hashlgn.experiments.common.tables import table
 from hashlgn.utils.console import say, write_json
 
@@ -143,6 +143,52 @@ def bench_train(
         say=lambda line: say(False, line),
     )
     _show(result, json_)
+
+
+@bench_app.command("stream")
+@reads_data
+def bench_stream(
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="Interactions with times; made ones by default.")
+    ] = None,
+    interactions: Annotated[int, typer.Option(min=100, help="Number of made interactions.")] = 100_000,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="never, users, users and items, refit, train anew, ALS, popular; separated by commas.  [default: all]"
+        ),
+    ] = "",
+    start: Annotated[float, typer.Option(help="Share of the interactions that is trained on.")] = 0.5,
+    periods: Annotated[int, typer.Option(min=1, help="Parts of the rest.")] = 5,
+    k: Annotated[int, typer.Option(min=1, help="Items of an answer.")] = 20,
+    set_: Set = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    threads: Threads = None,
+    json_: Json = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw recall by period: .png or .svg.")] = None,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Replay interactions by time: answer, then learn; a model that changes beside refits and baselines."""
+    from hashlgn.config import override_changes
+    from hashlgn.experiments.benchmarks.stream import METHODS, bench_stream, draw, drifting
+
+    users, items = max(20, interactions // 60), max(20, interactions // 60)
+    told = drifting(users, items, interactions, seed=seed) if data is None else read_data(data, **reading)
+    result = bench_stream(
+        told,
+        methods=_names(methods) or METHODS,
+        start=start,
+        periods=periods,
+        k=k,
+        threads=threads,
+        seed=seed,
+        changes=override_changes(set_),
+        say=lambda line: say(False, line),
+    )
+    _show(result, json_)
+    if plot is not None:
+        draw(plot, result)
 
 
 @bench_app.command("search")

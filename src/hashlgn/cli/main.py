@@ -33,6 +33,7 @@ from hashlgn.cli.options import (
     read_data,
     reads_data,
 )
+from hashlgn.cli.refit import refit
 from hashlgn.cli.serve import serve
 from hashlgn.cli.studies import experiment_app, reproduce, tune
 from hashlgn.errors import ArgumentError, choose, k_or_threshold, need, shown
@@ -140,6 +141,7 @@ def train(
     )
 
 
+app.command("refit")(refit)
 app.command("tune")(tune)
 app.command("reproduce")(reproduce)
 

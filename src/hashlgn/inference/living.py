@@ -194,12 +194,12 @@ class Living:
 
         Items of the catalogue that have at least half as many new interactions as their place rests on are placed anew,
         those that have grown most first. An item of the training goes from its trained vectors towards its new place by
-        the share of its interactions that are new.
+        the share of its interactions that are new; with 20 interactions in the training or more, it stays.
 
         Args:
             interactions: ``Interactions``, or anything that ``read_interactions`` takes. Those that the model has
                 change nothing.
-            budget: how many items of the catalogue may be placed anew.
+            budget: how many items of the catalogue may be placed anew; 0 for none.
             reading: options of ``read_interactions``.
 
         Raises:
@@ -209,7 +209,7 @@ class Living:
         """
         data = interactions if isinstance(interactions, Interactions) else read_interactions(interactions, **reading)
         done: list[Updated] = []
-        most = positive_int("budget", budget)
+        most = positive_int("budget", budget) if budget != 0 else 0
 
         def plan(model: ServedModel) -> Change:
             change, placed = taken_in(model, data, most)

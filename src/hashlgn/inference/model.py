@@ -87,7 +87,8 @@ class ServedModel:
             value = getattr(self, name)
             if not isinstance(value, dict):
                 raise ArgumentError(f"{name} must be a dict (got {type(value).__name__})")
-            json_text(name, value)
+            if contents:  # what comes from a file or a model was checked before
+                json_text(name, value)
         n_users, n_items = len(self.user_ids), len(self.item_ids)
         if self.users is not None:
             _check("users", self.users, "float32", (n_users, self.items.width), contents)
@@ -205,11 +206,11 @@ def _check_items(items: Items, contents: bool) -> None:
     decoder = items.decoder
     if isinstance(decoder, ReweightDecoder):
         for name, weights in (("alpha", decoder.alpha), ("beta", decoder.beta)):
-            _check(f"items.{name}", weights, "float32", (decoder.bits,))
+            _check(f"items.{name}", weights, "float32", (decoder.bits,), contents)
             if (weights < 0).any():
                 raise ArgumentError(f"items.{name} must not be negative")
     elif isinstance(decoder, CodebookDecoder):
-        _check("items.codewords", decoder.codewords, "float32", (None, 16, None))
+        _check("items.codewords", decoder.codewords, "float32", (None, 16, None), contents)
     else:
         raise ArgumentError(f"items.decoder must be a reweight or codebook decoder (got {type(decoder).__name__})")
 

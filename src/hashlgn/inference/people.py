@@ -18,14 +18,13 @@ from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories, sorted_rows
 from hashlgn.scoring.items import CodedItems
 from hashlgn.scoring.products import histograms
-from hashlgn.scoring.rows import rows_of
 
 __all__ = ["People", "given", "living_histories", "people_of", "place"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_MOST = 64  # people of an item who are asked: more make its mean hardly better
+_MOST = 256  # people of an item who are asked: more make its mean hardly better
 _ROWS = 2048  # histories whose sums are made at a time
 
 
@@ -80,7 +79,9 @@ def people_of(model: ServedModel, owners: Ints, users: Ints, count: int) -> Peop
         chosen = order[(rank * _MOST // sizes) != ((rank - 1) * _MOST // sizes)]
         owners, users = owners[chosen], users[chosen]
     asked, rows = np.unique(users, return_inverse=True)
-    indptr, places = rows_of((model.seen[0], np.arange(len(model.seen[1]))), asked)
+    starts, counted = model.seen[0][asked], model.seen[0][asked + 1] - model.seen[0][asked]
+    indptr = np.concatenate(([0], np.cumsum(counted)))
+    places = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counted)
     strengths = None if model.strengths is None else model.strengths[places]
     return People(counts, owners, rows, indptr, model.seen[1][places].astype(np.int64), strengths)
 
@@ -152,10 +153,12 @@ def _sums(histories: CodedHistories | FloatHistories, numbers: Ints, people: Peo
     squares, whole = np.einsum("ij,ij->i", q, q), np.einsum("ij,ij->i", v, v)[rows]
     kept = squares > 1e-6 * whole
     q *= np.where(kept, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0)[:, None].astype(np.float32)
-    members = sparse.csr_matrix(
-        (np.ones(len(owners), np.float32), (owners, np.arange(len(owners)))), (count, len(owners))
-    )
-    return np.asarray(members @ q), np.bincount(owners[kept], minlength=count).astype(np.float32)
+    sums = np.zeros((count, v.shape[1]), np.float32)
+    if len(owners):
+        order = np.argsort(owners, kind="stable")
+        there, starts = np.unique(owners[order], return_index=True)
+        sums[there] = np.add.reduceat(q[order], starts, axis=0)
+    return sums, np.bincount(owners[kept], minlength=count).astype(np.float32)
 
 
 def _vectors(histories: CodedHistories | FloatHistories, bounds: Ints, items: Ints, strengths: Floats) -> Floats:

@@ -8,9 +8,10 @@ estimate of an item's vector o from m is
     o(m, n) = a + b ln(1 + n) + Σ_k c_k · w_k·(m − μ) / (λ_k + 1 / n),      c_k = cov(o, w_k·m)
 
 so that a single interaction moves an item little from where an average item of the training is, and many move it to
-where the training would have put it. The same holds for the vector p of an item in a history. All constants come in
-closed form from the histories and the vectors of the training (an empirical Bayes estimate of a normal model: Efron and
-Morris, *Stein's estimation rule and its competitors*, JASA 1973).
+where the training would have put it. The same holds for the vector p of an item in a history, which counts by
+``n / (n + 100)`` beside: a history suffers more from an item at a wrong place than from one that it lacks. All
+constants but that one come in closed form from the histories and the vectors of the training (an empirical Bayes
+estimate of a normal model: Efron and Morris, *Stein's estimation rule and its competitors*, JASA 1973).
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from hashlgn.errors import ArgumentError
-from hashlgn.scoring.codes import Bytes, pack_subcodes
+from hashlgn.scoring.codes import Bytes, pack_subcodes, unpack_subcodes
 from hashlgn.scoring.encoding import encode
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
-from hashlgn.scoring.items import Items
+from hashlgn.scoring.items import CodedItems, Items
 
 __all__ = ["Coder", "Placement", "decoded_histories", "fit_placement"]
 
@@ -38,6 +39,10 @@ _ENTRIES = 1_000_000  # interactions of a sample of users that decide the consta
 _AXES = 128
 _UNIFORM_SHARE = 0.1  # of a metric: the part that is made the same in all directions
 _CHUNK = 65_536
+_CODED = 512  # vectors coded at a time
+_TRUST = 100  # people from which on an item counts half in a history: a few tell little of what else theirs will want
+_LONGER = 1.2  # an error across a direction is less for the scale to make up for where the sum is a little long
+_DECODED = 128  # items decoded at a time
 _ITEMS = 20_000  # whose answers are the metric of the histories' codes
 
 
@@ -52,6 +57,7 @@ class Placement:
         answers: of o: c ``(axes, width)``, then a and b; ``(axes + 2, width)``.
         histories: of p, the same.
         metrics: the second moments of queries and of answers, ``(2, width, width)``.
+        lengths: lengths that decoded codes have before their scales, of answers and of histories, ``(2,)``, positive.
 
     Raises:
         ArgumentError: the arrays do not fit together.
@@ -63,25 +69,27 @@ class Placement:
     answers: Floats
     histories: Floats
     metrics: Floats
+    lengths: Floats
 
     def __post_init__(self) -> None:
         width, axes = len(self.mean), len(self.signal)
         shapes = {"mean": (width,), "axes": (width, axes), "signal": (axes,), "metrics": (2, width, width)}
-        shapes |= dict.fromkeys(("answers", "histories"), (axes + 2, width))
+        shapes |= dict.fromkeys(("answers", "histories"), (axes + 2, width)) | {"lengths": (2,)}
         for name, shape in shapes.items():
             array = getattr(self, name)
             if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
                 raise ArgumentError(
                     f"placement.{name} must be finite float32 {shape} (got {array.dtype} {array.shape})"
                 )
-        if not (self.signal > 0).all():
-            raise ArgumentError("placement.signal must be positive")
+        if not ((self.signal > 0).all() and (self.lengths > 0).all()):
+            raise ArgumentError("placement.signal and placement.lengths must be positive")
 
     def coder(self, side: str, codewords: Floats) -> Coder:
         """What makes codes of one side, ``answers`` or ``histories``, of the model that this is of."""
         coders: dict[str, Coder] = self.__dict__.setdefault("_coders", {})
         if side not in coders:
-            coders[side] = Coder(codewords, self.metrics[0 if side == "answers" else 1])
+            number = 0 if side == "answers" else 1
+            coders[side] = Coder(codewords, self.metrics[number], float(self.lengths[number]))
         return coders[side]
 
     def vectors(self, sums: Floats, counts: Floats, totals: Doubles) -> tuple[Floats, Floats]:
@@ -99,11 +107,11 @@ class Placement:
         features = (sums / found - self.mean) @ self.axes / (self.signal + 1 / found)
         features *= counts[:, None] > 0
         whole: Floats = np.column_stack((features, np.ones(len(counts)), np.log1p(totals))).astype(np.float32)
-        return whole @ self.answers, whole @ self.histories
+        return whole @ self.answers, whole @ self.histories * (totals / (totals + _TRUST))[:, None].astype(np.float32)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name, ready to be stored."""
-        names = ("mean", "axes", "signal", "answers", "histories", "metrics")
+        names = ("mean", "axes", "signal", "answers", "histories", "metrics", "lengths")
         return {name: getattr(self, name) for name in names}
 
 
@@ -113,22 +121,32 @@ class Coder:
     Args:
         codewords: ``(M, 16, width)``.
         metric: second moment of what the vectors meet in inner products, ``(width, width)``.
+        length: of decoded codes, before their scales.
     """
 
-    def __init__(self, codewords: Floats, metric: Floats) -> None:
+    def __init__(self, codewords: Floats, metric: Floats, length: float) -> None:
         flat = codewords.reshape(-1, codewords.shape[2])
         uniform = _UNIFORM_SHARE * np.trace(metric) / len(metric)
         self.metric = ((1 - _UNIFORM_SHARE) * metric + uniform * np.eye(len(metric))).astype(np.float32)
         self.products = np.ascontiguousarray(self.metric @ flat.T)  # (width, 16 M)
         self.gram = np.ascontiguousarray(flat @ self.products)
-        self.flat = flat
+        self.flat, self.length = flat, _LONGER * length
 
     def code(self, vectors: Floats) -> tuple[Bytes, npt.NDArray[np.float16]]:
         """Packed sub-codes ``(n, M / 2)`` of the directions, and the scales ``(n,)`` that bring the decoded vectors
         closest to the vectors.
         """
+        parts = [self._coded(vectors[start : start + _CODED]) for start in range(0, max(len(vectors), 1), _CODED)]
+        packed, scales = zip(*parts, strict=True)
+        return np.concatenate(packed), np.concatenate(scales)
+
+    def subcodes(self, vectors: Floats) -> npt.NDArray[np.uint8]:
+        """Sub-codes of the directions, ``(n, M)``."""
         lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), 1e-24))[:, None]
-        words = encode(vectors / lengths @ self.products, self.gram)
+        return encode(vectors * (self.length / lengths) @ self.products, self.gram)
+
+    def _coded(self, vectors: Floats) -> tuple[Bytes, npt.NDArray[np.float16]]:
+        words = self.subcodes(vectors)
         close = self.flat[words + 16 * np.arange(words.shape[1])].sum(axis=1)
         turned = close @ self.metric
         fit = np.einsum("ij,ij->i", vectors, turned) / np.maximum(np.einsum("ij,ij->i", close, turned), 1e-12)
@@ -139,12 +157,14 @@ def decoded_histories(histories: CodedHistories | FloatHistories, items: Ints) -
     """Vectors ``p`` of some items, ``(n, width)`` float32."""
     if isinstance(histories, FloatHistories):
         return histories.items[items]
-    decoded = np.zeros((len(items), histories.width), np.float32)
-    packed = histories.packed[items]
-    for byte, codewords in enumerate(histories.codewords.reshape(-1, 2, 16, histories.width)):
-        decoded += codewords[0][packed[:, byte] & 15]
-        decoded += codewords[1][packed[:, byte] >> 4]
-    return decoded * histories.weight[items].astype(np.float32)[:, None]
+    decoded = np.empty((len(items), histories.width), np.float32)
+    flat = histories.codewords.reshape(-1, histories.width)
+    for start in range(0, len(items), _DECODED):
+        part = items[start : start + _DECODED]
+        rows = unpack_subcodes(histories.packed[part]) + 16 * np.arange(len(histories.codewords))
+        decoded[start : start + _DECODED] = flat[rows].sum(axis=1)
+        decoded[start : start + _DECODED] *= histories.weight[part, None]
+    return decoded
 
 
 def fit_placement(
@@ -174,7 +194,20 @@ def fit_placement(
     mean, axes, signal, z, weight = _axes(x, v, p, inverse, share, sums, counts, known)
     logs = np.column_stack((np.ones(int(known.sum())), np.log1p(degree[used][known])))
     parts = (_regressed(part[known], z, logs, weight) for part in (o, p))
-    return Placement(mean, axes, signal, next(parts), next(parts), _moments(v, o))
+    lengths = _lengths(items, histories)
+    return Placement(mean, axes, signal, next(parts), next(parts), _moments(v, o), lengths)
+
+
+def _lengths(items: Items, histories: CodedHistories | FloatHistories) -> Floats:
+    """Mean lengths of decoded codes before their scales, of both sides; 1 where they are floats."""
+    some = np.arange(0, len(items), -(-len(items) // _ITEMS))
+    found = np.ones(2, np.float32)
+    if isinstance(items, CodedItems):
+        found[0] = np.linalg.norm(items.decoder.decode(items.take(some).packed), axis=1).mean()
+    if isinstance(histories, CodedHistories):
+        plain = histories.changed(histories.packed, np.ones(len(histories), np.float16))
+        found[1] = np.linalg.norm(decoded_histories(plain, some), axis=1).mean()
+    return np.maximum(found, 1e-6)
 
 
 def _average(items: Items, histories: CodedHistories | FloatHistories) -> Placement:
@@ -183,7 +216,8 @@ def _average(items: Items, histories: CodedHistories | FloatHistories) -> Placem
     o, p = items.take(some).decode(), decoded_histories(histories, some)
     a, b = (np.vstack((part.mean(axis=0), np.zeros(width))).astype(np.float32) for part in (o, p))
     nothing = np.zeros((width, 0), np.float32)
-    return Placement(np.zeros(width, np.float32), nothing, nothing[0], a, b, _moments(p, o))
+    lengths = _lengths(items, histories)
+    return Placement(np.zeros(width, np.float32), nothing, nothing[0], a, b, _moments(p, o), lengths)
 
 
 def _sampled(seen: tuple[Ints, npt.NDArray[np.int32]], strengths: Floats | None, n_items: int) -> Any:

@@ -23,6 +23,7 @@ __all__ = ["named", "numbered", "placing", "relevant", "taken_in", "undone"]
 Ints = npt.NDArray[np.int64]
 
 _GROWN = 1.5  # an item is placed anew where it has so many times the interactions that its place rests on
+_WELL_KNOWN = 20  # interactions from which on an item of the training stays where the training has put it
 
 
 def numbered(item_ids: Ids, ids: list[Any], *, new: bool) -> tuple[Ids, Ints]:
@@ -189,9 +190,11 @@ def _fitted(model: ServedModel) -> Placement:
 
 def _grown(model: ServedModel, budget: int) -> Ints:
     """The items that have grown most since they were placed, ascending."""
-    rests = live_of(model).counts
+    live = live_of(model)
+    rests = live.counts
     counts = np.bincount(model.seen[1], minlength=len(rests))
     ratio = counts / np.maximum(rests, 1)
+    ratio[: live.items][rests[: live.items] >= _WELL_KNOWN] = 0
     if model.removed is not None:
         ratio[model.removed] = 0
     chosen = np.flatnonzero((ratio >= _GROWN) & (counts > rests))
@@ -201,10 +204,13 @@ def _grown(model: ServedModel, budget: int) -> Ints:
 def _who(model: ServedModel, numbers: Ints) -> tuple[Ints, Ints]:
     """Who has items: places among the items, and users."""
     indptr, indices = model.seen
+    numbers = numbers[numbers < len(model.item_ids)]
+    if not len(numbers):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     if len(numbers) == 1:
         places = np.flatnonzero(indices == numbers[0])
     else:
-        wanted = np.zeros(max(len(model.item_ids), int(numbers.max(initial=-1)) + 1), np.bool_)
+        wanted = np.zeros(len(model.item_ids), np.bool_)
         wanted[numbers] = True
         places = np.flatnonzero(wanted[indices])
     return np.searchsorted(numbers, indices[places]), np.searchsorted(indptr, places, side="right") - 1

@@ -21,6 +21,7 @@ from hashlgn.inference.living import Living
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.requests import Limits, Rows, listed, skips
 from hashlgn.inference.sizes import model_bytes
+from hashlgn.inference.staleness import Staleness, staleness
 from hashlgn.inference.tables import Table
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
@@ -326,6 +327,15 @@ class Recommender(Living):
             "config": model.config,
             "provenance": model.provenance,
         }
+
+    def staleness(self) -> Staleness:
+        """What of this model is newer than its training, and what a refit would bring.
+
+        Raises:
+            NotFittedError: the model is not trained.
+        """
+        model = self.model
+        return staleness(model, self._catalogue("items", model, self._items).searcher)
 
     def __repr__(self) -> str:
         if self._model is None:

@@ -15,7 +15,7 @@ __all__ = ["encode"]
 _compiled: Any = compiled()
 
 
-def encode(dots: Floats, gram: Floats, beam: int = 8, rounds: int = 3) -> npt.NDArray[np.uint8]:
+def encode(dots: Floats, gram: Floats, beam: int = 4, rounds: int = 3) -> npt.NDArray[np.uint8]:
     """Sub-codes k with a small error ``‖x − Σ_m c_m[k_m]‖²`` for each vector x: a beam search over the sub-quantizers
     in order (Babenko and Lempitsky, *Additive Quantization*, CVPR 2014), then each sub-code in turn is set to its best
     value while the others stay.

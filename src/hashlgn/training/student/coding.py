@@ -6,12 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from hashlgn.training.hashes import Residual
+from hashlgn.training.hashes.residual import refine, whitening
 from hashlgn.training.student.forms import Codes
 
 __all__ = ["coded"]
 
+_ROUNDS = 3  # of local search, where there are codes to start from
 
-def coded(vectors: Tensor, bits: int, partners: Tensor, weights: Tensor) -> Codes:
+
+def coded(vectors: Tensor, bits: int, partners: Tensor, weights: Tensor, known: Codes | None = None) -> Codes:
     """Codes of vectors whose inner products with ``partners`` shall keep: the direction by residual quantization in the
     metric of the partners' second moment, then the length that brings the decoded vector closest.
 
@@ -20,7 +23,16 @@ def coded(vectors: Tensor, bits: int, partners: Tensor, weights: Tensor) -> Code
         bits: length of a code.
         partners: ``(m, dim)``: queries for answers, answers for histories.
         weights: how much the error of each vector counts, ``(n,)``.
+        known: codes of the same items for vectors that were a little different; local search brings sub-codes and
+            codewords closer to the vectors. New ones are found where None, or where they have another length.
     """
+    if known is not None and 4 * known.subcodes.shape[1] == bits:
+        turn, back = whitening(partners)
+        scale = known.log_scale.exp()
+        codewords = known.codewords.view(-1, 16, known.codewords.shape[1]) @ turn
+        near = vectors / scale @ turn
+        codewords, rows = refine(near, codewords, known.subcodes.long(), weights * scale[:, 0].square(), _ROUNDS)
+        return Codes.fitted(rows.to(torch.uint8), codewords @ back, vectors)
     quantizer = Residual(len(vectors), vectors.shape[1], bits).to(vectors.device)
     start = quantizer.start(nn.functional.normalize(vectors), weights, partners)
     assert start.codewords is not None

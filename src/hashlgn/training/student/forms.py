@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hashlgn.scoring.codes import Bytes, pack_subcodes
+from hashlgn.errors import ArgumentError
+from hashlgn.inference.placement import decoded_histories
+from hashlgn.scoring.codes import Bytes, pack_subcodes, unpack_subcodes
+from hashlgn.scoring.decoders import CodebookDecoder
+from hashlgn.scoring.histories import CodedHistories, FloatHistories
+from hashlgn.scoring.items import CodedItems, Items
 from hashlgn.training.student.optimizer import RowAdam
 
 __all__ = ["Codes", "Side", "Vectors", "few_levels"]
@@ -74,6 +79,10 @@ class Codes:
         scale = (vectors * close).sum(dim=1, keepdim=True) / close.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
         return cls(subcodes, codes.codewords, scale.clamp(min=1e-4).log())
 
+    def to(self, device: torch.device) -> Codes:
+        """The same on a device."""
+        return Codes(self.subcodes.to(device), self.codewords.to(device), self.log_scale.to(device))
+
     @property
     def tables(self) -> list[Tensor]:
         """Codewords and logarithms of the scales."""
@@ -102,6 +111,53 @@ class Codes:
         codewords = self.codewords.view(-1, 16, self.codewords.shape[1]).cpu().numpy().astype(np.float32)
         scale = self.log_scale[:, 0].exp().clamp(min=6e-5, max=6e4).cpu().numpy().astype(np.float16)
         return pack_subcodes(self.subcodes.cpu().numpy()), codewords, scale
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+        histories: vectors ``p``, ``(n, dim)``.
+        answers: vectors ``o``, ``(n, dim)``.
+        history_codes: codes of ``p`` that the new ones start from, or None.
+        answer_codes: the same of ``o``.
+    """
+
+    histories: Tensor
+    answers: Tensor
+    history_codes: Codes | None = None
+    answer_codes: Codes | None = None
+
+    @classmethod
+    def of(cls, histories: CodedHistories | FloatHistories, items: Items) -> Start:
+        """The vectors and codes of a model that is served."""
+
+        def codes(packed: Bytes, codewords: npt.NDArray[np.float32], scale: npt.NDArray[np.floating[Any]]) -> Codes:
+            flat = torch.from_numpy(np.array(codewords, np.float32)).flatten(0, 1)
+            logs = torch.from_numpy(np.log(scale.astype(np.float32)))[:, None]
+            return Codes(torch.from_numpy(unpack_subcodes(packed)), flat, logs)
+
+        known = found = None
+        if isinstance(histories, CodedHistories):
+            known = codes(histories.packed, histories.codewords, histories.weight)
+        if isinstance(items, CodedItems) and isinstance(items.decoder, CodebookDecoder) and items.scale is not None:
+            found = codes(items.packed, items.decoder.codewords, items.scale)
+        p = decoded_histories(histories, np.arange(len(histories)))
+        return cls(torch.from_numpy(np.array(p)), torch.from_numpy(np.array(items.decode())), known, found)
+
+    def checked(self, n_items: int, dim: int, device: torch.device) -> Start:
+        """The same on a device.
+
+        Raises:
+            ArgumentError: the vectors are of other items or of another width.
+        """
+        for name in ("histories", "answers"):
+            if getattr(self, name).shape != (n_items, dim):
+                shape = tuple(getattr(self, name).shape)
+                raise ArgumentError(f"start.{name} must have shape {(n_items, dim)} (got {shape})")
+        codes = (part if part is None else part.to(device) for part in (self.history_codes, self.answer_codes))
+        return Start(self.histories.to(device), self.answers.to(device), *codes)
 
 
 def few_levels(weight: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:

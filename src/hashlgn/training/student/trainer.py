@@ -29,7 +29,7 @@ from hashlgn.training.graph import Graph
 from hashlgn.training.resolve import resolve_device
 from hashlgn.training.stages import seeded, use_threads
 from hashlgn.training.student.coding import coded
-from hashlgn.training.student.forms import Codes, Side, Vectors, few_levels
+from hashlgn.training.student.forms import Codes, Side, Start, Vectors, few_levels
 from hashlgn.training.student.graph_filter import GraphFilter, filter_dim
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
 from hashlgn.training.student.plan import (
@@ -110,6 +110,7 @@ def train_student(
     threads: int | None = None,
     checkpoint: str | Path | None = None,
     report: Callable[[Progress], None] | None = None,
+    start: Start | None = None,
 ) -> TrainedStudent:
     """Train item vectors ``o`` and ``p`` with ``score(u, i) = q_u · o_i``, ``q_u = normalise(Σ_{j∈H_u} a_uj p_j)``, and
     bring them into bits.
@@ -130,10 +131,12 @@ def train_student(
             configuration and versions, and stays: whoever has saved the model deletes it. A training that goes on ends
             in the same bits, on the CPU.
         report: called after every step.
+        start: vectors and codes of all items to start from, in place of the singular vectors. A checkpoint is not bound
+            to it. Default: none.
 
     Raises:
-        ArgumentError: the configuration breaks a rule, the data lacks weights or times that it names, or the checkpoint
-            belongs to another training.
+        ArgumentError: the configuration breaks a rule, the start does not fit it, the data lacks weights or times that
+            it names, or the checkpoint belongs to another training.
         DataError: there are fewer than two users or two items, or no interaction.
     """
     config = config or Config()
@@ -145,20 +148,26 @@ def train_student(
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
         width, seed = config.model.dim or DEFAULT_DIM, config.train.seed
-        spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
-        start = start_vectors(spectrum[1], width, seed).to(where)
+        spectrum: Spectrum = np.empty(0, np.float32), np.empty((data.n_items, 0), np.float32)
+        if start is None or (run.large and config.student.teacher == "auto"):  # the filter needs it too
+            spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
+        if start is None:
+            vectors = start_vectors(spectrum[1], width, seed)
+            start = Start(vectors, vectors)
+        start = start.checked(data.n_items, width, where)
         student = _labels(run, start)
         run.choose_strength(student)
         student = _distilled(run, start, student, spectrum)
-        return run.outcome(*_into_bits(run, student))
+        return run.outcome(*_into_bits(run, student, start))
 
 
-def _fresh(run: _Run, start: Tensor) -> FloatStudent:
+def _fresh(run: _Run, start: Start) -> FloatStudent:
     """A student at its start."""
-    return FloatStudent(Vectors(start.clone()), Vectors(start.clone()), run.config.student.temperature)
+    sides = Vectors(start.histories.clone()), Vectors(start.answers.clone())
+    return FloatStudent(*sides, run.config.student.temperature)
 
 
-def _labels(run: _Run, start: Tensor) -> FloatStudent:
+def _labels(run: _Run, start: Start) -> FloatStudent:
     """The float student that learns from interactions alone."""
     settings, student = run.config.student, _fresh(run, start)
     objective = Labels(settings.temperature, settings.hidden, settings.user_weight)
@@ -166,7 +175,7 @@ def _labels(run: _Run, start: Tensor) -> FloatStudent:
     return student
 
 
-def _distilled(run: _Run, start: Tensor, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
+def _distilled(run: _Run, start: Start, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
     """The float student that learns from a mixture of teachers; the one given where that does not validate better."""
     settings = run.config.student
     mixture = run.timed("teachers", lambda: _mixture(run, student, spectrum))
@@ -179,19 +188,21 @@ def _distilled(run: _Run, start: Tensor, student: FloatStudent, spectrum: Spectr
     return distilled if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0) else student
 
 
-def _into_bits(run: _Run, student: FloatStudent) -> tuple[Side, Side]:
+def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Side]:
     """Both sides in the form that the configuration names."""
     model, settings, tau = run.config.model, run.config.student, run.config.student.temperature
     objective = Distillation(tau, student)
     histories, answers = student.histories, student.answers
     if model.kind == "hashlgn" and model.answers == "codes":
         o, queries = answers.vectors(), run.queries(histories.vectors())
-        answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, run.degree.sqrt()))
+        kept, weights = start.answer_codes, run.degree.sqrt()
+        answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights, kept))
         histories, rate = Vectors(histories.vectors().clone()), settings.code_lr
         run.stage("codes", objective, FloatStudent(histories, answers, tau), settings.code_epochs, (rate,), (rate,) * 2)
     if model.kind == "hashlgn" and model.histories == "codes":
         p, targets = histories.vectors(), answers.vectors()
-        histories = run.timed("coding histories", lambda: coded(p, model.history_bits, targets, run.degree))
+        kept, weights = start.history_codes, run.degree
+        histories = run.timed("coding histories", lambda: coded(p, model.history_bits, targets, weights, kept))
         answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
         own = (settings.code_lr,) * len(answers.tables)
         run.stage("histories", objective, FloatStudent(histories, answers, tau), settings.settle_epochs, (), own)

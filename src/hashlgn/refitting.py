@@ -1,0 +1,161 @@
+"""A training that starts from a model which is served: a fraction of the time, and ids keep their numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hashlgn.config import Config
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError, need, thread_count
+from hashlgn.estimators import served_model
+from hashlgn.inference.live import Live, live_of
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.people import living_histories
+from hashlgn.inference.recommender import Recommender
+
+if TYPE_CHECKING:
+    from hashlgn.utils.progress import Progress
+
+__all__ = ["Overlap", "overlaps", "refit"]
+
+_TOP = 20  # answers that are compared
+_GROUP = 2000  # users of a group who are compared, at most
+# Codes need more epochs than floats: their sub-codes are found anew.
+_STAGES = {"epochs": 1, "distillation_epochs": 1, "code_epochs": 2, "settle_epochs": 2}
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much answers moved.
+
+    Attributes:
+        group: which users.
+        users: how many of them were asked.
+        share: of the 20 best items before that are among the 20 best after, the mean over users.
+    """
+
+    group: str
+    users: int
+    share: float
+
+
+def refit(
+    model: Recommender,
+    interactions: Any = None,
+    *,
+    epochs: float = 0.25,
+    device: str = "auto",
+    threads: int | None = None,
+    report: Callable[[Progress], None] | None = None,
+    **reading: Any,
+) -> Recommender:
+    """Train a model anew on all that it knows, from where it is.
+
+    The training has the stages of a new one. It starts from the vectors and codewords of the model, those of items that
+    were added included, and takes a part of the epochs. Ids keep their numbers, removed items stay removed. There is no
+    validation slice, since the model was trained on what would be in it: all interactions are trained on, and the
+    calibration stays that of the model.
+
+    Args:
+        model: a model whose users are their histories; it stays as it is.
+        interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
+        epochs: share of the epochs of a new training, over 0 and at most 1; of those for codes, twice the share.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: processor threads; all where None.
+        report: called after every step.
+        reading: options of ``read_interactions``.
+
+    Raises:
+        ArgumentError: the users of the model are not their histories, or an argument breaks its rule.
+        DataError: the interactions cannot be read.
+        MissingExtraError: PyTorch is not installed.
+    """
+    need("torch", "train", "training")
+    from hashlgn.training.student import train_student
+    from hashlgn.training.student.forms import Start
+
+    if not 0 < epochs <= 1:
+        raise ArgumentError(f"epochs must be a share over 0 and at most 1 (got {epochs!r})")
+    state = Recommender(model.model)
+    if interactions is not None:
+        state.update(interactions, **reading)
+    old = state.model
+    histories = living_histories(old)
+    config = Config.from_dict(old.config)
+    shares = {name: math.ceil(min(1, part * epochs) * getattr(config.student, name)) for name, part in _STAGES.items()}
+    strength = config.model.strength or ("one" if old.strengths is None else "weight")
+    quick = Config(
+        replace(config.model, strength=strength),
+        replace(config.train, validation_users=0),
+        replace(config.student, **shares),
+    )
+    data = _everything(old)
+    trained = train_student(
+        data,
+        quick,
+        device=device,
+        threads=thread_count("threads", threads),
+        report=report,
+        start=Start.of(histories, old.items),
+    )
+    made = served_model(replace(trained, config=config), data)
+    gone, live = live_of(old).removed, None
+    if gone is not None:
+        counts = np.bincount(data.indices, minlength=data.n_items).astype(np.int32)
+        live = Live(None, np.zeros(len(data), np.bool_), counts, data.n_items, gone)
+    how = made.provenance | {"refit": {"epochs": epochs, "of": old.provenance.get("created")}}
+    made = replace(made, calibration=old.calibration or made.calibration, provenance=how, live=live)
+    return Recommender(made, engine=model.engine, threads=model.threads)
+
+
+def overlaps(before: Recommender, after: Recommender, seed: int = 0) -> list[Overlap]:
+    """How much the 20 best items of users moved, by group: users with and without interactions that are newer than the
+    training of ``before``, and users who are new since.
+
+    Args:
+        before: a model that has taken in what ``after`` was trained on.
+        after: of the same users.
+        seed: of the sample of a large group.
+    """
+    model = before.model
+    live, indptr = live_of(model), model.seen[0]
+    newer = np.concatenate(([0], np.cumsum(live.newer)))
+    fresh, counts = newer[indptr[1:]] - newer[indptr[:-1]], np.diff(indptr)
+    groups = {
+        "nothing new": (fresh == 0) & (counts > 0),
+        "new interactions": (fresh > 0) & (fresh < counts),
+        "new users": (fresh == counts) & (counts > 0),
+    }
+    rng, found = np.random.default_rng(seed), []
+    for name, mask in groups.items():
+        users = np.flatnonzero(mask)
+        users = np.sort(rng.choice(users, min(_GROUP, len(users)), replace=False))
+        if not len(users):
+            continue
+        ids = model.user_ids.decode(users)
+        tops = [_pairs(each.recommend(ids, _TOP, titles=False)) for each in (before, after)]
+        found.append(Overlap(name, len(users), len(tops[0] & tops[1]) / max(len(tops[0]), 1)))
+    return found
+
+
+def _pairs(table: Any) -> set[tuple[Any, Any]]:
+    return set(zip(table["user"].tolist(), table["item"].tolist(), strict=True))
+
+
+def _everything(model: ServedModel) -> Interactions:
+    """The histories of a model as interactions, with its numbers."""
+    return Interactions(
+        model.user_ids,
+        model.item_ids,
+        np.array(model.seen[0]),
+        np.array(model.seen[1]),  # a training needs arrays of its own, not mapped ones
+        times=model.times,
+        titles=model.titles,
+        genres=model.genres,
+        weights=None if model.strengths is None else np.asarray(model.strengths),
+    )

@@ -1,0 +1,104 @@
+"""A training that starts from a served model, what it costs, and how stale a model says it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import clusters
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError
+from hashlgn.estimators import HashLGN
+from hashlgn.inference.recommender import Recommender
+from hashlgn.refitting import overlaps, refit
+
+CONFIG = {"model.dim": 16, "model.bits": 32, "model.history_bits": 32, "student.epochs": 12}
+CONFIG |= {"student.distillation_epochs": 8, "student.code_epochs": 4}
+
+
+@pytest.fixture(scope="module")
+def halves() -> tuple[Interactions, Interactions]:
+    data = clusters(n_users=120, n_items=60, share=0.6)
+    old = (np.random.default_rng(0).random(len(data)) < 0.7) & (data.indices < 50)
+    return data.select(old).without_empty(), data.select(~old)
+
+
+@pytest.fixture(scope="module")
+def trained(halves: tuple[Interactions, Interactions]) -> Recommender:
+    return Recommender(HashLGN(config=CONFIG, threads=1).fit(halves[0], progress=False).model, threads=1)
+
+
+def own_group(model: Recommender) -> float:
+    """Share of the answers that are of the user's own group: by the data, all should be."""
+    answer = model.recommend(k=3)
+    return float(((answer["user"] - 1000) % 4 == (answer["item"] - 1) % 4).mean())
+
+
+def test_a_refit_learns_what_is_new_and_keeps_numbers(
+    halves: tuple[Interactions, Interactions], trained: Recommender
+) -> None:
+    before = Recommender(trained.model, threads=1)
+    before.update(halves[1])
+    before.remove_items(1)
+    steps = []
+    after = refit(before, threads=1, report=steps.append)
+    assert after.model.item_ids == before.model.item_ids and after.model.user_ids == before.model.user_ids
+    np.testing.assert_array_equal(after.model.seen[1], before.model.seen[1])
+    assert after.model.config == trained.model.config and after.model.calibration is trained.model.calibration
+    assert 1 not in after.recommend(k=60, filter_seen=False)["item"]
+    epochs: dict[str, int] = {}
+    for step in steps:
+        epochs[step.stage] = step.epochs
+    assert epochs["labels"] == 3 and epochs["distillation"] == 2 and epochs["codes"] == 2  # of 12, 8 and 4
+    assert own_group(after) > 0.9
+    new = after.recommend(history=[2, 6, 10], k=5, allow=list(range(51, 61)))
+    assert set((np.array(new["item"][:2]) - 1) % 4) == {1}
+    again = refit(before, threads=1)
+    assert again.recommend(k=5) == after.recommend(k=5)
+
+
+def test_overlaps_are_by_group_and_whole_where_nothing_moved(
+    halves: tuple[Interactions, Interactions], trained: Recommender
+) -> None:
+    model = Recommender(trained.model, threads=1)
+    assert [(one.group, one.share) for one in overlaps(model, model)] == [("nothing new", 1.0)]
+    model.update(Interactions.from_pairs([1000, 9000], [7, 7]))
+    found = {one.group: one.users for one in overlaps(model, refit(model, threads=1))}
+    assert found == {"nothing new": 119, "new interactions": 1, "new users": 1}
+
+
+def test_a_refit_refuses_what_it_cannot_start_from(trained: Recommender) -> None:
+    with pytest.raises(ArgumentError, match="epochs must be a share"):
+        refit(trained, epochs=0)
+    fixed = replace(trained.model, users=np.ones((120, 16), np.float32), histories=None)
+    with pytest.raises(ArgumentError, match="users are their histories"):
+        refit(Recommender(fixed))
+
+
+def test_staleness_counts_what_is_newer(halves: tuple[Interactions, Interactions], trained: Recommender) -> None:
+    model = Recommender(trained.model, threads=1)
+    fresh = model.staleness()
+    assert (fresh.interactions, fresh.items, fresh.score_mass, fresh.asked) == (0, 0, 0, 0)
+    model.update(halves[1])
+    stale = model.staleness()
+    assert stale.interactions == pytest.approx(len(halves[1]) / (len(halves[0]) + len(halves[1])))
+    assert stale.items == pytest.approx(10 / 60) and 0 < stale.score_mass < 1
+    assert 0 < stale.recall <= 1 and stale.asked > 50 and stale.refit_gain >= 0
+    model.remove_items(list(range(51, 61)))
+    gone = model.staleness()
+    assert gone.items == 0 and gone.score_mass == 0
+
+
+def test_the_page_about_changes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "living.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 1
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(blocks[0], names)
+    assert names["model"].model.titles[100] == "The new one"
