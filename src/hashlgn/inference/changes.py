@@ -186,6 +186,8 @@ def _seen(
     """Histories, strengths and times with new interactions, and which interactions are newer than the training."""
     indptr, indices = model.seen
     if pairs is None or not len(pairs.users):
+        if n_users + 1 == len(indptr):
+            return {}, live.newer
         grown = np.concatenate((indptr, np.full(n_users + 1 - len(indptr), indptr[-1])))
         return {"seen": (grown, indices)}, live.newer
     columns: dict[str, npt.NDArray[Any]] = {"items": indices, "newer": live.newer}
