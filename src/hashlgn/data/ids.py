@@ -22,7 +22,8 @@ from hashlgn.errors import ArgumentError, DataError, UnknownIdError, choose
 __all__ = ["Ids"]
 
 _SHOWN = 5  # how many unknown ids an error names
-_FEW = 16  # so few ids are found one by one: the machinery for columns takes longer than their look-up
+# So few ids are found one by one: the machinery for columns takes longer than their look-up.
+_FEW = {"int": 4, "str": 128}
 _KINDS: dict[str, tuple[type, pa.DataType]] = {"int": (int, pa.int64()), "str": (str, pa.large_string())}
 
 
@@ -175,7 +176,7 @@ class Ids:
         """
         mark = choose("on_unknown", on_unknown, {"raise": False, "mark": True})
         plain = type(values) is list and {*map(type, values)} == {_KINDS[self._type][0]}
-        if plain and len(values) <= _FEW:
+        if plain and len(values) <= _FEW[self._type]:
             found = [self.find(value) for value in values]
             if min(found) >= 0:
                 return np.array(found, np.int64)
