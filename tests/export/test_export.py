@@ -270,3 +270,9 @@ def test_a_saved_model_is_exported_and_one_without_items(tmp_path: Path) -> None
         export(random_model(1), name, tmp_path / f"{name} of memory")
         for path in (tmp_path / name).iterdir():
             assert path.read_bytes() == (tmp_path / f"{name} of memory" / path.name).read_bytes()
+
+
+def test_the_help_of_the_command_names_every_engine() -> None:
+    from hashlgn.cli.export import ENGINES
+
+    assert ENGINES.split(", ") == list(EXPORTERS)

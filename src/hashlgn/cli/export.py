@@ -9,15 +9,20 @@ from typing import Annotated
 import typer
 
 from hashlgn.cli.options import Quiet
-from hashlgn.export import EXPORTERS
 from hashlgn.utils.console import say
 
-__all__ = ["export"]
+__all__ = ["ENGINES", "export"]
+
+# The keys of ``hashlgn.export.EXPORTERS``, which is not imported for the sake of a line of help.
+ENGINES = (
+    "parquet, duckdb, postgres, pgvector-sparsevec, pgvector-halfvec, pgvector-bit, faiss-pq, "
+    "faiss-flat, faiss-fp16, qdrant-sparse, qdrant-dense, milvus, lancedb"
+)
 
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")],
-    to: Annotated[str, typer.Option(help=f"Engine and form: {', '.join(EXPORTERS)}.")],
+    to: Annotated[str, typer.Option(help=f"Engine and form: {ENGINES}.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     quiet: Quiet = False,
 ) -> None:
