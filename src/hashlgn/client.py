@@ -35,7 +35,7 @@ class Client:
     def __init__(self, url: str, key: str | None = None, *, timeout: float = 10.0) -> None:
         if not isinstance(url, str) or not url.startswith(("http://", "https://")):
             raise ArgumentError(f"url must begin with http:// or https:// (got {url!r})")
-        if not timeout > 0:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
             raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
         self._url, self._timeout, self._session = url.rstrip("/"), timeout, requests.Session()
         if key is not None:
@@ -139,7 +139,11 @@ class Client:
         Raises:
             ServiceError: the service is away, or its disk is full.
         """
-        body = dict(events) if isinstance(events, Mapping) else [dict(event) for event in events]
+        every = [events] if isinstance(events, Mapping) else list(events)
+        for event in every:
+            if not isinstance(event, Mapping):
+                raise ArgumentError(f"events must be mappings such as {{'user': 42, 'item': 318}} (got {event!r:.80})")
+        body = [{name: _item(value) for name, value in event.items()} for event in every]
         outcome: dict[str, Any] = self._call("POST", "/v1/events", json=body)
         return outcome
 
@@ -178,6 +182,12 @@ class Client:
             body = answer.json() if answer.content else {}
         except requests.exceptions.JSONDecodeError as error:
             raise ServiceError(f"{self._url}: the answer is no JSON (is this a service of HashLGN?)") from error
+        except requests.exceptions.InvalidJSONError as error:
+            raise ArgumentError(f"values must be such that JSON has them ({error})") from error
+        except requests.exceptions.Timeout as error:
+            raise ServiceError(f"{self._url}: no answer within {self._timeout:g} s") from error
+        except requests.exceptions.ConnectionError as error:
+            raise ServiceError(f"{self._url}: the service cannot be reached") from error
         except requests.exceptions.RequestException as error:
             raise ServiceError(f"{self._url}: {error}") from error
         if not answer.ok:
@@ -199,7 +209,12 @@ def _plain(values: Iterable[Any] | None) -> list[Any] | None:
     """Values as JSON knows them."""
     if values is None:
         return None
-    return [value.item() if isinstance(value, np.generic) else value for value in values]
+    return [_item(value) for value in values]
+
+
+def _item(value: Any) -> Any:
+    """A value as JSON knows it."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _history(history: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from conftest import clusters
 from hashlgn.data import Interactions
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import ArgumentError
+from hashlgn.experiments.benchmarks.call import random_model
 from hashlgn.inference.artifact import bytes_by_part
 from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.tables import Table
@@ -311,3 +312,10 @@ def test_numbers_in_numbers_out_are_what_recommend_says(model: Recommender) -> N
     np.testing.assert_array_equal(hits.scores, table["score"])
     empty = model.answer(np.array([0, 0]), np.empty(0, np.int64), k=3)
     assert served.item_ids.decode(empty.items).tolist() == model.recommend(history=[], k=3)["item"].tolist()
+
+
+def test_strengths_without_a_name_are_refused() -> None:
+    model = Recommender(random_model(300, 60, 6))
+    with pytest.raises(ArgumentError, match="mapping from names to lists"):
+        model.recommend(history={318: 2.0, 27: 1.0})
+    assert len(model.recommend(history={"me": {218: 2.0, 27: 1.0}}, k=3)) == 3

@@ -55,7 +55,7 @@ class Running:
         text = response.read()
         connection.close()
         self.headers = dict(response.getheaders())
-        return response.status, json.loads(text) if "json" in self.headers["content-type"] else text.decode()
+        return response.status, json.loads(text) if text and "json" in self.headers["content-type"] else text.decode()
 
     def get(self, path: str, **headers: str) -> Any:
         """The JSON of an answer that must be one."""

@@ -71,7 +71,16 @@ def test_errors(both: tuple[Client, Recommender]) -> None:
         client.recommend()
     with pytest.raises(ArgumentError, match="url must begin with"):
         Client("127.0.0.1:8765")
-    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9"), Client("http://127.0.0.1:9") as away:
+    with pytest.raises(ArgumentError, match="timeout must be"):
+        Client("http://127.0.0.1:8765", timeout="a")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="events must be mappings"):
+        client.events([1, 2])  # type: ignore[list-item]
+    with pytest.raises(ArgumentError, match="such that JSON has them"):
+        client.recommend(1, threshold=float("nan"))
+    with (
+        pytest.raises(ServiceError, match=r"127\.0\.0\.1:9: the service cannot be reached"),
+        Client("http://127.0.0.1:9") as away,
+    ):
         away.models()
 
 

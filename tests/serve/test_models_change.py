@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -202,7 +203,7 @@ def test_requests_that_wait_too_long_are_refused_and_the_others_answered() -> No
 
 def test_what_cannot_be_served_is_said_at_the_start(tmp_path: Path, models: dict[str, Path]) -> None:
     from hashlgn.errors import ArgumentError
-    from hashlgn.serve.server import build
+    from hashlgn.serve.server import build, serve
 
     for arguments, message in (
         ({"models": []}, "models must be given"),
@@ -214,3 +215,24 @@ def test_what_cannot_be_served_is_said_at_the_start(tmp_path: Path, models: dict
         service.post("/v1/events", {"user": 1, "item": 1})
     with pytest.raises(ArgumentError, match="types of the journal"):
         build([saved(tmp_path, "texts", 1, strings=True)], journal=tmp_path / "events.db")
+    with pytest.raises(ArgumentError, match=r"texts.*types of the other models, int and int \(got str and str\)"):
+        build([models["first"], tmp_path / "texts.safetensors"], journal=tmp_path / "new.db")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ArgumentError, match="port must be free"):
+            serve([models["first"]], port=taken.getsockname()[1])
+
+
+def test_a_damaged_newest_model_does_not_keep_the_service_from_starting(
+    models: dict[str, Path], library: dict[str, Recommender], tmp_path: Path
+) -> None:
+    shutil.copy(models["first"], tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(models["second"].read_bytes()[:-100])
+    with running("--watch", tmp_path) as service:
+        assert service.lines[0].startswith("refused: ") and "b.safetensors" in service.lines[0]
+        assert got(service.get("/v1/users/3/recommendations")) == wanted(library["first"], 3)
+        saved(tmp_path, "texts", 1, strings=True)  # of other ids
+        until(lambda: any('"refused"' in line for line in service.lines))
+        assert service.ask("POST", "/v1/models/texts/activate")[0] == 422
+        assert service.get("/health/ready")["model"] == "a"

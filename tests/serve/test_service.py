@@ -211,6 +211,10 @@ def test_the_service_tells_of_itself(service: Running) -> None:
     text = service.ask("GET", "/metrics")[1]
     assert 'hashlgn_requests_total{route="GET /v1/users/*/recommendations",status="200"}' in text
     assert 'hashlgn_model_active{version="first"} 1' in text
+    types = [line for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(types) == len(set(types))
+    assert service.ask("HEAD", "/v1/users/1/recommendations")[0] == 200
+    assert service.ask("PUT", "/v1/events", {})[0] == 405 and service.headers["allow"] == "POST"
     status, page = service.ask("GET", "/")
     assert status == 200 and page.lower().startswith("<!doctype html>")
     assert "default-src 'self'" in service.headers["content-security-policy"]

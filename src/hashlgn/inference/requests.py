@@ -203,6 +203,13 @@ class Rows:
         """
         named = isinstance(history, Mapping)
         names, given = (list(history), list(history.values())) if named else ([None], [history])
+        if named:
+            bare = next((value for value in given if isinstance(value, int | float | np.number)), None)
+            if bare is not None:
+                raise ArgumentError(
+                    "history must be a list of items, or a mapping from names to lists or to mappings from items to "
+                    f"strengths: of one person {{'me': {{318: 2.0}}}} (got the value {bare!r})"
+                )
         plain = [listed("history", list(items) if isinstance(items, Mapping) else items) for items in given]
         lists = ragged(ids, "history", plain, skip)
         strengths = None

@@ -95,7 +95,7 @@ class Service:
             return path, _problem(Problem(500, "internal", "the service failed; its log says why"), request)
 
     def _route(self, request: Request) -> tuple[str, tuple[str | None, Handler]]:
-        method = request.scope["method"]
+        method = "GET" if request.scope["method"] == "HEAD" else request.scope["method"]
         raw = request.scope.get("raw_path") or request.scope["path"].encode()
         segments = segments_of(raw)
         for parts, path in self._by_length.get((method, len(segments)), ()):
@@ -110,7 +110,8 @@ class Service:
             if all(part in ("*", segment) for part, segment in zip(parts, segments, strict=True))
         ]
         if allowed:
-            raise Problem(405, "bad_method", f"the method must be {' or '.join(sorted({*allowed}))}", "method")
+            methods = sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])})
+            raise Problem(405, "bad_method", f"the method must be {' or '.join(methods)}", "method", allow=methods)
         raise Problem(404, "no_route", "there is nothing at this path", "path")
 
     def _admit(self, request: Request, needed: str) -> None:
@@ -207,6 +208,8 @@ def _answer_together(batch: list[tuple[Served, Question]]) -> list[Any]:
 
 def _problem(problem: Problem, request: Request) -> Answer:
     headers = [] if problem.retry is None else [(b"retry-after", str(problem.retry).encode())]
+    if problem.allow:
+        headers.append((b"allow", ", ".join(problem.allow).encode()))
     if problem.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return Answer(encoded({"error": problem.body(), "request_id": request.request_id}), problem.status, headers=headers)

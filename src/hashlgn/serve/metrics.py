@@ -68,8 +68,13 @@ class Metrics:
         lines += [f'hashlgn_events_total{{outcome="{name}"}} {count}' for name, count in sorted(self.events.items())]
         lines += ["# TYPE hashlgn_in_flight gauge", f"hashlgn_in_flight {self.in_flight}"]
         lines += ["# TYPE process_resident_memory_bytes gauge", f"process_resident_memory_bytes {_memory()}"]
+        typed = set()
         for name, value in gauges.items():
-            lines += [f"# TYPE {name.partition('{')[0]} gauge", f"{name} {value:g}"]
+            metric = name.partition("{")[0]
+            if metric not in typed:
+                lines.append(f"# TYPE {metric} gauge")
+                typed.add(metric)
+            lines.append(f"{name} {value:g}")
         return ("\n".join(lines) + "\n").encode()
 
 

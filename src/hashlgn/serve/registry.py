@@ -59,11 +59,13 @@ class Registry:
         self._seen: dict[Path, tuple[int, int]] = {}
         found = self._candidates() if watch is not None else []
         self._seen = {path: _stamp(path) for path in found}
-        everything = [*paths, *(found[-1:] if not paths else [])]
-        if not everything:
+        self.refused: list[str] = []  # what was wrong with newer models of the watched folder
+        if not paths and not found:
             raise ArgumentError("models must be given, or lie in the watched folder (there is none)")
-        for path in everything:
+        for path in paths:
             self._load(path)
+        if not paths:
+            self._load_newest(found)
         first = next(iter(self.loaded.values()))
         self._arms: tuple[_Arm, ...] = (_Arm("all", 1.0, first),)
         self.split = dict(split or {})
@@ -184,15 +186,41 @@ class Registry:
         except (ArtifactError, ArgumentError, JournalError) as error:
             raise Problem(422, "bad_model", f"the model cannot be activated ({error})", "version") from error
 
+    def _load_newest(self, found: list[Path]) -> None:
+        """Load the newest model that is whole: one that was damaged on its way must not keep the service from starting.
+
+        Raises:
+            ArtifactError, ArgumentError: there is none.
+        """
+        for path in reversed(found):
+            try:
+                self._load(path)
+                return
+            except (ArtifactError, ArgumentError) as error:
+                self.refused.append(str(error))
+                if path == found[0]:
+                    raise
+
     def _load(self, path: Path) -> Served:
         recommender = load(path, threads=self._threads, verify=True)
+        types = recommender.model.user_ids.id_type, recommender.model.item_ids.id_type
+        for other in self.loaded.values():
+            held = other.recommender.model
+            if types != (held.user_ids.id_type, held.item_ids.id_type):
+                raise ArgumentError(
+                    f"{path}: ids of users and items must be of the types of the other models, "
+                    f"{held.user_ids.id_type} and {held.item_ids.id_type} (got {types[0]} and {types[1]})"
+                )
         digest, version = _digest(model_file(path)), _name(model_file(path))
         held = self.loaded.get(version)
         if held is not None and held.digest == digest:
             return held
         if held is not None:
             version = f"{version}-{digest[:8]}"
-        served = Served.of(version, model_file(path), recommender, self._journal, self._attributes, digest)
+        try:
+            served = Served.of(version, model_file(path), recommender, self._journal, self._attributes, digest)
+        except ArgumentError as error:  # the journal is of other ids
+            raise ArgumentError(f"{path}: {error}") from error
         self.loaded[version] = served
         return served
 

@@ -304,7 +304,8 @@ async def _metrics(service: Service, request: Request) -> Answer:
     batcher = service.batcher
     gauges = {"hashlgn_batches": float(batcher.batches), "hashlgn_batched_requests": float(batcher.answered)}
     for row in service.registry.described():
-        gauges[f'hashlgn_model_active{{version="{row["version"]}"}}'] = float(row["active"])
+        version = row["version"].replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        gauges[f'hashlgn_model_active{{version="{version}"}}'] = float(row["active"])
     return Answer(service.metrics.text(gauges), kind=b"text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hashlgn.errors import need
+from hashlgn.errors import ArgumentError, need
 from hashlgn.serve.shapes import Limits
 
 __all__ = ["build", "serve"]
@@ -48,6 +49,8 @@ def build(
         if held is not None:
             held.close()
         raise
+    for refused in registry.refused:
+        print(f"refused: {refused}", file=sys.stderr)
     metrics = Metrics(sys.stderr if log else None)
     return Service(registry, held, known, limits, metrics, None if watch is None else 1.0)
 
@@ -83,6 +86,7 @@ def serve(
         HashLGNError: a file is missing or broken, or an option breaks its rule.
     """
     uvicorn = need("uvicorn", "serve", "hashlgn serve")
+    _check_free(host, port)
     app = build(models, journal=journal, keys=keys, watch=watch, split=split, threads=threads, limits=limits, log=log)
 
     class Server(uvicorn.Server):  # type: ignore[misc, name-defined]
@@ -113,3 +117,14 @@ def serve(
         Server(config).run()
     finally:
         app.close()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened at, before anything is loaded."""
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, number) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ArgumentError(f"host and port must be free to listen at (got {host}:{port}: {error})") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -128,13 +129,21 @@ class Problem(Exception):
         message: for people: the rule and the value.
         field: what breaks the rule, or None.
         retry: seconds after which the client may try again, or None.
+        allow: methods that the path has, where another one was used.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, field: str | None = None, retry: int | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        field: str | None = None,
+        retry: int | None = None,
+        allow: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.field, self.retry = status, code, message, field, retry
+        self.allow = allow
 
     def body(self) -> dict[str, Any]:
         """What the client reads."""
