@@ -22,7 +22,7 @@ PUBLIC = {
     "hashlgn.export": "EXPORTERS Exporter Query asked export fill queries",
     "hashlgn.search": "SEARCHERS Decoded Exact FastScan Flat Hits InvertedFile Kernel Searcher build_searcher",
 }
-LIVING = "add_items answer follow remove_items set_titles undo update update_items"
+LIVING = "add_items answer follow remove_items set_titles staleness undo update update_items"
 ANSWERS = "info model queries recommend recommend_batches save score searcher similar_items similar_users"
 METHODS = {
     "HashLGN": f"{ANSWERS} {LIVING} configuration fit get_params set_params",

@@ -205,11 +205,11 @@ class Registry:
         recommender = load(path, threads=self._threads, verify=True)
         types = recommender.model.user_ids.id_type, recommender.model.item_ids.id_type
         for other in self.loaded.values():
-            held = other.recommender.model
-            if types != (held.user_ids.id_type, held.item_ids.id_type):
+            beside = other.recommender.model
+            if types != (beside.user_ids.id_type, beside.item_ids.id_type):
                 raise ArgumentError(
                     f"{path}: ids of users and items must be of the types of the other models, "
-                    f"{held.user_ids.id_type} and {held.item_ids.id_type} (got {types[0]} and {types[1]})"
+                    f"{beside.user_ids.id_type} and {beside.item_ids.id_type} (got {types[0]} and {types[1]})"
                 )
         digest, version = _digest(model_file(path)), _name(model_file(path))
         held = self.loaded.get(version)
