@@ -22,6 +22,7 @@ _GROUP = 10_000  # events that one transaction takes, at least one request
 _WAITING = 200_000  # events that may wait to be written
 _EXPOSURES = 100_000  # exposures that may wait; more are dropped and counted
 _FLUSH = 0.5  # seconds that an exposure waits at most, where no events come
+_REWRITTEN = 32 << 20  # bytes of a file that is written anew after a deletion, which takes a fraction of a second
 
 
 @dataclass
@@ -150,8 +151,15 @@ class Writer:
             task.done.set_result(answer)
 
     def _empty_log(self) -> None:
-        """Take SQLite's log into the file, so that it holds nothing that was deleted; later where somebody reads it."""
+        """Take SQLite's log into the file, so that it holds nothing that was deleted; later where somebody reads it.
+
+        A file that is small is written anew first. SQLite overwrites deleted rows, but not what it left behind when it
+        moved a row inside a page.
+        """
         db, self._scrubbed = self._store.db, clocks.monotonic()
+        with contextlib.suppress(sqlite3.Error, OSError):  # as for want of space: the rows themselves are overwritten
+            if self._store.path.stat().st_size <= _REWRITTEN:
+                db.execute("VACUUM")
         with contextlib.suppress(sqlite3.Error):
             db.execute("PRAGMA busy_timeout = 0")
             self._scrub = bool(db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
