@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from scipy import sparse
 
-from hashlgn.data.columns import Gather, Request, UnusableError, find_columns
-from hashlgn.data.ids import Ids
+from hashlgn.data.columns import Request
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.movielens import RATINGS, read_movielens, read_movies, with_shifted_movies
 from hashlgn.data.ragged import is_ragged, read_ragged
 from hashlgn.data.sources import resolved
+from hashlgn.data.tables import is_table, read_parquet, read_sparse, read_table
 from hashlgn.data.text import read_delimited
 from hashlgn.data.titles import with_items
 from hashlgn.errors import ArgumentError, DataError, choose, shown
@@ -164,9 +162,9 @@ def _read(source: Any, format: str | None, request: Request) -> tuple[Interactio
     if format is not None:
         raise ArgumentError(f"format is for files and folders (got {format!r} with a {type(source).__name__})")
     if sparse.issparse(source):
-        return _read_sparse(source, request), False
-    if _is_table(source):
-        return _read_table(source, request).interactions(), True
+        return read_sparse(source, request), False
+    if is_table(source):
+        return read_table(source, request).interactions(), True
     raise ArgumentError(
         "source must be a path, a table with the Arrow interface (pandas 2.2, Polars, Arrow) or a sparse matrix "
         f"(got {type(source).__name__})"
@@ -221,11 +219,11 @@ def _with_table(data: Interactions, source: Any, request: Request) -> Interactio
     )
     try:
         if not isinstance(source, str | Path):
-            if not _is_table(source):
+            if not is_table(source):
                 raise ArgumentError(f"items must be a path or a table (got {type(source).__name__})")
-            table = _read_table(source, request).items()
+            table = read_table(source, request).items()
         elif resolved(source).suffix == ".parquet":
-            table = _read_parquet(resolved(source), request).items()
+            table = read_parquet(resolved(source), request).items()
         else:
             table = read_delimited(resolved(source), request).items()
     except OSError as error:
@@ -315,103 +313,6 @@ def _read_csv(path: Path, request: Request) -> Interactions:
     return read_delimited(path if path.is_file() else _only(path, (".csv", ".tsv")), request).interactions()
 
 
-def _read_parquet(path: Path, request: Request) -> Gather:
-    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    gather = Gather(request, str(path), lambda row: f"row {row}")
-    for file in files:
-        try:
-            parquet = pyarrow.parquet.ParquetFile(file)
-            names = parquet.schema_arrow.names
-            columns = find_columns(names, request, str(file))
-            for batch in parquet.iter_batches(columns=[names[i] for i in columns.values()]):
-                gather.add({role: batch.column(names[place]) for role, place in columns.items()})
-        except pa.ArrowException as error:
-            raise DataError(f"{file}: cannot be read as Parquet: {' '.join(str(error).split())}") from error
-    return gather
-
-
-def _is_table(source: Any) -> bool:
-    return isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "__arrow_c_stream__")
-
-
-def _read_table(source: Any, request: Request) -> Gather:
-    where = f"the {type(source).__name__} given"
-    names, column = _columns(source, where)
-    notes: list[str] = []
-    while True:
-        columns = find_columns(names, request, where)
-        gather = Gather(request, where, lambda row: f"row {row}")
-        try:
-            table = pa.table([column(i) for i in columns.values()], names=list(columns))
-            for batch in table.to_batches(max_chunksize=1 << 20):
-                gather.add(dict(zip(columns, batch.columns, strict=True)))
-            gather.notes[:0] = notes
-            return gather
-        except UnusableError as unusable:
-            notes.append(f"the column of {unusable.role}s was not read ({unusable})")
-            request = request.changed({unusable.role: False})
-
-
-def _columns(source: Any, where: str) -> tuple[list[str], Callable[[int], Any]]:
-    """Names of a table's columns, and what converts one of them: only those that are asked for."""
-    if hasattr(source, "iloc"):  # pandas
-        return [str(name) for name in source.columns], lambda i: _converted(source.iloc[:, i], where)
-    if hasattr(source, "to_series"):  # Polars
-        return list(source.columns), lambda i: _converted(source.to_series(i), where)
-    try:
-        table = source if isinstance(source, pa.Table | pa.RecordBatch) else pa.table(source)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{where}: cannot be read as a table: {error}") from error
-    return table.column_names, table.column
-
-
-def _converted(series: Any, where: str) -> pa.Array | pa.ChunkedArray:
-    """One column of a data frame; a column that mixes kinds is written out as text."""
-    try:
-        if hasattr(series, "sparse"):
-            series = series.sparse.to_dense()
-        return pa.chunked_array(series)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        values = series.to_list()
-    texts: list[str | None] = []
-    for row, value in enumerate(values):
-        if value is None or value != value:
-            texts.append(None)
-        elif isinstance(value, str | int | float | np.integer | np.floating) and not isinstance(value, bool):
-            texts.append(str(int(value)) if not isinstance(value, str) and value == int(value) else str(value))
-        else:
-            raise DataError(f"{where}: the column {series.name!r} holds {value!r} (row {row})")
-    return pa.array(texts, pa.string())
-
-
-def _read_sparse(source: Any, request: Request) -> Interactions:
-    if set(request.names()) - {"weight"} or request.weight not in (None, True) or request.id_type == "str":
-        raise ArgumentError("a sparse matrix has no columns to name, and its ids are integers")
-    if source.ndim != 2:
-        raise DataError(f"the matrix given: must have two dimensions, users and items (got shape {source.shape})")
-    entries = sparse.coo_array(source)
-    if entries.data.dtype.kind not in "fiub":
-        raise DataError(f"the matrix given: entries must be numbers (got dtype {entries.data.dtype})")
-    exact = entries.data.astype(np.float64)
-    with np.errstate(over="ignore", under="ignore"):
-        values = exact.astype(np.float32)
-    wrong = ~np.isfinite(values)
-    if wrong.any():
-        raise DataError(f"the matrix given: entries must be finite (got {exact[wrong][0]})")
-    keep = exact != 0  # an entry that is too small for float32 is an interaction all the same
-    if request.min_rating is not None:
-        keep &= values >= np.float32(request.min_rating)
-    if not keep.any():
-        raise DataError("the matrix given: no interactions (no non-zero entry, or none reaches min_rating)")
-    users, items = (axis[keep] for axis in entries.coords)
-    n_users, n_items = entries.shape
-    return Interactions.from_codes(
-        *(Ids.range(n_users), Ids.range(n_items), users, items, values[keep]),
-        weights=exact[keep] if request.weight is True else None,
-        duplicates=request.duplicates,
-    )
-
-
 def _only(folder: Path, suffixes: tuple[str, ...]) -> Path:
     return next(p for p in sorted(folder.iterdir()) if p.suffix in suffixes)
 
@@ -438,7 +339,7 @@ FORMATS: dict[str, Format] = {
         "one .inter file",
     ),
     "parquet": Format(
-        lambda path, request: _read_parquet(path, request).interactions(),
+        lambda path, request: read_parquet(path, request).interactions(),
         lambda path: path.suffix == ".parquet" if path.is_file() else _count(path, (".parquet",)) > 0,
         "a .parquet file, or a folder of them",
         general=True,
