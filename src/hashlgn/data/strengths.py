@@ -52,4 +52,5 @@ def strengths_of(data: Interactions, rule: str, half_life: float | None = None) 
     Raises:
         ArgumentError: the rule is unknown, or the data lacks what it needs.
     """
-    return choose("model.strength", rule, STRENGTHS)(data, half_life)  # type: ignore[no-any-return]
+    strengths: Strengths = choose("model.strength", rule, STRENGTHS)(data, half_life)
+    return strengths

@@ -170,7 +170,7 @@ def _table(ids: Ids, rows: Rows, hits: Hits, ask: Ask) -> Table:
 
     made: dict[str, Callable[[], npt.NDArray[Any]]] = {}
     if rows.named:
-        made[ask.columns[0]] = lambda: repeated(rows.names)  # type: ignore[arg-type]
+        made[ask.columns[0]] = lambda: repeated(np.asarray(rows.names))
     made[ask.columns[1]] = lambda: ids.decode(hits.items)
     made["score"] = lambda: hits.scores
     made["rank"] = lambda: np.arange(len(hits.items)) - repeated(hits.indptr[:-1]) + 1

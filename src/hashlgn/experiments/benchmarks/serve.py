@@ -223,11 +223,11 @@ def _ask(
             connection = idle.pop()
             due_of[connection] = now if rate is None else sent / rate
             connection.sendall(requests[sent % len(requests)])
-            busy.register(connection, selectors.EVENT_READ)
+            busy.register(connection, selectors.EVENT_READ, connection)
             sent += 1
         wait = 0.05 if rate is None or not idle else max(0.0, sent / rate - (time.perf_counter() - began))
         for key, _ in busy.select(wait):
-            connection = key.fileobj  # type: ignore[assignment]
+            connection = key.data
             arrived = connection.recv(1 << 20)
             if not arrived:
                 raise HashLGNError("the service closed a connection before it had answered")
