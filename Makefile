@@ -24,8 +24,9 @@ serve: .venv/.serve
 fuzz-serve: .venv/.dev
 	HASHLGN_FUZZ_EXAMPLES=2500 $(BIN)/python -m pytest tests/serve/test_service_fuzz.py
 
+# Two files of tests at a time; a file stays in one process, which trains its models once.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The exports in engines whose packages are large (about 500 MB): pgvector, Qdrant, Milvus, LanceDB.
 test-export: .venv/.dev
