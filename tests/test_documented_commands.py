@@ -175,7 +175,7 @@ def test_the_command_works(command: str, place: Path, tmp_path: Path, monkeypatc
     (tmp_path / "search" / "best.toml").write_text("[train]\nlr = 0.01\n")
     line = small(words, place / "model", place / "data" / "ml-100k")
     if words[0] == "serve":  # it goes on until it is told to end
-        pytest.importorskip("uvicorn", reason="an extra is not installed")
+        pytest.importorskip("httptools", reason="an extra is not installed")
         assert_serves(line)
     else:
         assert exit_code(app, line) == 0, capsys.readouterr().err

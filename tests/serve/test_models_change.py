@@ -18,7 +18,8 @@ from serve_help import Running, running, saved, two_models
 from hashlgn.inference.recommender import Recommender, load
 from hashlgn.serve.batching import Batcher
 from hashlgn.serve.keys import create_key, revoke_key
-from hashlgn.serve.shapes import Limits, Problem
+from hashlgn.serve.limits import Limits
+from hashlgn.serve.shapes import Problem
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_requests_that_wait_too_long_are_refused_and_the_others_answered() -> No
             time.sleep(0.3)
             return [question for _, question in batch]
 
-        batcher = Batcher(work, Limits(seconds=0.1))
+        batcher = Batcher(work, Limits(wait=0.1))
         early = batcher.ask(None, "early")
         await asyncio.sleep(0.05)
         late = batcher.ask(None, "late")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,7 @@ def test_the_service_tells_of_itself(service: Running) -> None:
     assert "default-src 'self'" in service.headers["content-security-policy"]
     assert "access-control-allow-origin" not in {name.lower() for name in service.headers}
     assert service.ask("GET", "/static/app.js")[0] == 200
+    time.sleep(0.3)  # lines of requests are written together
     requests = [json.loads(line) for line in service.lines if line.startswith("{")]
     assert any(
         line["request_id"] == "mine-1" and line["route"] == "GET /v1/users/*/recommendations" for line in requests

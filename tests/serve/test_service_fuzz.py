@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from serve_help import running, two_models
 
+from hashlgn.serve.limits import Limits
 from hashlgn.serve.openapi import document
 from hashlgn.serve.routes import ROUTES
 
@@ -27,7 +28,7 @@ CHECKS = (
 
 
 def test_every_route_is_documented_and_nothing_else() -> None:
-    paths = json.loads(document())["paths"]
+    paths = json.loads(document(Limits()))["paths"]
     said = {(method.upper(), re.sub(r"{\w+}", "*", path)) for path, methods in paths.items() for method in methods}
     assert said == {(method, path) for method, path in ROUTES if path not in ("/", "/static/*")}
 

@@ -93,9 +93,10 @@ def bench_journal(
 def bench_serve(
     items: Annotated[int, typer.Option(min=100, help="Items of the catalogue.")] = 1_000_000,
     users: Annotated[int, typer.Option(min=1, help="Users with stored histories.")] = 100_000,
+    length: Annotated[int, typer.Option(min=1, help="Items per history.")] = 50,
     k: Annotated[int, typer.Option(min=1, help="Items asked for.")] = 10,
     seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 5.0,
-    connections: Annotated[int, typer.Option(min=1, help="Connections that are kept open.")] = 32,
+    connections: Annotated[int, typer.Option(min=1, help="Connections that are kept open.")] = 64,
     peers: Annotated[str, typer.Option(help="fastapi-implicit and cornac, or none.")] = "fastapi-implicit,cornac",
     threads: Threads = 1,
     json_: Json = None,
@@ -104,7 +105,7 @@ def bench_serve(
     from hashlgn.experiments.benchmarks.serve import bench_serve
 
     named = [] if peers == "none" else peers.split(",")
-    sizes = {"items": items, "users": users, "k": k, "connections": connections}
+    sizes = {"items": items, "users": users, "length": length, "k": k, "connections": connections}
     _show(bench_serve(**sizes, seconds=seconds, peers=named, threads=threads or 1), json_)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from hashlgn.cli.options import Threads
 from hashlgn.errors import ArgumentError
+from hashlgn.serve.limits import Limits
 
 __all__ = ["serve"]
 
@@ -30,8 +31,34 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Serve a model of movies; trained where there is none.")] = False,
     threads: Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line of JSON per request.")] = False,
+    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a body.")] = Limits.body,
+    max_head: Annotated[int, typer.Option(min=64, help="Bytes of address and headers.")] = Limits.head,
+    max_k: Annotated[int, typer.Option(min=1, help="Items of an answer.")] = Limits.k,
+    max_batch: Annotated[int, typer.Option(min=1, help="Members of a batch.")] = Limits.batch,
+    max_list: Annotated[int, typer.Option(min=1, help="Items of a history or list that is sent.")] = Limits.list,
+    max_events: Annotated[int, typer.Option(min=1, help="Events of one request.")] = Limits.events,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Requests that wait to be answered.")] = Limits.waiting,
+    max_wait: Annotated[float, typer.Option(min=0.01, help="Seconds that a request waits.")] = Limits.wait,
+    max_send: Annotated[float, typer.Option(min=0.1, help="Seconds to send a request in.")] = Limits.send,
+    max_idle: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a connection rests, or takes an answer.")
+    ] = Limits.idle,
+    max_connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = Limits.connections,
 ) -> None:
     """Serve models over HTTP, with a page at /; SIGTERM finishes what was begun."""
+    limits = Limits(
+        body=max_body,
+        head=max_head,
+        k=max_k,
+        batch=max_batch,
+        list=max_list,
+        events=max_events,
+        waiting=max_waiting,
+        wait=max_wait,
+        send=max_send,
+        idle=max_idle,
+        connections=max_connections,
+    )
     from hashlgn.serve.server import serve
 
     if watch is not None and not watch.is_dir():
@@ -50,6 +77,7 @@ def serve(
         watch=watch,
         split=_shares(split),
         threads=threads,
+        limits=limits,
         log=not quiet,
     )
 

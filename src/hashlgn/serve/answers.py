@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.serve.attributes import Attributes, Filters, key_of
 from hashlgn.serve.journal import LiveHistories, Stored
 from hashlgn.serve.journal.events import read_id
-from hashlgn.serve.shapes import Ask, HistoryItem, Item, Limits, Problem, Recommendation, Share
+from hashlgn.serve.limits import Limits
+from hashlgn.serve.shapes import Ask, HistoryItem, Item, Problem, Recommendation, Share
 from hashlgn.serve.titles import Titles
 
 __all__ = ["REASONS", "Question", "Served"]
@@ -144,10 +146,11 @@ class Served:
         if ask.k is not None and ask.threshold is not None:
             raise Problem(422, "bad_request", "k and threshold must not both be given", "threshold")
         if ask.k is not None and ask.k > limits.k:
-            raise Problem(422, "too_large", f"k must be at most {limits.k} (got {ask.k})", "k")
+            raise Problem(422, "too_large", f"k must be at most {limits.k} (--max-k; got {ask.k})", "k")
         for name in ("history", "allow", "deny"):
-            if len(getattr(ask, name) or ()) > limits.history:
-                raise Problem(422, "too_large", f"{name} must have at most {limits.history} items", name)
+            if (size := len(getattr(ask, name) or ())) > limits.list:
+                most = f"{name} must have at most {limits.list} items (--max-list; got {size})"
+                raise Problem(422, "too_large", most, name)
         model = self.recommender.model
         if ask.calibrated and model.calibration is None:
             raise Problem(422, "not_calibrated", "calibrated needs a model with a calibration", "calibrated")
@@ -180,7 +183,7 @@ class Served:
         """The items most similar to an item, by cosine."""
         ids = self.view.item_ids
         table = self.recommender.similar_items(ids.decode(np.array([number])).tolist(), k, titles=False)
-        return self._items(ids.encode(table["similar"].tolist()), table["score"])
+        return self._items_of([(ids.encode(table["similar"].tolist()), table["score"])])[0]
 
     def described(self, number: int) -> dict[str, Any]:
         """Id, title and genres of an item, where they are known."""
@@ -211,12 +214,12 @@ class Served:
         hits = self.recommender.answer(
             indptr, items, strengths, k=k, threshold=first.ask.threshold, calibrated=first.alike[2], exclude=exclude
         )
-        answers = []
-        for row, (question, history) in enumerate(zip(questions, rows, strict=True)):
-            numbers, scores = hits.row(row)
-            cut = slice(None) if question.k is None else slice(question.k)
-            answers.append(self._answer(question, history, numbers[cut], scores[cut]))
-        return answers
+        kept = [slice(None if one.k is None else one.k) for one in questions]
+        found = [
+            (numbers[cut], scores[cut])
+            for cut, (numbers, scores) in zip(kept, map(hits.row, range(len(rows))), strict=True)
+        ]
+        return [self._answer(*one) for one in zip(questions, rows, found, self._items_of(found), strict=True)]
 
     def _exclusion(
         self, questions: Sequence[Question], rows: Sequence[npt.NDArray[Any]], indptr: Ints, items: Ints
@@ -234,12 +237,19 @@ class Served:
         return Exclusion(n_items, bounds, np.concatenate([nothing, *lists]).astype(np.int64))
 
     def _answer(
-        self, question: Question, history: tuple[npt.NDArray[Any], Floats | None], numbers: Ints, scores: Floats
+        self,
+        question: Question,
+        history: tuple[npt.NDArray[Any], Floats | None],
+        found: tuple[Ints, Floats],
+        items: list[Item],
     ) -> Recommendation:
-        known = len(history[0])
-        items = self._items(numbers, scores, known)
+        known, calibration = len(history[0]), self.recommender.model.calibration
+        if calibration is not None and known:
+            chances = calibration.probability(found[1], known).astype(np.float32).tolist()
+            for one, chance in zip(items, chances, strict=True):
+                one.probability = chance
         if question.ask.explain and known:
-            self._explain(items, numbers, history)
+            self._explain(items, found[0], history)
         answer = Recommendation(source="model" if known else "popular", model=self.version, items=items)
         if question.user is not None:
             answer.user = question.user
@@ -249,24 +259,20 @@ class Served:
             answer.reason = REASONS["fewer"]
         return answer
 
-    def _items(self, numbers: Ints, scores: Floats, known: int | None = None) -> list[Item]:
-        """Items of an answer; with probabilities where the history has ``known`` items."""
+    def _items_of(self, rows: Sequence[tuple[Ints, Floats]]) -> list[list[Item]]:
+        """The items of answers, from their numbers and scores: all of them are named at once."""
         model = self.recommender.model
-        found = [
-            Item(item, score)
-            for item, score in zip(model.item_ids.decode(numbers).tolist(), scores.tolist(), strict=True)
-        ]
-        if model.calibration is not None and known:
-            chances = model.calibration.probability(scores, known).astype(np.float32).tolist()
-            for one, chance in zip(found, chances, strict=True):
-                one.probability = chance
-        if model.titles is not None:
-            for one, number in zip(found, numbers.tolist(), strict=True):
-                one.title = model.titles[number]
-        if model.genres is not None:
-            for one, number in zip(found, numbers.tolist(), strict=True):
-                one.genres = list(model.genres[number])
-        return found
+        numbers = np.concatenate([numbers for numbers, _ in rows])
+        scores = np.concatenate([scores for _, scores in rows]).tolist()
+        items = list(map(Item, model.item_ids.decode(numbers).tolist(), scores))
+        if model.titles is not None or model.genres is not None:
+            for one, number in zip(items, numbers.tolist(), strict=True):
+                if model.titles is not None:
+                    one.title = model.titles[number]
+                if model.genres is not None:
+                    one.genres = list(model.genres[number])
+        bounds = [0, *accumulate(len(numbers) for numbers, _ in rows)]
+        return [items[start:end] for start, end in pairwise(bounds)]
 
     def _explain(self, items: list[Item], numbers: Ints, history: tuple[npt.NDArray[Any], Floats | None]) -> None:
         model = self.recommender.model

@@ -1,4 +1,4 @@
-"""The service as an ASGI application: finds the route of a request, admits it, answers it and counts it."""
+"""The service: it finds the route of a request, admits it, answers it and counts it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 from hashlgn.errors import ArgumentError, HashLGNError, JournalError, JournalFullError
 from hashlgn.serve.answers import Question, Served
 from hashlgn.serve.batching import Batcher
-from hashlgn.serve.http import Answer, Request, encoded, segments_of
+from hashlgn.serve.http import Answer, Request, refusal, segments_of
 from hashlgn.serve.journal import Journal
 from hashlgn.serve.keys import SCOPES, KeyFile
+from hashlgn.serve.limits import Limits
 from hashlgn.serve.metrics import Metrics
 from hashlgn.serve.registry import Registry
 from hashlgn.serve.routes import ROUTES, Handler
-from hashlgn.serve.shapes import Ask, Limits, Problem, Recommendation
+from hashlgn.serve.shapes import Ask, Problem, Recommendation
 
 __all__ = ["Service"]
 
@@ -34,7 +35,6 @@ class Service:
         keys: who may do what, or None: everybody may do everything.
         limits: what a client may ask for.
         metrics: figures and log.
-        watch: seconds between two looks at the watched folder, or None.
     """
 
     def __init__(
@@ -44,38 +44,37 @@ class Service:
         keys: KeyFile | None = None,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
-        watch: float | None = None,
     ) -> None:
-        self.registry, self.journal, self.keys, self._watch = registry, journal, keys, watch
+        self.registry, self.journal, self.keys = registry, journal, keys
         self.limits, self.metrics = limits or Limits(), metrics or Metrics()
         self.batcher = Batcher(_answer_together, self.limits)
         self.ready = True
         self._prefix, self._count = secrets.token_hex(4), itertools.count()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._by_length: dict[tuple[str, int], list[tuple[list[str], str]]] = {}
         for method, path in ROUTES:
             parts = path.split("/")[1:]
             self._by_length.setdefault((method, len(parts)), []).append((parts, path))
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """ASGI."""
-        if scope["type"] == "lifespan":
-            return await self._lifespan(receive, send)
-        if scope["type"] != "http":
-            return None
+    async def respond(self, request: Request) -> Answer:
+        """The answer to a request; what goes wrong is an answer too."""
         start, self.metrics.in_flight = time.perf_counter(), self.metrics.in_flight + 1
-        request = Request(scope, receive, self.limits, "")
         given = request.header(b"x-request-id")
-        request.request_id = (
-            given.decode() if given is not None and _ID.fullmatch(given) else f"{self._prefix}-{next(self._count):x}"
-        )
-        path = "none"
+        request.request_id = self._name() if given is None or not _ID.fullmatch(given) else given.decode()
         try:
             path, answer = await self._answer(request)
-            await answer.send(send, request.request_id)
         finally:
             self.metrics.in_flight -= 1
-        return self.metrics.done(path, answer.status, time.perf_counter() - start, request.request_id)
+        self.metrics.done(path, answer.status, time.perf_counter() - start, request.request_id)
+        return answer
+
+    def refused(self, problem: Problem) -> str:
+        """Count a request that was refused before it was whole, and name it."""
+        request_id = self._name()
+        self.metrics.done("none", problem.status, 0.0, request_id)
+        return request_id
+
+    def _name(self) -> str:
+        return f"{self._prefix}-{next(self._count):x}"
 
     async def _answer(self, request: Request) -> tuple[str, Answer]:
         path = "none"
@@ -85,19 +84,18 @@ class Service:
                 self._admit(request, scope)
             return path, await handler(self, request)
         except Problem as problem:
-            return path, _problem(problem, request)
+            return path, refusal(problem, request.request_id)
         except JournalFullError as error:
-            return path, _problem(Problem(503, "disk_full", str(error), retry=30), request)
+            return path, refusal(Problem(503, "disk_full", str(error), retry=30), request.request_id)
         except JournalError as error:
-            return path, _problem(Problem(503, "journal", str(error), retry=5), request)
+            return path, refusal(Problem(503, "journal", str(error), retry=5), request.request_id)
         except Exception as error:  # a mistake of ours: the client learns no details
             self.metrics.say("error", route=path, error=repr(error), request_id=request.request_id)
-            return path, _problem(Problem(500, "internal", "the service failed; its log says why"), request)
+            return path, refusal(Problem(500, "internal", "the service failed; its log says why"), request.request_id)
 
     def _route(self, request: Request) -> tuple[str, tuple[str | None, Handler]]:
-        method = "GET" if request.scope["method"] == "HEAD" else request.scope["method"]
-        raw = request.scope.get("raw_path") or request.scope["path"].encode()
-        segments = segments_of(raw)
+        method = "GET" if request.method == "HEAD" else request.method
+        segments = segments_of(request.path)
         for parts, path in self._by_length.get((method, len(segments)), ()):
             if all(part in ("*", segment) for part, segment in zip(parts, segments, strict=True)):
                 request.parts = [segment for part, segment in zip(parts, segments, strict=True) if part == "*"]
@@ -128,21 +126,8 @@ class Service:
         if SCOPES[scope] < SCOPES[needed]:
             raise Problem(403, "scope", f"the key must have the scope {needed} (it has {scope})", "authorization")
 
-    async def _lifespan(self, receive: Any, send: Any) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                if self._watch is not None:
-                    self._tasks.add(asyncio.create_task(self._look(self._watch)))
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                self.ready = False
-                for task in self._tasks:
-                    task.cancel()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-
-    async def _look(self, seconds: float) -> None:
+    async def watch(self, seconds: float = 1.0) -> None:
+        """Look at the watched folder now and then, for as long as the service runs."""
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -156,9 +141,11 @@ class Service:
 
     def close(self) -> None:
         """Write what waits, and let go of all files."""
+        self.batcher.close()
         if self.journal is not None:
             self.journal.close()
         self.registry.close()
+        self.metrics.flush()
 
     # What handlers share
 
@@ -204,12 +191,3 @@ def _answer_together(batch: list[tuple[Served, Question]]) -> list[Any]:
         for place, answer in zip(places, answers, strict=True):
             found[place] = answer
     return found
-
-
-def _problem(problem: Problem, request: Request) -> Answer:
-    headers = [] if problem.retry is None else [(b"retry-after", str(problem.retry).encode())]
-    if problem.allow:
-        headers.append((b"allow", ", ".join(problem.allow).encode()))
-    if problem.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    return Answer(encoded({"error": problem.body(), "request_id": request.request_id}), problem.status, headers=headers)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
-from hashlgn.serve.shapes import Limits, Problem
+from hashlgn.serve.limits import Limits
+from hashlgn.serve.shapes import Problem
 
 __all__ = ["Batcher"]
 
@@ -25,7 +28,8 @@ class Batcher:
 
     def __init__(self, work: Callable[[list[tuple[Any, Any]]], list[Any]], limits: Limits) -> None:
         self._work, self._limits = work, limits
-        self._pool = ThreadPoolExecutor(1, "hashlgn-answers")
+        self._batches: SimpleQueue[Any] = SimpleQueue()
+        threading.Thread(target=self._answer, name="hashlgn-answers", daemon=True).start()
         self._waiting: list[tuple[float, tuple[Any, Any], asyncio.Future[Any]]] = []
         self._running = False
         self.batches = self.answered = 0
@@ -37,7 +41,9 @@ class Batcher:
             Problem: too many requests wait.
         """
         if len(self._waiting) >= self._limits.waiting:
-            raise Problem(503, "busy", f"{self._limits.waiting} requests wait already", retry=1)
+            raise Problem(
+                503, "busy", f"requests that wait must be at most {self._limits.waiting} (--max-waiting)", retry=1
+            )
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((time.monotonic(), (served, question), done))
@@ -48,26 +54,35 @@ class Batcher:
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-        late = time.monotonic() - self._limits.seconds
+        late = time.monotonic() - self._limits.wait
         live = []
         for entry in batch:
             if entry[2].done():
                 continue
             if entry[0] < late:
-                entry[2].set_exception(Problem(503, "busy", "the service did not come to this request", retry=1))
+                entry[2].set_exception(
+                    Problem(503, "busy", f"a request must wait at most {self._limits.wait:g} s (--max-wait)", retry=1)
+                )
             else:
                 live.append(entry)
         if not live:
             self._next(loop)
             return
-        self._pool.submit(self._run, loop, live)
+        self._batches.put((loop, live))
 
-    def _run(self, loop: asyncio.AbstractEventLoop, batch: list[Any]) -> None:
-        try:
-            answers = self._work([entry[1] for entry in batch])
-        except Exception as error:
-            answers = [error] * len(batch)
-        loop.call_soon_threadsafe(self._finish, loop, batch, answers)
+    def close(self) -> None:
+        """End the thread, once what it has is answered."""
+        self._batches.put(None)
+
+    def _answer(self) -> None:
+        while (given := self._batches.get()) is not None:
+            loop, batch = given
+            try:
+                answers = self._work([entry[1] for entry in batch])
+            except Exception as error:
+                answers = [error] * len(batch)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._finish, loop, batch, answers)
 
     def _finish(self, loop: asyncio.AbstractEventLoop, batch: list[Any], answers: list[Any]) -> None:
         self.batches += 1

@@ -1,25 +1,20 @@
-"""The little of HTTP that the service needs over ASGI: requests with limits, answers, and their headers."""
+"""Requests and answers of HTTP, as the handlers of the routes see them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
-from hashlgn.serve.shapes import Limits, Problem
+from hashlgn.serve.shapes import Problem
 
-__all__ = ["JSON", "Answer", "Request", "encoded", "segments_of"]
+__all__ = ["JSON", "Answer", "Request", "encoded", "refusal", "segments_of"]
 
 JSON = b"application/json"
-_SAFE = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
-]
+_SAFE = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\nreferrer-policy: no-referrer\r\n"
+_STATUS = {int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 encoded = msgspec.json.Encoder().encode
 
 
@@ -32,52 +27,68 @@ class Answer:
     kind: bytes = JSON
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
-    async def send(self, send: Callable[[Any], Awaitable[None]], request_id: str) -> None:
-        """Send it."""
-        headers = [
-            (b"content-type", self.kind),
-            (b"content-length", str(len(self.body)).encode()),
-            (b"x-request-id", request_id.encode()),
-            *_SAFE,
-            *self.headers,
-        ]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
+    def sent(self, request_id: str, *, body: bool = True, close: bool = False) -> bytes:
+        """The bytes that go over the wire.
+
+        Args:
+            request_id: of the request.
+            body: whether the body follows the headers; it does not where HEAD asks.
+            close: whether the connection is closed behind it.
+        """
+        own = b"".join([b"%s: %s\r\n" % header for header in self.headers]) if self.headers else b""
+        return b"%scontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n%s%s%s\r\n%s" % (
+            _STATUS[self.status],
+            self.kind,
+            len(self.body),
+            request_id.encode(),
+            _SAFE,
+            own,
+            b"connection: close\r\n" if close else b"",
+            self.body if body else b"",
+        )
 
 
 @dataclass(slots=True)
 class Request:
-    """A request.
+    """A request that has arrived whole.
 
     Attributes:
-        scope: of ASGI.
-        receive: of ASGI.
-        limits: of bodies and of waiting.
+        method: such as GET.
+        path: as it was sent, in percent code.
+        query: as it was sent, without the question mark.
+        headers: names in lower case, and values.
+        body: bytes; empty where there is none.
+        keep: whether the connection stays open for another request.
         request_id: names it in answers and in the log.
         parts: the variable segments of the path, decoded.
     """
 
-    scope: Any
-    receive: Callable[[], Awaitable[Any]]
-    limits: Limits
-    request_id: str
+    method: str
+    path: bytes
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    keep: bool = True
+    request_id: str = ""
     parts: list[str] = field(default_factory=list)
 
     def header(self, name: bytes) -> bytes | None:
-        """The first header of a name."""
-        return next((value for key, value in self.scope["headers"] if key == name), None)
+        """The first header of a name, which is in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
 
-    def query(self) -> dict[str, str]:
+    def parameters(self) -> dict[str, str]:
         """The parameters of the query.
 
         Raises:
             Problem: one is given twice, or is no text.
         """
-        raw = self.scope["query_string"]
-        if not raw:
+        if not self.query:
             return {}
         try:
-            pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64)
+            pairs = parse_qsl(self.query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64)
         except ValueError as error:
             raise Problem(400, "bad_query", "the query must be UTF-8 in percent code", "query") from error
         found = dict(pairs)
@@ -85,32 +96,15 @@ class Request:
             raise Problem(400, "bad_query", "a parameter must be given once", "query")
         return found
 
-    async def body(self) -> bytes:
-        """The body.
 
-        Raises:
-            Problem: it is too long, or the client takes too long to send it.
-        """
-        too_long = Problem(413, "too_large", f"the body must have at most {self.limits.body} bytes", "body")
-        size = self.header(b"content-length")
-        if size is not None and size.isdigit() and int(size) > self.limits.body:
-            raise too_long
-        parts, total = [], 0
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self.limits.seconds
-        while True:
-            try:
-                message = await asyncio.wait_for(self.receive(), max(0.0, end - loop.time()))
-            except TimeoutError:
-                raise Problem(408, "slow", f"the body must come within {self.limits.seconds:g} s", "body") from None
-            if message["type"] == "http.disconnect":
-                raise Problem(400, "gone", "the client went away", "body")
-            parts.append(message.get("body", b""))
-            total += len(parts[-1])
-            if total > self.limits.body:
-                raise too_long
-            if not message.get("more_body"):
-                return b"".join(parts)
+def refusal(problem: Problem, request_id: str) -> Answer:
+    """The answer to a request that is refused."""
+    headers = [] if problem.retry is None else [(b"retry-after", str(problem.retry).encode())]
+    if problem.allow:
+        headers.append((b"allow", ", ".join(problem.allow).encode()))
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return Answer(encoded({"error": problem.body(), "request_id": request_id}), problem.status, headers=headers)
 
 
 def segments_of(path: bytes) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import sys
@@ -14,6 +15,8 @@ import msgspec
 
 __all__ = ["Metrics"]
 
+_LATE = 0.1  # seconds that lines of requests may wait to be written
+_encoded = msgspec.json.Encoder().encode
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 
 
@@ -26,6 +29,7 @@ class Metrics:
 
     def __init__(self, log: TextIO | None = None) -> None:
         self._log = log
+        self._lines: list[bytes] = []  # of requests, not yet written
         self._requests: dict[tuple[str, int], int] = defaultdict(int)
         self._seconds: dict[str, list[float]] = {}
         self.events: dict[str, int] = defaultdict(int)
@@ -37,14 +41,24 @@ class Metrics:
         held = self._seconds.setdefault(route, [0.0] * (len(_BOUNDS) + 2))
         held[bisect_left(_BOUNDS, seconds)] += 1
         held[-1] += seconds
-        if self._log is not None:
-            self.say("request", route=route, status=status, ms=round(1e3 * seconds, 3), request_id=request_id)
+        if self._log is None:
+            return
+        said = {"route": route, "status": status, "ms": round(1e3 * seconds, 3), "request_id": request_id}
+        self._lines.append(_encoded({"time": round(time.time(), 3), "event": "request", **said}))
+        if len(self._lines) == 1:  # one write for all requests of a short time
+            asyncio.get_running_loop().call_later(_LATE, self.flush)
 
     def say(self, event: str, **said: Any) -> None:
         """Write one line of JSON."""
         if self._log is not None:
-            line = {"time": round(time.time(), 3), "event": event, **said}
-            self._log.write(msgspec.json.encode(line).decode() + "\n")
+            self._lines.append(_encoded({"time": round(time.time(), 3), "event": event, **said}))
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        lines, self._lines = self._lines, []
+        if self._log is not None and lines:
+            self._log.write((b"\n".join(lines) + b"\n").decode())
             self._log.flush()
 
     def text(self, gauges: dict[str, float]) -> bytes:

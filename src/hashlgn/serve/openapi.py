@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from hashlgn.serve.limits import Limits
 from hashlgn.serve.shapes import Ask, Batch, Item, Recommendation, Result
 
 __all__ = ["document"]
@@ -15,7 +16,7 @@ __all__ = ["document"]
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 _ID = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
 _VALUE = {"type": ["boolean", "integer", "number", "string"]}
-_K = {"name": "k", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}}
+_K: dict[str, Any] = {"name": "k", "in": "query", "schema": {"type": "integer", "minimum": 1}}
 _MODEL = {"name": "model", "in": "query", "schema": _TEXT, "description": "version of a loaded model"}
 _FLAGS = [
     {"name": name, "in": "query", "schema": {"type": "boolean"}} for name in ("filter_seen", "explain", "calibrated")
@@ -60,6 +61,7 @@ _EVENT = {
     "required": ["user", "item"],
     "additionalProperties": False,
 }
+_EVENTS: dict[str, Any] = {"anyOf": [_EVENT, {"type": "array", "items": _EVENT}]}
 _HISTORY = {
     "type": "object",
     "properties": {
@@ -119,7 +121,7 @@ _PATHS: dict[tuple[str, str], tuple[str, list[Any], Any, Any]] = {
     ("post", "/v1/events"): (
         "Keep events: one, a list, or lines of JSON (application/x-ndjson)",
         [],
-        {"anyOf": [_EVENT, {"type": "array", "items": _EVENT, "maxItems": 10_000}]},
+        _EVENTS,
         _object(
             accepted=_COUNT,
             duplicates=_COUNT,
@@ -135,12 +137,16 @@ _PATHS: dict[tuple[str, str], tuple[str, list[Any], Any, Any]] = {
     ("get", "/metrics"): ("Figures for Prometheus", [], None, None),
     ("get", "/openapi.json"): ("This document", [], None, _ANY),
 }
-_STATUSES = (400, 401, 403, 404, 408, 409, 413, 422, 503)
+_STATUSES = (400, 401, 403, 404, 408, 409, 413, 422, 431, 503)
 
 
 @cache
-def document() -> bytes:
-    """The document as JSON."""
+def document(limits: Limits) -> bytes:
+    """The document as JSON.
+
+    Args:
+        limits: which stand in it.
+    """
     _, schemas = msgspec.json.schema_components(
         (Ask, Batch, Item, Recommendation, Result), ref_template="#/components/schemas/{name}"
     )
@@ -153,7 +159,7 @@ def document() -> bytes:
     )
     paths: dict[str, Any] = {}
     for (method, path), said in _PATHS.items():
-        paths.setdefault(path, {})[method] = _operation(method, path, *said)
+        paths.setdefault(path, {})[method] = _operation(method, path, *said, limits=limits)
     try:
         number = version("hashlgn")
     except PackageNotFoundError:
@@ -172,7 +178,13 @@ def document() -> bytes:
     )
 
 
-def _operation(method: str, path: str, summary: str, parameters: list[Any], body: Any, answer: Any) -> dict[str, Any]:
+def _operation(
+    method: str, path: str, summary: str, parameters: list[Any], body: Any, answer: Any, *, limits: Limits
+) -> dict[str, Any]:
+    most = _K | {"schema": _K["schema"] | {"maximum": limits.k}}
+    parameters = [most if one is _K else one for one in parameters]
+    if body is _EVENTS:
+        body = {"anyOf": [_EVENT, {"type": "array", "items": _EVENT, "maxItems": limits.events}]}
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     in_path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
     error = {

@@ -59,7 +59,7 @@ def _typed(name: str, text: str, kind: type) -> Any:
 
 def _asked(request: Request, known: dict[str, type]) -> tuple[dict[str, Any], dict[str, str]]:
     """The known parameters of a query, and the others."""
-    query = request.query()
+    query = request.parameters()
     asked = {name: _typed(name, query.pop(name), kind) for name, kind in known.items() if name in query}
     if asked.get("k", 1) < 1:
         raise Problem(422, "bad_request", f"k must be at least 1 (got {asked['k']})", "k")
@@ -92,7 +92,7 @@ async def _user(service: Service, request: Request) -> Answer:
 
 @route("POST", "/v1/sessions", "read")
 async def _session(service: Service, request: Request) -> Answer:
-    ask = read_body(await request.body(), Ask)
+    ask = read_body(request.body, Ask)
     if ask.history is None:
         raise Problem(422, "bad_request", "history must be given", "history")
     found = await service.answered(ask, request.request_id)
@@ -102,9 +102,10 @@ async def _session(service: Service, request: Request) -> Answer:
 
 @route("POST", "/v1/recommendations", "read")
 async def _batch(service: Service, request: Request) -> Answer:
-    asked = read_body(await request.body(), Batch).requests
+    asked = read_body(request.body, Batch).requests
     if len(asked) > service.limits.batch:
-        raise Problem(422, "too_large", f"requests must be at most {service.limits.batch}", "requests")
+        most = f"requests must be at most {service.limits.batch} (--max-batch; got {len(asked)})"
+        raise Problem(422, "too_large", most, "requests")
     waiting = [asyncio.ensure_future(service.answered(ask, request.request_id)) for ask in asked]
     found = await asyncio.gather(*waiting, return_exceptions=True)
     results: list[Any] = []
@@ -147,9 +148,13 @@ async def _item(service: Service, request: Request) -> Answer:
 @route("PUT", "/v1/items/*", "write")
 async def _put_item(service: Service, request: Request) -> Answer:
     number = service.registry.active.item_number(request.parts[0])
-    values = read_body(await request.body(), dict[str, bool | int | float | str | list[bool | int | float | str]])
-    if len(values) > 64 or any(not 0 < len(name) <= 64 or name in (*_ASKED, "title") for name in values):
-        raise Problem(422, "bad_request", "attributes must be at most 64, with names of 1 to 64 characters", "body")
+    values = read_body(request.body, dict[str, bool | int | float | str | list[bool | int | float | str]])
+    if len(values) > 64:
+        raise Problem(422, "bad_request", f"attributes must be at most 64 (got {len(values)})", "body")
+    for name in values:
+        if not 0 < len(name) <= 64 or name in (*_ASKED, "title"):
+            taken = "names of attributes must have 1 to 64 characters, and not be those of parameters of a query"
+            raise Problem(422, "bad_request", f"{taken} (got {name!r:.80})", name[:80] or "body")
     item = service.registry.active.described(number)["item"]
     await asyncio.to_thread(service.registry.put, item, values)
     return Answer(encoded({"item": item, "attributes": values, "request_id": request.request_id}))
@@ -160,7 +165,7 @@ async def _similar(service: Service, request: Request) -> Answer:
     asked = _only(request, {"k": int, "model": str})
     k = asked.get("k", 10)
     if k > service.limits.k:
-        raise Problem(422, "too_large", f"k must be at most {service.limits.k} (got {k})", "k")
+        raise Problem(422, "too_large", f"k must be at most {service.limits.k} (--max-k; got {k})", "k")
     served = service.registry.named(asked.get("model")) or service.registry.active
     number = served.item_number(request.parts[0])
     items = await asyncio.to_thread(served.similar, number, k)
@@ -212,12 +217,13 @@ async def _history(service: Service, request: Request) -> Answer:
 
 @route("POST", "/v1/events", "write")
 async def _events(service: Service, request: Request) -> Answer:
-    journal, body = service.need_journal(), await request.body()
+    journal, body = service.need_journal(), request.body
     lines = b"ndjson" in (request.header(b"content-type") or b"")
     events = _lines(body) if lines else read_json(body)
     events = events if isinstance(events, list) else [events]
     if len(events) > service.limits.events:
-        raise Problem(422, "too_large", f"events must be at most {service.limits.events} (got {len(events)})", "body")
+        most = f"events must be at most {service.limits.events} (--max-events; got {len(events)})"
+        raise Problem(422, "too_large", most, "body")
     plain = [event if isinstance(event, dict) else {} for event in events]
     few = len(plain) < 50
     outcome = await _resolved(journal.submit(plain) if few else await asyncio.to_thread(journal.submit, plain))
@@ -311,7 +317,7 @@ async def _metrics(service: Service, request: Request) -> Answer:
 
 @route("GET", "/openapi.json", None)
 async def _openapi(service: Service, request: Request) -> Answer:
-    return Answer(document())
+    return Answer(document(service.limits))
 
 
 @cache

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hashlgn.errors import ArgumentError, need
-from hashlgn.serve.shapes import Limits
+from hashlgn.serve.limits import Limits
 
 __all__ = ["build", "serve"]
 
@@ -52,7 +53,7 @@ def build(
     for refused in registry.refused:
         print(f"refused: {refused}", file=sys.stderr)
     metrics = Metrics(sys.stderr if log else None)
-    return Service(registry, held, known, limits, metrics, None if watch is None else 1.0)
+    return Service(registry, held, known, limits, metrics)
 
 
 def serve(
@@ -85,38 +86,49 @@ def serve(
     Raises:
         HashLGNError: a file is missing or broken, or an option breaks its rule.
     """
-    uvicorn = need("uvicorn", "serve", "hashlgn serve")
+    need("httptools", "serve", "hashlgn serve")
     _check_free(host, port)
     app = build(models, journal=journal, keys=keys, watch=watch, split=split, threads=threads, limits=limits, log=log)
-
-    class Server(uvicorn.Server):  # type: ignore[misc, name-defined]
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            if self.started and not self.should_exit:
-                bound = self.servers[0].sockets[0].getsockname()
-                shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-                version = app.registry.active.version
-                print(f"serving {version} at http://{shown}:{bound[1]}", file=sys.stderr, flush=True)
-
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=20,
-        timeout_graceful_shutdown=15,
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has finished: that is no error
-        signal.signal(number, lambda *_: None)
     gc.collect()
     gc.freeze()  # what was loaded stays: collections look at what requests make
     try:
-        Server(config).run()
+        _loop()(_run(app, host, port, watch is not None))
     finally:
         app.close()
+
+
+def _loop() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """What runs a coroutine: the fastest loop that there is."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    run: Callable[[Coroutine[Any, Any, None]], None] = uvloop.run
+    return run
+
+
+async def _run(app: Any, host: str, port: int, watch: bool) -> None:
+    """Answer until SIGTERM or Ctrl-C; then let requests that have begun end."""
+    from hashlgn.serve.connections import Connections
+
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    connections = Connections(app)
+    server = await loop.create_server(connections.connect, host, port, backlog=1024)
+    address = server.sockets[0].getsockname()
+    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+    print(f"serving {app.registry.active.version} at http://{shown}:{address[1]}", file=sys.stderr, flush=True)
+    watching = asyncio.create_task(app.watch()) if watch else None
+    await stop.wait()
+    app.ready = False
+    server.close()
+    if watching is not None:
+        watching.cancel()
+    await connections.close()
 
 
 def _check_free(host: str, port: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -15,7 +15,6 @@ __all__ = [
     "Batch",
     "HistoryItem",
     "Item",
-    "Limits",
     "Problem",
     "Recommendation",
     "Result",
@@ -97,29 +96,6 @@ class Result(Struct, kw_only=True):
     error: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a client may ask for at most.
-
-    Attributes:
-        body: bytes of a body.
-        k: items per answer.
-        batch: members of a batch.
-        history: items of a history that is sent, and of an allow or deny list.
-        events: events of one request.
-        waiting: requests that wait to be answered.
-        seconds: how long a request may wait, and how long a client may take to send a body.
-    """
-
-    body: int = 4 << 20
-    k: int = 1000
-    batch: int = 1000
-    history: int = 10_000
-    events: int = 10_000
-    waiting: int = 2048
-    seconds: float = 5.0
-
-
 class Problem(Exception):
     """A request that is answered by an error.
 
@@ -170,15 +146,34 @@ def read_body(body: bytes, kind: type[Any]) -> Any:
     """A JSON document of a shape.
 
     Raises:
-        Problem: it has another shape; ``field`` names where.
+        Problem: it has another shape: ``field``, rule and value say where and why.
     """
     document = read_json(body)
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".") or "body"
-        raise Problem(422, "bad_request", f"{field} must have its shape ({message})", field) from error
+        rule, _, path = str(error).partition(" - at `$")
+        path = path.rstrip("`")
+        if named := re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", rule):
+            path, rule = (
+                f"{path}.{named[2]}",
+                "must be given" if "missing" in rule else "is no field that is known here",
+            )
+        elif named := re.fullmatch(r"Expected `(.+?)`(, got `.+`|.*)", rule):
+            bound = "" if named[2].startswith(",") else named[2]
+            rule = f"must be {named[1].replace(' | ', ' or ')}{bound}{_value(document, path)}"
+        field = path.lstrip(".") or "body"
+        raise Problem(422, "bad_request", f"{field[:200]} {rule[:400]}", field[:200]) from error
+
+
+def _value(document: Any, path: str) -> str:
+    """What stands at a place of a document, for a message."""
+    for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
+        try:
+            document = document[name] if name else document[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    return "" if "[...]" in path else f" (got {json.dumps(document, ensure_ascii=False):.80})"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
