@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from hashlgn.errors import ArgumentError, need
 from hashlgn.serve.limits import Limits
 
 __all__ = ["build", "serve"]
+
+_ARENA_MAX = -8  # the option M_ARENA_MAX of glibc's mallopt
 
 
 def build(
@@ -88,6 +93,7 @@ def serve(
     """
     need("httptools", "serve", "hashlgn serve")
     _check_free(host, port)
+    _few_arenas()
     app = build(models, journal=journal, keys=keys, watch=watch, split=split, threads=threads, limits=limits, log=log)
     gc.collect()
     gc.freeze()  # what was loaded stays: collections look at what requests make
@@ -117,6 +123,7 @@ async def _run(app: Any, host: str, port: int, watch: bool) -> None:
             loop.add_signal_handler(number, stop.set)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    loop.set_default_executor(ThreadPoolExecutor(4, "hashlgn-helper"))
     connections = Connections(app)
     server = await loop.create_server(connections.connect, host, port, backlog=1024)
     address = server.sockets[0].getsockname()
@@ -129,6 +136,12 @@ async def _run(app: Any, host: str, port: int, watch: bool) -> None:
     if watching is not None:
         watching.cancel()
     await connections.close()
+
+
+def _few_arenas() -> None:
+    """Let threads share their heaps: glibc gives each one its own, which never shrinks where others free its blocks."""
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such option
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
 
 
 def _check_free(host: str, port: int) -> None:

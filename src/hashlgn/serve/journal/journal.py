@@ -24,6 +24,7 @@ from hashlgn.serve.journal.writer import Changes, Writer
 
 __all__ = ["Journal"]
 
+_READERS = 2  # connections that are kept to read with
 _ROUNDS = 3  # of catching up before a model is bound
 _WORTH = 100_000  # events that are worth a file of pairs
 _SCRUB = 30.0  # seconds after a deletion until it is written anew
@@ -47,7 +48,7 @@ class Journal:
         self._timer: threading.Timer | None = None
         self._file_lock, self._pairs_lock = threading.Lock(), threading.Lock()
         self._since = 0  # events since the pairs were last written, about
-        self._readers: queue.LifoQueue[Store] = queue.LifoQueue()
+        self._readers: queue.LifoQueue[Store] = queue.LifoQueue(_READERS)
         self._helper = ThreadPoolExecutor(1, "hashlgn-journal-helper")
         self._writer = Writer(store, self._tell)
 
@@ -272,7 +273,10 @@ class Journal:
         try:
             yield store
         finally:
-            self._readers.put(store)
+            try:
+                self._readers.put_nowait(store)
+            except queue.Full:
+                store.close()
 
     def _tell(self, changes: Changes) -> None:
         """Bring the histories up to date with a transaction."""

@@ -25,6 +25,7 @@ __all__ = ["WAIT", "Store", "failure", "read_types"]
 
 _MARK = 0x484C474A  # application_id: HLGJ
 _VERSION = 1
+_CACHE = 4096  # KiB of pages that the writing connection keeps; beside it the system keeps what it has space for
 WAIT = 10.0  # seconds for a lock of another process, such as a backup
 _TABLES = """
 CREATE TABLE about(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -94,9 +95,9 @@ class Store:
             raise JournalError(f"{self.path} is no journal of hashlgn")
         if mark == _MARK and version != _VERSION:
             raise JournalError(f"{self.path}: version {version} is unknown; this hashlgn reads version {_VERSION}")
+        db.execute(f"PRAGMA cache_size = -{_CACHE if writes else _CACHE // 8}")
         if not writes:
             return
-        db.execute("PRAGMA cache_size = -16384")  # KiB
         if mark != _MARK:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
