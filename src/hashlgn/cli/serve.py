@@ -31,6 +31,10 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Serve a model of movies; trained where there is none.")] = False,
     threads: Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line of JSON per request.")] = False,
+    telemetry: Annotated[
+        bool,
+        typer.Option("--telemetry", envvar="HASHLGN_TELEMETRY", help="Send spans of OpenTelemetry, by OTLP over HTTP."),
+    ] = False,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of a body.")] = Limits.body,
     max_head: Annotated[int, typer.Option(min=64, help="Bytes of address and headers.")] = Limits.head,
     max_k: Annotated[int, typer.Option(min=1, help="Items of an answer.")] = Limits.k,
@@ -79,6 +83,7 @@ def serve(
         threads=threads,
         limits=limits,
         log=not quiet,
+        telemetry=telemetry,
     )
 
 

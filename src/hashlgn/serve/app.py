@@ -20,6 +20,7 @@ from hashlgn.serve.metrics import Metrics
 from hashlgn.serve.registry import Registry
 from hashlgn.serve.routes import ROUTES, Handler
 from hashlgn.serve.shapes import Ask, Problem, Recommendation
+from hashlgn.serve.telemetry import Spans
 
 __all__ = ["Service"]
 
@@ -35,6 +36,7 @@ class Service:
         keys: who may do what, or None: everybody may do everything.
         limits: what a client may ask for.
         metrics: figures and log.
+        spans: of OpenTelemetry, or None.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class Service:
         keys: KeyFile | None = None,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
+        spans: Spans | None = None,
     ) -> None:
-        self.registry, self.journal, self.keys = registry, journal, keys
+        self.registry, self.journal, self.keys, self.spans = registry, journal, keys, spans
         self.limits, self.metrics = limits or Limits(), metrics or Metrics()
         self.batcher = Batcher(_answer_together, self.limits)
         self.ready = True
@@ -64,7 +67,11 @@ class Service:
             path, answer = await self._answer(request)
         finally:
             self.metrics.in_flight -= 1
-        self.metrics.done(path, answer.status, time.perf_counter() - start, request.request_id)
+        spent = time.perf_counter() - start
+        self.metrics.done(path, answer.status, spent, request.request_id)
+        if self.spans is not None:
+            end = time.time_ns()
+            self.spans.note(request, path, answer, end - round(1e9 * spent), end)
         return answer
 
     def refused(self, problem: Problem) -> str:
@@ -146,6 +153,8 @@ class Service:
             self.journal.close()
         self.registry.close()
         self.metrics.flush()
+        if self.spans is not None:
+            self.spans.close()
 
     # What handlers share
 

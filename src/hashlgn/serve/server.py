@@ -32,6 +32,7 @@ def build(
     threads: int | None = None,
     limits: Limits | None = None,
     log: bool = True,
+    telemetry: bool = False,
 ) -> Any:
     """The application, see ``serve``; ``close`` it at the end.
 
@@ -45,7 +46,9 @@ def build(
     from hashlgn.serve.keys import KeyFile
     from hashlgn.serve.metrics import Metrics
     from hashlgn.serve.registry import Registry
+    from hashlgn.serve.telemetry import Spans
 
+    spans = Spans() if telemetry else None
     held = None if journal is None else Journal.open(journal)
     try:
         attributes = Attributes(None if journal is None else journal.with_name(f"{journal.name}.items"))
@@ -58,7 +61,7 @@ def build(
     for refused in registry.refused:
         print(f"refused: {refused}", file=sys.stderr)
     metrics = Metrics(sys.stderr if log else None)
-    return Service(registry, held, known, limits, metrics)
+    return Service(registry, held, known, limits, metrics, spans)
 
 
 def serve(
@@ -73,6 +76,7 @@ def serve(
     threads: int | None = None,
     limits: Limits | None = None,
     log: bool = True,
+    telemetry: bool = False,
 ) -> None:
     """Serve models until SIGTERM or Ctrl-C.
 
@@ -87,6 +91,7 @@ def serve(
         threads: processor threads of a search.
         limits: what a client may ask for.
         log: whether lines of JSON go to standard error.
+        telemetry: whether spans of OpenTelemetry are sent.
 
     Raises:
         HashLGNError: a file is missing or broken, or an option breaks its rule.
@@ -94,7 +99,17 @@ def serve(
     need("httptools", "serve", "hashlgn serve")
     _check_free(host, port)
     _few_arenas()
-    app = build(models, journal=journal, keys=keys, watch=watch, split=split, threads=threads, limits=limits, log=log)
+    app = build(
+        models,
+        journal=journal,
+        keys=keys,
+        watch=watch,
+        split=split,
+        threads=threads,
+        limits=limits,
+        log=log,
+        telemetry=telemetry,
+    )
     gc.collect()
     gc.freeze()  # what was loaded stays: collections look at what requests make
     try:
