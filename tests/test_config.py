@@ -46,6 +46,16 @@ def test_a_wrong_key_or_value_is_named(changes: dict[str, object], message: str)
         Config().updated(changes)
 
 
+def test_sections_may_be_mappings_of_their_own() -> None:
+    changed = Config().updated({"train": {"lr": 0.5, "loss": "softmax"}, "model.bits": "64"})
+    assert (changed.train.lr, changed.train.loss, changed.model.bits) == (0.5, "softmax", 64)
+    assert Config().updated(changed.to_dict()) == changed
+    with pytest.raises(ArgumentError, match=r"must be one of .* \(got 'train.speed'\)"):
+        Config().updated({"train": {"speed": 1}})
+    with pytest.raises(ArgumentError, match=r"\(got 'trian.lr'\)"):
+        Config().updated({"trian": {"lr": 1}})
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("[model\n")
     (tmp_path / "section.toml").write_text("[modle]\n")

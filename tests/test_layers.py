@@ -28,6 +28,7 @@ LAYERS = [
     {"serve"},
     {"experiments"},
     {"cli"},
+    {"__main__"},
 ]
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 # Baselines are what other people train with; everything else leaves PyTorch to ``training``.

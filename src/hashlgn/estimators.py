@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.config import Config, preset_changes
+from hashlgn.config.loading import by_key
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, choose, flag, need, thread_count
 from hashlgn.inference.artifact import load_artifact
@@ -161,8 +162,9 @@ class HashLGN(_Trainable):
         history_bits: length of its code in a history, a multiple of 8. Default: 256.
         dim: width of the vectors behind the codes. Default: None, which means 256, or the encoder's own choice.
         seed: fixes every draw. Default: 0.
-        config: everything else: a ``Config``, or a mapping such as ``{"student.epochs": 20}``. What is given above goes
-            before it; a default above does not. Default: None.
+        config: everything else: a ``Config``, or a mapping such as ``{"student.epochs": 20}`` or
+            ``{"student": {"epochs": 20}}``. What is given above goes before it; a default above does not.
+            Default: None.
         preset: a key of ``hashlgn.config.PRESETS``, whose values stand where none is given: ``paper`` is the paper's
             own recipe, ``hashgnn`` is HashGNN. It needs a mapping, since a ``Config`` leaves nothing open.
             Default: None.
@@ -207,7 +209,8 @@ class LightGCN(_Trainable):
         loss: ``softmax`` (default), ``bpr``, ``hashgnn`` or ``hashgnn-code``.
         epochs: passes over the data, at most. Default: 90.
         seed: fixes every draw. Default: 0.
-        config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}``. What is given above goes
+        config: everything else: a ``Config``, or a mapping such as ``{"train.lr": 0.01}`` or
+            ``{"train": {"lr": 0.01}}``. What is given above goes
             before it; a default above does not. Default: None.
         preset: a key of ``hashlgn.config.PRESETS``, whose values stand where none is given: ``paper`` is the paper's
             own recipe. It needs a mapping, since a ``Config`` leaves nothing open. Default: None.
@@ -319,8 +322,8 @@ def _config(
 ) -> Config:
     if config is not None and not isinstance(config, Config | Mapping):
         raise ArgumentError(f"config must be a Config or a mapping (got {type(config).__name__})")
-    if isinstance(config, Mapping) and config.get("model.kind", kind) != kind:
-        raise ArgumentError(f"model.kind must be {kind!r} here (got {config['model.kind']!r})")
+    if isinstance(config, Mapping) and (other := by_key(config).get("model.kind", kind)) != kind:
+        raise ArgumentError(f"model.kind must be {kind!r} here (got {other!r})")
     if isinstance(config, Config):
         if preset is not None:
             raise ArgumentError(f"preset must be left out where config is a whole Config (got {preset!r})")

@@ -52,6 +52,18 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_it_is_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "hashlgn", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == hashlgn.__version__
+
+
+def test_train_says_that_it_replaced_a_model(data: Path, tmp_path: Path, capsys) -> None:
+    train = ["train", data, "--out", tmp_path / "model", *[part for part in STUDENT if part != "--quiet"]]
+    for replaced in (False, True):
+        assert run(*train) == 0
+        assert ("in the place of the model that was there" in capsys.readouterr().err) == replaced
+
+
 def test_train_reads_train_txt_alone(model: Path, data: Path) -> None:
     train = hashlgn.read_interactions(data, part="train")
     info = hashlgn.load(model).info()

@@ -237,3 +237,10 @@ def test_a_damaged_newest_model_does_not_keep_the_service_from_starting(
         until(lambda: any('"refused"' in line for line in service.lines))
         assert service.ask("POST", "/v1/models/texts/activate")[0] == 422
         assert service.get("/health/ready")["model"] == "a"
+
+
+def test_a_new_journal_is_said(models: dict[str, Path], tmp_path: Path) -> None:
+    file = tmp_path / "new" / "events.db"
+    for new in (" (new)", ""):
+        with running(models["first"], "--journal", file, "--quiet") as service:
+            assert service.lines[0] == f"events are kept in {file}{new}\n"

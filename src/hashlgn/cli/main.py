@@ -94,7 +94,7 @@ def train(
     from hashlgn.config import load_config
     from hashlgn.estimators import HashLGN, LightGCN
     from hashlgn.inference.artifact import FORMAT
-    from hashlgn.utils.tensors import check_target
+    from hashlgn.utils.tensors import check_target, model_file
 
     need("torch", "train", "training")
     from hashlgn.training.checkpoint import Checkpoint
@@ -126,6 +126,7 @@ def train(
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
     with json_lines(log, monitor) as line:
         estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)
+    replaced = ", in the place of the model that was there" if model_file(out).exists() else ""
     estimator.save(out)
     Checkpoint(checkpoint).remove()
     info = estimator.info()
@@ -137,7 +138,7 @@ def train(
         quiet,
         f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"
         + (f", validation {monitor} {list(best.values())[-1]:.4f}" if best else "")
-        + f"; {info['bytes']['per_item']:.1f} bytes per item; saved to {out}",
+        + f"; {info['bytes']['per_item']:.1f} bytes per item; saved to {out}{replaced}",
     )
 
 

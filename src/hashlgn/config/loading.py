@@ -17,7 +17,7 @@ from hashlgn.config.presets import PRESETS
 from hashlgn.config.sections import ModelConfig, StudentConfig, TrainConfig
 from hashlgn.errors import ArgumentError, choose
 
-__all__ = ["Config", "load_config", "override_changes", "preset_changes"]
+__all__ = ["Config", "by_key", "load_config", "override_changes", "preset_changes"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Config:
         return cls().updated(_flat(values))
 
     def updated(self, changes: Mapping[str, Any]) -> Config:
-        """A copy with changes such as ``{"train.lr": 0.01}``; text is converted to the key's type.
+        """A copy with changes such as ``{"train.lr": 0.01}`` or ``{"train": {"lr": 0.01}}``; text is converted to the
+        key's type.
 
         Where None is allowed, the text ``auto`` means None.
 
@@ -68,12 +69,20 @@ class Config:
             f"{s}.{key}": hint for s, c in sections.items() for key, hint in typing.get_type_hints(type(c)).items()
         }
         converted: dict[str, dict[str, Any]] = {section: {} for section in sections}
-        for name, value in changes.items():
+        for name, value in by_key(changes).items():
             if name not in hints:
                 raise ArgumentError(f"configuration key must be one of {', '.join(sorted(hints))} (got {name!r})")
             section, _, key = name.partition(".")
             converted[section][key] = _converted(name, value, hints[name])
         return Config(**{s: dataclasses.replace(c, **converted[s]) for s, c in sections.items()})
+
+
+def by_key(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes by ``section.key``: a section that is a mapping of its own is spread out."""
+    found: dict[str, Any] = {}
+    for name, value in changes.items():
+        found |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
+    return found
 
 
 def preset_changes(name: str | None) -> dict[str, Any]:

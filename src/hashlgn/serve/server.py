@@ -49,6 +49,8 @@ def build(
     from hashlgn.serve.telemetry import Spans
 
     spans = Spans() if telemetry else None
+    journal = None if journal is None else journal.expanduser().absolute()
+    new = journal is not None and not journal.exists()
     held = None if journal is None else Journal.open(journal)
     try:
         attributes = Attributes(None if journal is None else journal.with_name(f"{journal.name}.items"))
@@ -58,6 +60,8 @@ def build(
         if held is not None:
             held.close()
         raise
+    if journal is not None:
+        print(f"events are kept in {journal}{' (new)' if new else ''}", file=sys.stderr)
     for refused in registry.refused:
         print(f"refused: {refused}", file=sys.stderr)
     metrics = Metrics(sys.stderr if log else None)
