@@ -51,6 +51,7 @@ __all__ = [
     "threshold_value",
 ]
 
+_FLAGS = (bool, np.bool_)
 _MOST_THREADS = 1024  # more is a mistake on any machine, and starting so many may fail
 
 
@@ -154,7 +155,7 @@ def flag(name: str, value: Any) -> bool:
     Raises:
         ArgumentError: it is neither.
     """
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, _FLAGS):
         return bool(value)
     raise ArgumentError(f"{name} must be True or False (got {shown(value)})")
 

@@ -17,6 +17,7 @@ from hashlgn.errors import ArgumentError, choose, flag, need, thread_count
 from hashlgn.inference.artifact import load_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.search import SEARCHERS
 from hashlgn.utils.console import say, training_bar
 from hashlgn.utils.provenance import provenance
@@ -262,8 +263,7 @@ def served_model(trained: Trained | TrainedStudent, data: Interactions, graph: G
         config=config.to_dict(),
         user_ids=data.user_ids,
         item_ids=data.item_ids,
-        seen=(data.indptr, data.indices),
-        times=data.times,
+        stored=Stored.of(data.indptr, data.indices, getattr(trained, "strengths", None), data.times),
         titles=None if data.titles is None else list(data.titles),
         genres=None if data.genres is None else list(data.genres),
         metrics={"validation": trained.metrics, "monitor": f"{config.train.monitor}@{config.train.monitor_k}"},

@@ -107,7 +107,7 @@ def refit(
     gone, live = live_of(old).removed, None
     if gone is not None:
         counts = np.bincount(data.indices, minlength=data.n_items).astype(np.int32)
-        live = Live(None, np.zeros(len(data), np.bool_), counts, data.n_items, gone)
+        live = Live(None, counts, data.n_items, gone)
     how = made.provenance | {"refit": {"epochs": epochs, "of": old.provenance.get("created")}}
     made = replace(made, calibration=old.calibration or made.calibration, provenance=how, live=live)
     return Recommender(made, engine=model.engine, threads=model.threads)
@@ -123,8 +123,8 @@ def overlaps(before: Recommender, after: Recommender, seed: int = 0) -> list[Ove
         seed: of the sample of a large group.
     """
     model = before.model
-    live, indptr = live_of(model), model.seen[0]
-    newer = np.concatenate(([0], np.cumsum(live.newer)))
+    indptr = model.seen[0]
+    newer = np.concatenate(([0], np.cumsum(model.stored.newer)))
     fresh, counts = newer[indptr[1:]] - newer[indptr[:-1]], np.diff(indptr)
     groups = {
         "nothing new": (fresh == 0) & (counts > 0),

@@ -16,6 +16,7 @@ from hashlgn.evaluation.groups import thirds
 from hashlgn.evaluation.metrics import BEYOND, Recommended
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.codes import pack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.items import CodedItems, FloatItems
@@ -104,7 +105,7 @@ def by_hand(items: FloatItems | CodedItems) -> Recommender:
             item_ids=Ids([10, 11, 12, 13, 14, 15]),
             users=np.ones((3, 1), np.float32),
             items=items,
-            seen=(np.array([0, 1, 3, 6]), seen),
+            stored=Stored.of(np.array([0, 1, 3, 6]), seen),
         )
     )
 

@@ -16,6 +16,7 @@ from hashlgn.data import Ids, Interactions, global_time, random_ratio
 from hashlgn.errors import ArgumentError, ArtifactError, DataError
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.items import FloatItems
 
 
@@ -29,7 +30,7 @@ def by_hand() -> Recommender:
             item_ids=Ids([10, 11, 12, 13]),
             users=np.array([[1.0], [-1.0], [1.0]], np.float32),
             items=FloatItems(np.array([[4.0], [3.0], [2.0], [1.0]], np.float32)),
-            seen=(np.array([0, 1, 2, 2]), np.array([0, 2], np.int32)),
+            stored=Stored.of(np.array([0, 1, 2, 2]), np.array([0, 2], np.int32)),
         )
     )
 

@@ -15,6 +15,7 @@ from hashlgn.errors import ArgumentError, DataError
 from hashlgn.evaluation.calibration import reliability
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.histories import FloatHistories
 from hashlgn.scoring.items import FloatItems
@@ -36,8 +37,7 @@ def by_hand(
             item_ids=ITEMS,
             items=FloatItems(answers),
             histories=FloatHistories(histories),
-            seen=(np.array([0, 1]), np.array([0], np.int32)),
-            strengths=strengths,
+            stored=Stored.of(np.array([0, 1]), np.array([0], np.int32), strengths),
             calibration=calibration,
         )
     )

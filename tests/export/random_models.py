@@ -9,6 +9,7 @@ import numpy as np
 from hashlgn.data import Ids
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.decoders import CodebookDecoder, Decoder, ReweightDecoder
 from hashlgn.scoring.histories import FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems, Items
@@ -44,7 +45,7 @@ def random_model(seed: int, *, scaled: bool | None = None, floats: bool = False,
             user_ids=Ids(np.arange(USERS) + 100),
             item_ids=Ids(texts if seed % 2 else np.arange(n) * 7 - 50),
             items=items,
-            seen=seen,
+            stored=Stored.of(*seen),
             histories=FloatHistories(rng.standard_normal((n, width)).astype(np.float32)),
             titles=texts if seed % 5 else None,
             genres=[tuple(ODD[: i % 4]) for i in range(n)] if seed % 7 else None,

@@ -26,6 +26,7 @@ from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.inference.artifact import FORMAT, bytes_by_part, load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder, ReweightDecoder
 from hashlgn.scoring.fold_in import FoldIn
@@ -52,10 +53,11 @@ def model(kind: str = "codebook", seed: int = 0) -> ServedModel:
     }["codebook" if kind == "student" else kind]()
     histories: FoldIn | CodedHistories = FoldIn(floats(2, 4), ((floats(width, 4), floats(width)),))
     own: dict[str, Any] = {}
+    columns: tuple[np.ndarray, ...] = ()
     if kind == "student":
         histories = CodedHistories(packed, floats(2, 16, 3), np.array([1, 0.25], np.float16))
-        own = {"strengths": np.array([1, 0.5, 2], np.float32), "times": np.array([5, 2**40, -1])}
-        own |= {"calibration": Calibration(4.0, 0.5, 0.1, np.array([0.5, 2.0]), np.array([0.25, 0.5]))}
+        columns = np.array([1, 0.5, 2], np.float32), np.array([5, 2**40, -1])
+        own = {"calibration": Calibration(4.0, 0.5, 0.1, np.array([0.5, 2.0]), np.array([0.25, 0.5]))}
     return ServedModel(
         kind="float" if kind == "float" else "hashlgn",
         config={"model": {"bits": 8}, "train": {"lr": 0.01}},
@@ -63,7 +65,7 @@ def model(kind: str = "codebook", seed: int = 0) -> ServedModel:
         item_ids=Ids([1, 2]),
         users=None if kind == "student" else floats(3, width),
         items=items,
-        seen=(np.array([0, 2, 2, 3]), np.array([0, 1, 0], np.int32)),
+        stored=Stored.of(np.array([0, 2, 2, 3]), np.array([0, 1, 0], np.int32), *columns),
         histories=histories,
         titles=["One", "Zwölf"],
         genres=[("a", "b"), ()],
@@ -260,7 +262,7 @@ def test_any_ids_titles_and_histories_come_back(data: st.DataObject, user_ids, i
         item_ids=items,
         users=np.ones((len(users), 2), np.float32),
         items=FloatItems(np.ones((len(items), 2), np.float32)),
-        seen=(np.cumsum([0, *map(len, rows)]), np.array([*itertools.chain(*rows)], np.int32)),
+        stored=Stored.of(np.cumsum([0, *map(len, rows)]), np.array([*itertools.chain(*rows)], np.int32)),
         titles=titles,
     )
     save_artifact(saved, tmp_path / "m")
@@ -430,15 +432,15 @@ def test_a_full_or_read_only_disk_leaves_the_old(code: int, where: str, tmp_path
         (lambda m: {"users": None, "histories": None}, "histories must be given where there are no users' vectors"),
         (lambda m: {"histories": FloatHistories(np.ones((2, 4), np.float32))}, "histories must be 2 of width 3"),
         (lambda m: {"histories": FloatHistories(np.ones((3, 3), np.float32))}, "histories must be 2 of width 3"),
-        (lambda m: {"strengths": np.ones(2, np.float32)}, "strengths must have shape"),
-        (lambda m: {"strengths": np.full(3, np.inf, np.float32)}, "strengths must be finite"),
-        (lambda m: {"times": np.ones(3, np.int32)}, "times must be an array of int64"),
+        (lambda m: {"stored": Stored.of(*m.seen, np.ones(2, np.float32))}, "strengths must have shape"),
+        (lambda m: {"stored": Stored.of(*m.seen, np.full(3, np.inf, np.float32))}, "strengths must be finite"),
+        (lambda m: {"stored": Stored.of(*m.seen, times=np.ones(3, np.int32))}, "times must be an array of int64"),
         (lambda m: {"users": m.users.astype(np.float64)}, "users must be an array of float32"),
         (lambda m: {"users": np.full_like(m.users, np.nan)}, "users must be finite"),
         (lambda m: {"item_ids": Ids([1])}, "items must be 1"),
-        (lambda m: {"seen": (m.seen[0], m.seen[1][:2])}, "seen.indptr must ascend"),
-        (lambda m: {"seen": (m.seen[0], m.seen[1] + 5)}, "seen.indices must lie in"),
-        (lambda m: {"seen": (m.seen[0], np.array([1, 0, 0], np.int32))}, "strictly ascending"),
+        (lambda m: {"stored": Stored.of(m.seen[0], m.seen[1][:2])}, "seen.indptr must ascend"),
+        (lambda m: {"stored": Stored.of(m.seen[0], m.seen[1] + 5)}, "seen.indices must lie in"),
+        (lambda m: {"stored": Stored.of(m.seen[0], np.array([1, 0, 0], np.int32))}, "strictly ascending"),
         (lambda m: {"titles": ["one"]}, "titles must be a list of 2"),
         (lambda m: {"genres": [["a"], ["b"]]}, "genres must be a list of 2 tuples"),
         (lambda m: {"metrics": {"recall": float("nan")}}, "metrics must be JSON-able"),

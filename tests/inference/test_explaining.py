@@ -12,6 +12,7 @@ from hashlgn.experiments.benchmarks.call import random_model
 from hashlgn.inference.explaining import explainable, shares
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import FloatHistories
 from hashlgn.scoring.items import FloatItems
@@ -25,7 +26,7 @@ def model(form: str) -> ServedModel:
     if "histories" in form:
         made = replace(made, histories=FloatHistories(vectors[::-1].copy()))
     if "strengths" in form:
-        made = replace(made, strengths=rng.lognormal(0, 1, len(made.seen[1])).astype(np.float32))
+        made = replace(made, stored=Stored.of(*made.seen, rng.lognormal(0, 1, len(made.seen[1])).astype(np.float32)))
     return made
 
 

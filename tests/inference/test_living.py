@@ -21,6 +21,7 @@ from hashlgn.errors import ArgumentError, ArtifactError, UnknownIdError
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.codes import pack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
@@ -49,12 +50,17 @@ def served(form: str = "codes", *, strings: bool = False, times: bool = True, se
         user_ids=Ids([f"u{n}" for n in range(USERS)] if strings else np.arange(USERS) + 100),
         item_ids=Ids([f"i{n}" for n in range(ITEMS)] if strings else np.arange(ITEMS) + 1),
         items=items,
-        seen=(np.append(0, chosen.sum(axis=1).cumsum()), indices),
+        stored=Stored.of(
+            np.append(0, chosen.sum(axis=1).cumsum()), indices, times=np.arange(len(indices)) if times else None
+        ),
         histories=histories,
-        times=np.arange(len(indices)) if times else None,
         titles=[f"Title {n}" for n in range(ITEMS)],
         provenance={"created": "today"},
     )
+
+
+def _weighted(model: ServedModel, strengths: np.ndarray) -> ServedModel:
+    return replace(model, stored=Stored.of(*model.seen, strengths, model.times))
 
 
 def at_once(model: ServedModel, seen: dict[Any, set[Any]]) -> ServedModel:
@@ -71,13 +77,10 @@ def at_once(model: ServedModel, seen: dict[Any, set[Any]]) -> ServedModel:
         model,
         items=items,
         histories=replace(histories),
-        seen=(np.cumsum([0, *map(len, rows)]), np.array([*itertools.chain(*rows)], np.int32)),
+        stored=Stored.of(np.cumsum([0, *map(len, rows)]), np.array([*itertools.chain(*rows)], np.int32)),
         user_ids=Ids(model.user_ids.values),
         item_ids=Ids(model.item_ids.values),
         titles=None if model.titles is None else list(model.titles),
-        live=None if model.live is None else replace(model.live, newer=np.zeros(sum(map(len, rows)), np.bool_)),
-        strengths=None,
-        times=None,
     )
 
 
@@ -236,7 +239,7 @@ def test_a_new_item_goes_to_the_people_who_had_it() -> None:
         user_ids=Ids.range(n_users),
         item_ids=Ids.range(n_items),
         items=FloatItems(2 * p),
-        seen=(np.append(0, chosen.sum(axis=1).cumsum()), np.nonzero(chosen)[1].astype(np.int32)),
+        stored=Stored.of(np.append(0, chosen.sum(axis=1).cumsum()), np.nonzero(chosen)[1].astype(np.int32)),
         histories=FloatHistories(p),
     )
     recommender = Recommender(model, threads=1)
@@ -374,14 +377,14 @@ def test_every_engine_follows_a_change(engine: str) -> None:
 def test_strengths_and_times_follow() -> None:
     model = served("floats")
     count = len(model.seen[1])
-    weighted = Recommender(replace(model, strengths=np.full(count, 2, np.float32)), threads=1)
+    weighted = Recommender(_weighted(model, np.full(count, 2, np.float32)), threads=1)
     weighted.update(Interactions.from_pairs([100, 200], [12, 12], times=[999, 1000], weights=[3.0, 4.0]))
     state = weighted.model
     assert state.strengths is not None and state.times is not None
-    new = live_of(state).newer
+    new = state.stored.newer
     assert (state.strengths[~new] == 2).all() and sorted(state.times[new].tolist())[-1] == 1000
     fading = replace(
-        model, config={"model": {"strength": "decay", "half_life": 10.0}}, strengths=np.ones(count, np.float32)
+        _weighted(model, np.ones(count, np.float32)), config={"model": {"strength": "decay", "half_life": 10.0}}
     )
     faded = Recommender(fading, threads=1)
     faded.update(Interactions.from_pairs([108], [50], times=[count + 9]))

@@ -12,6 +12,7 @@ import hashlgn
 from hashlgn.data import Ids, read_interactions
 from hashlgn.errors import ArgumentError, ArtifactError
 from hashlgn.inference.model import ServedModel
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.histories import FloatHistories
 from hashlgn.scoring.items import FloatItems
 
@@ -23,7 +24,7 @@ MODEL = hashlgn.Recommender(
         item_ids=Ids([11, 12]),
         items=FloatItems(np.eye(2, dtype=np.float32)),
         histories=FloatHistories(np.eye(2, dtype=np.float32)),
-        seen=(np.array([0, 1, 2]), np.array([0, 1], np.int32)),
+        stored=Stored.of(np.array([0, 1, 2]), np.array([0, 1], np.int32)),
     )
 )
 

@@ -17,6 +17,7 @@ from hashlgn.errors import ArgumentError
 from hashlgn.experiments.benchmarks.call import random_model
 from hashlgn.inference.artifact import bytes_by_part
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.inference.tables import Table
 from hashlgn.scoring.items import FloatItems
 
@@ -236,7 +237,7 @@ def test_strengths_count_and_only_their_ratios(model: Recommender) -> None:
 def test_stored_strengths_are_given_strengths(model: Recommender, tmp_path: Path) -> None:
     rng, served = np.random.default_rng(2), model.model
     strengths = (rng.random(len(served.seen[1])) + 0.1).astype(np.float32)
-    weighted = Recommender(dataclasses.replace(served, strengths=strengths))
+    weighted = Recommender(dataclasses.replace(served, stored=Stored.of(*served.seen, strengths)))
     weighted.save(tmp_path / "model")
     given: dict[Any, dict[Any, float]] = {}
     for code, user in enumerate(served.user_ids.values.tolist()):

@@ -14,7 +14,6 @@ from hashlgn._kernel import compiled
 from hashlgn.scoring import products
 from hashlgn.scoring.products import (
     chosen_products,
-    coded_queries,
     histograms,
     norms,
     ordered_product,
@@ -138,12 +137,20 @@ def test_queries_in_one_call_have_the_bits_of_the_steps(
         ones = np.ones(len(indices)) if strengths is None else strengths.astype(np.float64)
         found = ordered_product(histograms(indptr, indices, ones * weight[indices], packed), codewords)
         want = unit_rows(found)
-        assert coded_queries(indptr, indices, strengths, packed, weight, codewords) is None
     np.testing.assert_array_equal(unit_rows(found).view(np.uint32), want.view(np.uint32))
     if kernel is not None:
-        got = coded_queries(indptr, indices, strengths, packed, weight, codewords)
+        held = kernel.HistoryCodes(packed, weight, codewords)
+        got = held.queries(indptr, indices, strengths)
         np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
-        assert coded_queries(indptr, indices - 9, strengths, packed, weight, codewords) is None or not len(indices)
+        assert held.queries(indptr, indices - 9, strengths) is None or not len(indices)
+        rows = kernel.Rows(None, indptr, indices.astype(np.int32), strengths)
+        users = rng.integers(0, q, 5) if q else np.empty(0, np.int64)
+        bounds, items, some, empty = held.stored([rows], users, q)
+        assert [part.tolist() for part in np.split(items, bounds[1:-1])][: len(users)] == [
+            lists[user].tolist() for user in users
+        ]
+        np.testing.assert_array_equal(some.view(np.uint32), want[users].view(np.uint32))
+        assert empty == any(not len(lists[user]) for user in users)
 
 
 @pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-200, 1.0, 1e200, 1.7e308])

@@ -11,6 +11,7 @@ import pytest
 
 from conftest import clusters
 from hashlgn.inference.model import ServedModel
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.codes import pack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
@@ -33,7 +34,7 @@ def model(n_items: int = 40, bits: int = 16, width: int = 6) -> ServedModel:
         user_ids=data.user_ids,
         item_ids=data.item_ids,
         items=CodedItems(packed, CodebookDecoder(codewords), scale),
-        seen=(data.indptr, data.indices),
+        stored=Stored.of(data.indptr, data.indices),
         histories=CodedHistories(packed[::-1].copy(), codewords, scale),
         titles=[f"Title {number}" for number in range(n_items)],
         genres=[GENRES[number % 4] for number in range(n_items)],

@@ -91,18 +91,72 @@ def unit(v: npt.NDArray[np.float64], out: npt.NDArray[np.float32]) -> bool:
 def ascending(indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int64], n: int) -> bool:
     """Whether this is a ragged array, each row strictly ascending inside ``0 … n − 1``."""
 
-def coded_queries(
-    indptr: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int64],
-    strengths: npt.NDArray[np.float32] | None,
-    packed: npt.NDArray[np.uint8],
-    weight: npt.NDArray[np.floating[Any]],
-    codewords: npt.NDArray[np.float32],
-    out: npt.NDArray[np.float32],
-) -> bool:
-    """Unit rows of the products of histograms and codewords; False where the arguments break a rule."""
+class Rows:
+    """Histories: row r is that of user ``users[r]``, ascending, or of user r. The arrays are kept alive."""
+
+    def __init__(
+        self,
+        users: npt.NDArray[np.int64] | None,
+        indptr: npt.NDArray[np.int64],
+        indices: npt.NDArray[np.int32],
+        strengths: npt.NDArray[np.float32] | None = None,
+    ) -> None: ...
 
 def gather(
-    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], wanted: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Bounds and entries of some rows of a ragged array."""
+    segments: list[Rows], users: npt.NDArray[np.int64], count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:
+    """Bounds, items and strengths of some of ``count`` users; the last segment that has a user counts."""
+
+class HistoryCodes:
+    """Items in histories as codes; the arrays are kept alive."""
+
+    def __init__(
+        self,
+        packed: npt.NDArray[np.uint8],
+        weight: npt.NDArray[np.floating[Any]],
+        codewords: npt.NDArray[np.float32],
+    ) -> None: ...
+    def queries(
+        self,
+        indptr: npt.NDArray[np.int64],
+        indices: npt.NDArray[np.int64],
+        strengths: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32] | None:
+        """Unit rows of the products of histograms and codewords; None where the arguments break a rule."""
+
+    def stored(
+        self, segments: list[Rows], users: npt.NDArray[np.int64], count: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32], bool] | None:
+        """Bounds, items and queries of some of ``count`` users, and whether a history is empty; None as above."""
+
+class Integers:
+    """Ids that are integers, and the same ascending with the position of each; the arrays are kept alive."""
+
+    def __init__(
+        self,
+        values: npt.NDArray[np.int64],
+        ordered: npt.NDArray[np.int64],
+        order: npt.NDArray[np.int32] | None = None,
+    ) -> None: ...
+    def find(self, wanted: list[Any]) -> npt.NDArray[np.int64] | None:
+        """Numbers of a list of ints; None where a value is no int, or unknown."""
+
+    def decode(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Ids of numbers."""
+
+class Texts:
+    """Ids that are strings, and their hashes ascending with the position of each; the arrays are kept alive."""
+
+    def __init__(
+        self,
+        utf8: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[np.int64],
+        hashes: npt.NDArray[np.uint64],
+        order: npt.NDArray[np.int32],
+        base: int,
+    ) -> None: ...
+    def find(self, wanted: list[Any]) -> npt.NDArray[np.int64] | None:
+        """Numbers of a list of strings; None where a value is no string, or unknown."""
+
+    def decode(self, numbers: npt.NDArray[np.int64]) -> list[str]:
+        """Ids of numbers."""

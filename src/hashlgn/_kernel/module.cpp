@@ -1,20 +1,10 @@
 // The binding: arrays are checked here, once, and everything after works on plain memory without the interpreter lock.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
-#include <nanobind/stl/vector.h>
-
-#include <optional>
 #include <stdexcept>
 
+#include "binding.hpp"
 #include "encode.hpp"
 #include "search.hpp"
 #include "topk.hpp"
-
-namespace nb = nanobind;
-using namespace nb::literals;
 
 namespace hashlgn {
 
@@ -25,19 +15,6 @@ extern const Lanes neon;
 #endif
 extern const Lanes portable;
 
-namespace {
-
-template <class T, size_t N>
-using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-using Scale = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <class T, size_t N>
-using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-
-void require(bool holds, const char* rule) {
-  if (!holds) throw nb::value_error(rule);
-}
-
-// The instruction sets of this machine, best first.
 std::vector<const Lanes*> available() {
   std::vector<const Lanes*> all;
 #if defined(__x86_64__)
@@ -51,6 +28,8 @@ std::vector<const Lanes*> available() {
   all.push_back(&portable);
   return all;
 }
+
+namespace {
 
 const Lanes* lanes_named(const std::string& name) {
   for (const Lanes* lanes : available()) {
@@ -122,20 +101,6 @@ std::vector<Segment> segments_of(const std::vector<const HeldSegment*>& held, co
     segments.push_back(segment);
   }
   return segments;
-}
-
-// Bounds of rows of a ragged array of `size` entries: they begin at 0 or later, and ascend.
-void require_bounds(const In<int64_t, 1>& indptr, size_t size) {
-  const int64_t* bounds = indptr.data();
-  const size_t count = indptr.shape(0);
-  for (size_t i = 0; i < count; ++i) require(bounds[i] >= (i ? bounds[i - 1] : 0), "indptr must ascend");
-  require(count && static_cast<size_t>(bounds[count - 1]) <= size, "indptr must stay inside what it divides");
-}
-
-template <class T>
-nb::ndarray<nb::numpy, T, nb::ndim<1>> array(size_t size, T*& data) {
-  data = new T[size];
-  return nb::ndarray<nb::numpy, T, nb::ndim<1>>(data, {size}, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); }));
 }
 
 // Row bounds, items, scores and the profile.
@@ -266,56 +231,6 @@ bool unit(In<double, 2> v, Out<float, 2> out) {
   return unit_rows(v.data(), v.shape(0), v.shape(1), out.data());
 }
 
-template <class T>
-nb::ndarray<nb::numpy, T, nb::ndim<1>> moved(const std::vector<T>& values) {
-  T* data;
-  auto out = array<T>(values.size(), data);
-  std::copy(values.begin(), values.end(), data);
-  return out;
-}
-
-nb::tuple gather(In<int64_t, 1> indptr, In<int32_t, 1> indices, In<int64_t, 1> wanted) {
-  std::vector<int64_t> bounds, out;
-  const bool inside = indptr.shape(0) && gather_rows(indptr.data(), indptr.shape(0) - 1, indices.data(), indices.shape(0), wanted.data(),
-                                                     wanted.shape(0), bounds, out);
-  require(inside, "wanted must hold rows of the ragged array");
-  return nb::make_tuple(moved(bounds), moved(out));
-}
-
-bool ascending(In<int64_t, 1> indptr, In<int64_t, 1> indices, int64_t n) {
-  return indptr.shape(0) && ascending_rows(indptr.data(), indptr.shape(0) - 1, indices.data(), indices.shape(0), n);
-}
-
-// Queries of histories from codes: histogram, product and division in one call. False where the rows do not ascend, a strength
-// is not positive and finite, or a sum is not finite: the caller finds out which.
-bool coded_queries(In<int64_t, 1> indptr, In<int64_t, 1> indices, std::optional<In<float, 1>> strengths, In<uint8_t, 2> packed,
-                   Scale weight, In<float, 2> codewords, Out<float, 2> out) {
-  const size_t rows = out.shape(0), n = packed.shape(0), bytes = packed.shape(1), width = out.shape(1);
-  const bool half = weight.dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
-  require(half || weight.dtype() == nb::dtype<float>(), "weight must be float16 or float32");
-  require(weight.shape(0) == n, "weight must have one number per code");
-  require(codewords.shape(0) == 32 * bytes && codewords.shape(1) == width, "codewords must fit the codes and out");
-  require(indptr.shape(0) == rows + 1, "out must have one row per history");
-  require(!strengths || strengths->shape(0) == indices.shape(0), "strengths must have one number per index");
-  const nb::gil_scoped_release released;
-  const size_t entries = indices.shape(0);
-  const int64_t* items = indices.data();
-  const float* each = strengths ? strengths->data() : nullptr;
-  if (!ascending_rows(indptr.data(), rows, items, entries, static_cast<int64_t>(n))) return false;
-  for (size_t e = 0; each && e < entries; ++e) {
-    if (!(each[e] > 0 && std::isfinite(each[e]))) return false;
-  }
-  std::vector<double> weights(entries), h(rows * 32 * bytes), v(rows * width);
-  for (size_t e = 0; e < entries; ++e) {
-    const double w = half ? half_to_double(static_cast<const uint16_t*>(weight.data())[items[e]])
-                          : static_cast<double>(static_cast<const float*>(weight.data())[items[e]]);
-    weights[e] = each ? static_cast<double>(each[e]) * w : w;
-  }
-  histograms(indptr.data(), rows, items, [&](int64_t e) { return weights[static_cast<size_t>(e)]; }, packed.data(), bytes, h.data());
-  available().front()->product(h.data(), rows, 32 * bytes, codewords.data(), width, v.data());
-  return unit_rows(v.data(), rows, width, out.data());
-}
-
 void encode(In<float, 2> dots, In<float, 2> gram, size_t beam, size_t rounds, Out<uint8_t, 2> words) {
   const size_t subcodes = words.shape(1);
   require(beam >= 1 && beam <= 1024, "beam must lie in 1 ... 1024");
@@ -353,11 +268,9 @@ NB_MODULE(kernel, m) {
   m.def("histogram", &histogram, "indptr"_a.noconvert(), "indices"_a.noconvert(), "weights"_a.noconvert(),
         "packed"_a.noconvert(), "out"_a.noconvert());
   m.def("encode", &encode, "dots"_a.noconvert(), "gram"_a.noconvert(), "beam"_a, "rounds"_a, "words"_a.noconvert());
+  bind_histories(m);
+  bind_lookup(m);
   m.def("unit", &unit, "v"_a.noconvert(), "out"_a.noconvert());
-  m.def("coded_queries", &coded_queries, "indptr"_a, "indices"_a, "strengths"_a = nb::none(), "packed"_a.noconvert(),
-        "weight"_a.noconvert(), "codewords"_a.noconvert(), "out"_a.noconvert());
-  m.def("gather", &gather, "indptr"_a.noconvert(), "indices"_a.noconvert(), "wanted"_a.noconvert());
-  m.def("ascending", &ascending, "indptr"_a, "indices"_a, "n"_a);
 }
 
 }  // namespace hashlgn

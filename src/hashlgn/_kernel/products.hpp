@@ -34,16 +34,13 @@ struct Products {
   // not finite must the zeros be left out.
   static void product(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out) {
     size_t done = 0;
-    if (queries >= kProductQueries && std::all_of(y, y + n * width, [](float value) { return std::isfinite(value); })) {
+    if (queries >= kProductQueries && finite(y, n * width)) {
       done = queries - queries % kProductQueries;
       std::vector<Columns> strip(n);
       for (size_t first = 0; first < width; first += kColumns) {
         const size_t count = std::min(kColumns, width - first);
-        for (size_t j = 0; j < n; ++j) {
-          double columns[kColumns] = {};
-          for (size_t i = 0; i < count; ++i) columns[i] = y[j * width + first + i];
-          __builtin_memcpy(&strip[j], columns, sizeof(columns));
-        }
+        if (count == kColumns) fill<kColumns>(y + first, width, count, strip);
+        else fill<0>(y + first, width, count, strip);
         for (size_t q = 0; q < done; q += kProductQueries) together(x + q * n, n, strip.data(), out + q * width + first, width, count);
       }
     }
@@ -51,6 +48,28 @@ struct Products {
   }
 
  private:
+  // Without a branch per number, so that it runs over whole registers.
+  static bool finite(const float* values, size_t count) {
+    uint32_t odd = 0;
+    for (size_t i = 0; i < count; ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, values + i, 4);
+      odd |= (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return !odd;
+  }
+
+  // `Count` columns of y as doubles, or `count` of them.
+  template <size_t Count>
+  static void fill(const float* y, size_t width, size_t count, std::vector<Columns>& strip) {
+    for (Columns& row : strip) {
+      double columns[kColumns] = {};
+      for (size_t i = 0; i < (Count ? Count : count); ++i) columns[i] = y[i];
+      __builtin_memcpy(&row, columns, sizeof(columns));
+      y += width;
+    }
+  }
+
   static void together(const double* x, size_t n, const Columns* strip, double* out, size_t width, size_t count) {
     Columns sums[kProductQueries] = {};
     for (size_t j = 0; j < n; ++j) {

@@ -192,6 +192,41 @@ def bench_stream(
         draw(plot, result)
 
 
+@bench_app.command("held-back")
+@reads_data
+def bench_held_back(
+    data: Annotated[str, typer.Argument(help="Interactions.")],
+    counts: Annotated[str, typer.Option(help="Interactions of an added item, separated by commas.")] = "1,2,5,10,20,50",
+    share: Annotated[float, typer.Option(help="Share of the items that is held back.")] = 0.05,
+    together: Annotated[
+        bool, typer.Option("--together", help="Items of its own for each number: two trainings instead of many.")
+    ] = False,
+    k: Annotated[int, typer.Option(min=1, help="Items of an answer.")] = 50,
+    set_: Set = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    threads: Threads = None,
+    json_: Json = None,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Recall for items that are added to a trained model, beside a training that knew them."""
+    from hashlgn.config import override_changes
+    from hashlgn.experiments.benchmarks.held_back import bench_held_back
+
+    result = bench_held_back(
+        read_data(data, **reading),
+        numbers("counts", counts, int),
+        share=share,
+        together=together,
+        k=k,
+        threads=threads,
+        seed=seed,
+        changes=override_changes(set_),
+        say=lambda line: say(False, line),
+    )
+    _show(result, json_)
+
+
 @bench_app.command("search")
 def bench_search(
     items: Annotated[str, typer.Option(help="Sizes of the catalogues, separated by commas.")] = "20000",

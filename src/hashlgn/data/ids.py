@@ -21,6 +21,7 @@ from hashlgn.errors import ArgumentError, DataError, UnknownIdError, choose
 
 __all__ = ["Ids"]
 
+_UNKNOWN = {"raise": False, "mark": True}
 _SHOWN = 5  # how many unknown ids an error names
 # So few ids are found one by one: the machinery for columns takes longer than their look-up.
 _FEW = {"int": 4, "str": 128}
@@ -174,17 +175,16 @@ class Ids:
             UnknownIdError: an id is not in the catalogue.
             DataError: a value is missing or is no id.
         """
-        mark = choose("on_unknown", on_unknown, {"raise": False, "mark": True})
+        mark = choose("on_unknown", on_unknown, _UNKNOWN)
+        held = self._segments[0].held if len(self._segments) == 1 else None
+        known: Int64s | None = held.find(values) if held is not None and type(values) is list and values else None
+        if known is not None:
+            return known
         plain = type(values) is list and {*map(type, values)} == {_KINDS[self._type][0]}
         if plain and len(values) <= _FEW[self._type]:
             found = [self.find(value) for value in values]
             if min(found) >= 0:
                 return np.array(found, np.int64)
-        elif plain and len(self._segments) == 1 and isinstance(only := self._segments[0], Integers):
-            with contextlib.suppress(OverflowError):
-                codes = only.find_numbers(np.array(values, np.int64))
-                if codes.min() >= 0:
-                    return codes
         column = read_ids(values, name)
         array, valid = column.coerced(self._type)
         codes = self._find(array)
@@ -201,6 +201,11 @@ class Ids:
             ArgumentError: a number is outside ``0 … len − 1``.
         """
         codes = np.asarray(indices)
+        plain = codes.dtype == np.int64 and codes.ndim == 1 and codes.flags.c_contiguous
+        if plain and len(self._segments) == 1 and (held := self._segments[0].held) is not None:
+            with contextlib.suppress(ValueError):  # a number that is none, or text that is damaged: told below
+                found = held.decode(codes)
+                return found if self._type == "int" else _objects(found)
         dtype = np.int64 if self._type == "int" else np.object_
         if codes.size == 0:
             return np.empty(codes.shape, dtype)
@@ -287,6 +292,12 @@ class Ids:
             odd = column.array[int(rows[~valid[rows]][0])].as_py()
             message += f" ({odd!r} is no integer, as the known ids are)" if self._type == "int" else ""
         return message
+
+
+def _objects(values: list[str]) -> npt.NDArray[Any]:
+    out = np.empty(len(values), np.object_)
+    out[:] = values
+    return out
 
 
 def _segment(array: pa.Array) -> Integers | Texts:

@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hashlgn._kernel import compiled
 from hashlgn.data.arrays import Int64s
 from hashlgn.errors import ArgumentError, DataError
 
 __all__ = ["Integers", "Texts"]
 
+_compiled: Any = compiled()
 _UInt64s = npt.NDArray[np.uint64]
 _Search = tuple[npt.NDArray[Any], npt.NDArray[np.integer] | None]  # sorted keys, and the position of each
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
@@ -75,6 +77,17 @@ class Integers:
         place = np.minimum(np.searchsorted(ordered, numbers), len(ordered) - 1)
         known = ordered[place] == numbers
         return np.where(known, place if order is None else order[place], -1)
+
+    @cached_property
+    def held(self) -> Any:
+        """The same for the kernel; None where there is none, or too many ids for it."""
+        ordered, order = self.search
+        fits = _compiled is not None and (order is None or order.dtype == np.int32)
+        return _compiled.Integers(self.values, ordered, order) if fits else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arrays; what the kernel holds is made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "held"}
 
     def find_one(self, wanted: int) -> int:
         """Position of one integer of 64 bits, or −1."""
@@ -173,6 +186,19 @@ class Texts:
             codes[rows[same]] = found[same]
             rows = rows[~same]
             place[rows] += 1
+
+    @cached_property
+    def held(self) -> Any:
+        """The same for the kernel; None where there is none, or too many ids for it."""
+        hashes, order = self.search
+        if _compiled is None or order is None or order.dtype != np.int32:
+            return None
+        offsets, utf8 = self.buffers
+        return _compiled.Texts(utf8, offsets, hashes, order, _BASE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The strings; what the kernel holds is made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "held"}
 
     def find_one(self, wanted: str) -> int:
         """Position of one string, or −1."""

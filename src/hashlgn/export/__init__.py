@@ -124,7 +124,7 @@ def asked(
     if history is not None:
         rows = Rows.given(held.item_ids, history, skip)
     else:
-        rows = Rows.stored(held.user_ids, "users", users, skip, held.seen, held.strengths)
+        rows = Rows.of_ids(held.user_ids, "users", users, skip, held.stored)
     if held.users is None or rows.codes is None:
         rows = rows.not_empty(empty)
     vectors = held.queries(*rows.lists, rows.strengths) if rows.codes is None else model.queries(rows.codes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +48,7 @@ class Popular:
     order: Ints
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """What is wanted of the rows.
 
     Attributes:
@@ -73,30 +72,34 @@ class Ask:
 
 def answer(catalogue: Catalogue, rows: Rows, limits: Limits, start: int, ask: Ask) -> Table:
     """The answers to one batch, which begins at row ``start`` of all."""
-    exclude = limits.exclusion(start, len(rows), rows.lists if ask.own else None)
-    pairs = limits.candidates(start, len(rows))
-    hits = find(catalogue, catalogue.queries(rows), rows.counts, exclude, ask, pairs)
-    return _table(catalogue.ids, rows, hits, ask)
+    queries = catalogue.queries(rows)
+    exclude = limits.exclusion(start, rows, ask.own)
+    return _table(
+        catalogue.ids, rows, find(catalogue, queries, rows, exclude, ask, limits.candidates(start, len(rows))), ask
+    )
 
 
 def find(
-    catalogue: Catalogue, queries: Floats, counts: Ints, exclude: Exclusion, ask: Ask, pairs: Pairs | None = None
+    catalogue: Catalogue, queries: Floats, rows: Rows, exclude: Exclusion, ask: Ask, pairs: Pairs | None = None
 ) -> Hits:
     """The answers to one batch in numbers.
 
     Args:
         catalogue: what is searched.
         queries: ``(q, width)``.
-        counts: items in the list of each row, ``(q,)``; rows of none are answered by popularity.
+        rows: what is asked about; rows of empty lists are answered by popularity.
         exclude: what rows leave out.
         ask: what is wanted.
         pairs: rows and items of all that may be answered, where each row has an allow list of its own.
     """
     exclude = exclude.also(catalogue.removed)
-    hits = _search(catalogue, queries, counts, exclude, ask, pairs)
-    if ask.popular is None or counts.all():
+    if pairs is None and ask.k is not None:
+        hits = catalogue.searcher.search(queries, min(ask.k, max(len(catalogue.items), 1)), exclude)
+    else:
+        hits = _search(catalogue, queries, rows.counts, exclude, ask, pairs)
+    if ask.popular is None or not rows.some_empty():
         return hits
-    return _with_popular(hits, np.flatnonzero(counts == 0), ask.popular(), exclude, pairs, ask.k)
+    return _with_popular(hits, np.flatnonzero(rows.counts == 0), ask.popular(), exclude, pairs, ask.k)
 
 
 def _search(
@@ -112,11 +115,9 @@ def _search(
         scores = pair_scores(catalogue.items, queries, row, item)
         above = slice(None) if bounds is None else np.float64(scores) > bounds[row]
         hits = order_hits([(row[above], item[above], scores[above])], len(counts), ask.k)
-    elif bounds is not None:
-        hits = catalogue.searcher.search_above(queries, float(bounds.min(initial=np.inf)), exclude)
     else:
-        assert ask.k is not None  # one of the two is given
-        return catalogue.searcher.search(queries, min(ask.k, max(len(catalogue.items), 1)), exclude)
+        assert bounds is not None  # k, or a threshold
+        hits = catalogue.searcher.search_above(queries, float(bounds.min(initial=np.inf)), exclude)
     if threshold is not None and ask.calibration is not None:
         # The bound is a little low, and that of the row with the lowest: probabilities decide.
         row = np.repeat(np.arange(len(counts)), np.diff(hits.indptr))

@@ -32,6 +32,7 @@ from hashlgn.errors import ArtifactError
 from hashlgn.inference.live import Live
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.placement import Placement
+from hashlgn.inference.stored import Stored
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.fold_in import FoldIn
@@ -185,11 +186,13 @@ def load_artifact(path: str | Path, *, verify: bool = False) -> ServedModel:
             user_ids=parts["ids.users"],
             item_ids=parts["ids.items"],
             items=parts["items"],
-            seen=(seen["indptr"], seen["indices"]),
+            stored=Stored.of(
+                *(seen[name] for name in ("indptr", "indices")),
+                *(seen.get(name) for name in ("strengths", "times")),
+                parts["live"]["newer"] if "live" in parts else None,
+            ),
             histories=parts.get("histories"),
             users=parts["users"]["queries"] if "users" in parts else None,
-            strengths=seen.get("strengths"),
-            times=seen.get("times"),
             calibration=parts.get("calibration"),
             titles=parts.get("titles"),
             genres=parts.get("genres"),
@@ -208,12 +211,12 @@ def _live(parts: dict[str, Any]) -> Live | None:
         return None
     arrays = parts["live"]
     items, changes = arrays["numbers"].tolist()
-    return Live(parts.get("placement"), arrays["newer"], arrays["counts"], items, arrays.get("removed"), changes)
+    return Live(parts.get("placement"), arrays["counts"], items, arrays.get("removed"), changes)
 
 
-def _live_arrays(live: Live) -> Arrays:
-    numbers = np.array([live.items, live.changes], np.int64)
-    arrays: Arrays = {"newer": live.newer, "counts": live.counts, "numbers": numbers}
+def _live_arrays(live: Live, stored: Stored) -> Arrays:
+    numbers, newer = np.array([live.items, live.changes], np.int64), stored.newer
+    arrays: Arrays = {"newer": newer, "counts": live.counts, "numbers": numbers}
     return arrays if live.removed is None else arrays | {"removed": live.removed}
 
 
@@ -263,7 +266,7 @@ def _parts_of(model: ServedModel) -> dict[str, Any]:
         "titles": model.titles,
         "genres": model.genres,
         "encoder": model.encoder_state,
-        "live": None if model.live is None else _live_arrays(model.live),
+        "live": None if model.live is None else _live_arrays(model.live, model.stored),
         "placement": None if model.live is None else model.live.placement,
     }
     return {name: part for name, part in parts.items() if part is not None}

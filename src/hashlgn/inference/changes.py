@@ -17,7 +17,7 @@ from hashlgn.errors import ArgumentError
 from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.placement import Placement
-from hashlgn.inference.ragged import lengthened, spliced
+from hashlgn.inference.stored import Part, Stored
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
@@ -27,7 +27,6 @@ from hashlgn.search.blocks import BlockItems
 __all__ = ["Change", "Pairs", "Placed", "applied"]
 
 Ints = npt.NDArray[np.int64]
-Rows = dict[str, dict[int, npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,30 +113,41 @@ def applied(model: ServedModel, change: Change) -> ServedModel:
     ):
         raise ArgumentError("the change must be of this model (it adds ids that are there)")
     n_users, n_items = len(user_ids), len(item_ids)
-    seen, newer = _seen(model, live, change.pairs, n_users)
+    stored, fresh = _stored(model, change.pairs, n_users)
     sides = _sides(model, change.placed)
     grown = np.zeros(n_items, np.int32)
     grown[: len(live.counts)] = live.counts
     if change.placed is not None:
         grown[change.placed.numbers] = change.placed.counts
-    return replace(
+    made = replace(
         model,
         user_ids=user_ids,
         item_ids=item_ids,
+        stored=stored,
         titles=_texts(model.titles, change.titles, n_items),
         genres=_tags(model.genres, change.genres, n_items),
         live=replace(
             live,
             placement=change.placement or live.placement,
-            newer=newer,
             counts=grown,
             removed=_removed(live, change, n_items),
             changes=live.changes + 1,
         ),
         contents=False,
-        **seen,
         **sides,
     )
+    made.__dict__["item_counts"] = _more(model.item_counts, fresh, n_items)
+    return made
+
+
+def _more(counts: Ints, items: Ints, n_items: int) -> Ints:
+    """How many users have each item, with some more."""
+    if len(counts) == n_items and not len(items):
+        return counts
+    more = np.zeros(n_items, np.int64)
+    more[: len(counts)] = counts
+    np.add.at(more, items, 1)
+    return more
 
 
 def _sides(model: ServedModel, placed: Placed | None) -> dict[str, Any]:
@@ -180,46 +190,39 @@ def _removed(live: Live, change: Change, n_items: int) -> npt.NDArray[np.bool_] 
     return removed if removed.any() else None
 
 
-def _seen(
-    model: ServedModel, live: Live, pairs: Pairs | None, n_users: int
-) -> tuple[dict[str, Any], npt.NDArray[np.bool_]]:
-    """Histories, strengths and times with new interactions, and which interactions are newer than the training."""
-    indptr, indices = model.seen
+def _stored(model: ServedModel, pairs: Pairs | None, n_users: int) -> tuple[Stored, Ints]:
+    """Histories with new interactions, and the items of those that the model did not have."""
+    stored = model.stored
     if pairs is None or not len(pairs.users):
-        if n_users + 1 == len(indptr):
-            return {}, live.newer
-        grown = np.concatenate((indptr, np.full(n_users + 1 - len(indptr), indptr[-1])))
-        return {"seen": (grown, indices)}, live.newer
-    columns: dict[str, npt.NDArray[Any]] = {"items": indices, "newer": live.newer}
-    fresh: dict[str, npt.NDArray[Any]] = {"items": pairs.items, "newer": np.ones(len(pairs.items), np.bool_)}
-    if model.times is not None:
-        columns["times"] = model.times
-        fresh["times"] = np.zeros(len(pairs.items), np.int64) if pairs.times is None else pairs.times
-    if model.strengths is not None:
-        columns["strengths"] = model.strengths
-        given = pairs.strengths
-        fresh["strengths"] = np.ones(len(pairs.items), np.float32) if given is None else given
-    rows: Rows = {name: {} for name in columns}
-    order = np.argsort(pairs.users, kind="stable")
-    users, starts = np.unique(pairs.users[order], return_index=True)
-    for user, places in zip(users.tolist(), np.split(order, starts[1:]), strict=True):
-        span = slice(int(indptr[user]), int(indptr[user + 1])) if user < len(indptr) - 1 else slice(0, 0)
-        _, first = np.unique(np.concatenate((indices[span], pairs.items[places])), return_index=True)
-        for name, column in columns.items():
-            rows[name][user] = np.concatenate((column[span], fresh[name][places]))[first]
-    if "strengths" in columns and model.config.get("model", {}).get("strength") == "decay":
-        _decayed(rows, model.config["model"]["half_life"])
-    lengths = {user: len(row) for user, row in rows["items"].items()}
-    made = {name: spliced(column, indptr, rows[name]) for name, column in columns.items()}
-    seen = {"seen": (lengthened(indptr, lengths, n_users), made["items"])}
-    return seen | {name: made[name] for name in ("times", "strengths") if name in made}, made["newer"]
+        return (stored if n_users == len(stored) else stored.changed(None, n_users)), np.empty(0, np.int64)
+    users, rows = np.unique(pairs.users, return_inverse=True)
+    old, count = stored.part(users), len(pairs.users)
+    n_items = int(max(pairs.items.max(), old.indices.max(initial=0))) + 1
+    owners = np.concatenate((np.repeat(np.arange(len(users)), np.diff(old.indptr)), rows))
+    items = np.concatenate((old.indices, pairs.items.astype(np.int32)))
+    keys, first = np.unique(owners * n_items + items, return_index=True)  # of two, the one that was there
+    fresh: dict[str, npt.NDArray[Any]] = {"newer": np.ones(count, np.bool_)}
+    if old.times is not None:
+        fresh["times"] = np.zeros(count, np.int64) if pairs.times is None else pairs.times
+    if old.strengths is not None:
+        fresh["strengths"] = np.ones(count, np.float32) if pairs.strengths is None else pairs.strengths
+    before = {"newer": np.zeros(len(old.indices), np.bool_) if old.newer is None else old.newer}
+    columns = {
+        name: np.concatenate((before.get(name, getattr(old, name)), values))[first] for name, values in fresh.items()
+    }
+    bounds = np.searchsorted(keys, np.arange(len(users) + 1) * n_items).astype(np.int64)
+    settings = model.config.get("model", {})
+    if "strengths" in columns and settings.get("strength") == "decay":
+        columns["strengths"] = _decayed(bounds, columns["times"], settings["half_life"])
+    part = Part(bounds, items[first], users=users, **columns)
+    return stored.changed(part, n_users), items[first[first >= len(old.indices)]].astype(np.int64)
 
 
-def _decayed(rows: Rows, half_life: float) -> None:
+def _decayed(bounds: Ints, times: Ints, half_life: float) -> npt.NDArray[np.float32]:
     """Strengths by age, counted from each user's newest interaction, as a training computes them."""
-    for user, times in rows["times"].items():
-        age = times.max(initial=0) - times
-        rows["strengths"][user] = np.maximum(np.exp2(-age / half_life), 1e-6).astype(np.float32)
+    newest = np.maximum(np.maximum.reduceat(times, bounds[:-1]), 0)
+    age = np.repeat(newest, np.diff(bounds)) - times
+    return np.maximum(np.exp2(-age / half_life), 1e-6).astype(np.float32)
 
 
 def _texts(texts: Any, changed: Mapping[int, str], count: int) -> Texts | None:

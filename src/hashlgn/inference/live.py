@@ -23,7 +23,6 @@ class Live:
 
     Attributes:
         placement: where new items go; None until the first item is placed.
-        newer: whether each stored interaction is newer than the training, ``(interactions,)`` bool.
         counts: interactions of each item that its place rests on, ``(items,)`` int32.
         removed: whether each item is no longer answered, ``(items,)`` bool, or None where all are.
         items: number of items of the training.
@@ -34,14 +33,13 @@ class Live:
     """
 
     placement: Placement | None
-    newer: npt.NDArray[np.bool_]
     counts: npt.NDArray[np.int32]
     items: int
     removed: npt.NDArray[np.bool_] | None = None
     changes: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in (("newer", np.bool_), ("counts", np.int32), ("removed", np.bool_)):
+        for name, kind in (("counts", np.int32), ("removed", np.bool_)):
             array = getattr(self, name)
             if array is not None and (array.dtype != kind or array.ndim != 1):
                 raise ArgumentError(f"live.{name} must be flat {np.dtype(kind)} (got {array.dtype} {array.shape})")
@@ -51,5 +49,4 @@ def live_of(model: ServedModel) -> Live:
     """What a model keeps about its changes; of one that never changed, the start."""
     if model.live is not None:
         return model.live
-    counts = np.bincount(model.seen[1], minlength=len(model.item_ids)).astype(np.int32)
-    return Live(None, np.zeros(len(model.seen[1]), np.bool_), counts, len(counts))
+    return Live(None, model.item_counts.astype(np.int32), len(model.item_ids))

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.live import Live
+from hashlgn.inference.stored import Stored
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import Histories, queries
 from hashlgn.scoring.items import FloatItems, Items
-from hashlgn.scoring.rows import entries_of
 from hashlgn.search.blocks import BlockItems
 from hashlgn.utils.storage import json_text
 
@@ -38,14 +38,11 @@ class ServedModel:
         user_ids: external ids of the users.
         item_ids: external ids of the items.
         items: the catalogue, items as answers.
-        seen: the histories of the training's users: ``indptr (n_users + 1,)`` int64 and ``indices`` int32, strictly
-            ascending within a user.
+        stored: the histories of the users.
         histories: items in a history, ``p_i``, or how an encoder folds histories in; None where only the users of the
             training can be answered.
         users: a vector for each user of the training, ``f(q)``, ``(n_users, width)`` float32. None, as for every
             default model, where a user is the history.
-        strengths: ``a_ui`` of the interactions in ``seen``, positive float32, aligned with ``indices``; 1 where None.
-        times: int64, aligned with ``indices``, or None.
         calibration: the map from scores to probabilities, or None.
         titles: one string per item, or None; a list becomes ``Texts``.
         genres: one tuple of strings per item, or None; a list becomes ``Tags``.
@@ -66,11 +63,9 @@ class ServedModel:
     user_ids: Ids
     item_ids: Ids
     items: Items
-    seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]
+    stored: Stored
     histories: FoldIn | Histories | None = None
     users: Floats | None = None
-    strengths: Floats | None = None
-    times: npt.NDArray[np.int64] | None = None
     calibration: Calibration | None = None
     titles: Sequence[str] | None = None
     genres: Sequence[tuple[str, ...]] | None = None
@@ -97,7 +92,7 @@ class ServedModel:
         if len(self.items) != n_items:
             raise ArgumentError(f"items must be {n_items}, one per item id (got {len(self.items)})")
         _check_items(self.items, contents)
-        _check_seen(self.seen, n_users, n_items, contents)
+        self.stored.check(n_users, n_items, contents)
         for name, array in (self.encoder_state or {}).items():
             _check(f"encoder_state[{name!r}]", array, "float32", (None,) * np.ndim(array), contents)
         if isinstance(self.histories, FoldIn):
@@ -106,14 +101,11 @@ class ServedModel:
             sizes = len(self.histories), self.histories.width
             if sizes != (n_items, self.items.width):
                 raise ArgumentError(f"histories must be {n_items} of width {self.items.width} (got {sizes})")
-        for name, dtype in (("strengths", "float32"), ("times", "int64")):
-            if getattr(self, name) is not None:
-                _check(name, getattr(self, name), dtype, (len(self.seen[1]),), contents)
         if self.live is not None:
-            for name, length in (("newer", len(self.seen[1])), ("counts", n_items), ("removed", n_items)):
+            for name in ("counts", "removed"):
                 array = getattr(self.live, name)
-                if array is not None and len(array) != length:
-                    raise ArgumentError(f"live.{name} must have length {length} (got {len(array)})")
+                if array is not None and len(array) != n_items:
+                    raise ArgumentError(f"live.{name} must have length {n_items} (got {len(array)})")
         for name, kind, what in (("titles", Texts, "strings"), ("genres", Tags, "tuples of strings")):
             values = getattr(self, name)
             if values is None or (isinstance(values, kind) and len(values) == n_items):
@@ -124,6 +116,23 @@ class ServedModel:
                 object.__setattr__(self, name, kind.of(values))
             except ArgumentError as error:
                 raise ArgumentError(f"{name} must be a list of {n_items} {what}, one per item ({error})") from error
+
+    @property
+    def seen(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """The histories of all users in compressed-row form: ``indptr (n_users + 1,)``, and ``indices``, strictly
+        ascending within a user. After a change, the first question copies all of them.
+        """
+        return self.stored.flat.indptr, self.stored.flat.indices
+
+    @property
+    def strengths(self) -> Floats | None:
+        """``a_ui`` of the interactions in ``seen``, positive, aligned with ``indices``; 1 where None."""
+        return self.stored.flat.strengths
+
+    @property
+    def times(self) -> npt.NDArray[np.int64] | None:
+        """Times of the interactions in ``seen``, or None."""
+        return self.stored.flat.times
 
     @property
     def removed(self) -> npt.NDArray[np.bool_] | None:
@@ -155,8 +164,7 @@ class ServedModel:
         if self.users is not None:
             vectors: Floats = self.users[users]
             return vectors
-        indptr, places = entries_of(self.seen[0], users)
-        return self.queries(indptr, self.seen[1][places], None if self.strengths is None else self.strengths[places])
+        return self.queries(*self.stored.rows(np.ascontiguousarray(users, np.int64)))
 
     @cached_property
     def item_counts(self) -> npt.NDArray[np.int64]:
@@ -213,25 +221,6 @@ def _check_items(items: Items, contents: bool) -> None:
         _check("items.codewords", decoder.codewords, "float32", (None, 16, None), contents)
     else:
         raise ArgumentError(f"items.decoder must be a reweight or codebook decoder (got {type(decoder).__name__})")
-
-
-def _check_seen(seen: Any, n_users: int, n_items: int, contents: bool) -> None:
-    if not isinstance(seen, tuple) or len(seen) != 2:
-        raise ArgumentError("seen must be (indptr, indices)")
-    indptr, indices = seen
-    _check("seen.indptr", indptr, "int64", (n_users + 1,))
-    _check("seen.indices", indices, "int32", (None,))
-    if indptr[0] != 0 or indptr[-1] != len(indices) or (indptr[1:] < indptr[:-1]).any():
-        raise ArgumentError(f"seen.indptr must ascend from 0 to the number of indices ({len(indices)})")
-    if not contents:  # who answers checks the rows that are asked for
-        return
-    if len(indices) and (indices.min() < 0 or indices.max() >= n_items):
-        raise ArgumentError(f"seen.indices must lie in 0 … {n_items - 1} (got {indices.min()} … {indices.max()})")
-    rising = np.ones(len(indices) + 1, np.bool_)
-    rising[1:-1] = indices[1:] > indices[:-1]
-    rising[indptr] = True  # where a user's list begins, it may fall
-    if not rising.all():
-        raise ArgumentError("seen.indices must be strictly ascending within each user")
 
 
 def _check_fold_in(fold_in: FoldIn, n_items: int, width: int, contents: bool) -> None:

@@ -79,11 +79,7 @@ def people_of(model: ServedModel, owners: Ints, users: Ints, count: int) -> Peop
         chosen = order[(rank * _MOST // sizes) != ((rank - 1) * _MOST // sizes)]
         owners, users = owners[chosen], users[chosen]
     asked, rows = np.unique(users, return_inverse=True)
-    starts, counted = model.seen[0][asked], model.seen[0][asked + 1] - model.seen[0][asked]
-    indptr = np.concatenate(([0], np.cumsum(counted)))
-    places = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counted)
-    strengths = None if model.strengths is None else model.strengths[places]
-    return People(counts, owners, rows, indptr, model.seen[1][places].astype(np.int64), strengths)
+    return People(counts, owners, rows, *model.stored.rows(asked))
 
 
 def given(histories: list[tuple[Ints, npt.NDArray[np.integer[Any]]]], numbers: Ints) -> People:

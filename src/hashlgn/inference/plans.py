@@ -23,6 +23,7 @@ __all__ = ["named", "numbered", "placing", "relevant", "taken_in", "undone"]
 Ints = npt.NDArray[np.int64]
 
 _GROWN = 1.5  # an item is placed anew where it has so many times the interactions that its place rests on
+_FEW = 16  # so many items are looked up one by one: all histories would have to be brought together
 _WELL_KNOWN = 20  # interactions from which on an item of the training stays where the training has put it
 
 
@@ -181,8 +182,7 @@ def undone(after: ServedModel, before: ServedModel) -> ServedModel:
 
 def _fitted(model: ServedModel) -> Placement:
     """The placement that follows from what is of the training."""
-    live, (indptr, indices) = live_of(model), model.seen
-    kept = ~live.newer
+    (indptr, indices), kept = model.seen, ~model.stored.newer
     bounds = np.concatenate(([0], np.cumsum(kept)))[indptr]
     strengths = None if model.strengths is None else model.strengths[kept]
     return fit_placement(model.items, living_histories(model), (bounds, indices[kept]), strengths)
@@ -192,7 +192,7 @@ def _grown(model: ServedModel, budget: int) -> Ints:
     """The items that have grown most since they were placed, ascending."""
     live = live_of(model)
     rests = live.counts
-    counts = np.bincount(model.seen[1], minlength=len(rests))
+    counts = model.item_counts
     ratio = counts / np.maximum(rests, 1)
     ratio[: live.items][rests[: live.items] >= _WELL_KNOWN] = 0
     if model.removed is not None:
@@ -203,38 +203,34 @@ def _grown(model: ServedModel, budget: int) -> Ints:
 
 def _who(model: ServedModel, numbers: Ints) -> tuple[Ints, Ints]:
     """Who has items: places among the items, and users."""
-    indptr, indices = model.seen
     numbers = numbers[numbers < len(model.item_ids)]
-    if not len(numbers):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    if len(numbers) == 1:
-        places = np.flatnonzero(indices == numbers[0])
-    else:
-        wanted = np.zeros(len(model.item_ids), np.bool_)
-        wanted[numbers] = True
-        places = np.flatnonzero(wanted[indices])
+    if len(numbers) <= _FEW:
+        users = [model.stored.who(number) for number in numbers.tolist()]
+        owners = np.repeat(np.arange(len(users)), [len(found) for found in users])
+        return owners, np.concatenate([np.empty(0, np.int64), *users])
+    indptr, indices = model.seen
+    wanted = np.zeros(len(model.item_ids), np.bool_)
+    wanted[numbers] = True
+    places = np.flatnonzero(wanted[indices])
     return np.searchsorted(numbers, indices[places]), np.searchsorted(indptr, places, side="right") - 1
 
 
 def _unknown(model: ServedModel, pairs: Pairs) -> Pairs:
     """The interactions that are not stored yet."""
-    indptr, indices = model.seen
-    new = np.ones(len(pairs.users), np.bool_)
-    asked, places = np.unique(pairs.users, return_inverse=True)
-    asked = asked[asked < len(indptr) - 1]
-    order = np.argsort(places, kind="stable")
-    bounds = np.searchsorted(places[order], np.arange(len(asked) + 1))
-    for row, user in enumerate(asked.tolist()):
-        mine = order[bounds[row] : bounds[row + 1]]
-        new[mine] = ~np.isin(pairs.items[mine], indices[indptr[user] : indptr[user + 1]])
-    return pairs.part(new)
+    if not len(pairs.users):
+        return pairs
+    users, places = np.unique(pairs.users, return_inverse=True)
+    bounds, items, _ = model.stored.rows(users[users < len(model.stored)])
+    n_items = int(max(items.max(initial=0), pairs.items.max())) + 1
+    keys = np.repeat(np.arange(len(bounds) - 1) * n_items, np.diff(bounds)) + items
+    return pairs.part(~np.isin(places * n_items + pairs.items, keys))
 
 
 def _times(model: ServedModel, times: Ints | None, count: int) -> Ints | None:
     """Times of new interactions where the model has times; the newest one that is known where they have none."""
-    if model.times is None:
+    if model.stored.parts[0].times is None:
         return None
-    return np.full(count, model.times.max(initial=0)) if times is None else times
+    return np.full(count, model.stored.latest) if times is None else times
 
 
 def _lists(name: str, ids: list[Any], single: bool, lists: Any) -> list[Any]:

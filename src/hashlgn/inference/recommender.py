@@ -35,6 +35,7 @@ from hashlgn.utils.tensors import model_file
 __all__ = ["BATCH", "Recommender", "load"]
 
 BATCH = 2048  # users answered at a time
+_ON_EMPTY = {"popular": None, "skip": True, "raise": False}
 Ints = npt.NDArray[np.int64]
 _T = TypeVar("_T")
 
@@ -125,20 +126,11 @@ class Recommender(Living):
             UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
             NotFittedError: the model is not trained.
         """
-        parts = self.recommend_batches(
-            users,
-            k,
-            threshold=threshold,
-            filter_seen=filter_seen,
-            allow=allow,
-            deny=deny,
-            on_unknown=on_unknown,
-            history=history,
-            on_empty=on_empty,
-            calibrated=calibrated,
-            titles=titles,
+        return _whole(
+            *self._request(
+                users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
+            )
         )
-        return Table.concatenate(list(parts))
 
     def recommend_batches(
         self,
@@ -159,23 +151,45 @@ class Recommender(Living):
 
         There is at least one table, empty where there is nothing to answer.
         """
+        return _tables(
+            *self._request(
+                users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
+            )
+        )
+
+    def _request(
+        self,
+        users: Any,
+        k: int | None,
+        threshold: float | None,
+        filter_seen: bool,
+        allow: Any,
+        deny: Any,
+        on_unknown: str,
+        history: Any,
+        on_empty: str,
+        calibrated: bool,
+        titles: bool,
+    ) -> tuple[Catalogue, Rows, Limits, Ask]:
+        """What ``recommend`` is asked, checked and in numbers."""
         model, skip, bounds = self.model, skips(on_unknown), k_or_threshold(k, threshold)
         filter_seen, titles = flag("filter_seen", filter_seen), flag("titles", titles)
         calibration = model.calibration if flag("calibrated", calibrated) else None
         if calibrated and calibration is None:
             raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
-        if history is not None:
-            if users is not None:
-                raise ArgumentError("history stands for new users: users must be None where history is given")
+        if history is None:
+            rows = Rows.of_ids(model.user_ids, "users", users, skip, model.stored)
+        elif users is None:
             rows = Rows.given(model.item_ids, history, skip)
         else:
-            rows = Rows.stored(model.user_ids, "users", users, skip, model.seen, model.strengths)
-        rows = rows.not_empty(choose("on_empty", on_empty, {"popular": None, "skip": True, "raise": False}))
+            raise ArgumentError("history stands for new users: users must be None where history is given")
+        rows = rows.not_empty(choose("on_empty", on_empty, _ON_EMPTY))
         limits = Limits.build(model.item_ids, model.user_ids, rows, allow, deny, skip)
         catalogue = self._catalogue("items", model, self._items)
-        named = model.titles if titles else None
-        ask = Ask(*bounds, calibration, lambda: _popular(model), own=filter_seen, titles=named)
-        return _tables(catalogue, rows, limits, ask)
+        ask = Ask(
+            *bounds, calibration, lambda: _popular(model), own=filter_seen, titles=model.titles if titles else None
+        )
+        return catalogue, rows, limits, ask
 
     def answer(
         self,
@@ -213,8 +227,8 @@ class Recommender(Living):
             raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
         ask = Ask(*k_or_threshold(k, threshold), calibration, lambda: _popular(model))
         exclude = Exclusion(len(model.item_ids), indptr, indices) if exclude is None else exclude
-        queries = model.queries(indptr, indices, strengths)
-        return find(self._catalogue("items", model, self._items), queries, np.diff(indptr), exclude, ask)
+        queries, rows = model.queries(indptr, indices, strengths), Rows((indptr, indices), strengths)
+        return find(self._catalogue("items", model, self._items), queries, rows, exclude, ask)
 
     def similar_items(
         self,
@@ -307,7 +321,7 @@ class Recommender(Living):
     def queries(self, codes: Ints) -> Floats:
         """The queries ``q_u`` of users of the training by internal number, ``(q, width)``."""
         model = self.model
-        return _queries(model, Rows.of_codes(model.user_ids, codes, model.seen, model.strengths))
+        return model.queries_of(codes)
 
     def info(self) -> dict[str, Any]:
         """What the model is: sizes, bytes (see ``model_bytes``), configuration, validation metrics, provenance. Ready
@@ -318,7 +332,7 @@ class Recommender(Living):
             "kind": model.kind,
             "users": len(model.user_ids),
             "items": len(model.item_ids),
-            "interactions": len(model.seen[1]),
+            "interactions": len(model.stored.flat.indices),
             "bits": items.decoder.bits if isinstance(items, CodedItems) else None,
             "history_bits": 8 * histories.packed.shape[1] if isinstance(histories, CodedHistories) else None,
             "bytes": self._kept("bytes", model, lambda: model_bytes(model)),
@@ -419,10 +433,10 @@ class Recommender(Living):
     ) -> Table:
         model = self.model
         ids, skip, titles = getattr(model, f"{side}_ids"), skips(on_unknown), flag("titles", titles)
-        rows = Rows.stored(ids, f"{side}s", values, skip)
+        rows = Rows.of_ids(ids, f"{side}s", values, skip)
         ask = Ask(*bounds, columns=(side, "similar"), titles=model.titles if titles else None)
         catalogue = self._catalogue(f"similar {side}s", model, build)
-        return Table.concatenate(list(_tables(catalogue, rows, Limits.build(ids, ids, rows, *limits, skip), ask)))
+        return _whole(catalogue, rows, Limits.build(ids, ids, rows, *limits, skip), ask)
 
 
 def load(
@@ -460,6 +474,13 @@ def _tables(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Itera
         yield answer(catalogue, rows.part(start, start + BATCH), limits, start, ask)
 
 
+def _whole(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Table:
+    """The answers to all rows in one table."""
+    if len(rows) <= BATCH:
+        return answer(catalogue, rows, limits, 0, ask)
+    return Table.concatenate(list(_tables(catalogue, rows, limits, ask)))
+
+
 def _popular(model: ServedModel) -> Popular:
     return Popular(model.popularity, model.most_popular)
 
@@ -468,7 +489,8 @@ def _queries(model: ServedModel, rows: Rows) -> Floats:
     """The query of each row, ``(q, width)``."""
     if rows.codes is not None and model.users is not None:
         return model.users[rows.codes]
-    return model.queries(*rows.lists, rows.strengths)
+    queries = rows.queries(model.histories)
+    return model.queries(*rows.lists, rows.strengths) if queries is None else queries
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError, choose, shown
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.exclusion import Exclusion
+from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.rows import entries_of, rows_of
 
 __all__ = ["Limits", "Rows", "encoded", "listed", "ragged", "skips"]
 
+_UNKNOWN = {"raise": False, "skip": True}
 Ints = npt.NDArray[np.int64]
 Strengths = npt.NDArray[np.float32] | None
 Pairs = tuple[Ints, Ints]  # rows and items
@@ -31,7 +32,7 @@ def skips(on_unknown: Any) -> bool:
     Raises:
         ArgumentError: ``on_unknown`` is neither ``raise`` nor ``skip``.
     """
-    return bool(choose("on_unknown", on_unknown, {"raise": False, "skip": True}))
+    return bool(choose("on_unknown", on_unknown, _UNKNOWN))
 
 
 def listed(name: str, values: Any) -> Any:
@@ -40,6 +41,8 @@ def listed(name: str, values: Any) -> Any:
     Raises:
         ArgumentError: it is a mapping, or a masked array with masked entries.
     """
+    if type(values) is list:
+        return values
     if isinstance(values, Mapping):
         raise ArgumentError(f"{name} must be a list of ids (got the mapping {shown(values)})")
     if isinstance(values, np.ma.MaskedArray):
@@ -78,30 +81,74 @@ def ragged(ids: Ids, name: str, lists: Sequence[Any], skip: bool) -> Ragged:
     return _joined(len(plain), len(ids), owners[known], codes[known])
 
 
-@dataclass(frozen=True)
 class Rows:
     """The rows of an answer, in the order asked.
 
-    Attributes:
-        lists: item numbers of each row, in compressed-row form, ascending: a user's history.
-        asked: position of each row among what the caller listed, ``(q,)``.
-        n_asked: how many rows the caller listed, those included that were skipped.
+    Args:
+        lists: item numbers of each row, in compressed-row form, ascending: a user's history. None where they are
+            ``stored``.
         strengths: ``a_ui``, aligned with the items of the lists; 1 where None.
         codes: internal number of each row ``(q,)``, None where rows are histories that the caller gave.
         ids: external ids of these numbers.
-        given_names: names of histories ``(q,)``; None for one row without a name.
+        names: names of histories ``(q,)``; None for one row without a name.
+        stored: the histories of users ``codes``, which are read when they are first asked for.
+        asked: position of each row among what the caller listed, ``(q,)``; all of them in order where None.
+        n_asked: how many rows the caller listed, those included that were skipped; the number of rows where None.
     """
 
-    lists: Ragged
-    asked: Ints
-    n_asked: int
-    strengths: npt.NDArray[np.float32] | None = None
-    codes: Ints | None = None
-    ids: Ids | None = None
-    given_names: npt.NDArray[Any] | None = None
+    __slots__ = (
+        "_asked",
+        "_lists",
+        "_strengths",
+        "checked",
+        "codes",
+        "empty",
+        "given_names",
+        "ids",
+        "n_asked",
+        "stored",
+    )
+
+    def __init__(
+        self,
+        lists: Ragged | None = None,
+        strengths: Strengths = None,
+        codes: Ints | None = None,
+        ids: Ids | None = None,
+        names: npt.NDArray[Any] | None = None,
+        stored: Stored | None = None,
+        asked: Ints | None = None,
+        n_asked: int | None = None,
+    ) -> None:
+        self._lists, self._strengths, self.codes, self.ids, self.given_names = lists, strengths, codes, ids, names
+        self.stored, self._asked, self.n_asked = stored, asked, len(self) if n_asked is None else n_asked
+        self.empty: bool | None = None  # whether a list is empty, where this is known
+        self.checked = False  # whether lists are known to ascend
 
     def __len__(self) -> int:
-        return len(self.asked)
+        if self.codes is not None:
+            return len(self.codes)
+        assert self._lists is not None  # rows have numbers, or lists
+        return len(self._lists[0]) - 1
+
+    @property
+    def lists(self) -> Ragged:
+        """Item numbers of each row, in compressed-row form."""
+        if self._lists is None:
+            assert self.stored is not None and self.codes is not None
+            bounds, items, self._strengths = self.stored.rows(self.codes)
+            self._lists = bounds, items
+        return self._lists
+
+    @property
+    def strengths(self) -> Strengths:
+        """``a_ui``, aligned with the items of the lists; 1 where None."""
+        return self._strengths if self.lists else None
+
+    @property
+    def asked(self) -> Ints:
+        """Position of each row among what the caller listed, ``(q,)``."""
+        return np.arange(len(self)) if self._asked is None else self._asked
 
     @property
     def names(self) -> npt.NDArray[Any] | None:
@@ -113,25 +160,50 @@ class Rows:
         """Whether rows have names."""
         return self.codes is not None or self.given_names is not None
 
-    @cached_property
+    @property
     def counts(self) -> Ints:
         """Items in the list of each row, ``(q,)``."""
         return np.diff(self.lists[0])
+
+    def some_empty(self) -> bool:
+        """Whether a list is empty."""
+        if self.empty is None:
+            self.empty = not self.counts.all()
+        return self.empty
+
+    def queries(self, histories: Any) -> npt.NDArray[np.float32] | None:
+        """Queries of stored rows, made with their lists in one call; None where that cannot be done."""
+        if self.stored is None or self._lists is not None or not isinstance(histories, CodedHistories):
+            return None
+        assert self.codes is not None
+        found = histories.stored(self.stored.held, self.codes, len(self.stored))
+        if found is None:
+            return None
+        bounds, items, queries, self.empty = found
+        self._lists, self.checked = (bounds, items), True
+        return queries
 
     def part(self, start: int, stop: int) -> Rows:
         """The rows ``start … stop − 1``."""
         if not start and stop >= len(self):
             return self
-        stop = min(stop, len(self))
-        first, last = self.lists[0][start], self.lists[0][stop]
-        return replace(
-            self,
-            lists=(self.lists[0][start : stop + 1] - first, self.lists[1][first:last]),
-            asked=self.asked[start:stop],
-            strengths=None if self.strengths is None else self.strengths[first:last],
-            codes=None if self.codes is None else self.codes[start:stop],
-            given_names=None if self.given_names is None else self.given_names[start:stop],
+        return self._take(np.arange(start, min(stop, len(self))))
+
+    def _take(self, rows: Ints) -> Rows:
+        made = Rows(
+            codes=None if self.codes is None else self.codes[rows],
+            ids=self.ids,
+            names=None if self.given_names is None else self.given_names[rows],
+            stored=self.stored,
+            lists=(np.zeros(1, np.int64), rows[:0]) if self.stored is None else None,
+            asked=self.asked[rows],
+            n_asked=self.n_asked,
         )
+        if self.stored is None:
+            bounds, places = entries_of(self.lists[0], rows)
+            made._lists = bounds, self.lists[1][places]
+            made._strengths = None if self.strengths is None else self.strengths[places]
+        return made
 
     def not_empty(self, skip: bool | None) -> Rows:
         """The rows with a list: all where ``skip`` is None, else without the empty ones, which are errors where it is
@@ -140,27 +212,16 @@ class Rows:
         Raises:
             ArgumentError: a list is empty, and ``skip`` is False.
         """
-        if skip is None or (self.counts > 0).all():
+        if skip is None or not self.some_empty():
             return self
-        filled = np.flatnonzero(self.counts > 0)
         if not skip:
             names, first = self.names, int(np.flatnonzero(self.counts == 0)[0])
             which = "" if names is None else f" for {shown(names[first])}"
             raise ArgumentError(f"history must hold at least one known item for every user (got none{which})")
-        bounds, places = entries_of(self.lists[0], filled)
-        return replace(
-            self,
-            lists=(bounds, self.lists[1][places]),
-            asked=self.asked[filled],
-            strengths=None if self.strengths is None else self.strengths[places],
-            codes=None if self.codes is None else self.codes[filled],
-            given_names=None if self.given_names is None else self.given_names[filled],
-        )
+        return self._take(np.flatnonzero(self.counts > 0))
 
     @classmethod
-    def stored(
-        cls, ids: Ids, name: str, values: Any, skip: bool, lists: Ragged | None = None, strengths: Strengths = None
-    ) -> Rows:
+    def of_ids(cls, ids: Ids, name: str, values: Any, skip: bool, stored: Stored | None = None) -> Rows:
         """Rows that have a number.
 
         Args:
@@ -168,29 +229,21 @@ class Rows:
             name: what the argument is called in errors.
             values: ids as the caller gave them; all where None.
             skip: whether unknown ids are skipped.
-            lists: the list of every number; the number itself, which it leaves out, where None.
-            strengths: aligned with the items of the lists; 1 where None.
+            stored: the list of every number; the number itself, which it leaves out, where None.
 
         Raises:
             UnknownIdError: an id is unknown, and not ``skip``.
         """
         if values is None:
-            return cls.of_codes(ids, np.arange(len(ids)), lists, strengths)
-        codes = ids.encode(listed(name, values), name=name, on_unknown="mark" if skip else "raise")
-        if not skip:
-            return cls.of_codes(ids, codes, lists, strengths)
-        known = np.flatnonzero(codes >= 0)
-        return replace(cls.of_codes(ids, codes[known], lists, strengths), asked=known, n_asked=len(codes))
-
-    @classmethod
-    def of_codes(cls, ids: Ids, codes: Ints, lists: Ragged | None, strengths: Strengths = None) -> Rows:
-        """Rows by number, each once or more often."""
-        every = np.arange(len(codes) + 1)
-        own: Ragged = (every, codes)
-        if lists is not None:
-            own = rows_of(lists, codes)
-            strengths = None if strengths is None else strengths[entries_of(lists[0], codes)[1]]
-        return cls(own, every[:-1], len(codes), strengths, codes, ids)
+            codes = np.arange(len(ids))
+        else:
+            codes = ids.encode(listed(name, values), name=name, on_unknown="mark" if skip else "raise")
+        asked, n_asked = None, len(codes)
+        if skip and len(codes) and codes.min() < 0:
+            asked = np.flatnonzero(codes >= 0)
+            codes = codes[asked]
+        lists = (np.arange(len(codes) + 1), codes) if stored is None else None
+        return cls(lists, codes=codes, ids=ids, stored=stored, asked=asked, n_asked=n_asked)
 
     @classmethod
     def given(cls, ids: Ids, history: Any, skip: bool) -> Rows:
@@ -215,12 +268,10 @@ class Rows:
         strengths = None
         if any(isinstance(items, Mapping) for items in given):
             strengths = _strengths(ids, given, lists, skip)
-        every = np.arange(len(names))
-        return cls(lists, every, len(names), strengths, given_names=_names(names) if named else None)
+        return cls(lists, strengths, names=_names(names) if named else None)
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What may be answered beside what a row leaves out itself.
 
     Attributes:
@@ -266,13 +317,16 @@ class Limits:
                 found[name] = encoded(ids, name, values, skip)
         return cls(len(ids), **found)
 
-    def exclusion(self, start: int, n: int, own: Ragged | None) -> Exclusion:
-        """What ``n`` rows from ``start`` on leave out: their ``own`` lists, and what is not allowed."""
+    def exclusion(self, start: int, rows: Rows, own: bool) -> Exclusion:
+        """What the rows from ``start`` on leave out: their own lists where ``own``, and what is not allowed."""
+        if own and rows.checked and self.allow is None and self.deny is None and self.row_deny is None:
+            return Exclusion.of_rows(self.n_items, *rows.lists)
+        n, mine = len(rows), rows.lists if own else None
         denied = None if self.row_deny is None else rows_of(self.row_deny, np.arange(start, start + n))
-        if own is not None and denied is not None:
-            owners = [np.repeat(np.arange(n), np.diff(indptr)) for indptr, _ in (own, denied)]
-            own = _joined(n, self.n_items, np.concatenate(owners), np.concatenate((own[1], denied[1])))
-        return Exclusion.build(self.n_items, seen=denied if own is None else own, allow=self.allow, deny=self.deny)
+        if mine is not None and denied is not None:
+            owners = [np.repeat(np.arange(n), np.diff(indptr)) for indptr, _ in (mine, denied)]
+            mine = _joined(n, self.n_items, np.concatenate(owners), np.concatenate((mine[1], denied[1])))
+        return Exclusion.build(self.n_items, seen=denied if mine is None else mine, allow=self.allow, deny=self.deny)
 
     def candidates(self, start: int, n: int) -> Pairs | None:
         """Rows and items of all that may be answered to ``n`` rows from ``start`` on, where each has a list."""

@@ -56,7 +56,7 @@ def staleness(model: ServedModel, searcher: Searcher) -> Staleness:
     hidden = np.zeros(len(indices), np.bool_)
     hidden[newest] = True
     counts = np.bincount(indices, minlength=len(model.item_ids))
-    old = np.bincount(indices[~live.newer], minlength=len(model.item_ids))
+    old = np.bincount(indices[~model.stored.newer], minlength=len(model.item_ids))
     found = np.zeros(len(newest), np.bool_)
     mass = [0.0, 0.0]
     if len(users):
@@ -77,7 +77,7 @@ def staleness(model: ServedModel, searcher: Searcher) -> Staleness:
     recall = float(found.mean()) if len(found) else 0.0
     known_recall = float(found[known].mean()) if known.any() else None
     return Staleness(
-        interactions=float(live.newer.mean()) if len(live.newer) else 0.0,
+        interactions=float(model.stored.newer.mean()) if len(model.stored.newer) else 0.0,
         items=float(np.mean(np.flatnonzero(answerable) >= live.items)) if answerable.any() else 0.0,
         score_mass=mass[1] / mass[0] if mass[0] else 0.0,
         recall=recall,
@@ -89,8 +89,8 @@ def staleness(model: ServedModel, searcher: Searcher) -> Staleness:
 
 def _newest(model: ServedModel, rows: Ints, answerable: npt.NDArray[np.bool_]) -> Ints:
     """The newest interaction of each of some users who have one since the training, and others beside it."""
-    live, indices = live_of(model), model.seen[1]
-    places = np.flatnonzero(live.newer & answerable[indices])
+    indices = model.seen[1]
+    places = np.flatnonzero(model.stored.newer & answerable[indices])
     places = places[np.diff(model.seen[0])[rows[places]] > 1]
     if model.times is not None:
         places = places[np.lexsort((-model.times[places], rows[places]))]

@@ -6,21 +6,23 @@ Sums run in float64 over ascending item numbers, so that neither the order of ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from hashlgn._kernel import compiled
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring.codes import Bytes
-from hashlgn.scoring.products import Doubles, coded_queries, histograms, ordered_product, unit_rows, weighted_sums
+from hashlgn.scoring.products import Doubles, histograms, ordered_product, unit_rows, weighted_sums
 from hashlgn.scoring.rows import ascending_rows
 
 __all__ = ["CodedHistories", "FloatHistories", "Histories", "queries", "sorted_rows"]
 
 Floats = npt.NDArray[np.float32]
+_compiled: Any = compiled()
 Ints = npt.NDArray[np.int64]
 
 
@@ -137,8 +139,34 @@ class CodedHistories:
     def changed(self, packed: Bytes, weight: npt.NDArray[np.floating[Any]]) -> CodedHistories:
         """Other items under the same codewords."""
         made = CodedHistories.__new__(CodedHistories)
-        made.__dict__.update(self.__dict__, packed=packed, weight=weight)
+        made.__dict__.update(self.__getstate__(), packed=packed, weight=weight, rows=self.rows)
         return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arrays; what is made of them is made again."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def stored(self, held: list[Any], users: Ints, count: int) -> tuple[Ints, Ints, Floats, bool] | None:
+        """Histories of some users and their queries in one call, of parts that the kernel holds.
+
+        Args:
+            held: parts of the histories of ``count`` users; the last one that has a user counts.
+            users: their numbers, ``(q,)``.
+            count: users that there are.
+
+        Returns:
+            Bounds, items, queries, and whether a history is empty. None where it is not compiled, or something breaks a
+            rule of ``queries``, which tells what.
+        """
+        found: tuple[Ints, Ints, Floats, bool] | None = (
+            None if _compiled is None else self._held.stored(held, users, count)
+        )
+        return found
+
+    @cached_property
+    def _held(self) -> Any:
+        """The same for the kernel."""
+        return _compiled.HistoryCodes(self.packed, self.weight, self.rows)
 
     @cached_property
     def rows(self) -> Floats:
@@ -160,8 +188,8 @@ def queries(
     Raises:
         ArgumentError: as ``Histories.vectors``, or a sum is too large for float64.
     """
-    if isinstance(histories, CodedHistories) and _plain(indptr, indices, weights):
-        unit = coded_queries(indptr, indices, weights, histories.packed, histories.weight, histories.rows)  # type: ignore[arg-type]
+    if _compiled is not None and isinstance(histories, CodedHistories) and _plain(indptr, indices, weights):
+        unit = histories._held.queries(indptr, indices, weights)
         if unit is not None:
             return unit
     unit = unit_rows(histories.vectors(indptr, indices, weights))

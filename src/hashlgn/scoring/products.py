@@ -20,7 +20,6 @@ from hashlgn._kernel import compiled
 __all__ = [
     "Doubles",
     "chosen_products",
-    "coded_queries",
     "histograms",
     "norms",
     "ordered_product",
@@ -155,22 +154,3 @@ def unit_rows(v: Doubles) -> Floats | None:
     v = np.ldexp(v, -np.frexp(largest)[1][:, None])
     lengths = norms(v)[:, None]
     return np.asarray(np.divide(v, lengths, out=np.zeros_like(v), where=lengths > 0), np.float32)
-
-
-def coded_queries(
-    indptr: Ints,
-    indices: Ints,
-    strengths: Floats | None,
-    packed: npt.NDArray[np.uint8],
-    weight: npt.NDArray[np.floating[Any]],
-    codewords: Floats,
-) -> Floats | None:
-    """``unit_rows(ordered_product(histograms(…, strengths · weight, packed), codewords))`` in one call, ``(q, width)``.
-
-    None where it is not compiled, a row does not ascend strictly, a strength is not positive and finite, or a sum is
-    not finite: the functions above tell which.
-    """
-    if _compiled is None or not len(indptr):
-        return None
-    out = np.empty((len(indptr) - 1, codewords.shape[1]), np.float32)
-    return out if _compiled.coded_queries(indptr, indices, strengths, packed, weight, codewords, out) else None

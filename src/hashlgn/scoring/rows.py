@@ -38,9 +38,6 @@ def ascending_rows(indptr: Ints, indices: Numbers, n_items: int) -> bool:
 
 def rows_of(ragged: tuple[Ints, Numbers], rows: Numbers) -> tuple[Ints, Ints]:
     """Some rows of a ragged array, in the order asked: bounds, and entries as int64."""
-    if _compiled is not None and ragged[1].dtype == np.int32 and rows.dtype == np.int64 and rows.ndim == 1:
-        bounds, entries = _compiled.gather(*ragged, rows)
-        return bounds, entries
     bounds, places = entries_of(ragged[0], rows)
     return bounds, ragged[1][places].astype(np.int64)
 

@@ -22,6 +22,7 @@ from hashlgn.errors import DataError, choose, need
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.items import FloatItems
 
@@ -87,7 +88,7 @@ class Tuned:
             item_ids=data.item_ids,
             users=np.ascontiguousarray(users, np.float32),
             items=FloatItems(np.ascontiguousarray(items, np.float32)),
-            seen=(answered.indptr, answered.indices),
+            stored=Stored.of(answered.indptr, answered.indices),
         )
 
 

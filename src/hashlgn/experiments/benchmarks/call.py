@@ -20,11 +20,11 @@ import numpy as np
 from hashlgn.data import Ids
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.items import CodedItems
-from hashlgn.scoring.rows import rows_of
 
 __all__ = ["bench_call", "random_model"]
 
@@ -48,7 +48,7 @@ def random_model(n_items: int, n_users: int, length: int, *, strings: bool = Fal
         user_ids,
         item_ids,
         CodedItems(packed[0], CodebookDecoder(codewords[0]), sizes[0]),
-        (np.arange(0, n_users * length + 1, length), indices.ravel()),
+        Stored.of(np.arange(0, n_users * length + 1, length), indices.ravel()),
         CodedHistories(packed[1], codewords[1], sizes[1]),
     )
 
@@ -113,7 +113,7 @@ def _calls(recommender: Recommender, k: int, seconds: float, seed: int) -> Itera
 
 def _scan(recommender: Recommender, codes: np.ndarray[Any, Any]) -> tuple[Any, Exclusion]:
     model = recommender.model
-    return model.queries_of(codes), Exclusion(len(model.item_ids), *rows_of(model.seen, codes))
+    return model.queries_of(codes), Exclusion(len(model.item_ids), *model.stored.rows(codes)[:2])
 
 
 def _recommend(recommender: Recommender, asked: Iterator[list[Any]], k: int) -> Any:

@@ -18,6 +18,7 @@ from hashlgn.experiments.benchmarks.engines import ENGINES, Answer, QdrantEdge
 from hashlgn.export import EXPORTERS, asked, export, fill
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender, load
+from hashlgn.inference.stored import Stored
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.histories import FloatHistories
 from hashlgn.scoring.items import CodedItems
@@ -86,7 +87,7 @@ def _made(n: int, bits: int, dim: int, users: int, seed: int) -> Recommender:
     vectors, queries = made_vectors(n, dim, seed)
     coded, rng = encode(vectors, queries, bits, seed=seed).items, np.random.default_rng(seed)
     held = np.sort(np.stack([rng.choice(n, _HISTORY, replace=False) for _ in range(users)]), axis=1)
-    seen = np.arange(users + 1) * _HISTORY, held.ravel().astype(np.int32)
+    seen = Stored.of(np.arange(users + 1) * _HISTORY, held.ravel().astype(np.int32))
     ids = Ids(np.arange(users)), Ids(np.arange(n))
     model = ServedModel(
         "hashlgn", {}, *ids, coded, seen, FloatHistories(vectors), titles=[f"title {i}" for i in range(n)]

@@ -98,7 +98,6 @@ class TrainedStudent:
             "items": self.answers,
             "histories": self.histories,
             "calibration": self.calibration,
-            "strengths": self.strengths,
         }
 
 

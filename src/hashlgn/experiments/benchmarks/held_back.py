@@ -1,0 +1,129 @@
+"""Items held back from a training, then added with a few of their interactions; beside a training that knew these.
+
+A share of the items is drawn, in equal groups, one per number of interactions that is asked for. One model is trained
+without them. Then each of them is added with that number of its interactions, drawn at random. Another model is trained
+on the same interactions at once. Both answer the users of all other interactions of these items, over the whole
+catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashlgn.config import Config
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.estimators import HashLGN
+from hashlgn.inference.recommender import Recommender
+from hashlgn.utils.provenance import provenance
+
+__all__ = ["bench_held_back"]
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+def bench_held_back(
+    data: Interactions,
+    counts: Sequence[int] = (1, 2, 5, 10, 20, 50),
+    *,
+    share: float = 0.05,
+    together: bool = False,
+    k: int = 50,
+    threads: int | None = None,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Recall for items that were added to a trained model, and for the same items where a training knew them.
+
+    Args:
+        data: all interactions.
+        counts: how many interactions an added item has.
+        share: of the items that is held back.
+        together: whether each number of interactions has items of its own, so that two trainings give all figures;
+            else all items are added with each number in turn, which takes one training more per number.
+        k: items of an answer.
+        threads: processor threads; all where None.
+        seed: of each training and draw.
+        changes: of the configuration.
+        say: called with a line after each training.
+
+    Returns:
+        ``rows``, one per number of interactions: ``items``, ``asked`` interactions, recall@k over these where the items
+        were ``added``, where a model was ``trained`` with them, and the ``ratio``.
+
+    Raises:
+        ArgumentError: a number breaks its rule, or there are too few items of so many interactions.
+    """
+    counts = sorted({positive_int("counts", count) for count in counts})
+    groups = _groups(data, counts, share, together, seed)
+    held = np.zeros(data.n_items, np.bool_)
+    held[np.concatenate(list(groups.values()))] = True
+    settings = Config().updated(dict(changes or {}))
+
+    def train(part: Interactions) -> Recommender:
+        model = HashLGN(config=settings, seed=seed, threads=threads).fit(part.without_empty(), progress=False)
+        say(f"trained on {len(part):,} interactions with {np.count_nonzero(np.bincount(part.indices)):,} items")
+        return Recommender(model.model, threads=threads)
+
+    rank = _ranks(data, seed)
+    base = train(data.select(~held[data.indices])).model
+    rows = []
+    for turn in [groups] if together else [{count: group} for count, group in groups.items()]:
+        known = ~held[data.indices]
+        for count, group in turn.items():
+            known |= np.isin(data.indices, group) & (rank < count)
+        added, part = Recommender(base, threads=threads), data.select(known)
+        added.update(part.select(held[part.indices]), budget=0)
+        found = [_found(model, data, known, held, k) for model in (added, train(part))]
+        for count, group in turn.items():
+            mine = np.isin(data.indices[~known & held[data.indices]], group)
+            recalls = [float(hits[mine].mean()) for hits in found]
+            ratio = recalls[0] / recalls[1] if recalls[1] else None
+            row = {"interactions": count, "items": len(group), "asked": int(mine.sum())}
+            rows.append(row | {"added": recalls[0], "trained": recalls[1], "ratio": ratio})
+    return {"rows": rows, "k": k, **provenance(data=data.stats(), seed=seed, threads=threads)}
+
+
+def _groups(data: Interactions, counts: Sequence[int], share: float, together: bool, seed: int) -> dict[int, Ints]:
+    """The items that are held back, by the number of interactions that they are added with."""
+    if not 0 < share < 1:
+        raise ArgumentError(f"share must lie between 0 and 1 (got {share})")
+    rng, degree = np.random.default_rng(seed), np.bincount(data.indices, minlength=data.n_items)
+    size = int(share * np.count_nonzero(degree)) // (len(counts) if together else 1)
+    free, groups = np.ones(data.n_items, np.bool_), {}
+    for count in reversed(counts):  # items of many interactions are fewest
+        several = np.flatnonzero(free & (degree > count))
+        if not 0 < size <= len(several):
+            raise ArgumentError(f"share must leave items of more than {count} interactions (got {share})")
+        groups[count] = np.sort(rng.choice(several, size, replace=False))
+        if not together:
+            return dict.fromkeys(counts, groups[count])
+        free[groups[count]] = False
+    return dict(sorted(groups.items()))
+
+
+def _ranks(data: Interactions, seed: int) -> Ints:
+    """The place of each interaction among those of its item, in an order drawn at random."""
+    order = np.lexsort((np.random.default_rng(seed).random(len(data)), data.indices))
+    starts = np.concatenate(([0], np.cumsum(np.bincount(data.indices, minlength=data.n_items))))
+    ranks = np.empty(len(data), np.int64)
+    ranks[order] = np.arange(len(data)) - starts[data.indices[order]]
+    return ranks
+
+
+def _found(model: Recommender, data: Interactions, known: Mask, held: Mask, k: int) -> Mask:
+    """Whether each interaction with a held item that is not known is among the k best of its user."""
+    asked = np.flatnonzero(~known & held[data.indices])
+    rows = data.rows[asked]
+    users = np.intersect1d(rows, data.rows[known])  # who has a history
+    keys = [
+        data.user_ids.encode(part["user"]) * data.n_items + data.item_ids.encode(part["item"])
+        for part in model.recommend_batches(data.user_ids.decode(users), k, titles=False)
+    ]
+    return np.isin(rows * data.n_items + data.indices[asked], np.concatenate(keys))

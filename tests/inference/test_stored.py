@@ -1,0 +1,96 @@
+"""Stored histories: rows that change in parts are those of a table built at once, and older states stay as they are."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hashlgn.errors import ArgumentError
+from hashlgn.inference import stored as module
+from hashlgn.inference.stored import Part, Stored
+
+ITEMS = 6
+rows = st.lists(st.integers(0, ITEMS - 1), max_size=ITEMS, unique=True).map(sorted)
+
+
+def part_of(table: dict[int, list[int]], named: bool) -> Part:
+    users = np.array(sorted(table), np.int64)
+    lists = [table[user] for user in users.tolist()]
+    indices = np.array([item for row in lists for item in row], np.int32)
+    strengths = np.array([10.0 * user + item + 1 for user in users for item in table[user]], np.float32)
+    newer = np.full(len(indices), named) if named else None
+    indptr = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+    return Part(indptr, indices, strengths, strengths.astype(np.int64), newer, users if named else None)
+
+
+def check(stored: Stored, table: dict[int, list[int]], changed: set[int]) -> None:
+    users = np.array([*table, *table][::-1], np.int64)
+    for compiled in (module._compiled, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_compiled", compiled)
+            bounds, items, strengths = stored.rows(users)
+        found = [items[a:b].tolist() for a, b in pairwise(bounds.tolist())]
+        assert found == [table[user] for user in users.tolist()] and items.dtype == np.int64
+        assert strengths is not None
+        assert strengths.tolist() == [10.0 * user + item + 1 for user in users.tolist() for item in table[user]]
+    flat = stored.flat
+    assert flat.indices.tolist() == [item for user in sorted(table) for item in table[user]]
+    assert flat.times is not None and flat.times.tolist() == flat.strengths.tolist()  # type: ignore[union-attr]
+    assert stored.newer.tolist() == [user in changed for user in sorted(table) for _ in table[user]]
+    assert stored.latest >= max([0, *flat.times.tolist()])
+    for item in range(ITEMS):
+        assert stored.who(item).tolist() == [user for user in sorted(table) if item in table[user]]
+    sizes = [len(part.indices) + len(part) for part in stored.parts]
+    assert all(2 * small <= large for large, small in pairwise(sizes))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(rows, max_size=12),
+    st.lists(st.dictionaries(st.integers(0, 15), rows, min_size=1), max_size=8),
+    st.booleans(),
+)
+def test_changes_equal_a_table_built_at_once(
+    first: list[list[int]], changes: list[dict[int, list[int]]], listed: bool
+) -> None:
+    table, changed = dict(enumerate(first)), set[int]()
+    stored = Stored((part_of(table, False),), len(table))
+    states = [(stored, dict(table), set(changed))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_LISTED", 0 if listed else 10**9)
+        for change in changes:
+            table |= {user: [] for user in range(len(table), max(change) + 1)} | change
+            changed |= set(change)
+            stored = stored.changed(part_of(change, True), len(table))
+            states.append((stored, dict(table), set(changed)))
+        for state in states:
+            check(*state)
+
+
+def test_a_user_who_is_none_is_refused() -> None:
+    stored = Stored.of(np.array([0, 1]), np.array([2], np.int32)).changed(None, 3)
+    assert stored.rows(np.array([2, 0]))[0].tolist() == [0, 0, 1]
+    if module._compiled is not None:
+        for user in (-1, 3):
+            with pytest.raises(ValueError, match="numbers of users"):
+                stored.rows(np.array([user]))
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
+    indptr, indices = np.array([0, 1, 2]), np.array([1, 0], np.int32)
+    for stored, message in (
+        (Stored.of(indptr.astype(np.int32), indices), "seen.indptr must be an array of int64"),
+        (Stored.of(indptr, indices, np.ones(3, np.float32)), r"strengths must have shape \(2,\)"),
+        (Stored.of(indptr, indices, np.array([1, np.nan], np.float32)), "strengths must be finite"),
+        (Stored.of(indptr, indices, times=np.ones(2)), "times must be an array of int64"),
+        (Stored.of(indptr[::-1].copy(), indices), "seen.indptr must ascend"),
+        (Stored.of(indptr, indices + 1), "seen.indices must lie in"),
+        (Stored.of(np.array([0, 2, 2]), indices), "strictly ascending"),
+        (Stored.of(indptr[:2], indices[:1]), "seen.indptr must have shape"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            stored.check(2, 2, True)
