@@ -8,14 +8,6 @@
 namespace hashlgn {
 namespace {
 
-template <class T>
-nb::ndarray<nb::numpy, T, nb::ndim<1>> moved(const std::vector<T>& values) {
-  T* data;
-  auto out = array<T>(values.size(), data);
-  std::copy(values.begin(), values.end(), data);
-  return out;
-}
-
 bool ascending(In<int64_t, 1> indptr, In<int64_t, 1> indices, int64_t n) {
   return indptr.shape(0) && ascending_rows(indptr.data(), indptr.shape(0) - 1, indices.data(), indices.shape(0), n);
 }
@@ -82,7 +74,7 @@ struct Gathered {
 nb::tuple gather(const std::vector<const HeldRows*>& segments, In<int64_t, 1> users, int64_t count) {
   const Gathered found(segments, users, count);
   const bool weighted = !segments.empty() && segments[0]->weighted();
-  return nb::make_tuple(moved(found.bounds), moved(found.items), weighted ? nb::cast(moved(found.strengths)) : nb::none());
+  return nb::make_tuple(array_of(found.bounds), array_of(found.items), weighted ? array_of(found.strengths) : nb::object(nb::none()));
 }
 
 // Items in histories as codes.
@@ -101,28 +93,31 @@ class HeldCodes {
     require(indptr.shape(0) >= 1, "indptr must not be empty");
     require(!strengths || strengths->shape(0) == indices.shape(0), "strengths must have one number per index");
     const size_t rows = indptr.shape(0) - 1;
-    std::unique_ptr<float[]> out = made(indptr.data(), rows, indices.data(), indices.shape(0), strengths ? strengths->data() : nullptr);
-    return out ? owned(std::move(out), rows) : nb::none();
+    float* data;
+    nb::object out = array(nb::make_tuple(rows, codewords_.shape(1)), data);
+    if (make(indptr.data(), rows, indices.data(), indices.shape(0), strengths ? strengths->data() : nullptr, data)) return out;
+    return nb::none();
   }
 
   // Bounds, items and queries of stored histories, and whether one is empty.
   nb::object stored(const std::vector<const HeldRows*>& segments, In<int64_t, 1> users, int64_t count) const {
     const Gathered found(segments, users, count);
     const size_t rows = users.shape(0);
-    std::unique_ptr<float[]> out =
-        made(found.bounds.data(), rows, found.items.data(), found.items.size(), found.strengths.empty() ? nullptr : found.strengths.data());
-    if (!out) return nb::none();
+    float* data;
+    nb::object out = array(nb::make_tuple(rows, codewords_.shape(1)), data);
+    const float* strengths = found.strengths.empty() ? nullptr : found.strengths.data();
+    if (!make(found.bounds.data(), rows, found.items.data(), found.items.size(), strengths, data)) return nb::none();
     const bool empty = std::adjacent_find(found.bounds.begin(), found.bounds.end()) != found.bounds.end();
-    return nb::make_tuple(moved(found.bounds), moved(found.items), owned(std::move(out), rows), empty);
+    return nb::make_tuple(array_of(found.bounds), array_of(found.items), out, empty);
   }
 
  private:
-  std::unique_ptr<float[]> made(const int64_t* indptr, size_t rows, const int64_t* items, size_t entries, const float* strengths) const {
+  bool make(const int64_t* indptr, size_t rows, const int64_t* items, size_t entries, const float* strengths, float* out) const {
     const nb::gil_scoped_release released;
     const size_t bytes = packed_.shape(1), width = codewords_.shape(1);
-    if (!ascending_rows(indptr, rows, items, entries, static_cast<int64_t>(packed_.shape(0)))) return nullptr;
+    if (!ascending_rows(indptr, rows, items, entries, static_cast<int64_t>(packed_.shape(0)))) return false;
     for (size_t e = 0; strengths && e < entries; ++e) {
-      if (!(strengths[e] > 0 && std::isfinite(strengths[e]))) return nullptr;
+      if (!(strengths[e] > 0 && std::isfinite(strengths[e]))) return false;
     }
     std::unique_ptr<double[]> weights(new double[entries]), h(new double[rows * 32 * bytes]), v(new double[rows * width]);
     for (size_t e = 0; e < entries; ++e) {
@@ -132,15 +127,7 @@ class HeldCodes {
     }
     histograms(indptr, rows, items, [&](int64_t e) { return weights[static_cast<size_t>(e)]; }, packed_.data(), bytes, h.get());
     available().front()->product(h.get(), rows, 32 * bytes, codewords_.data(), width, v.get());
-    std::unique_ptr<float[]> out(new float[rows * width]);
-    if (!unit_rows(v.get(), rows, width, out.get())) return nullptr;
-    return out;
-  }
-
-  nb::object owned(std::unique_ptr<float[]> values, size_t rows) const {
-    float* data = values.release();
-    return nb::cast(nb::ndarray<nb::numpy, float, nb::ndim<2>>(data, {rows, codewords_.shape(1)},
-                                                               nb::capsule(data, [](void* p) noexcept { delete[] static_cast<float*>(p); })));
+    return unit_rows(v.get(), rows, width, out);
   }
 
   In<uint8_t, 2> packed_;

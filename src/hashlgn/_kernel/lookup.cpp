@@ -20,13 +20,6 @@ std::vector<size_t> places(const T* ordered, size_t count, const std::vector<T>&
   return low;
 }
 
-nb::ndarray<nb::numpy, int64_t, nb::ndim<1>> numpy_of(const std::vector<int64_t>& values) {
-  int64_t* data;
-  auto out = array<int64_t>(values.size(), data);
-  std::copy(values.begin(), values.end(), data);
-  return out;
-}
-
 void require_numbers(const In<int64_t, 1>& numbers, size_t count) {
   for (size_t i = 0; i < numbers.shape(0); ++i) {
     require(numbers.data()[i] >= 0 && static_cast<size_t>(numbers.data()[i]) < count, "numbers must be of ids");
@@ -58,20 +51,20 @@ class HeldIntegers {
         if (place >= n) return nb::none();
         key = static_cast<int64_t>(place);
       }
-      return nb::cast(numpy_of(keys));
+      return array_of(keys);
     }
     const std::vector<size_t> found = places(ordered_.data(), n, keys);
     for (size_t i = 0; i < keys.size(); ++i) {
       if (found[i] >= n || ordered_.data()[found[i]] != keys[i]) return nb::none();
       keys[i] = order_ ? order_->data()[found[i]] : static_cast<int64_t>(found[i]);
     }
-    return nb::cast(numpy_of(keys));
+    return array_of(keys);
   }
 
-  nb::ndarray<nb::numpy, int64_t, nb::ndim<1>> decode(In<int64_t, 1> numbers) const {
+  nb::object decode(In<int64_t, 1> numbers) const {
     require_numbers(numbers, values_.shape(0));
     int64_t* data;
-    auto out = array<int64_t>(numbers.shape(0), data);
+    nb::object out = array<int64_t>(numbers.shape(0), data);
     for (size_t i = 0; i < numbers.shape(0); ++i) data[i] = values_.data()[numbers.data()[i]];
     return out;
   }
@@ -121,7 +114,7 @@ class HeldTexts {
       if (place >= hashes_.shape(0) || hashes_.data()[place] != keys[i]) return nb::none();
       numbers[i] = order_.data()[place];
     }
-    return nb::cast(numpy_of(numbers));
+    return array_of(numbers);
   }
 
   nb::list decode(In<int64_t, 1> numbers) const {

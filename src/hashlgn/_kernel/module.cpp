@@ -108,11 +108,11 @@ nb::tuple answer_of(const Answer& answer) {
   int64_t *bounds, *items;
   float* scores;
   const size_t queries = answer.keys.size();
-  auto out_bounds = array<int64_t>(queries + 1, bounds);
+  nb::object out_bounds = array<int64_t>(queries + 1, bounds);
   bounds[0] = 0;
   for (size_t i = 0; i < queries; ++i) bounds[i + 1] = bounds[i] + static_cast<int64_t>(answer.keys[i].size());
-  auto out_items = array<int64_t>(static_cast<size_t>(bounds[queries]), items);
-  auto out_scores = array<float>(static_cast<size_t>(bounds[queries]), scores);
+  nb::object out_items = array<int64_t>(static_cast<size_t>(bounds[queries]), items);
+  nb::object out_scores = array<float>(static_cast<size_t>(bounds[queries]), scores);
   {
     const nb::gil_scoped_release released;
     for (const auto& keys : answer.keys) {

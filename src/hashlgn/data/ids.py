@@ -6,7 +6,6 @@ in order of arrival: later ids get the next numbers, and no number ever changes.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -201,11 +200,12 @@ class Ids:
             ArgumentError: a number is outside ``0 … len − 1``.
         """
         codes = np.asarray(indices)
-        plain = codes.dtype == np.int64 and codes.ndim == 1 and codes.flags.c_contiguous
-        if plain and len(self._segments) == 1 and (held := self._segments[0].held) is not None:
-            with contextlib.suppress(ValueError):  # a number that is none, or text that is damaged: told below
+        if len(self._segments) == 1 and (held := self._segments[0].held) is not None:
+            try:
                 found = held.decode(codes)
                 return found if self._type == "int" else _objects(found)
+            except (TypeError, ValueError):  # of another shape or type, no number, or damaged text: done or told below
+                pass
         dtype = np.int64 if self._type == "int" else np.object_
         if codes.size == 0:
             return np.empty(codes.shape, dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,11 @@ class Catalogue:
     searcher: Searcher
     queries: Callable[[Rows], Floats]
     removed: npt.NDArray[np.bool_] | None = None
+
+    @cached_property
+    def all(self) -> Limits:
+        """No limits."""
+        return Limits(len(self.ids))
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,8 @@ def answer(catalogue: Catalogue, rows: Rows, limits: Limits, start: int, ask: As
     """The answers to one batch, which begins at row ``start`` of all."""
     queries = catalogue.queries(rows)
     exclude = limits.exclusion(start, rows, ask.own)
-    return _table(
-        catalogue.ids, rows, find(catalogue, queries, rows, exclude, ask, limits.candidates(start, len(rows))), ask
-    )
+    pairs = None if limits.row_allow is None else limits.candidates(start, len(rows))
+    return _table(catalogue.ids, rows, find(catalogue, queries, rows, exclude, ask, pairs), ask)
 
 
 def find(
@@ -92,7 +96,8 @@ def find(
         ask: what is wanted.
         pairs: rows and items of all that may be answered, where each row has an allow list of its own.
     """
-    exclude = exclude.also(catalogue.removed)
+    if catalogue.removed is not None:
+        exclude = exclude.also(catalogue.removed)
     if pairs is None and ask.k is not None:
         hits = catalogue.searcher.search(queries, min(ask.k, max(len(catalogue.items), 1)), exclude)
     else:
@@ -158,30 +163,47 @@ def _best(order: Ints, row: int, exclude: Exclusion, k: int) -> Ints:
         size *= 16
 
 
+class _Columns(NamedTuple):
+    """What makes the columns of an answer."""
+
+    ids: Ids
+    rows: Rows
+    hits: Hits
+    ask: Ask
+
+    def make(self, name: str) -> npt.NDArray[Any]:
+        """A column."""
+        ids, rows, hits, ask = self
+        if name == ask.columns[1]:
+            return ids.decode(hits.items)
+        if name == "score":
+            return hits.scores
+        lengths = np.diff(hits.indptr)
+        if name == ask.columns[0]:
+            return np.repeat(np.asarray(rows.names), lengths)
+        if name == "rank":
+            return np.arange(len(hits.items)) - np.repeat(hits.indptr[:-1], lengths) + 1
+        if name == "source":
+            return np.repeat(_SOURCES[(rows.counts > 0).astype(np.int64)], lengths)
+        if name == "probability" and ask.calibration is not None:
+            counts = np.repeat(rows.counts, lengths)
+            found = ask.calibration.probability(hits.scores, counts)
+            return np.where(counts > 0, found, np.nan).astype(np.float32)
+        assert ask.titles is not None  # the only one that is left
+        titles = ask.titles
+        return np.array([*(titles[item] for item in hits.items.tolist()), None], np.object_)[:-1]
+
+
 def _table(ids: Ids, rows: Rows, hits: Hits, ask: Ask) -> Table:
     """The answers as columns, each made when it is asked for."""
-
-    def repeated(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.repeat(values, np.diff(hits.indptr))
-
-    def probability(calibration: Calibration) -> Floats:
-        counts = repeated(rows.counts)
-        found = calibration.probability(hits.scores, counts)
-        return np.where(counts > 0, found, np.nan).astype(np.float32)
-
-    made: dict[str, Callable[[], npt.NDArray[Any]]] = {}
-    if rows.named:
-        made[ask.columns[0]] = lambda: repeated(np.asarray(rows.names))
-    made[ask.columns[1]] = lambda: ids.decode(hits.items)
-    made["score"] = lambda: hits.scores
-    made["rank"] = lambda: np.arange(len(hits.items)) - repeated(hits.indptr[:-1]) + 1
+    names = (ask.columns[0], ask.columns[1], "score", "rank") if rows.named else (ask.columns[1], "score", "rank")
     if ask.popular is not None:
-        made["source"] = lambda: repeated(_SOURCES[(rows.counts > 0).astype(np.int64)])
-    if (calibration := ask.calibration) is not None:
-        made["probability"] = partial(probability, calibration)
-    if (titles := ask.titles) is not None:
-        made["title"] = lambda: np.array([*(titles[item] for item in hits.items.tolist()), None], np.object_)[:-1]
-    return Table.deferred(len(hits.items), made)
+        names = (*names, "source")
+    if ask.calibration is not None:
+        names = (*names, "probability")
+    if ask.titles is not None:
+        names = (*names, "title")
+    return Table.deferred(len(hits.items), names, _Columns(ids, rows, hits, ask).make)
 
 
 _SOURCES = np.array(["popular", "model"], np.object_)

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
+from hashlgn.inference.lengths import Lengths
 from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
-from hashlgn.inference.placement import Placement
+from hashlgn.inference.placement import Placement, decoded_histories
 from hashlgn.inference.stored import Part, Stored
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.fold_in import FoldIn
@@ -27,6 +28,8 @@ from hashlgn.search.blocks import BlockItems
 __all__ = ["Change", "Pairs", "Placed", "applied"]
 
 Ints = npt.NDArray[np.int64]
+
+_FEW = 16  # items placed by a change after which lengths are still known
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,8 @@ class Change:
         titles: by number.
         genres: by number.
         placement: where new items go from now on, or None where that stays.
+        before: the model with the new users and those new interactions whose items it has, where this was made on the
+            way. It saves time, and is not kept in a journal.
     """
 
     users: list[Any] = field(default_factory=list)
@@ -97,6 +102,7 @@ class Change:
     titles: Mapping[int, str] = field(default_factory=dict)
     genres: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     placement: Placement | None = None
+    before: ServedModel | None = None
 
 
 def applied(model: ServedModel, change: Change) -> ServedModel:
@@ -105,15 +111,20 @@ def applied(model: ServedModel, change: Change) -> ServedModel:
     Raises:
         ArgumentError: the change does not fit the model.
     """
-    live = live_of(model)
-    user_ids = model.user_ids.add(change.users, name="users")[0] if change.users else model.user_ids
+    live, base, pairs = live_of(model), model, change.pairs
+    if change.before is not None:
+        base = change.before
+        pairs = None if pairs is None else pairs.part(pairs.items >= len(model.item_ids))
+    user_ids = base.user_ids
+    if change.users and base is model:
+        user_ids = user_ids.add(change.users, name="users")[0]
     item_ids = model.item_ids.add(change.items, name="ids")[0] if change.items else model.item_ids
     if len(user_ids) - len(model.user_ids) != len(change.users) or len(item_ids) - len(model.item_ids) != len(
         change.items
     ):
         raise ArgumentError("the change must be of this model (it adds ids that are there)")
     n_users, n_items = len(user_ids), len(item_ids)
-    stored, fresh = _stored(model, change.pairs, n_users)
+    stored, fresh = _stored(base, pairs, n_users)
     sides = _sides(model, change.placed)
     grown = np.zeros(n_items, np.int32)
     grown[: len(live.counts)] = live.counts
@@ -136,8 +147,31 @@ def applied(model: ServedModel, change: Change) -> ServedModel:
         contents=False,
         **sides,
     )
-    made.__dict__["item_counts"] = _more(model.item_counts, fresh, n_items)
+    made.__dict__["item_counts"] = _more(base.item_counts, fresh, n_items)
+    known = base.__dict__.get("lengths")
+    if known is not None and (change.placed is None or len(change.placed.numbers) <= _FEW):
+        made.__dict__["lengths"] = _moved(known, model, made, pairs, change.placed)
     return made
+
+
+def _moved(
+    known: Lengths, before: ServedModel, after: ServedModel, pairs: Pairs | None, placed: Placed | None
+) -> Lengths:
+    """What is known of lengths after a change of few items."""
+    lengths, histories, old = known.grown(len(after.user_ids)), after.histories, before.histories
+    assert isinstance(histories, CodedHistories | FloatHistories)  # only such models learn lengths
+    assert isinstance(old, CodedHistories | FloatHistories)
+    if pairs is not None and len(pairs.users):
+        by = np.float32(np.inf)  # with strengths, those of all a user's interactions may be others
+        if after.stored.parts[0].strengths is None:
+            items, numbers = np.unique(pairs.items, return_inverse=True)
+            by = np.linalg.norm(decoded_histories(histories, items), axis=1)[numbers]
+        lengths.move(pairs.users, by)
+    anew = np.empty(0, np.int64) if placed is None else placed.numbers[placed.numbers < len(old)]
+    steps = np.linalg.norm(decoded_histories(histories, anew) - decoded_histories(old, anew), axis=1)
+    for item, step in zip(anew.tolist(), steps.tolist(), strict=True):
+        lengths.move(after.stored.who(item), step)
+    return lengths
 
 
 def _more(counts: Ints, items: Ints, n_items: int) -> Ints:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError
+from hashlgn.inference.lengths import Lengths
 from hashlgn.inference.live import Live
 from hashlgn.inference.stored import Stored
 from hashlgn.inference.texts import Tags, Texts
@@ -165,6 +166,11 @@ class ServedModel:
             vectors: Floats = self.users[users]
             return vectors
         return self.queries(*self.stored.rows(np.ascontiguousarray(users, np.int64)))
+
+    @cached_property
+    def lengths(self) -> Lengths:
+        """What is known of the lengths of users' sums."""
+        return Lengths.unknown(len(self.user_ids))
 
     @cached_property
     def item_counts(self) -> npt.NDArray[np.int64]:

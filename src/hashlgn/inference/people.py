@@ -15,9 +15,10 @@ from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.placement import Placement, decoded_histories
 from hashlgn.scoring.decoders import CodebookDecoder
-from hashlgn.scoring.histories import CodedHistories, FloatHistories, sorted_rows
+from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems
 from hashlgn.scoring.products import histograms
+from hashlgn.scoring.rows import entries_of
 
 __all__ = ["People", "given", "living_histories", "people_of", "place"]
 
@@ -39,6 +40,7 @@ class People:
         indptr: bounds of the histories.
         indices: their items.
         strengths: ``a_ui``, aligned with ``indices``, or None.
+        users: whose histories they are, ``(histories,)``, or None where the caller gave them.
     """
 
     counts: Ints
@@ -47,6 +49,7 @@ class People:
     indptr: Ints
     indices: Ints
     strengths: Floats | None
+    users: Ints | None = None
 
 
 def living_histories(model: ServedModel) -> CodedHistories | FloatHistories:
@@ -79,7 +82,7 @@ def people_of(model: ServedModel, owners: Ints, users: Ints, count: int) -> Peop
         chosen = order[(rank * _MOST // sizes) != ((rank - 1) * _MOST // sizes)]
         owners, users = owners[chosen], users[chosen]
     asked, rows = np.unique(users, return_inverse=True)
-    return People(counts, owners, rows, *model.stored.rows(asked))
+    return People(counts, owners, rows, *model.stored.rows(asked), asked)
 
 
 def given(histories: list[tuple[Ints, npt.NDArray[np.integer[Any]]]], numbers: Ints) -> People:
@@ -105,7 +108,7 @@ def place(model: ServedModel, placement: Placement, numbers: Ints, people: Peopl
             new, and not all the way.
     """
     histories = living_histories(model)
-    sums, counts = _sums(histories, numbers, people)
+    sums, counts = _sums(model, numbers, people)
     o, p = placement.vectors(sums, counts, people.counts.astype(np.float64))
     live = live_of(model)
     trained = np.flatnonzero(numbers < live.items) if blended else numbers[:0]
@@ -129,32 +132,57 @@ def _formed(model: ServedModel, placement: Placement, numbers: Ints, o: Floats, 
     return Placed(numbers, answers, scale, known, weight, counts)
 
 
-def _sums(histories: CodedHistories | FloatHistories, numbers: Ints, people: People) -> tuple[Floats, Floats]:
+def _sums(model: ServedModel, numbers: Ints, people: People) -> tuple[Floats, Floats]:
     """Sums of unit queries without the item itself, ``(items, width)``, and how many there are of each item."""
-    count, n_items = len(people.counts), len(histories)
-    bounds, items, strengths = sorted_rows(people.indptr, people.indices, people.strengths, n_items)
-    v = _vectors(histories, bounds, items, strengths.astype(np.float32))
-    owners, rows = people.owners, people.rows
-    own = np.zeros(len(owners), np.float32)  # strength of the item in each history
-    known = np.flatnonzero(numbers[owners] < n_items)
-    if len(known):
-        keys = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)) * n_items + items
-        wanted = rows[known] * n_items + numbers[owners[known]]
-        places = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-        there = keys[places] == wanted if len(keys) else np.zeros(len(known), np.bool_)
-        own[known[there]] = strengths[places[there]]
-    q = v[rows]
-    if own.any():
-        q -= own[:, None] * decoded_histories(histories, np.minimum(numbers, n_items - 1))[owners]
-    squares, whole = np.einsum("ij,ij->i", q, q), np.einsum("ij,ij->i", v, v)[rows]
-    kept = squares > 1e-6 * whole
-    q *= np.where(kept, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0)[:, None].astype(np.float32)
-    sums = np.zeros((count, v.shape[1]), np.float32)
-    if len(owners):
-        order = np.argsort(owners, kind="stable")
-        there, starts = np.unique(owners[order], return_index=True)
-        sums[there] = np.add.reduceat(q[order], starts, axis=0)
-    return sums, np.bincount(owners[kept], minlength=count).astype(np.float32)
+    histories, count = living_histories(model), len(people.counts)
+    sums, counts = np.zeros((count, histories.width), np.float32), np.zeros(count, np.float32)
+    order = np.argsort(people.owners, kind="stable")
+    bounds = np.searchsorted(people.owners[order], np.arange(count + 1))
+    for place, number in enumerate(numbers.tolist()):
+        rows = people.rows[order[bounds[place] : bounds[place + 1]]]
+        if len(rows):
+            sums[place], counts[place] = _sum(model, histories, number, people, rows)
+    return sums, counts
+
+
+def _sum(
+    model: ServedModel, histories: CodedHistories | FloatHistories, number: int, people: People, rows: Ints
+) -> tuple[Floats, int]:
+    """The sum of the unit queries of one item's people, without the item, and how many they are."""
+    bounds, places = entries_of(people.indptr, rows)
+    items, sizes = people.indices[places], np.diff(bounds)
+    strengths = np.ones(len(items), np.float32) if people.strengths is None else people.strengths[places].copy()
+    own, vector, size = np.zeros(len(rows), np.float32), np.zeros((1, histories.width), np.float32), 0.0
+    mine = np.flatnonzero(items == number)
+    if len(mine):
+        own[np.searchsorted(bounds, mine, side="right") - 1] = strengths[mine]
+        strengths[mine] = 0
+        vector = decoded_histories(histories, np.array([number]))
+        size = float(np.linalg.norm(vector))
+    users = None if people.users is None else people.users[rows]
+    lengths, near = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.bool_)
+    if users is not None:
+        lengths, near = model.lengths.of(users, own * np.float32(size))
+    if not near.all():
+        far = np.flatnonzero(~near)
+        some, chosen = entries_of(bounds, far)
+        v = _vectors(histories, some, items[chosen], strengths[chosen])
+        whole = np.linalg.norm(v + own[far, None] * vector, axis=1)
+        lengths[far] = np.linalg.norm(v, axis=1)
+        lengths[far[lengths[far] <= 1e-3 * whole]] = 0  # nothing else is in the history
+        if users is not None:
+            model.lengths.learn(users[far], whole)
+    inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return _weighted(histories, items, strengths * np.repeat(inverse, sizes)), int(np.count_nonzero(lengths))
+
+
+def _weighted(histories: CodedHistories | FloatHistories, items: Ints, weights: Floats) -> Floats:
+    """The sum of weighted vectors of items, each there as often as it may be."""
+    if len(items) > len(histories):
+        total = np.bincount(items, weights, minlength=len(histories))
+        items = np.flatnonzero(total)
+        weights = total[items].astype(np.float32)
+    return _vectors(histories, np.array([0, len(items)]), items, weights)[0]
 
 
 def _vectors(histories: CodedHistories | FloatHistories, bounds: Ints, items: Ints, strengths: Floats) -> Floats:

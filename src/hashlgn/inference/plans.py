@@ -135,12 +135,13 @@ def placing(
             owners, users = (np.cumsum(moves) - 1)[owners[kept]], users[kept]
             numbers = numbers[moves]
         if not len(numbers):
-            return Change()
+            return Change(before=model)
         people = people_of(model, owners, users, len(numbers))
     placement, first = live.placement, None
     if placement is None:
         placement = first = _fitted(model)
-    return Change(placed=place(model, placement, numbers, people, blended=blended), placement=first)
+    placed = place(model, placement, numbers, people, blended=blended)
+    return Change(placed=placed, placement=first, before=model)
 
 
 def taken_in(model: ServedModel, data: Interactions, budget: int) -> tuple[Change, int]:
@@ -160,7 +161,7 @@ def taken_in(model: ServedModel, data: Interactions, budget: int) -> tuple[Chang
     before = applied(model, Change(users=added, pairs=pairs.part(pairs.items < n_items)))
     grown = _grown(before, budget)
     chosen = np.concatenate((grown, np.arange(n_items, len(item_ids))))
-    change = placing(before, chosen, None, pairs) if len(chosen) else Change()
+    change = placing(before, chosen, None, pairs) if len(chosen) else Change(before=before)
     new = np.flatnonzero(items >= n_items).tolist()
     return (
         replace(

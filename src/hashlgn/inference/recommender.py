@@ -23,6 +23,7 @@ from hashlgn.inference.requests import Limits, Rows, listed, skips
 from hashlgn.inference.sizes import model_bytes
 from hashlgn.inference.staleness import Staleness, staleness
 from hashlgn.inference.tables import Table
+from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.histories import CodedHistories
@@ -174,9 +175,7 @@ class Recommender(Living):
         """What ``recommend`` is asked, checked and in numbers."""
         model, skip, bounds = self.model, skips(on_unknown), k_or_threshold(k, threshold)
         filter_seen, titles = flag("filter_seen", filter_seen), flag("titles", titles)
-        calibration = model.calibration if flag("calibrated", calibrated) else None
-        if calibrated and calibration is None:
-            raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
+        calibration = _calibration(model) if flag("calibrated", calibrated) else None
         if history is None:
             rows = Rows.of_ids(model.user_ids, "users", users, skip, model.stored)
         elif users is None:
@@ -184,8 +183,10 @@ class Recommender(Living):
         else:
             raise ArgumentError("history stands for new users: users must be None where history is given")
         rows = rows.not_empty(choose("on_empty", on_empty, _ON_EMPTY))
-        limits = Limits.build(model.item_ids, model.user_ids, rows, allow, deny, skip)
         catalogue = self._catalogue("items", model, self._items)
+        limits = catalogue.all
+        if allow is not None or deny is not None:
+            limits = Limits.build(model.item_ids, model.user_ids, rows, allow, deny, skip)
         ask = Ask(
             *bounds, calibration, lambda: _popular(model), own=filter_seen, titles=model.titles if titles else None
         )
@@ -222,9 +223,7 @@ class Recommender(Living):
             NotFittedError: the model is not trained.
         """
         model = self.model
-        calibration = model.calibration if calibrated else None
-        if calibrated and calibration is None:
-            raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
+        calibration = _calibration(model) if calibrated else None
         ask = Ask(*k_or_threshold(k, threshold), calibration, lambda: _popular(model))
         exclude = Exclusion(len(model.item_ids), indptr, indices) if exclude is None else exclude
         queries, rows = model.queries(indptr, indices, strengths), Rows((indptr, indices), strengths)
@@ -479,6 +478,12 @@ def _whole(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Table:
     if len(rows) <= BATCH:
         return answer(catalogue, rows, limits, 0, ask)
     return Table.concatenate(list(_tables(catalogue, rows, limits, ask)))
+
+
+def _calibration(model: ServedModel) -> Calibration:
+    if model.calibration is None:
+        raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
+    return model.calibration
 
 
 def _popular(model: ServedModel) -> Popular:

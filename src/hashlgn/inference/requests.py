@@ -305,8 +305,6 @@ class Limits(NamedTuple):
             ArgumentError: lists are too few or too many, or ``allow`` misses a row.
             UnknownIdError: an id is unknown, and not ``skip``.
         """
-        if allow is None and deny is None:
-            return cls(len(ids))
         found: dict[str, Any] = {}
         for name, values in (("allow", allow), ("deny", deny)):
             values = values if values is None or isinstance(values, Mapping) else listed(name, values)

@@ -93,6 +93,7 @@ class Stored:
 
     def __init__(self, parts: tuple[Part, ...], count: int) -> None:
         self.parts, self._count = parts, count
+        self._asked: tuple[int, Ints] = -1, np.empty(0, np.int64)
 
     @classmethod
     def of(
@@ -111,7 +112,8 @@ class Stored:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is stored; what is made of it is made again."""
-        return {"parts": self.parts, "_count": self._count}
+        kept = {"parts": self.parts, "_count": self._count}
+        return kept | {"_asked": (-1, np.empty(0, np.int64))}
 
     @cached_property
     def held(self) -> list[Any]:
@@ -173,6 +175,13 @@ class Stored:
 
     def who(self, item: int) -> Ints:
         """The users who have an item, ascending."""
+        asked, users = self._asked
+        if asked != item:  # a change asks for the same item more than once
+            users = self._who(item)
+            self._asked = item, users
+        return users
+
+    def _who(self, item: int) -> Ints:
         found: list[Ints] = []
         for number, part in enumerate(self.parts):
             users = part.who(item)

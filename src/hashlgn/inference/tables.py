@@ -41,13 +41,13 @@ class Table(Mapping[str, npt.NDArray[Any]]):
         if len(set(lengths.values())) != 1:
             raise ArgumentError(f"columns must have one length (got {lengths})")
         self._n_rows = next(iter(lengths.values()))
-        self._columns: dict[str, Column | Callable[[], Column]] = dict(columns)
+        self._columns: dict[str, Column | Callable[[str], Column]] = dict(columns)
 
     @classmethod
-    def deferred(cls, n_rows: int, columns: Mapping[str, Callable[[], Column]]) -> Table:
-        """A table whose columns, of ``n_rows`` rows each, are made when they are first asked for."""
+    def deferred(cls, n_rows: int, names: Sequence[str], make: Callable[[str], Column]) -> Table:
+        """A table whose columns, of ``n_rows`` rows each, are made by name when they are first asked for."""
         table = cls.__new__(cls)
-        table._n_rows, table._columns = n_rows, dict(columns)
+        table._n_rows, table._columns = n_rows, dict.fromkeys(names, make)
         return table
 
     @classmethod
@@ -78,7 +78,7 @@ class Table(Mapping[str, npt.NDArray[Any]]):
                 f"column must be one of {', '.join(map(repr, self._columns))} (got {shown(name)})"
             ) from None
         if not isinstance(column, np.ndarray):
-            column = self._columns[name] = column()
+            column = self._columns[name] = column(name)
         return column
 
     def __getstate__(self) -> dict[str, Any]:
