@@ -187,8 +187,10 @@ def load_artifact(path: str | Path, *, verify: bool = False) -> ServedModel:
             item_ids=parts["ids.items"],
             items=parts["items"],
             stored=Stored.of(
-                *(seen[name] for name in ("indptr", "indices")),
-                *(seen.get(name) for name in ("strengths", "times")),
+                seen["indptr"],
+                seen["indices"],
+                seen.get("strengths"),
+                seen.get("times"),
                 parts["live"]["newer"] if "live" in parts else None,
             ),
             histories=parts.get("histories"),

@@ -162,7 +162,7 @@ def _moved(
     assert isinstance(histories, CodedHistories | FloatHistories)  # only such models learn lengths
     assert isinstance(old, CodedHistories | FloatHistories)
     if pairs is not None and len(pairs.users):
-        by = np.float32(np.inf)  # with strengths, those of all a user's interactions may be others
+        by: npt.NDArray[np.float32] | float = np.inf  # with strengths, those of all a user's interactions may be others
         if after.stored.parts[0].strengths is None:
             items, numbers = np.unique(pairs.items, return_inverse=True)
             by = np.linalg.norm(decoded_histories(histories, items), axis=1)[numbers]

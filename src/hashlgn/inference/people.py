@@ -179,10 +179,11 @@ def _sum(
 def _weighted(histories: CodedHistories | FloatHistories, items: Ints, weights: Floats) -> Floats:
     """The sum of weighted vectors of items, each there as often as it may be."""
     if len(items) > len(histories):
-        total = np.bincount(items, weights, minlength=len(histories))
-        items = np.flatnonzero(total)
-        weights = total[items].astype(np.float32)
-    return _vectors(histories, np.array([0, len(items)]), items, weights)[0]
+        totals = np.bincount(items, weights, minlength=len(histories))
+        items = np.flatnonzero(totals)
+        weights = totals[items].astype(np.float32)
+    total: Floats = _vectors(histories, np.array([0, len(items)]), items, weights)[0]
+    return total
 
 
 def _vectors(histories: CodedHistories | FloatHistories, bounds: Ints, items: Ints, strengths: Floats) -> Floats:

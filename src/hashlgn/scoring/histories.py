@@ -189,7 +189,7 @@ def queries(
         ArgumentError: as ``Histories.vectors``, or a sum is too large for float64.
     """
     if _compiled is not None and isinstance(histories, CodedHistories) and _plain(indptr, indices, weights):
-        unit = histories._held.queries(indptr, indices, weights)
+        unit: Floats | None = histories._held.queries(indptr, indices, weights)
         if unit is not None:
             return unit
     unit = unit_rows(histories.vectors(indptr, indices, weights))
