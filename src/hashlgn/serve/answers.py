@@ -147,8 +147,8 @@ class Served:
             raise Problem(422, "bad_request", "k and threshold must not both be given", "threshold")
         if ask.k is not None and ask.k > limits.k:
             raise Problem(422, "too_large", f"k must be at most {limits.k} (--max-k; got {ask.k})", "k")
-        for name in ("history", "allow", "deny"):
-            if (size := len(getattr(ask, name) or ())) > limits.list:
+        for name, given in (("history", ask.history), ("allow", ask.allow), ("deny", ask.deny)):
+            if given is not None and (size := len(given)) > limits.list:
                 most = f"{name} must have at most {limits.list} items (--max-list; got {size})"
                 raise Problem(422, "too_large", most, name)
         model = self.recommender.model

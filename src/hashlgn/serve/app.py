@@ -27,8 +27,23 @@ __all__ = ["Service"]
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
+class _Pattern:
+    """A path of a route, whose segments ``*`` may be anything."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.parts = path, path.split("/")[1:]
+        self.free = [place for place, part in enumerate(self.parts) if part == "*"]
+        self._places = [place for place, part in enumerate(self.parts) if part != "*"]
+        self._fixed = [self.parts[place] for place in self._places]
+        self.names = {method: f"{method} {path}" for method, other in ROUTES if other == path}
+
+    def fits(self, segments: list[str]) -> bool:
+        """Whether as many segments are of this path."""
+        return [segments[place] for place in self._places] == self._fixed
+
+
 class Service:
-    """The application.
+    """The service.
 
     Args:
         registry: the models.
@@ -53,10 +68,10 @@ class Service:
         self.batcher = Batcher(_answer_together, self.limits)
         self.ready = True
         self._prefix, self._count = secrets.token_hex(4), itertools.count()
-        self._by_length: dict[tuple[str, int], list[tuple[list[str], str]]] = {}
+        self._by_length: dict[tuple[str, int], list[_Pattern]] = {}
         for method, path in ROUTES:
-            parts = path.split("/")[1:]
-            self._by_length.setdefault((method, len(parts)), []).append((parts, path))
+            pattern = _Pattern(path)
+            self._by_length.setdefault((method, len(pattern.parts)), []).append(pattern)
 
     async def respond(self, request: Request) -> Answer:
         """The answer to a request; what goes wrong is an answer too."""
@@ -103,16 +118,14 @@ class Service:
     def _route(self, request: Request) -> tuple[str, tuple[str | None, Handler]]:
         method = "GET" if request.method == "HEAD" else request.method
         segments = segments_of(request.path)
-        for parts, path in self._by_length.get((method, len(segments)), ()):
-            if all(part in ("*", segment) for part, segment in zip(parts, segments, strict=True)):
-                request.parts = [segment for part, segment in zip(parts, segments, strict=True) if part == "*"]
-                return f"{method} {path}", ROUTES[method, path]
+        for pattern in self._by_length.get((method, len(segments)), ()):
+            if pattern.fits(segments):
+                request.parts = [segments[place] for place in pattern.free]
+                return pattern.names[method], ROUTES[method, pattern.path]
         allowed = [
             other
-            for (other, length), held in self._by_length.items()
-            if length == len(segments)
-            for parts, _ in held
-            if all(part in ("*", segment) for part, segment in zip(parts, segments, strict=True))
+            for (other, length), patterns in self._by_length.items()
+            if length == len(segments) and any(pattern.fits(segments) for pattern in patterns)
         ]
         if allowed:
             methods = sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])})

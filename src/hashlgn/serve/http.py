@@ -10,7 +10,7 @@ import msgspec
 
 from hashlgn.serve.shapes import Problem
 
-__all__ = ["JSON", "Answer", "Request", "encoded", "refusal", "segments_of"]
+__all__ = ["JSON", "Answer", "Request", "encoded", "parameters_of", "refusal", "segments_of"]
 
 JSON = b"application/json"
 _SAFE = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\nreferrer-policy: no-referrer\r\n"
@@ -79,22 +79,23 @@ class Request:
                 return value
         return None
 
-    def parameters(self) -> dict[str, str]:
-        """The parameters of the query.
 
-        Raises:
-            Problem: one is given twice, or is no text.
-        """
-        if not self.query:
-            return {}
-        try:
-            pairs = parse_qsl(self.query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64)
-        except ValueError as error:
-            raise Problem(400, "bad_query", "the query must be UTF-8 in percent code", "query") from error
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise Problem(400, "bad_query", "a parameter must be given once", "query")
-        return found
+def parameters_of(query: bytes) -> dict[str, str]:
+    """The parameters of a query.
+
+    Raises:
+        Problem: one is given twice, or is no text.
+    """
+    if not query:
+        return {}
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64)
+    except ValueError as error:
+        raise Problem(400, "bad_query", "the query must be UTF-8 in percent code", "query") from error
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Problem(400, "bad_query", "a parameter must be given once", "query")
+    return found
 
 
 def refusal(problem: Problem, request_id: str) -> Answer:
