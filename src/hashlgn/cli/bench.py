@@ -97,7 +97,9 @@ def bench_serve(
     k: Annotated[int, typer.Option(min=1, help="Items asked for.")] = 10,
     seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 5.0,
     connections: Annotated[int, typer.Option(min=1, help="Connections that are kept open.")] = 64,
-    peers: Annotated[str, typer.Option(help="fastapi-implicit and cornac, or none.")] = "fastapi-implicit,cornac",
+    peers: Annotated[
+        str, typer.Option(help="Of fastapi-implicit, cornac, uvicorn, granian; or none.")
+    ] = "fastapi-implicit,cornac",
     threads: Threads = 1,
     json_: Json = None,
 ) -> None:

@@ -89,9 +89,41 @@ from cornac.serving.app import app
 logging.getLogger("werkzeug").disabled = True
 app.run(port=int(sys.argv[1]))
 """
+# Servers alone: they answer what /health/live does, and nothing else.
+_UVICORN = """
+import sys
+import uvicorn
+
+body = b'{"status":"live"}'
+headers = [(b"content-type", b"application/json"), (b"content-length", b"17")]
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+uvicorn.run(app, port=int(sys.argv[1]), lifespan="off", log_level="error", access_log=False)
+"""
+_GRANIAN = """
+import sys
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+body = b'{"status":"live"}'
+headers = [("content-type", "application/json"), ("content-length", "17")]
+
+async def app(scope, protocol):
+    protocol.response_bytes(200, headers, body)
+
+uvloop.run(Server(app, port=int(sys.argv[1]), interface=Interfaces.RSGI, log_enabled=False).serve())
+"""
+_EMPTY = "/health/live"
 _PEERS = {
     "fastapi-implicit": (_FASTAPI, "/v1/users/{}/recommendations?k={}"),
     "cornac": (_CORNAC, "/recommend?uid={}&k={}&remove_seen=true"),
+    "uvicorn": (_UVICORN, _EMPTY),
+    "granian": (_GRANIAN, _EMPTY),
 }
 
 
@@ -104,7 +136,7 @@ def bench_serve(
     seconds: float = 5.0,
     connections: int = 64,
     threads: int = 1,
-    peers: Sequence[str] = tuple(_PEERS),
+    peers: Sequence[str] = ("fastapi-implicit", "cornac"),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Start the service and the peers, one after the other, and measure them.
@@ -117,7 +149,8 @@ def bench_serve(
         seconds: length of each measurement.
         connections: that are kept open.
         threads: of the search inside the service.
-        peers: keys of ``fastapi-implicit`` and ``cornac`` (Cornac's own server over matrix factorisation).
+        peers: ``fastapi-implicit`` and ``cornac`` (Cornac's own server over matrix factorisation); ``uvicorn`` and
+            ``granian`` with an application that does nothing, beside which ours answers ``/health/live``.
         seed: fixes every draw.
 
     Returns:
@@ -143,6 +176,9 @@ def bench_serve(
             row |= _load(port, process, [_request(ours, user, k) for user in chosen], seconds, connections)
             row |= {"MiB": _memory(process)}
             rows.append(row | _batches(port, model, k, threads, seconds, seed))
+            if {"uvicorn", "granian"} & set(peers):
+                empty = _load(port, process, [_request(_EMPTY, 0, k)], seconds, connections)
+                rows.append({"service": f"hashlgn {_EMPTY}", "ready s": ready, **empty, "MiB": _memory(process)})
     for name in peers:
         code, path = choose("peers", name, _PEERS)
         for package in name.split("-"):
@@ -152,6 +188,7 @@ def bench_serve(
             load = _load(port, process, [_request(path, user, k) for user in chosen], seconds, connections)
             rows.append({"service": name, "ready s": ready, **load, "MiB": _memory(process)})
     setting = {"items": items, "users": users, "length": length, "k": k, "connections": connections}
+    rows = [dict.fromkeys(rows[0]) | row for row in rows]  # a dash where something was not measured
     return {"rows": rows, "setting": setting, **provenance(seed=seed, threads=threads)}
 
 
@@ -169,18 +206,24 @@ def _started(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     began = time.perf_counter()
-    process = subprocess.Popen([*command, str(port), *rest], env=os.environ | {"OMP_NUM_THREADS": "1"})
-    try:
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}"):
-                break
-            if process.poll() is not None or time.perf_counter() - began > 600:
-                raise HashLGNError(f"the service did not become ready: {' '.join(command[:4])}")
-            time.sleep(0.02)
-        yield port, round(time.perf_counter() - began, 2), process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    own = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (
+        tempfile.TemporaryFile() as log,  # what it says costs what it costs, and is shown where it does not start
+        subprocess.Popen([*command, str(port), *rest], env=own, stderr=log) as process,
+    ):
+        try:
+            while True:
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}"):
+                    break
+                if process.poll() is not None or time.perf_counter() - began > 600:
+                    log.seek(0)
+                    said = log.read()[-500:].decode(errors="replace")
+                    raise HashLGNError(f"the service did not become ready: {said}")
+                time.sleep(0.02)
+            yield port, round(time.perf_counter() - began, 2), process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
 
 
 def _load(
