@@ -1,6 +1,7 @@
 """A service under load with events, deletions and swaps of models: memory stays flat, descriptors do not leak.
 
-``python tests/serve/soak_service.py 3600`` loads it for an hour (``make soak-serve``). Memory is what the process holds
+``python tests/serve/soak_service.py 3600`` loads it for an hour (``make soak-serve``); a second number is the seconds
+that each client rests between two requests, so that other work on the machine can go on. Memory is what the process holds
 for itself (``RssAnon``); its median in the last quarter of the time is compared with that in the second quarter.
 """
 
@@ -41,8 +42,8 @@ def models(folder: Path) -> list[Path]:
 class Load:
     """Clients of a service, and what became of their requests."""
 
-    def __init__(self, address: str) -> None:
-        self.address, self.going = address, True
+    def __init__(self, address: str, rest: float = 0.0) -> None:
+        self.address, self.going, self.rest = address, True, rest
         self.statuses: Counter[tuple[str, int]] = Counter()
         self.wrong: list[str] = []
 
@@ -62,6 +63,7 @@ class Load:
         while self.going:
             user, item = draws.randrange(number, USERS, CLIENTS), draws.randrange(ITEMS)
             kind = draws.random()
+            time.sleep(self.rest)
             if kind < 0.55:
                 self.ask(connection, "recommend", "GET", f"/v1/users/{user}/recommendations?k=10&explain=true")
             elif kind < 0.6:
@@ -91,7 +93,7 @@ def held(process: int) -> tuple[float, int]:
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024, len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
-def soak(seconds: float) -> dict[str, Any]:
+def soak(seconds: float, rest: float = 0.0) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         start = "from hashlgn.cli.main import main; main()"
@@ -100,7 +102,7 @@ def soak(seconds: float) -> dict[str, Any]:
         with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as service:
             try:
                 line = next(line for line in service.stderr if line.startswith("serving "))
-                load = Load(line.split("//")[1].strip())
+                load = Load(line.split("//")[1].strip(), rest)
                 listed = load.ask(http.client.HTTPConnection(load.address), "models", "GET", "/v1/models")
                 versions = [model["version"] for model in listed["models"]]
                 threads = [threading.Thread(target=load.client, args=(number,)) for number in range(CLIENTS)]
@@ -134,7 +136,7 @@ def soak(seconds: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    result = soak(float(sys.argv[1]))
+    result = soak(*map(float, sys.argv[1:]))
     print(json.dumps(result, indent=1))
     failed = [kind for kind in result["statuses"] if int(kind.split()[1]) >= 400]
     bad = result["growth"] > 0.05 or result["descriptors"][1] > result["descriptors"][0] or result["wrong"] or failed
