@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from hashlgn.serve.limits import Limits
@@ -16,10 +16,14 @@ from hashlgn.serve.shapes import Problem
 __all__ = ["Batcher"]
 
 _MOST = 256  # requests answered at a time
+_Entry = tuple[float, tuple[Any, Any], "asyncio.Future[Any]"]  # when it came, what it asks, where the answer goes
 
 
 class Batcher:
-    """While one batch is answered in a thread, requests gather for the next one.
+    """A thread answers requests: all that have come while it answered the ones before.
+
+    From one batch it goes to the next by itself: if the loop had to start each, the search would stand still while the
+    loop sends answers.
 
     Args:
         work: answers requests: a list of ``(model, question)`` to a list of answers or exceptions, in order.
@@ -28,11 +32,9 @@ class Batcher:
 
     def __init__(self, work: Callable[[list[tuple[Any, Any]]], list[Any]], limits: Limits) -> None:
         self._work, self._limits = work, limits
-        self._batches: SimpleQueue[Any] = SimpleQueue()
-        threading.Thread(target=self._answer, name="hashlgn-answers", daemon=True).start()
-        self._waiting: list[tuple[float, tuple[Any, Any], asyncio.Future[Any]]] = []
-        self._running = False
+        self._waiting: SimpleQueue[_Entry | None] = SimpleQueue()
         self.batches = self.answered = 0
+        threading.Thread(target=self._run, name="hashlgn-answers", daemon=True).start()
 
     def ask(self, served: Any, question: Any) -> asyncio.Future[Any]:
         """The answer to a request, soon.
@@ -40,64 +42,51 @@ class Batcher:
         Raises:
             Problem: too many requests wait.
         """
-        if len(self._waiting) >= self._limits.waiting:
-            raise Problem(
-                503, "busy", f"requests that wait must be at most {self._limits.waiting} (--max-waiting)", retry=1
-            )
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((time.monotonic(), (served, question), done))
-        if not self._running:
-            self._running = True
-            loop.call_soon(self._start, loop)  # after whatever has arrived at the same moment
+        if self._waiting.qsize() >= self._limits.waiting:
+            most = f"requests that wait must be at most {self._limits.waiting} (--max-waiting)"
+            raise Problem(503, "busy", most, retry=1)
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.put((time.monotonic(), (served, question), done))
         return done
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-        late = time.monotonic() - self._limits.wait
-        live = []
-        for entry in batch:
-            if entry[2].done():
-                continue
-            if entry[0] < late:
-                entry[2].set_exception(
-                    Problem(503, "busy", f"a request must wait at most {self._limits.wait:g} s (--max-wait)", retry=1)
-                )
-            else:
-                live.append(entry)
-        if not live:
-            self._next(loop)
-            return
-        self._batches.put((loop, live))
-
     def close(self) -> None:
-        """End the thread, once what it has is answered."""
-        self._batches.put(None)
+        """End the thread, once what waits is answered."""
+        self._waiting.put(None)
 
-    def _answer(self) -> None:
-        while (given := self._batches.get()) is not None:
-            loop, batch = given
+    def _run(self) -> None:
+        entry = self._waiting.get()
+        while entry is not None:
+            batch = [entry]
+            with contextlib.suppress(Empty):
+                while len(batch) < _MOST and (entry := self._waiting.get_nowait()) is not None:
+                    batch.append(entry)
+            self._answer(batch)
+            entry = None if entry is None else self._waiting.get()
+
+    def _answer(self, batch: list[_Entry]) -> None:
+        late = time.monotonic() - self._limits.wait
+        live = [entry for entry in batch if entry[0] >= late and not entry[2].done()]
+        found: list[Any] = []
+        if live:
             try:
-                answers = self._work([entry[1] for entry in batch])
+                found = self._work([asked for _, asked, _ in live])
             except Exception as error:
-                answers = [error] * len(batch)
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(self._finish, loop, batch, answers)
+                found = [error] * len(live)
+            self.batches += 1
+            self.answered += len(live)
+        if len(live) < len(batch):
+            most = f"a request must wait at most {self._limits.wait:g} s (--max-wait)"
+            over = [entry for entry in batch if entry[0] < late]
+            live, found = live + over, [*found, *(Problem(503, "busy", most, retry=1) for _ in over)]
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            batch[0][2].get_loop().call_soon_threadsafe(_deliver, live, found)
 
-    def _finish(self, loop: asyncio.AbstractEventLoop, batch: list[Any], answers: list[Any]) -> None:
-        self.batches += 1
-        self.answered += len(batch)
-        for (_, _, done), answer in zip(batch, answers, strict=True):
-            if done.done():
-                continue
-            if isinstance(answer, Exception):
-                done.set_exception(answer)
-            else:
-                done.set_result(answer)
-        self._next(loop)
 
-    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._waiting:
-            self._start(loop)
+def _deliver(batch: list[_Entry], answers: list[Any]) -> None:
+    for (_, _, done), answer in zip(batch, answers, strict=True):
+        if done.done():
+            continue
+        if isinstance(answer, Exception):
+            done.set_exception(answer)
         else:
-            self._running = False
+            done.set_result(answer)

@@ -114,6 +114,7 @@ def serve(
         log=log,
         telemetry=telemetry,
     )
+    sys.setswitchinterval(0.0002)  # the thread that searches shall not wait for all answers that the loop has to send
     gc.collect()
     gc.freeze()  # what was loaded stays: collections look at what requests make
     try:
