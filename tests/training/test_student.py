@@ -18,7 +18,7 @@ from hashlgn.scoring.histories import CodedHistories, FloatHistories, queries
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, graph_filter, train_student
 from hashlgn.training.student import trainer as student_trainer
-from hashlgn.training.student.batches import Candidates, candidates
+from hashlgn.training.student.batches import Batch, Candidates, History, candidates, sampling_chances
 from hashlgn.training.student.forms import Codes, Vectors
 from hashlgn.training.student.graph_filter import GraphFilter
 from hashlgn.training.student.loop import Data, Distillation, Labels, fit
@@ -221,7 +221,8 @@ def whole(n_items: int) -> Candidates:
 
 
 def data_of(interactions: Interactions, limit: int = 1000) -> Data:
-    return Data(interactions, None, 16, limit, torch.device("cpu"), 0)
+    degree = torch.bincount(torch.from_numpy(interactions.indices), minlength=interactions.n_items).clamp(min=1)
+    return Data(interactions, None, 16, sampling_chances(degree, limit), torch.device("cpu"), 0)
 
 
 def test_queries_are_those_that_are_served(seeded: None) -> None:
@@ -292,13 +293,48 @@ def test_row_adam_leaves_other_rows_alone() -> None:
     assert torch.equal(table[[0, 2, 4]], torch.ones(3, 2)) and (table[[1, 3]] < 1).all()
 
 
-def test_candidates_hold_what_is_asked_and_stand_for_the_rest() -> None:
-    places, exact = torch.full((1000,), -1), torch.tensor([3, 500, 999])
-    among = candidates(1000, 100, exact, places, np.random.default_rng(0))
-    assert among.items is not None and len(among.items.unique()) == len(among.items) <= 100
-    assert among.items[:3].tolist() == exact.tolist()
-    assert torch.equal(places[among.items], torch.arange(len(among.items)))
-    assert among.log_weight.exp().sum().item() == pytest.approx(1000, rel=1e-4)
+def test_candidates_hold_what_is_asked_and_stand_for_the_rest(seeded: None) -> None:
+    places, exact, degree = torch.full((1000,), -1), torch.tensor([3, 500, 999]), torch.arange(1, 1001)
+    chances = sampling_chances(degree, 100)
+    assert chances is not None and chances.max() <= 1 and float(chances.sum()) == pytest.approx(100, rel=1e-3)
+    value, found, rng = torch.rand(1000), [], np.random.default_rng(0)
+    for _ in range(400):
+        among = candidates(1000, chances, exact, places, rng)
+        assert among.items is not None and len(among.items.unique()) == len(among.items)
+        assert among.items[:3].tolist() == exact.tolist()
+        assert torch.equal(places[among.items], torch.arange(len(among.items)))
+        found.append(float((among.log_weight.exp() * value[among.items]).sum()))
+        places[among.items] = -1
+    assert np.mean(found) == pytest.approx(float(value.sum()), abs=4 * np.std(found) / 20)
+
+
+def test_a_small_catalogue_is_scored_whole() -> None:
+    assert sampling_chances(torch.ones(100), 100) is None
+
+
+def test_a_thinned_history_is_told_to_both(seeded: None) -> None:
+    data = clusters()
+    batch = data_of(data).batch(np.arange(data.n_users))
+    teacher = Told()
+    objective = Distillation(0.5, teacher, 0.9)
+    told, asked = objective.split(batch, np.random.default_rng(0))
+    among = whole(data.n_items)
+    objective.loss(torch.randn(data.n_users, 8), torch.randn(data.n_items, 8), batch, told, asked, among)
+    assert not len(asked.items) and teacher.history is told
+    assert 0.4 < len(told.items) / len(batch.history.items) < 0.7  # 0.55 on average
+    kept = Distillation(0.5, teacher, 0.0).split(batch, np.random.default_rng(0))[0]
+    assert torch.equal(kept.items, batch.history.items)
+
+
+class Told:
+    """A teacher that notes which histories it is asked about."""
+
+    def __init__(self) -> None:
+        self.history: History | None = None
+
+    def scores(self, batch: Batch, among: Candidates) -> torch.Tensor:
+        self.history = batch.history
+        return torch.zeros(batch.history.size, len(among.log_weight))
 
 
 def test_ease_is_the_closed_form() -> None:
@@ -329,7 +365,7 @@ def test_distillation_brings_a_student_to_its_teacher(seeded: None) -> None:
     teacher = FloatStudent(Vectors(torch.randn(40, 8)), Vectors(torch.randn(40, 8)), 0.5)
     student = FloatStudent(Vectors(torch.randn(40, 8)), Vectors(torch.randn(40, 8)), 0.5)
     losses: list[float] = []
-    objective = Distillation(0.5, Mixture((teacher,), (1.0,)))
+    objective = Distillation(0.5, Mixture((teacher,), (1.0,)), 0.0)
     fit(run, objective, student.histories, student.answers, 150, ((0.02,), (0.02,)), lambda e, d, x: losses.append(x))
     batch = run.batch(np.arange(data.n_users))
     seen = torch.from_numpy(data.matrix.toarray() > 0)

@@ -203,12 +203,15 @@ class StudentConfig:
         code_epochs: for the answers' codewords and scales, beside float histories.
         settle_epochs: for the same beside histories in codes.
         lr: Adam's rate for float vectors, falling to 0 by a cosine in each stage.
-        code_lr: for everything from the codes of the answers on.
+        code_lr: for codewords, scales and float histories, once answers are codes.
+        settle_lr: for codewords and scales beside histories in codes.
         batch_users: users per step, at most; an epoch has at least 12 steps.
         candidates: items scored per step, sampled where the catalogue is larger.
         temperature: of the softmax, whatever it learns from.
         hidden: share of each history that a step hides from the query, and asks for.
         user_weight: exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number.
+        thinning: towards a teacher, each step tells a random share of each history, uniform between ``1 − thinning``
+            and 1.
         teacher: ``auto``: a mixture with EASE where it can be computed and validates better; or ``labels`` alone.
         ease_penalty: λ of EASE.
 
@@ -218,15 +221,17 @@ class StudentConfig:
 
     epochs: int = 20
     distillation_epochs: int = 12
-    code_epochs: int = 8
+    code_epochs: int = 16
     settle_epochs: int = 4
     lr: float = 0.005
     code_lr: float = 0.003
+    settle_lr: float = 0.0007
     batch_users: int = 512
-    candidates: int = 16_384
+    candidates: int = 8_192
     temperature: float = 0.15
     hidden: float = 0.7
     user_weight: float = -0.25
+    thinning: float = 0.9
     teacher: str = "auto"
     ease_penalty: float = 50.0
 
@@ -235,11 +240,13 @@ class StudentConfig:
             positive_int(f"student.{name}", getattr(self, name))
         for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs"):
             _check_count(f"student.{name}", getattr(self, name))
-        for name in ("lr", "code_lr", "temperature", "ease_penalty"):
+        for name in ("lr", "code_lr", "settle_lr", "temperature", "ease_penalty"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ArgumentError(f"student.{name} must be positive and finite (got {getattr(self, name)!r})")
         if not 0 < self.hidden < 1:
             raise ArgumentError(f"student.hidden must lie between 0 and 1 (got {self.hidden!r})")
+        if not 0 <= self.thinning <= 1:
+            raise ArgumentError(f"student.thinning must lie in 0 … 1 (got {self.thinning!r})")
         if not math.isfinite(self.user_weight):
             raise ArgumentError(f"student.user_weight must be finite (got {self.user_weight!r})")
         if self.teacher not in ("auto", "labels"):

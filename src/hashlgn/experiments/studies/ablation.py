@@ -31,6 +31,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "float student, labels alone": {"student.teacher": "labels", **FLOATS},
     "codes not trained": {"student.code_epochs": 0, "student.settle_epochs": 0},
     "codes not settled beside histories in bits": {"student.settle_epochs": 0},
+    "histories whole in distillation": {"student.thinning": 0.0},
     "128 dimensions": {"model.dim": 128},
     "half of each history hidden": {"student.hidden": 0.5},
     "temperature 0.1": {"student.temperature": 0.1},

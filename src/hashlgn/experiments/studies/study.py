@@ -35,7 +35,7 @@ _CODES = (
     *("model.bits", "model.hash", "model.decoder", "model.sign", "model.compression", "model.scale"),
     *("model.norm_penalty", "model.guidance"),
     *("train.joint_loss", "train.joint_temperature", "train.joint_lr", "train.code_lr"),
-    *("model.history_bits", "student.code_epochs", "student.settle_epochs", "student.code_lr"),
+    *("model.history_bits", "student.code_epochs", "student.code_lr", "student.settle_epochs", "student.settle_lr"),
 )
 
 

@@ -86,6 +86,7 @@ class Residual(Hash):
         quantizer = faiss.ResidualQuantizer(dim, self.codes.shape[1] // 4, 4)
         quantizer.max_beam_size = self.beam
         quantizer.cp.min_points_per_centroid = 1  # else Faiss writes warnings for small catalogues to stderr
+        quantizer.cp.apply_pca = False  # one per sub-code takes half of the time, and the error stays the same
         return quantizer
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hashlgn.data import Interactions
 from hashlgn.training.student.objectives import Entries
 
-__all__ = ["Batch", "Candidates", "History", "candidates", "user_batches"]
+__all__ = ["Batch", "Candidates", "History", "candidates", "sampling_chances", "user_batches"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -114,25 +114,44 @@ class Candidates(NamedTuple):
         return history.rows[inside], columns[inside]
 
 
-def candidates(n_items: int, limit: int, exact: Tensor, places: Tensor, rng: np.random.Generator) -> Candidates:
-    """The whole catalogue, or where it has more than ``limit`` items a sample: the items ``exact``, each for itself,
-    and uniform others that stand for the rest, so that the sum inside the softmax is unbiased.
+def candidates(
+    n_items: int, chances: Tensor | None, exact: Tensor, places: Tensor, rng: np.random.Generator
+) -> Candidates:
+    """The whole catalogue, or a sample of it: the items ``exact``, each for itself, and others by chance. One that was
+    drawn with chance π stands for 1 / π items, so that the sum inside the softmax is unbiased.
 
     Args:
         n_items: number of items.
-        limit: number of candidates, as far as ``exact`` leaves room.
+        chances: π of each item, ``(n_items,)``; None for the whole catalogue.
         exact: distinct item numbers.
-        places: ``(n_items,)`` int64, −1 everywhere; ``clear`` makes it so again.
+        places: ``(n_items,)`` int64, −1 everywhere; whoever is done with the candidates makes it so again.
         rng: source of the sample.
     """
-    if n_items <= limit:
+    if chances is None:
         return Candidates(None, torch.zeros(n_items, device=exact.device), None)
-    count = min(max(limit - len(exact), limit // 8), n_items)
-    drawn = torch.from_numpy(rng.choice(n_items, count, replace=False, shuffle=False)).to(exact.device)
-    places[exact] = 0
-    others = drawn[places[drawn] < 0]
+    drawn = torch.from_numpy(rng.random(n_items, np.float32)).to(exact.device) < chances
+    drawn[exact] = False
+    others = drawn.nonzero()[:, 0]
     items = torch.cat((exact, others))
     places[items] = torch.arange(len(items), device=items.device)
     log_weight = torch.zeros(len(items), device=items.device)
-    log_weight[len(exact) :] = float(np.log(max(n_items - len(exact), 1) / max(len(others), 1)))
+    log_weight[len(exact) :] = -chances[others].log()
     return Candidates(items, log_weight, places)
+
+
+def sampling_chances(degree: Tensor, limit: int) -> Tensor | None:
+    """Chances ``π_i = min(1, c d_i^¾)`` whose sum is ``limit``, ``(n_items,)`` float32: items that many people have
+    weigh more in a softmax, and are drawn more often. None where the catalogue has no more items than the limit.
+
+    Args:
+        degree: users of each item, positive.
+        limit: items that are drawn, on average.
+    """
+    if len(degree) <= limit:
+        return None
+    wanted = degree.double() ** 0.75
+    low, high = 0.0, 1.0 / float(wanted.min())
+    for _ in range(60):  # bisection: the sum grows with c
+        middle = (low + high) / 2
+        low, high = (middle, high) if float((middle * wanted).clamp(max=1).sum()) < limit else (low, middle)
+    return (high * wanted).clamp(max=1).float()

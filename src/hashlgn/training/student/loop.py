@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +31,7 @@ class Data:
         interactions: histories of the users.
         strengths: ``a_ui``, one for each interaction, or None for 1.
         batch_users: users per step.
-        candidates: items per step, sampled where the catalogue is larger.
+        chances: of each item to be scored in a step, ``(n_items,)``; all are scored where None.
         device: where the arithmetic runs.
         seed: fixes every draw.
     """
@@ -39,7 +39,7 @@ class Data:
     interactions: Interactions
     strengths: npt.NDArray[np.float32] | None
     batch_users: int
-    candidates: int
+    chances: Tensor | None
     device: torch.device
     seed: int
 
@@ -100,21 +100,29 @@ class Labels:
 
 @dataclass(frozen=True)
 class Distillation:
-    """Divergence from a teacher's softmax over the items that a user does not have. Users count by the square root of
-    the number of their items.
+    """Divergence from a teacher's softmax over the items that a query has not been told. Users count by the square root
+    of the number of their items.
+
+    A teacher is a function of histories, and people's histories are few points to learn it from. So each step tells
+    student and teacher a random part of every history. From whole histories the student learns these people, and
+    follows the teacher less for others.
 
     Attributes:
         temperature: τ of the student; the teacher's scores are taken as they are.
         teacher: what is learned from.
+        thinning: a history keeps a random share of its items, uniform between ``1 − thinning`` and 1.
     """
 
     temperature: float
     teacher: Teacher
+    thinning: float
 
     def split(self, batch: Batch, rng: np.random.Generator) -> tuple[History, History]:
-        """See ``Objective``: all is told, and nothing of it is asked for."""
-        none = torch.zeros(len(batch.history.items), dtype=torch.bool, device=batch.history.items.device)
-        return batch.history, batch.history.part(none)
+        """See ``Objective``: nothing is asked for."""
+        history = batch.history
+        kept = torch.from_numpy(rng.uniform(1 - self.thinning, 1.0, history.size)).to(history.items.device)
+        draws = torch.from_numpy(rng.random(len(history.items))).to(history.items.device)
+        return history.part(draws < kept[history.rows]), history.part(torch.zeros_like(draws, dtype=torch.bool))
 
     def loss(
         self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
@@ -122,7 +130,7 @@ class Distillation:
         """See ``Objective``."""
         weights = torch.bincount(batch.history.rows, minlength=len(queries)).to(queries).sqrt()
         with torch.no_grad():
-            wanted = self.teacher.scores(batch, among)
+            wanted = self.teacher.scores(replace(batch, history=told), among)
         return divergence(queries / self.temperature, items, wanted, among.entries(told), weights, among.log_weight)
 
 
@@ -163,7 +171,7 @@ def fit(
             batch = data.batch(users)
             told, asked = objective.split(batch, rng)
             exact: Tensor = torch.unique(asked.items)
-            among = candidates(n_items, data.candidates, exact, places, rng)
+            among = candidates(n_items, data.chances, exact, places, rng)
             whole = among.items is None
             used, columns = (None, None) if whole else torch.unique(told.items, return_inverse=True)
             p = (fixed if whole else fixed[used]) if fixed is not None else histories.rows(used, optimizer, 0)

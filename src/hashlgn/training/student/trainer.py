@@ -28,6 +28,7 @@ from hashlgn.training.checkpoint import Checkpoint, identity
 from hashlgn.training.graph import Graph
 from hashlgn.training.resolve import resolve_device
 from hashlgn.training.stages import seeded, use_threads
+from hashlgn.training.student.batches import sampling_chances
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Codes, Side, Start, Vectors, few_levels
 from hashlgn.training.student.graph_filter import GraphFilter, filter_dim
@@ -119,7 +120,7 @@ def train_student(
     validates better: another float student from the scores of the mixture, which replaces (1) where it validates
     better; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p`` trained
     towards the float student; (4) ``histories``: the same for ``p``, whose codes then stay, while codewords and scales
-    of the answers settle.
+    of the answers settle at a low rate.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
@@ -182,7 +183,7 @@ def _distilled(run: _Run, start: Start, student: FloatStudent, spectrum: Spectru
         return student
     # Of a large catalogue a few epochs are affordable: they go further from where the labels led.
     distilled = student.copy() if run.large else _fresh(run, start)
-    objective = Distillation(settings.temperature, mixture)
+    objective = Distillation(settings.temperature, mixture, settings.thinning)
     run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,))
     return distilled if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0) else student
 
@@ -190,7 +191,7 @@ def _distilled(run: _Run, start: Start, student: FloatStudent, spectrum: Spectru
 def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Side]:
     """Both sides in the form that the configuration names."""
     model, settings, tau = run.config.model, run.config.student, run.config.student.temperature
-    objective = Distillation(tau, student)
+    objective = Distillation(tau, student, settings.thinning)
     histories, answers = student.histories, student.answers
     if model.kind == "hashlgn" and model.answers == "codes":
         o, queries = answers.vectors(), run.queries(histories.vectors())
@@ -203,7 +204,7 @@ def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Si
         kept, weights = start.history_codes, run.degree
         histories = run.timed("coding histories", lambda: coded(p, model.history_bits, targets, weights, kept))
         answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
-        own = (settings.code_lr,) * len(answers.tables)
+        own = (settings.settle_lr,) * len(answers.tables)
         run.stage("histories", objective, FloatStudent(histories, answers, tau), settings.settle_epochs, (), own)
     return histories, answers
 
@@ -291,9 +292,10 @@ class _Run:
         users = int(np.count_nonzero(np.diff(part.indptr)))
         size = step_users(users, settings.batch_users)
         width = bounded_candidates(settings.candidates, len(part), users)
-        self.data = Data(part, strengths, size, width, self.device, train.seed)
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
+        chances = sampling_chances(self.degree, width)
+        self.data = Data(part, strengths, size, chances, self.device, train.seed)
         self.plan = planned_steps(self.config, part.n_items, self.data.steps)
         if held_out is not None:
             self.validation = Validation(self.data, held_out, train.monitor, train.monitor_k)
