@@ -312,18 +312,19 @@ def test_a_small_catalogue_is_scored_whole() -> None:
     assert sampling_chances(torch.ones(100), 100) is None
 
 
-def test_a_thinned_history_is_told_to_both(seeded: None) -> None:
-    data = clusters()
-    batch = data_of(data).batch(np.arange(data.n_users))
-    teacher = Told()
+def test_a_long_history_is_thinned_for_teacher_and_student(seeded: None) -> None:
+    rng, lengths = np.random.default_rng(0), np.repeat([10, 100], 30)  # items of each user
+    items = np.concatenate([rng.permutation(200)[:length] for length in lengths])
+    data = Interactions.from_pairs(np.repeat(np.arange(60), lengths), items)
+    batch, teacher, among = data_of(data).batch(np.arange(60)), Told(), whole(200)
     objective = Distillation(0.5, teacher, 0.9)
-    told, asked = objective.split(batch, np.random.default_rng(0))
-    among = whole(data.n_items)
-    objective.loss(torch.randn(data.n_users, 8), torch.randn(data.n_items, 8), batch, told, asked, among)
+    told, asked = objective.split(batch, rng)
+    objective.loss(torch.randn(60, 8), torch.randn(200, 8), batch, told, asked, among)
     assert not len(asked.items) and teacher.history is told
-    assert 0.4 < len(told.items) / len(batch.history.items) < 0.7  # 0.55 on average
-    kept = Distillation(0.5, teacher, 0.0).split(batch, np.random.default_rng(0))[0]
-    assert torch.equal(kept.items, batch.history.items)
+    counts = torch.bincount(told.rows, minlength=60)
+    assert (counts[:30] == 10).all()
+    assert 47 < float(counts[30:].float().mean()) < 73  # between 20 and 100, 60 on average
+    assert torch.equal(Distillation(0.5, teacher, 0.0).split(batch, rng)[0].items, batch.history.items)
 
 
 class Told:

@@ -210,8 +210,8 @@ class StudentConfig:
         temperature: of the softmax, whatever it learns from.
         hidden: share of each history that a step hides from the query, and asks for.
         user_weight: exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number.
-        thinning: towards a teacher, each step tells a random share of each history, uniform between ``1 − thinning``
-            and 1.
+        thinning: towards a teacher, each step tells a random share of each history of d items, uniform between
+            ``max(1 − thinning, 20 / d)`` and 1.
         teacher: ``auto``: a mixture with EASE where it can be computed and validates better; or ``labels`` alone.
         ease_penalty: λ of EASE.
 

@@ -22,6 +22,8 @@ from hashlgn.training.student.teachers import Teacher
 
 __all__ = ["Data", "Distillation", "Labels", "Objective", "fit"]
 
+_FEWEST_TOLD = 20  # items of a history, on average, that thinning leaves
+
 
 @dataclass(frozen=True)
 class Data:
@@ -110,7 +112,8 @@ class Distillation:
     Attributes:
         temperature: τ of the student; the teacher's scores are taken as they are.
         teacher: what is learned from.
-        thinning: a history keeps a random share of its items, uniform between ``1 − thinning`` and 1.
+        thinning: a history of d items keeps a random share of them, uniform between ``max(1 − thinning, 20 / d)`` and
+            1: short histories stay as they are, since each of their items says much.
     """
 
     temperature: float
@@ -120,9 +123,12 @@ class Distillation:
     def split(self, batch: Batch, rng: np.random.Generator) -> tuple[History, History]:
         """See ``Objective``: nothing is asked for."""
         history = batch.history
-        kept = torch.from_numpy(rng.uniform(1 - self.thinning, 1.0, history.size)).to(history.items.device)
-        draws = torch.from_numpy(rng.random(len(history.items))).to(history.items.device)
-        return history.part(draws < kept[history.rows]), history.part(torch.zeros_like(draws, dtype=torch.bool))
+        counts = torch.bincount(history.rows, minlength=history.size)
+        fewest = (_FEWEST_TOLD / counts.clamp(min=_FEWEST_TOLD)).clamp(min=1 - self.thinning)
+        draws = (torch.from_numpy(rng.random(size)).to(fewest) for size in (history.size, len(history.items)))
+        kept = fewest + (1 - fewest) * next(draws)
+        told = next(draws) < kept[history.rows]
+        return history.part(told), history.part(torch.zeros_like(told))
 
     def loss(
         self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
