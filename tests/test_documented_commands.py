@@ -44,6 +44,8 @@ SMALL = {
     "--timeout": "1",
     "--items": "600",
     "--events": "3000",
+    "--length": "5",
+    "--peers": "none",
     "--bits": "16",
     "--dims": "16",
     "--repeats": "1",
