@@ -225,6 +225,25 @@ def test_a_catalogue_holds_an_id_once() -> None:
             Ids(values)
 
 
+@pytest.mark.parametrize("values", [[5, 3, 9], [1, 2, 3], ["b", "a", "ü"]])
+def test_numbers_are_of_one_type_however_they_are_found(values: list) -> None:
+    ids = Ids(values)
+    for asked in (
+        values,
+        np.array(values),
+        values[::-1],
+        values * 100,
+        [*values, np.int64(7) if values[0] == 5 else "7"],
+    ):
+        codes = ids.encode(asked, on_unknown="mark")
+        assert codes.dtype == np.int64 and codes.tolist()[: len(values)] == [
+            values.index(value) if value in values else -1 for value in list(asked)[: len(values)]
+        ]
+    assert ids.encode(values).dtype == np.int64 and ids.add([*values, values[0]])[1].dtype == np.int64
+    assert ids.decode(np.array([2, 0])).tolist() == [values[2], values[0]]
+    assert ids.decode(np.array([2, 0], np.int32)).tolist() == [values[2], values[0]]
+
+
 def test_decode_refuses_numbers_outside_and_keeps_the_shape() -> None:
     ids = Ids(["y", "x", "z"])
     assert ids.decode([[2, 0], [1, 1]]).tolist() == [["z", "y"], ["x", "x"]]

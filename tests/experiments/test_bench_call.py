@@ -16,7 +16,8 @@ def test_every_call_is_measured_with_both_types_of_ids() -> None:
         "similar items",
         "score of a pair",
     ]
-    assert [row["ids"] for row in rows] == ["int"] * 5 + ["str"] * 5
+    assert [row["ids"] for row in rows] == ["int"] * 5 + ["str"] * 5 + ["int"] * 2
+    assert [row["call"] for row in rows[10:]] == ["update of an item", "new item"]
     assert all(row["us"] > 0 for row in rows)
 
 

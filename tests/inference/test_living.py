@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import hashlgn
 from hashlgn.data import Ids, Interactions
 from hashlgn.errors import ArgumentError, ArtifactError, UnknownIdError
+from hashlgn.inference import attributes as attributes_module
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
@@ -476,3 +477,52 @@ def test_a_copy_goes_its_own_way(tmp_path: Path) -> None:
     for other in (copy.copy(model), pickle.loads(pickle.dumps(model))):
         other.add_items([60])
         assert 60 not in model.model.item_ids.values and other.recommend(k=3) is not None
+
+
+def test_an_item_that_nobody_has_starts_from_its_neighbours_by_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attributes_module, "_KNOWN", 3)
+    genres = [("a", "b") if n % 2 else ("c",) for n in range(ITEMS)]
+    model = replace(served("floats"), genres=genres)
+    well_known = np.flatnonzero(model.item_counts >= 3)
+    odd, even = well_known[well_known % 2 == 1], well_known[well_known % 2 == 0]
+    vectors = model.items.decode()
+    recommender = Recommender(model, threads=1)
+    recommender.add_items([50, 51, 52], genres=[("b", "a"), (), ("z",)], attributes="genres")
+    found = recommender.model.items.decode()[ITEMS:]
+    np.testing.assert_allclose(found[0], vectors[odd].mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found[1], found[2])  # like nothing that is known: an average item
+
+    items = model.item_ids.values.tolist()
+    of_ids = {items[n]: [1.0, 0.0] if n % 2 else [0.0, 2.0] for n in range(ITEMS)} | {60: [0.0, 5.0], 61: [0.0, -1.0]}
+    recommender.add_items([60, 61, 62], attributes=of_ids)
+    found = recommender.model.items.decode()[ITEMS + 3 :]
+    np.testing.assert_allclose(found[0], vectors[even].mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found[1], found[2])
+    recommender.update_items(60, [100, 101, 102])  # from now on, people decide
+    plain = Recommender(model, threads=1)
+    plain.add_items([50, 51, 52, 60])
+    plain.update_items(60, [100, 101, 102])
+    np.testing.assert_allclose(
+        recommender.model.items.decode()[ITEMS + 3], plain.model.items.decode()[ITEMS + 3], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ("genres", "needs a model that knows genres"),
+        ("colour", "attributes must be 'genres', or a mapping"),
+        ([[1.0]], "attributes must be 'genres', or a mapping"),
+        ({50: [1.0], 1: [1.0, 2.0]}, "vectors of one length"),
+        ({50: [1.0], 1: ["x"]}, "vectors of one length"),
+        ({50: [float("nan")], 1: [1.0]}, "finite vectors"),
+        ({}, "finite vectors"),
+    ],
+)
+def test_attributes_that_are_none_are_refused(attributes: object, message: str) -> None:
+    recommender = Recommender(served("floats"), threads=1)
+    with pytest.raises(ArgumentError, match=message):
+        recommender.add_items([50], attributes=attributes)
+    with pytest.raises(UnknownIdError):
+        recommender.add_items([50], attributes={50: [1.0], 777: [1.0]})
+    assert len(recommender.model.item_ids) == ITEMS

@@ -198,7 +198,9 @@ def bench_stream(
 @reads_data
 def bench_held_back(
     data: Annotated[str, typer.Argument(help="Interactions.")],
-    counts: Annotated[str, typer.Option(help="Interactions of an added item, separated by commas.")] = "1,2,5,10,20,50",
+    counts: Annotated[
+        str, typer.Option(help="Interactions of an added item, separated by commas; 0: it starts by its genres.")
+    ] = "1,2,5,10,20,50",
     share: Annotated[float, typer.Option(help="Share of the items that is held back.")] = 0.05,
     together: Annotated[
         bool, typer.Option("--together", help="Items of its own for each number: two trainings instead of many.")

@@ -76,7 +76,7 @@ class Integers:
             return np.where(inside, numbers - ordered[0], -1)
         place = np.minimum(np.searchsorted(ordered, numbers), len(ordered) - 1)
         known = ordered[place] == numbers
-        return np.where(known, place if order is None else order[place], -1)
+        return np.where(known, place if order is None else order[place], np.int64(-1))
 
     @cached_property
     def held(self) -> Any:

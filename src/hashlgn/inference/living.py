@@ -13,6 +13,7 @@ import numpy as np
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, ArtifactError, positive_int, shown
 from hashlgn.inference.artifact import save_artifact
+from hashlgn.inference.attributes import neighbours
 from hashlgn.inference.changes import Change, applied
 from hashlgn.inference.journal import Journal
 from hashlgn.inference.live import live_of
@@ -74,6 +75,7 @@ class Living:
         histories: Any = None,
         titles: Any = None,
         genres: Any = None,
+        attributes: Any = None,
         on_unknown: str = "raise",
     ) -> None:
         """Add items to the catalogue. Each is placed, as an answer and in histories, by the people who first had it.
@@ -89,6 +91,10 @@ class Living:
                 item ids. Nothing of them is stored.
             titles: one string per item, or a mapping from ids to strings. Default: empty where the model has titles.
             genres: one tuple of strings per item, or a mapping. Default: empty where the model has genres.
+            attributes: where an item starts that nobody has yet: at the mean of its 20 nearest neighbours by cosine of
+                attributes, among the items that five users or more have. ``"genres"``: those given here and those that
+                the model knows. A mapping from ids to vectors of one length: of the new items, and of items of the
+                catalogue that may be neighbours. Default: where an average item is.
             on_unknown: what to do about unknown users, and unknown items in histories: ``raise``, the default, or
                 ``skip`` them.
 
@@ -112,13 +118,15 @@ class Living:
                 known = values[int(np.flatnonzero(there & ~back)[0])]
                 raise ArgumentError(f"ids must be new: update_items is for items that are there (got {shown(known)})")
             before, people, pairs = relevant(model, values, single, numbers, users, histories, skip)
+            tags = named("genres", values, numbers, genres, tuple)
+            near = neighbours(model, values, numbers, attributes, tags)
             return replace(
-                placing(before, np.sort(numbers), people, pairs),
+                placing(before, np.sort(numbers), people, pairs, near=near),
                 items=grown.decode(np.sort(numbers[~there])).tolist(),
                 pairs=pairs,
                 restored=tuple(numbers[there].tolist()),
                 titles=named("titles", values, numbers, titles, str),
-                genres=named("genres", values, numbers, genres, tuple),
+                genres=tags,
             )
 
         self._change(plan)

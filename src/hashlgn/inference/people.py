@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hashlgn.errors import ArgumentError
+from hashlgn.inference.attributes import Neighbours
 from hashlgn.inference.changes import Placed
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
@@ -96,7 +97,15 @@ def given(histories: list[tuple[Ints, npt.NDArray[np.integer[Any]]]], numbers: I
     return People(counts, owners, np.arange(len(owners)), indptr, indices, None)
 
 
-def place(model: ServedModel, placement: Placement, numbers: Ints, people: People, *, blended: bool = False) -> Placed:
+def place(
+    model: ServedModel,
+    placement: Placement,
+    numbers: Ints,
+    people: People,
+    *,
+    blended: bool = False,
+    near: Neighbours | None = None,
+) -> Placed:
     """Items in the form of a model, from their people.
 
     Args:
@@ -106,10 +115,15 @@ def place(model: ServedModel, placement: Placement, numbers: Ints, people: Peopl
         people: of these items.
         blended: whether an item of the training goes towards its new place by the share of its interactions that are
             new, and not all the way.
+        near: where items start that nobody has.
     """
     histories = living_histories(model)
     sums, counts = _sums(model, numbers, people)
     o, p = placement.vectors(sums, counts, people.counts.astype(np.float64))
+    for row, number in enumerate(numbers.tolist()):
+        if near and number in near and not people.counts[row]:
+            items, weights = near[number]
+            o[row] = weights @ model.items.take(items).decode()
     live = live_of(model)
     trained = np.flatnonzero(numbers < live.items) if blended else numbers[:0]
     if len(trained):

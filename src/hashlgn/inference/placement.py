@@ -36,7 +36,7 @@ Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
 _ENTRIES = 1_000_000  # interactions of a sample of users that decide the constants
-_AXES = 128
+_AXES = 256
 _UNIFORM_SHARE = 0.1  # of a metric: the part that is made the same in all directions
 _CHUNK = 65_536
 _CODED = 512  # vectors coded at a time

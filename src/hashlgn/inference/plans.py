@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hashlgn.data import Ids, Interactions
 from hashlgn.errors import ArgumentError, shown
+from hashlgn.inference.attributes import Neighbours
 from hashlgn.inference.changes import Change, Pairs, applied
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
@@ -109,7 +110,13 @@ def relevant(
 
 
 def placing(
-    model: ServedModel, numbers: Ints, people: People | None, fresh: Pairs | None = None, *, blended: bool = True
+    model: ServedModel,
+    numbers: Ints,
+    people: People | None,
+    fresh: Pairs | None = None,
+    *,
+    blended: bool = True,
+    near: Neighbours | None = None,
 ) -> Change:
     """A change that places items.
 
@@ -120,6 +127,7 @@ def placing(
         fresh: interactions with items that the model does not have yet.
         blended: whether an item of the training goes towards its new place by the share of its interactions that are
             new, and not all the way.
+        near: where items start that nobody has.
     """
     live = live_of(model)
     if people is None:
@@ -140,7 +148,7 @@ def placing(
     placement, first = live.placement, None
     if placement is None:
         placement = first = _fitted(model)
-    placed = place(model, placement, numbers, people, blended=blended)
+    placed = place(model, placement, numbers, people, blended=blended, near=near or {})
     return Change(placed=placed, placement=first, before=model)
 
 

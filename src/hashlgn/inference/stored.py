@@ -141,7 +141,7 @@ class Stored:
     def rows(self, users: Ints) -> tuple[Ints, Ints, npt.NDArray[np.float32] | None]:
         """Rows of some users, in the order asked: bounds, items as int64, and strengths."""
         if _compiled is not None:
-            bounds, items, strengths = _compiled.gather(self.held, users, self._count)
+            bounds, items, strengths = _compiled.gather(self.held, np.ascontiguousarray(users, np.int64), self._count)
             return bounds, items, strengths
         found = self.part(users)
         return found.indptr, found.indices.astype(np.int64), found.strengths

@@ -1,4 +1,4 @@
-"""One call from Python beside the scan that it needs: what ids, histories, queries and tables cost.
+"""One call from Python beside the scan that it needs: what ids, histories, queries and tables cost; and a change.
 
 Catalogue, codewords and histories are random: 128 + 128 bits, and by default a million items and 50 items per history.
 The scan is ``Kernel.search`` with the same queries and the same seen lists, one after the other with the calls, so that
@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from hashlgn.scoring.items import CodedItems
 __all__ = ["bench_call", "random_model"]
 
 BITS = WIDTH = 128
+_CHANGED = 4000  # items of the catalogue that changes, at most
 
 
 def random_model(n_items: int, n_users: int, length: int, *, strings: bool = False, seed: int = 0) -> ServedModel:
@@ -68,14 +69,32 @@ def bench_call(
 
     Returns:
         ``rows``, one per call and type of ids: ``call``, ``ids``, ``us`` per call, ``scan us`` of the scan alone, and
-        ``beside us`` per user, the difference.
+        ``beside us`` per user, the difference. The last two rows are changes of a catalogue of at most 4,000 items
+        with the same histories.
     """
     rows = []
     for ids in ("int", "str"):
         model = random_model(items, users, length, strings=ids == "str", seed=seed)
         recommender = Recommender(model, threads=1)
         rows += [{"call": name, "ids": ids} | row for name, row in _calls(recommender, k, seconds, seed)]
-    return {"rows": rows}
+    changed = Recommender(random_model(min(items, _CHANGED), users, length, seed=seed), threads=1)
+    return {"rows": rows + [{"call": name, "ids": "int"} | row for name, row in _changes(changed, seconds, seed)]}
+
+
+def _changes(recommender: Recommender, seconds: float, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What one item costs that is placed by ten more people, or by its first ten."""
+    rng, model = np.random.default_rng(seed), recommender.model
+    new = count(len(model.item_ids))
+
+    def people() -> list[int]:
+        some: list[int] = rng.choice(len(model.user_ids), min(10, len(model.user_ids)), replace=False).tolist()
+        return some
+
+    for _ in range(20 if seconds > 0.1 else 1):  # lengths of histories become known
+        recommender.update_items(int(rng.integers(len(model.item_ids))), people())
+    item = cycle(rng.permutation(len(model.item_ids)).tolist())
+    yield "update of an item", _compared(lambda: recommender.update_items(next(item), people()), None, 1, seconds)
+    yield "new item", _compared(lambda: recommender.add_items(next(new), people()), None, 1, seconds)
 
 
 def _calls(recommender: Recommender, k: int, seconds: float, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:

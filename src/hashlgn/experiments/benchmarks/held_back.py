@@ -3,7 +3,7 @@
 A share of the items is drawn, in equal groups, one per number of interactions that is asked for. One model is trained
 without them. Then each of them is added with that number of its interactions, drawn at random. Another model is trained
 on the same interactions at once. Both answer the users of all other interactions of these items, over the whole
-catalogue.
+catalogue, and over the new items alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hashlgn.utils.provenance import provenance
 
 __all__ = ["bench_held_back"]
 
+_COLUMNS = ("interactions", "items", "asked", "added", "trained", "ratio", "added, new", "trained, new", "ratio, new")
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -34,6 +35,7 @@ def bench_held_back(
     share: float = 0.05,
     together: bool = False,
     k: int = 50,
+    among: int = 20,
     threads: int | None = None,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
@@ -43,11 +45,12 @@ def bench_held_back(
 
     Args:
         data: all interactions.
-        counts: how many interactions an added item has.
+        counts: how many interactions an added item has; with 0, it starts by its genres where the data has genres.
         share: of the items that is held back.
         together: whether each number of interactions has items of its own, so that two trainings give all figures;
             else all items are added with each number in turn, which takes one training more per number.
         k: items of an answer.
+        among: items of an answer that holds new items only.
         threads: processor threads; all where None.
         seed: of each training and draw.
         changes: of the configuration.
@@ -55,12 +58,13 @@ def bench_held_back(
 
     Returns:
         ``rows``, one per number of interactions: ``items``, ``asked`` interactions, recall@k over these where the items
-        were ``added``, where a model was ``trained`` with them, and the ``ratio``.
+        were ``added``, where a model was ``trained`` with them, and the ``ratio``; then the same where new items alone
+        may be answered. There, an order drawn at random has the recall ``chance``.
 
     Raises:
         ArgumentError: a number breaks its rule, or there are too few items of so many interactions.
     """
-    counts = sorted({positive_int("counts", count) for count in counts})
+    counts = sorted({positive_int("counts", count) if count else 0 for count in counts})
     groups = _groups(data, counts, share, together, seed)
     held = np.zeros(data.n_items, np.bool_)
     held[np.concatenate(list(groups.values()))] = True
@@ -78,16 +82,45 @@ def bench_held_back(
         known = ~held[data.indices]
         for count, group in turn.items():
             known |= np.isin(data.indices, group) & (rank < count)
-        added, part = Recommender(base, threads=threads), data.select(known)
-        added.update(part.select(held[part.indices]), budget=0)
-        found = [_found(model, data, known, held, k) for model in (added, train(part))]
+        part = data.select(known)
+        models = {"added": _added(Recommender(base, threads=threads), data, part, held)}
+        if any(turn):
+            models["trained"] = train(part)
+        found = {
+            (name, only): _found(model, data, known, held, among if only else k, only)
+            for name, model in models.items()
+            for only in (False, True)
+        }
         for count, group in turn.items():
             mine = np.isin(data.indices[~known & held[data.indices]], group)
-            recalls = [float(hits[mine].mean()) for hits in found]
-            ratio = recalls[0] / recalls[1] if recalls[1] else None
-            row = {"interactions": count, "items": len(group), "asked": int(mine.sum())}
-            rows.append(row | {"added": recalls[0], "trained": recalls[1], "ratio": ratio})
-    return {"rows": rows, "k": k, **provenance(data=data.stats(), seed=seed, threads=threads)}
+            row: dict[str, Any] = {"interactions": count, "items": len(group), "asked": int(mine.sum())}
+            for only in (False, True):
+                recalls = {name: float(found[name, only][mine].mean()) for name in models if count or name == "added"}
+                row |= {f"{name}, new" if only else name: recall for name, recall in recalls.items()}
+                if recalls.get("trained"):
+                    row["ratio, new" if only else "ratio"] = recalls["added"] / recalls["trained"]
+            rows.append({name: row.get(name) for name in _COLUMNS})
+    chance = min(1.0, among / np.count_nonzero(held))
+    return {
+        "rows": rows,
+        "k": k,
+        "among": among,
+        "chance": chance,
+        **provenance(data=data.stats(), seed=seed, threads=threads),
+    }
+
+
+def _added(model: Recommender, data: Interactions, part: Interactions, held: Mask) -> Recommender:
+    """The model after the held items were added with their interactions; those without any start by their genres."""
+    model.update(part.select(held[part.indices]), budget=0)
+    there = np.zeros(data.n_items, np.bool_)
+    there[part.indices] = True
+    absent = np.flatnonzero(held & ~there)
+    if len(absent):
+        genres = None if data.genres is None else [data.genres[number] for number in absent.tolist()]
+        ids = data.item_ids.decode(absent).tolist()
+        model.add_items(ids, genres=genres, attributes=None if genres is None else "genres")
+    return model
 
 
 def _groups(data: Interactions, counts: Sequence[int], share: float, together: bool, seed: int) -> dict[int, Ints]:
@@ -117,13 +150,16 @@ def _ranks(data: Interactions, seed: int) -> Ints:
     return ranks
 
 
-def _found(model: Recommender, data: Interactions, known: Mask, held: Mask, k: int) -> Mask:
-    """Whether each interaction with a held item that is not known is among the k best of its user."""
+def _found(model: Recommender, data: Interactions, known: Mask, held: Mask, k: int, only: bool) -> Mask:
+    """Whether each interaction with a held item that is not known is among the k best of its user, of all items or of
+    the held ones only.
+    """
     asked = np.flatnonzero(~known & held[data.indices])
     rows = data.rows[asked]
-    users = np.intersect1d(rows, data.rows[known])  # who has a history
+    users = data.user_ids.decode(np.intersect1d(rows, data.rows[known]))  # who has a history
+    allow = data.item_ids.decode(np.flatnonzero(held)) if only else None
     keys = [
         data.user_ids.encode(part["user"]) * data.n_items + data.item_ids.encode(part["item"])
-        for part in model.recommend_batches(data.user_ids.decode(users), k, titles=False)
+        for part in model.recommend_batches(users, k, allow=allow, on_unknown="skip", titles=False)
     ]
     return np.isin(rows * data.n_items + data.indices[asked], np.concatenate(keys))
