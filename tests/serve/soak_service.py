@@ -1,8 +1,8 @@
 """A service under load with events, deletions and swaps of models: memory stays flat, descriptors do not leak.
 
 ``python tests/serve/soak_service.py 3600`` loads it for an hour (``make soak-serve``); a second number is the seconds
-that each client rests between two requests, so that other work on the machine can go on. Memory is what the process holds
-for itself (``RssAnon``); its median in the last quarter of the time is compared with that in the second quarter.
+that each client rests between two requests, so that other work on the machine can go on. Memory is what the process
+holds for itself (``RssAnon``); its median in the last quarter of the time is compared with that in the second quarter.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from serve_help import Running, running, saved, two_models
 
+from hashlgn.errors import ArgumentError
 from hashlgn.inference.recommender import Recommender, load
 from hashlgn.serve.batching import Batcher
 from hashlgn.serve.keys import create_key, revoke_key
@@ -202,8 +203,13 @@ def test_requests_that_wait_too_long_are_refused_and_the_others_answered() -> No
     assert (early, again) == ("early", "again") and isinstance(late, Problem) and late.status == 503
 
 
+def test_limits_are_positive_and_finite() -> None:
+    for wrong in ({"wait": float("nan")}, {"idle": float("inf")}, {"k": 0}):
+        with pytest.raises(ArgumentError, match=f"max_{next(iter(wrong))} must be positive and finite"):
+            Limits(**wrong)  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_served_is_said_at_the_start(tmp_path: Path, models: dict[str, Path]) -> None:
-    from hashlgn.errors import ArgumentError
     from hashlgn.serve.server import build, serve
 
     for arguments, message in (

@@ -17,6 +17,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch",),
     "report": ("jinja2", "matplotlib"),
     "tune": ("optuna",),
+    "serve": ("httptools", "msgspec"),
+    "telemetry": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "pandas": ("pandas",),
     "polars": ("polars",),
     "references": ("implicit",),
@@ -46,7 +48,7 @@ def doctor() -> None:
         "data": f"cache {cache_folder()}; HASHLGN_DATA {os.environ.get('HASHLGN_DATA') or 'not set'}",
     }
     for extra, modules in EXTRAS.items():
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        missing = [module for module in modules if not _installed(module)]
         held = f"installed ({', '.join(f'{module} {_version(module)}' for module in modules)})"
         lines[f"extra {extra}"] = f"lacks {', '.join(missing)}: pip install 'hashlgn[{extra}]'" if missing else held
     for name, text in lines.items():
@@ -56,6 +58,13 @@ def doctor() -> None:
             "Searches over codes use Faiss, which is exact but slower. To compile the kernel, install a C++20 compiler "
             "and CMake, then: pip install --force-reinstall --no-binary hashlgn hashlgn"
         )
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it
+        return False
 
 
 def _version(package: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+
+from hashlgn.errors import ArgumentError
 
 __all__ = ["Limits"]
 
@@ -23,6 +26,9 @@ class Limits:
         send: seconds that a client may take to send a request.
         idle: seconds that a connection may rest, and that a client may take to receive an answer.
         connections: connections that are open.
+
+    Raises:
+        ArgumentError: one is not positive and finite.
     """
 
     body: int = 4 << 20
@@ -36,3 +42,8 @@ class Limits:
     send: float = 10.0
     idle: float = 20.0
     connections: int = 800
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if not 0 < getattr(self, one.name) < math.inf:
+                raise ArgumentError(f"max_{one.name} must be positive and finite (got {getattr(self, one.name)!r})")
