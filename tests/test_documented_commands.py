@@ -62,6 +62,7 @@ SMALL = {
     "--searchers": "kernel,exact",
     "--baselines": "none",
     "--variants": "student",
+    "--counts": "0,1",
 }
 TRAINING = "--set train.pretrain_epochs=1 --set train.joint_epochs=1 --set model.dim=8 --set model.bits=16"
 TRAINING += " --set model.history_bits=16 --set student.epochs=2 --set student.distillation_epochs=1"
@@ -75,6 +76,7 @@ ADDED = {
     "bench read": "--rows 1000",
     "bench serve": "--items 600 --users 100 --seconds 0.2 --connections 2 --peers none",
     "bench stream": f"--interactions 600 --periods 1 --methods never,users {TRAINING}",
+    "bench held-back": f"--counts 1 --share 0.2 {TRAINING}",
     "bench train": "--synthetic 2000 --seconds 0.2 --variants student",
     "bench export": "--items 600 --bits 16 --dim 8 --to parquet,faiss-flat",
     "bench search": "--items 600 --bits 16 --repeats 1 --singles 2 --searchers kernel --baselines none",
