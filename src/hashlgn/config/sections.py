@@ -205,7 +205,7 @@ class StudentConfig:
         lr: Adam's rate for float vectors, falling to 0 by a cosine in each stage.
         code_lr: for codewords, scales and float histories, once answers are codes.
         settle_lr: for codewords and scales beside histories in codes.
-        batch_users: users per step, at most; an epoch has at least 12 steps.
+        batch_users: users per step, at most; an epoch has at least 8 steps.
         candidates: items scored per step, sampled where the catalogue is larger.
         temperature: of the softmax, whatever it learns from.
         hidden: share of each history that a step hides from the query, and asks for.

@@ -17,14 +17,14 @@ __all__ = [
 ]
 
 DEFAULT_DIM = 256
-_STEPS = 12  # in an epoch, at least: few users are split into smaller batches
+_STEPS = 8  # in an epoch, at least: few users are split into smaller batches
 _MOST_STEPS, _FEWEST_EPOCHS = 480, 4  # of a stage
 _FEWEST_CANDIDATES = 1_024
 _PER_INTERACTION = 1_300  # candidates times users per interaction, at most
 
 
 def step_users(users: int, wanted: int) -> int:
-    """Users per step: as many as wanted, but an epoch has at least 12 steps."""
+    """Users per step: as many as wanted, but an epoch has at least 8 steps."""
     return min(wanted, -(-users // _STEPS))
 
 
