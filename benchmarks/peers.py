@@ -2,10 +2,10 @@
 
     python benchmarks/peers.py ml-1m --k 50
 
-DATA is a folder with ``train.txt`` and ``test.txt``, or the name of one in ``HASHLGN_DATA``. EASE, SLIM and ALS are tuned
-by NDCG on a validation slice of the training part: every setting of their grid is tried, and the best one is fitted to
-the whole part. LightGCN has 128 floats, a vector per user and the settings of this project. The intervals are those of
-the difference "ours - theirs", 95% of paired bootstraps over the users of the test part.
+DATA is a folder with ``train.txt`` and ``test.txt``, or the name of one in ``HASHLGN_DATA``. EASE, SLIM and ALS are
+tuned by NDCG on a validation slice of the training part: every setting of their grid is tried, and the best one is
+fitted to the whole part. LightGCN has 128 floats, a vector per user and the settings of this project. The intervals are
+those of the difference "ours - theirs", 95% of paired bootstraps over the users of the test part.
 """
 
 from __future__ import annotations
