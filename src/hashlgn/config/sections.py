@@ -227,7 +227,7 @@ class StudentConfig:
     code_lr: float = 0.003
     settle_lr: float = 0.0007
     batch_users: int = 512
-    candidates: int = 8_192
+    candidates: int = 16_384
     temperature: float = 0.15
     hidden: float = 0.7
     user_weight: float = -0.25
