@@ -27,7 +27,7 @@ def ascending_rows(indptr: Ints, indices: Numbers, n_items: int) -> bool:
     if indptr.ndim != 1 or indices.ndim != 1:
         return False
     if _compiled is not None:
-        return bool(_compiled.ascending(indptr, indices, n_items))
+        return bool(_compiled.ascending(*map(np.ascontiguousarray, (indptr, indices)), n_items))
     if not len(indptr) or indptr[0] != 0 or indptr[-1] != len(indices) or (indptr[1:] < indptr[:-1]).any():
         return False
     if not len(indices):
