@@ -250,7 +250,7 @@ def _plain(indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike
     numbers = (indptr, indices) if weights is None else (indptr, indices, weights)
     if not all(type(values) is np.ndarray and values.ndim == 1 for values in numbers):
         return False
-    return [values.dtype for values in numbers] == _STORED[: len(numbers)]  # type: ignore[union-attr]
+    return [np.asarray(values).dtype for values in numbers] == _STORED[: len(numbers)]
 
 
 _STORED = [np.dtype(np.int64), np.dtype(np.int64), np.dtype(np.float32)]
