@@ -167,6 +167,15 @@ def test_the_filter_is_the_formula(count: int, monkeypatch: pytest.MonkeyPatch) 
     found = teacher.scores(batch, whole(data.n_items)).numpy()
     np.testing.assert_allclose(found, expected[x.sum(axis=1) > 0], atol=1e-3)
 
+    # A GPU adds the same neighbours up in another way.
+    monkeypatch.setattr(graph_filter, "_ADDED", 100)
+    some = torch.arange(1, data.n_items, 3)
+    few = Candidates(some, torch.zeros(len(some)), None)
+    ours = teacher.scores(batch, few)
+    teacher._table = list(graph_filter._table(teacher._near))
+    np.testing.assert_allclose(teacher.scores(batch, whole(data.n_items)).numpy(), found, atol=1e-5)
+    np.testing.assert_allclose(teacher.scores(batch, few).numpy(), ours.numpy(), atol=1e-5)
+
 
 def test_strengths_decide_what_a_user_is() -> None:
     data = clusters(share=0.4)

@@ -69,7 +69,7 @@ def bench_gpu(
     """The default training on a GPU, beside the processor."""
     from hashlgn.experiments.benchmarks.gpu import bench_gpu
 
-    _show(bench_gpu(made=made, seed=seed), json_)
+    _show(bench_gpu(made=made, seed=seed, say=lambda line: say(False, line)), json_)
 
 
 @bench_app.command("journal")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hashlgn.config import Config
@@ -19,7 +19,12 @@ __all__ = ["bench_gpu"]
 
 
 def bench_gpu(
-    *, made: int = 10_000_000, seed: int = 0, device: str = "cuda", changes: Mapping[str, Any] | None = None
+    *,
+    made: int = 10_000_000,
+    seed: int = 0,
+    device: str = "cuda",
+    changes: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train the default on MovieLens 1M (or the synthetic catalogue of the demonstration) and on made interactions.
 
@@ -28,6 +33,7 @@ def bench_gpu(
         seed: fixes every draw.
         device: what is measured beside the processor.
         changes: of the configuration.
+        say: called with a line after each training.
 
     Returns:
         ``rows``, one per training, and the provenance.
@@ -50,11 +56,13 @@ def bench_gpu(
         began = time.perf_counter()
         model = HashLGN(config=config, seed=seed, device=where).fit(data, progress=False)
         at = None if held_out is None else evaluate(model, held_out, 50).at(50)
+        seconds = model.info()["provenance"]["seconds"]
+        say(f"{name} on {where}: {seconds:.1f} s")
         return {
             "data": name,
             "device": torch.cuda.get_device_name() if where == "cuda" else where,
             "interactions": len(data),
-            "seconds": round(model.info()["provenance"]["seconds"], 1),
+            "seconds": round(seconds, 1),
             "with evaluation": round(time.perf_counter() - began, 1),
             "recall@50": None if at is None else at.mean("recall"),
             "ndcg@50": None if at is None else at.mean("ndcg"),
