@@ -393,7 +393,8 @@ def test_a_loss_that_grows_beyond_bounds_names_the_rate() -> None:
 
 def test_the_cost_of_an_epoch_is_bounded_per_interaction() -> None:
     for interactions, users in ((1_200_000, 38_000), (10_000_000, 200_000), (1_000_000, 400_000)):
-        assert 1024 <= bounded_candidates(16_384, interactions, users) <= max(1024, 1300 * interactions / users)
+        affordable = min(1300 * interactions, 2**30) / users
+        assert 2048 <= bounded_candidates(16_384, interactions, users) <= max(2048, affordable)
     assert bounded_candidates(16_384, 1_000_000, 6_000) == 16_384
     assert [bounded(20, steps) for steps in (12, 58, 1000)] == [20, 9, 4]
     assert [step_users(users, 512) for users in (100, 6_000, 100_000)] == [13, 512, 512]

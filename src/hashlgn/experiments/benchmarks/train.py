@@ -62,7 +62,9 @@ class _Task:
         validated = {"train.monitor": "recall", "train.monitor_k": 20, "train.validate_every": 1}
         # Without validation, and of the joint training from the first step on: the encoder's steps are LightGCN's.
         timed = {"train.validation_users": 0, "train.pretrain_epochs": 0, "train.joint_epochs": _ENDLESS}
-        how = timed | {"student.epochs": _ENDLESS} if self.target is None else validated
+        # Of a student, the stage of the labels: the others have steps of another cost.
+        later = {f"student.{stage}_epochs": 0 for stage in ("distillation", "code", "settle")}
+        how = timed | {"student.epochs": _ENDLESS, **later} if self.target is None else validated
         changes = {**VARIANTS.get(self.variant, {}), **self.changes, **how, "train.seed": self.seed}
         return checked(Config().updated(changes))
 

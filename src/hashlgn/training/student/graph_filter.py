@@ -93,7 +93,7 @@ class GraphFilter:
             columns = torch.full_like(columns, width).index_copy_(0, among.items, columns[:width])
         near = values.new_zeros(history.size, width + 1)
         step = max(1, _ADDED // items.shape[1])
-        for rows, known in zip(history.rows.split(step), history.items.split(step), strict=True):
+        for rows, known in zip(torch.split(history.rows, step), torch.split(history.items, step), strict=True):
             places = rows[:, None] * (width + 1) + columns[items[known].long()]
             near.view(-1).index_add_(0, places.flatten(), values[known].flatten())
         return near[:, :width]

@@ -19,8 +19,9 @@ __all__ = [
 DEFAULT_DIM = 256
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
 _MOST_STEPS, _FEWEST_EPOCHS = 480, 4  # of a stage
-_FEWEST_CANDIDATES = 1_024
+_FEWEST_CANDIDATES = 2_048
 _PER_INTERACTION = 1_300  # candidates times users per interaction, at most
+_PAIRS = 2**32  # candidates times users in a stage, at most
 
 
 def step_users(users: int, wanted: int) -> int:
@@ -29,8 +30,11 @@ def step_users(users: int, wanted: int) -> int:
 
 
 def bounded_candidates(wanted: int, interactions: int, users: int) -> int:
-    """Items per step: fewer where histories are short, so that the cost per interaction is bounded."""
-    return min(wanted, max(_FEWEST_CANDIDATES, _PER_INTERACTION * interactions // max(users, 1)))
+    """Items per step: fewer where histories are short, so that the cost per interaction is bounded, and where users are
+    many: then more steps see the same catalogue.
+    """
+    affordable = min(_PER_INTERACTION * interactions, _PAIRS // _FEWEST_EPOCHS) // max(users, 1)
+    return min(wanted, max(_FEWEST_CANDIDATES, affordable))
 
 
 def bounded(epochs: int, steps: int) -> int:

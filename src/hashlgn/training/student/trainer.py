@@ -144,7 +144,7 @@ def train_student(
     where = resolve_device(device)
     choose("train.monitor", config.train.monitor, METRICS)
     _check(data)
-    with seeded(config.train.seed, where), use_threads(threads), kept_memory():
+    with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
         width, seed = config.model.dim or DEFAULT_DIM, config.train.seed
@@ -347,7 +347,9 @@ class _Run:
                 self.report(Progress(*told, memory=peak_memory(ahead)))
 
         rates = tuple(history_rates), tuple(answer_rates)
-        self.timed(name, lambda: fit(self.data, objective, student.histories, student.answers, epochs, rates, tell))
+        # Around the steps alone: a singular value decomposition under it leaves holes of gigabytes.
+        with kept_memory():
+            self.timed(name, lambda: fit(self.data, objective, student.histories, student.answers, epochs, rates, tell))
         if self.validation is not None:
             fixed = FloatStudent(Vectors(student.histories.vectors()), Vectors(student.answers.vectors()), 1.0)
             self.metrics[name] = self.validation.metric(fixed)
