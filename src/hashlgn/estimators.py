@@ -160,8 +160,10 @@ class HashLGN(_Trainable):
 
     Args:
         bits: length of an item's code as an answer, a multiple of 8. Default: 128.
-        history_bits: length of its code in a history, a multiple of 8. Default: 256.
-        dim: width of the vectors behind the codes. Default: None, which means 256, or the encoder's own choice.
+        history_bits: length of its code in a history, a multiple of 8. Default: None, which means four times ``bits``,
+            but at most 320.
+        dim: width of the vectors behind the codes. Default: None, which means 256 (192 beyond 10,000 items), or the
+            encoder's own choice.
         seed: fixes every draw. Default: 0.
         config: everything else: a ``Config``, or a mapping such as ``{"student.epochs": 20}`` or
             ``{"student": {"epochs": 20}}``. What is given above goes before it; a default above does not.
@@ -189,7 +191,7 @@ class HashLGN(_Trainable):
         self,
         bits: int = _Int(128),
         *,
-        history_bits: int = _Int(256),
+        history_bits: int | None = None,
         dim: int | None = None,
         seed: int = _Int(0),
         config: Config | Mapping[str, Any] | None = None,

@@ -73,8 +73,12 @@ def train(
         str | None, typer.Option(help="hashlgn, or float: LightGCN without codes.  [default: hashlgn]")
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Length of an item's code as an answer.  [default: 128]")] = None,
-    history_bits: Annotated[int | None, typer.Option(help="Length of its code in a history.  [default: 256]")] = None,
-    dim: Annotated[int | None, typer.Option(help="Width of the vectors behind the codes.  [default: 256]")] = None,
+    history_bits: Annotated[
+        int | None, typer.Option(help="Length of its code in a history.  [default: 4 × bits, 320 at most]")
+    ] = None,
+    dim: Annotated[
+        int | None, typer.Option(help="Width of the vectors behind the codes.  [default: 256; 192 beyond 10,000 items]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes every draw.  [default: 0]")] = None,
     threads: Threads = None,
     device: Device = "auto",

@@ -25,13 +25,13 @@ class ModelConfig:
             (HashGNN's) or ``spectral`` (closed form).
         answers: of the student: items as answers are ``codes`` or ``floats``.
         histories: of the student: items in histories are ``codes`` or ``floats``.
-        history_bits: length of a code in a history, a multiple of 8.
+        history_bits: length of a code in a history, a multiple of 8. None means four times ``bits``, but at most 320.
         strength: of the student: how much an interaction counts in a history: ``one``, ``weight`` (its own) or
             ``decay`` (by age). None means ``one``, or ``weight`` where interactions have weights that validate better.
         half_life: age at which a decaying interaction counts half, in the unit of the times (seconds, as a rule).
-        dim: length of an embedding, all its parts together. None means 256 for the student, and else the encoder's own
-            default: 64 for a float model and 128 under codes; for the spectral encoder the best of 128, 256, 512 and
-            1,024 on validation.
+        dim: length of an embedding, all its parts together. None means 256 for the student (192 beyond
+            10,000 items), and else the encoder's own default: 64 for a float model and 128 under codes; for the
+            spectral encoder the best of 128, 256, 512 and 1,024 on validation.
         layers: propagation steps; ``sage`` has two for users and one for items, ``spectral`` has none.
         layer_weights: ``α_0 … α_K`` of LightGCN's ``E = Σ_k α_k E^(k)``, one for ``E^(0)`` and one for each layer, at
             least 0. None means ``1 / (K + 1)`` each.
@@ -60,7 +60,7 @@ class ModelConfig:
     encoder: str | None = None
     answers: str = "codes"
     histories: str = "codes"
-    history_bits: int = 256
+    history_bits: int | None = None
     strength: str | None = None
     half_life: float | None = None
     dim: int | None = None
@@ -97,6 +97,8 @@ class ModelConfig:
             _check_finite("model.layer_weights", weight)
         for name in ("bits", "history_bits"):
             bits = getattr(self, name)
+            if bits is None and name == "history_bits":
+                continue
             if not isinstance(bits, int) or bits < 1 or bits % 8:
                 raise ArgumentError(f"model.{name} must be a positive multiple of 8 (got {bits})")
         for name in ("answers", "histories"):
@@ -227,7 +229,7 @@ class StudentConfig:
     code_lr: float = 0.003
     settle_lr: float = 0.0007
     batch_users: int = 512
-    candidates: int = 16_384
+    candidates: int = 8_192
     temperature: float = 0.15
     hidden: float = 0.7
     user_weight: float = -0.25

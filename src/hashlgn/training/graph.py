@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
+from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from hashlgn.errors import ArgumentError, positive_int
 __all__ = ["Graph", "Rows"]
 
 _LANCZOS = 256  # singular vectors up to which Lanczos is the faster
+_DENSE = 4  # times as many columns as vectors, up to which the Gram matrix is small
 _ROUNDS = 4
 _CHUNK = 16_384  # edges whose inner products are formed at a time: what they are formed from stays in the cache
 
@@ -119,15 +121,20 @@ class Graph:
 
 
 def _leading(tall: sparse.csr_matrix, dim: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """The leading right singular vectors by the implicitly restarted Lanczos method, ``(columns, dim)``."""
+    """The leading right singular vectors, ``(columns, dim)``: of a small matrix by the eigenvectors of its Gram matrix,
+    else by the implicitly restarted Lanczos method.
+    """
     limit = tall.shape[1]
+    if limit <= _DENSE * dim:
+        basis: npt.NDArray[np.float32] = eigh((tall.T @ tall).toarray(), subset_by_index=[limit - dim, limit - 1])[1]
+        return basis
     start = rng.standard_normal(limit).astype(np.float32)
     flat = tall.T.tocsr()
     # The Gram matrix of the smaller side halves the length of the Lanczos vectors. Where fewer than dim values
     # are above 0, Lanczos starts anew from random vectors: SciPy's svds would draw those differently every time.
     gram = LinearOperator((limit, limit), matvec=lambda x: flat @ (tall @ x), dtype=np.float32)
     try:
-        basis: npt.NDArray[np.float32] = eigsh(gram, k=dim, v0=start, rng=rng)[1]
+        basis = eigsh(gram, k=dim, v0=start, rng=rng)[1]
     except ArpackNoConvergence as error:
         raise ArgumentError(f"dim must be smaller for the SVD to converge (got {dim}; or train.init=random)") from error
     return basis

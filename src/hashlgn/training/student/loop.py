@@ -61,6 +61,9 @@ class Objective(Protocol):
     def split(self, batch: Batch, rng: np.random.Generator) -> tuple[History, History]:
         """The part of the histories that the student is told, and what it is asked for."""
 
+    def certain(self, batch: Batch, asked: History) -> Tensor:
+        """Items that are scored for certain where a sample of the catalogue is, ``(n,)`` int64, some of them twice."""
+
     def loss(
         self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
     ) -> Tensor:
@@ -91,6 +94,10 @@ class Labels:
         mask = torch.from_numpy(rng.random(len(history.items), np.float32) >= self.hidden).to(history.items.device)
         return history.part(mask), history.part(~mask)
 
+    def certain(self, batch: Batch, asked: History) -> Tensor:
+        """See ``Objective``: what is asked for."""
+        return asked.items
+
     def loss(
         self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
     ) -> Tensor:
@@ -114,11 +121,14 @@ class Distillation:
         teacher: what is learned from.
         thinning: a history of d items keeps a random share of them, uniform between ``max(1 − thinning, 20 / d)`` and
             1: short histories stay as they are, since each of their items says much.
+        likely: the teacher's best items of each user, ``(n_users, m)`` int64, or None. Most of the divergence is
+            theirs: with them in each sample of the catalogue, half of the sample is enough.
     """
 
     temperature: float
     teacher: Teacher
     thinning: float
+    likely: Tensor | None = None
 
     def split(self, batch: Batch, rng: np.random.Generator) -> tuple[History, History]:
         """See ``Objective``: nothing is asked for."""
@@ -129,6 +139,10 @@ class Distillation:
         kept = fewest + (1 - fewest) * next(draws)
         told = next(draws) < kept[history.rows]
         return history.part(told), history.part(torch.zeros_like(told))
+
+    def certain(self, batch: Batch, asked: History) -> Tensor:
+        """See ``Objective``: what is likely."""
+        return asked.items if self.likely is None else self.likely[torch.from_numpy(batch.users)].flatten()
 
     def loss(
         self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
@@ -176,8 +190,8 @@ def fit(
         for done, users in enumerate(user_batches(data.interactions, data.batch_users, rng)):
             batch = data.batch(users)
             told, asked = objective.split(batch, rng)
-            exact: Tensor = torch.unique(asked.items)
-            among = candidates(n_items, data.chances, exact, places, rng)
+            certain: Tensor = torch.unique(objective.certain(batch, asked))
+            among = candidates(n_items, data.chances, certain, places, rng)
             whole = among.items is None
             used, columns = (None, None) if whole else torch.unique(told.items, return_inverse=True)
             p = (fixed if whole else fixed[used]) if fixed is not None else histories.rows(used, optimizer, 0)

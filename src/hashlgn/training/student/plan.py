@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hashlgn.config import Config
 from hashlgn.training.student.graph_filter import filter_dim, filter_neighbours
 from hashlgn.training.student.teachers import EASE_ITEMS
 
 __all__ = [
-    "DEFAULT_DIM",
     "bounded",
     "bounded_candidates",
     "planned_steps",
+    "resolved",
+    "some",
     "step_users",
     "teacher_bytes",
     "tried",
 ]
 
-DEFAULT_DIM = 256
+_DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # of a catalogue that is too large for EASE the second
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
 _MOST_STEPS, _FEWEST_EPOCHS = 480, 4  # of a stage
 _FEWEST_CANDIDATES = 2_048
 _PER_INTERACTION = 1_300  # candidates times users per interaction, at most
 _PAIRS = 2**32  # candidates times users in a stage, at most
+
+
+def resolved(config: Config, n_items: int) -> Config:
+    """The configuration with what "choose for me" means for a student of a catalogue."""
+    model, dim = config.model, _DIM if n_items <= EASE_ITEMS else _LARGE_DIM
+    bits = min(4 * model.bits, _HISTORY_BITS) if model.history_bits is None else model.history_bits
+    return replace(config, model=replace(model, dim=model.dim or dim, history_bits=bits))
+
+
+def some(number: int | None) -> int:
+    """A number that ``resolved`` has filled in."""
+    assert number is not None
+    return number
 
 
 def step_users(users: int, wanted: int) -> int:

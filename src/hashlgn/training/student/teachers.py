@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from hashlgn.data import Interactions
 from hashlgn.training.student.batches import Batch, Candidates
 from hashlgn.training.student.forms import Side, Vectors
 
-__all__ = ["EASE_ITEMS", "Ease", "FloatStudent", "Mixture", "Teacher"]
+__all__ = ["EASE_ITEMS", "Ease", "FloatStudent", "Mixture", "Teacher", "best_items"]
 
 EASE_ITEMS = 10_000  # its inverse takes time with the cube of their number: about half a minute on two threads
 
@@ -108,6 +108,21 @@ class Mixture:
                 scores = teacher.scores(batch, among)
                 total = (standardised(scores, batch, among) if self.standard else scores).mul_(share) + total
         return total
+
+
+@torch.no_grad()
+def best_items(teacher: Teacher, batches: Iterable[Batch], n_users: int, n_items: int, count: int) -> Tensor:
+    """The items that a teacher scores highest for each user among those that the user does not have, ``(n_users,
+    count)`` int64; item 0 for users who are in no batch.
+    """
+    found = torch.zeros(n_users, count, dtype=torch.int64)
+    for batch in batches:
+        history = batch.history
+        everything = Candidates(None, torch.zeros(n_items, device=history.items.device), None)
+        scores = teacher.scores(batch, everything)
+        scores[history.rows, history.items] = -torch.inf
+        found[torch.from_numpy(batch.users)] = scores.topk(count, dim=1, sorted=False).indices.cpu()
+    return found
 
 
 def standardised(scores: Tensor, batch: Batch, among: Candidates) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
@@ -34,14 +34,16 @@ from hashlgn.training.student.forms import Codes, Side, Start, Vectors, few_leve
 from hashlgn.training.student.graph_filter import GraphFilter, filter_dim
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
 from hashlgn.training.student.plan import (
-    DEFAULT_DIM,
     bounded,
     bounded_candidates,
     planned_steps,
+    resolved,
+    some,
     step_users,
     teacher_bytes,
 )
-from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture, Teacher
+from hashlgn.training.student.start import Spectrum, singular_vectors, start_vectors
+from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture, Teacher, best_items
 from hashlgn.training.student.validation import Validation
 from hashlgn.training.validation import cut_slice
 from hashlgn.utils.progress import Progress, peak_memory
@@ -49,12 +51,11 @@ from hashlgn.utils.progress import Progress, peak_memory
 __all__ = ["TrainedStudent", "train_student"]
 
 _T = TypeVar("_T")
-Spectrum = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # singular values, and right vectors as columns
 
 _EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
 _FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
-_SVD_INTERACTIONS = 2_000_000  # of a sample of users, from which the singular vectors come
 _QUERIES = 20_000  # users whose queries are the metric of the codes
+_LIKELY, _LIKELY_PAIRS = 20, 2**32  # best items of each user that are scored for certain; of users times items, at most
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,14 @@ def train_student(
             it names, or the checkpoint belongs to another training.
         DataError: there are fewer than two users or two items, or no interaction.
     """
-    config = config or Config()
-    config = replace(config, model=replace(config.model, dim=config.model.dim or DEFAULT_DIM))
+    config = resolved(config or Config(), data.n_items)
     where = resolve_device(device)
     choose("train.monitor", config.train.monitor, METRICS)
     _check(data)
     with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
-        width, seed = config.model.dim or DEFAULT_DIM, config.train.seed
+        width, seed = some(config.model.dim), config.train.seed
         spectrum: Spectrum = np.empty(0, np.float32), np.empty((data.n_items, 0), np.float32)
         if start is None or (run.large and config.student.teacher == "auto"):  # the filter needs it too
             spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
@@ -183,15 +183,16 @@ def _distilled(run: _Run, start: Start, student: FloatStudent, spectrum: Spectru
         return student
     # Of a large catalogue a few epochs are affordable: they go further from where the labels led.
     distilled = student.copy() if run.large else _fresh(run, start)
-    objective = Distillation(settings.temperature, mixture, settings.thinning)
-    run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,))
+    objective = run.towards(mixture)
+    data = run.data if objective.likely is None else replace(run.data, chances=run.fewer)
+    run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,), data)
     return distilled if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0) else student
 
 
 def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Side]:
     """Both sides in the form that the configuration names."""
     model, settings, tau = run.config.model, run.config.student, run.config.student.temperature
-    objective = Distillation(tau, student, settings.thinning)
+    objective = run.towards(student)
     histories, answers = student.histories, student.answers
     if model.kind == "hashlgn" and model.answers == "codes":
         o, queries = answers.vectors(), run.queries(histories.vectors())
@@ -202,33 +203,11 @@ def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Si
     if model.kind == "hashlgn" and model.histories == "codes":
         p, targets = histories.vectors(), answers.vectors()
         kept, weights = start.history_codes, run.degree
-        histories = run.timed("coding histories", lambda: coded(p, model.history_bits, targets, weights, kept))
+        histories = run.timed("coding histories", lambda: coded(p, some(model.history_bits), targets, weights, kept))
         answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
         own = (settings.settle_lr,) * len(answers.tables)
         run.stage("histories", objective, FloatStudent(histories, answers, tau), settings.settle_epochs, (), own)
     return histories, answers
-
-
-def singular_vectors(data: Interactions, dim: int, seed: int) -> Spectrum:
-    """The leading singular values of ``D_u^-1/2 R D_i^-1/2`` and their right vectors, ``(n_items, ≤ dim)``: as many as
-    there are. Of large data a sample of users decides.
-    """
-    share = min(1.0, _SVD_INTERACTIONS / len(data))
-    if share < 1:
-        chosen = np.random.default_rng(seed).random(data.n_users) < share
-        data = data.select(np.repeat(chosen, np.diff(data.indptr)))
-    known = min(dim, data.n_users - 1, data.n_items - 1)
-    return Graph(data).singular_vectors(known, seed)
-
-
-def start_vectors(vectors: npt.NDArray[np.float32], dim: int, seed: int) -> Tensor:
-    """Rows of unit length of the leading singular vectors, ``(n_items, dim)``. Where there are fewer, and for items
-    without any users, the rest is random and small.
-    """
-    start = 0.01 / dim**0.5 * np.random.default_rng(seed).standard_normal((len(vectors), dim), dtype=np.float32)
-    known = min(dim, vectors.shape[1])
-    start[:, :known] += vectors[:, :known]
-    return nn.functional.normalize(torch.from_numpy(start))
 
 
 def _mixture(run: _Run, student: FloatStudent, spectrum: Spectrum) -> Mixture | None:
@@ -285,6 +264,7 @@ class _Run:
         settings, train = self.config.student, self.config.train
         self.began = time.perf_counter()
         self.validation: Validation | None = None
+        self.likely: Tensor | None = None
         self.state = self.checkpoint.load() or {"stages": {}}
         part, held_out = cut_slice(self.everything, train)
         self.strength = self.config.model.strength or "one"
@@ -295,6 +275,7 @@ class _Run:
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
         chances = sampling_chances(self.degree, width)
+        self.fewer = sampling_chances(self.degree, width // 2)
         self.data = Data(part, strengths, size, chances, self.device, train.seed)
         self.plan = planned_steps(self.config, part.n_items, self.data.steps)
         if held_out is not None:
@@ -308,7 +289,7 @@ class _Run:
     @property
     def spectrum_dim(self) -> int:
         """Singular vectors that the start and the teachers need."""
-        width, wide = self.config.model.dim or DEFAULT_DIM, self.large and self.config.student.teacher == "auto"
+        width, wide = some(self.config.model.dim), self.large and self.config.student.teacher == "auto"
         return max(width, filter_dim(self.everything.n_items)) if wide else width
 
     def timed(self, name: str, work: Callable[[], _T]) -> _T:
@@ -326,9 +307,11 @@ class _Run:
         epochs: int,
         history_rates: Sequence[float],
         answer_rates: Sequence[float],
+        data: Data | None = None,
     ) -> None:
         """Train both sides of a student by an objective, and validate; or take both from the checkpoint."""
-        epochs = bounded(epochs, self.data.steps)
+        data = data or self.data
+        epochs = bounded(epochs, data.steps)
         tables, stages = [*student.histories.tables, *student.answers.tables], self.state["stages"]
         if name in stages:
             for table, kept in zip(tables, stages[name]["tables"], strict=True):
@@ -349,12 +332,26 @@ class _Run:
         rates = tuple(history_rates), tuple(answer_rates)
         # Around the steps alone: a singular value decomposition under it leaves holes of gigabytes.
         with kept_memory():
-            self.timed(name, lambda: fit(self.data, objective, student.histories, student.answers, epochs, rates, tell))
+            self.timed(name, lambda: fit(data, objective, student.histories, student.answers, epochs, rates, tell))
         if self.validation is not None:
             fixed = FloatStudent(Vectors(student.histories.vectors()), Vectors(student.answers.vectors()), 1.0)
             self.metrics[name] = self.validation.metric(fixed)
         stages[name] = {"tables": tables, "metrics": {key: self.metrics[key] for key in self.metrics if key == name}}
         self.checkpoint.save({"stages": stages})
+
+    def towards(self, teacher: Teacher) -> Distillation:
+        """What a student of this teacher is trained by. What is likely is found once: the teachers of later stages have
+        learned from the first.
+        """
+        settings, data = self.config.student, self.data
+        n_users, n_items = data.interactions.n_users, data.interactions.n_items
+        if data.chances is not None and self.likely is None and n_users * n_items <= _LIKELY_PAIRS:
+            active = np.flatnonzero(np.diff(data.interactions.indptr))
+            batches = (data.batch(users) for users in np.array_split(active, data.steps))
+            self.likely = self.timed(
+                "likely items", lambda: best_items(teacher, batches, n_users, n_items, min(_LIKELY, n_items))
+            )
+        return Distillation(settings.temperature, teacher, settings.thinning, self.likely)
 
     def choose_strength(self, student: FloatStudent) -> None:
         """Let validation say whether the interactions' own weights count, where there are any and nothing is named."""
