@@ -284,11 +284,15 @@ def test_calibrated_thresholds_return_exactly_what_is_more_likely(model: Recomme
 # Bytes
 
 
-@pytest.mark.parametrize(("bits", "history_bits", "most"), [(128, 256, 64), (128, 128, 40)])
-def test_bytes_per_item_and_none_per_user(bits: int, history_bits: int, most: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bits", "given", "history_bits", "most"), [(128, None, 320, 64), (128, 128, 128, 40), (64, None, 256, 48)]
+)
+def test_bytes_per_item_and_none_per_user(
+    bits: int, given: int | None, history_bits: int, most: float, tmp_path: Path
+) -> None:
     data = synthetic(300, 1500, 9000, seed=2)
     config = {"student.epochs": 1, "student.teacher": "labels", "student.code_epochs": 0, "student.settle_epochs": 0}
-    model = hashlgn.HashLGN(bits, history_bits=history_bits, dim=16, config=config).fit(data)
+    model = hashlgn.HashLGN(bits, history_bits=given, dim=16, config=config).fit(data)
     file = model.save(tmp_path / "model")
     parts, info = bytes_by_part(file), hashlgn.load(file).info()
     assert info == model.info()

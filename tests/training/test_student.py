@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories, queries
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, graph_filter, train_student
+from hashlgn.training.student import loop as student_loop
 from hashlgn.training.student import trainer as student_trainer
 from hashlgn.training.student.batches import Batch, Candidates, History, candidates, sampling_chances
 from hashlgn.training.student.forms import Codes, Vectors
@@ -28,11 +30,12 @@ from hashlgn.training.student.plan import (
     bounded,
     bounded_candidates,
     planned_steps,
+    resolved,
     step_users,
     teacher_bytes,
     tried,
 )
-from hashlgn.training.student.teachers import standardised
+from hashlgn.training.student.teachers import best_items, standardised
 from hashlgn.utils.progress import Progress
 
 SMALL = {
@@ -302,6 +305,39 @@ def test_row_adam_leaves_other_rows_alone() -> None:
     assert torch.equal(table[[0, 2, 4]], torch.ones(3, 2)) and (table[[1, 3]] < 1).all()
 
 
+def test_the_best_items_are_the_teachers_and_not_the_users_own(seeded: None) -> None:
+    data = clusters(share=0.4)
+    teacher = FloatStudent(Vectors(torch.randn(40, 8)), Vectors(torch.randn(40, 8)), 0.15)
+    batches = [data_of(data).batch(users) for users in np.array_split(np.arange(10, data.n_users), 3)]
+    found = best_items(teacher, batches, data.n_users, data.n_items, 5).numpy()
+    assert (found[:10] == 0).all()
+    for batch in batches:
+        wanted = teacher.scores(batch, whole(data.n_items)).numpy()
+        wanted[batch.history.rows, batch.history.items] = -np.inf
+        expected = np.argsort(-wanted, axis=1)[:, :5]
+        assert np.array_equal(np.sort(found[batch.users], axis=1), np.sort(expected, axis=1))
+
+
+def test_likely_items_are_scored_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(student_trainer, "EASE_ITEMS", 10)
+    data, seen = clusters(share=0.4), []
+
+    def spied(n_items: int, chances: Any, certain: torch.Tensor, *rest: Any) -> Candidates:
+        seen.append((None if chances is None else float(chances.sum()), len(certain)))
+        return candidates(n_items, chances, certain, *rest)
+
+    monkeypatch.setattr(student_loop, "candidates", spied)
+    few = {"student.epochs": 1, "student.candidates": 10, "student.code_epochs": 1, "student.settle_epochs": 1}
+    model = trained(data, few)
+    assert "likely items" in model.costs and "distillation" in model.metrics
+    sampled = [round(chances) for chances, _ in seen if chances is not None]
+    assert set(sampled) == {10, 5}  # half of it in the distillation alone
+    assert len(seen) == len(sampled) and min(likely for _, likely in seen[8:]) >= 20
+    # Of too many pairs of users and items nobody asks for the best ones.
+    monkeypatch.setattr(student_trainer, "_LIKELY_PAIRS", 10)
+    assert "likely items" not in trained(data, few).costs
+
+
 def test_candidates_hold_what_is_asked_and_stand_for_the_rest(seeded: None) -> None:
     places, exact, degree = torch.full((1000,), -1), torch.tensor([3, 500, 999]), torch.arange(1, 1001)
     chances = sampling_chances(degree, 100)
@@ -398,6 +434,17 @@ def test_the_cost_of_an_epoch_is_bounded_per_interaction() -> None:
     assert bounded_candidates(16_384, 1_000_000, 6_000) == 16_384
     assert [bounded(20, steps) for steps in (12, 58, 1000)] == [20, 9, 4]
     assert [step_users(users, 512) for users in (100, 6_000, 100_000)] == [13, 512, 512]
+
+
+def test_what_is_left_open_is_filled_in() -> None:
+    chosen = [
+        (resolved(Config().updated(bits), n).model.history_bits) for bits, n in (({}, 9), ({"model.bits": 64}, 9))
+    ]
+    assert chosen == [320, 256]
+    assert [resolved(Config(), n_items).model.dim for n_items in (10_000, 10_001)] == [256, 192]
+    given = {"model.dim": 8, "model.history_bits": 16}
+    model = resolved(Config().updated(given), 10**6).model
+    assert (model.dim, model.history_bits) == (8, 16)
 
 
 def test_it_is_said_what_is_tried() -> None:

@@ -40,7 +40,7 @@ RUNS = [
     Run("HashLGN, 256 floats", FLOATS),
     Run("HashLGN, 64 + 256 bits", {"model.bits": 64}),
     Run("HashLGN, 128 + 128 bits", {"model.history_bits": 128}),
-    Run("HashLGN, 128 + 256 bits", {}),
+    Run("HashLGN, 128 + 320 bits", {}),
 ]
 _COLORS = {"LightGCN": "#5b6472", "paper": "#c9772b", "floats": "#8a9ba8", "bits": "#1f6f8b"}
 _LABELS = {

@@ -70,7 +70,7 @@ def rows_of_preset(preset: str) -> list[Row]:
     stated = f", {_QUICK_EPOCHS} epochs" if quick else ""
     paper = preset_changes("paper") | limit
     floats = {"model.kind": "float"}
-    lengths = ((64, 256), (128, 256)) if quick else ((64, 256), (128, 128), (128, 256), (256, 256))
+    lengths = ((64, 256), (128, 320)) if quick else ((64, 256), (128, 128), (128, 320), (256, 320))
     codes = [
         Run(f"HashLGN, {bits} + {more} bits, ours", {"model.bits": bits, "model.history_bits": more})
         for bits, more in lengths

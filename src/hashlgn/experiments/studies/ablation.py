@@ -26,6 +26,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "64 bits": {"model.bits": 64},
     "256 bits": {"model.bits": 256},
     "128 + 128 bits": {"model.history_bits": 128},
+    "128 + 256 bits": {"model.history_bits": 256},
     "64 + 128 bits": {"model.bits": 64, "model.history_bits": 128},
     "labels alone": {"student.teacher": "labels"},
     "float student, labels alone": {"student.teacher": "labels", **FLOATS},

@@ -275,7 +275,7 @@ class _Run:
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
         chances = sampling_chances(self.degree, width)
-        self.fewer = sampling_chances(self.degree, width // 2)
+        self.fewer = sampling_chances(self.degree, max(1, width // 2))
         self.data = Data(part, strengths, size, chances, self.device, train.seed)
         self.plan = planned_steps(self.config, part.n_items, self.data.steps)
         if held_out is not None:
