@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hashlgn.data import Interactions
 from hashlgn.training.student.objectives import Entries
 
-__all__ = ["Batch", "Candidates", "History", "candidates", "sampling_chances", "user_batches"]
+__all__ = ["Batch", "Candidates", "History", "candidates", "sampling_chances", "user_batches", "users_at_once"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -84,6 +84,11 @@ class Batch:
         own = np.ones(len(rows), np.float32) if strengths is None else strengths[places]
         parts = rows, data.indices[places].astype(np.int64), own
         return cls(users, History(len(users), *(torch.from_numpy(part).to(device) for part in parts)))
+
+
+def users_at_once(n_items: int) -> int:
+    """Users whose scores of a whole catalogue take at most 128 MB, 512 at most."""
+    return max(1, min(512, 2**25 // n_items))
 
 
 def user_batches(data: Interactions, size: int, rng: np.random.Generator) -> Iterator[Ints]:

@@ -28,20 +28,12 @@ from hashlgn.training.checkpoint import Checkpoint, identity
 from hashlgn.training.graph import Graph
 from hashlgn.training.resolve import resolve_device
 from hashlgn.training.stages import seeded, use_threads
-from hashlgn.training.student.batches import sampling_chances
+from hashlgn.training.student import plan
+from hashlgn.training.student.batches import sampling_chances, users_at_once
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Codes, Side, Start, Vectors, few_levels
 from hashlgn.training.student.graph_filter import GraphFilter, filter_dim
 from hashlgn.training.student.loop import Data, Distillation, Labels, Objective, fit
-from hashlgn.training.student.plan import (
-    bounded,
-    bounded_candidates,
-    planned_steps,
-    resolved,
-    some,
-    step_users,
-    teacher_bytes,
-)
 from hashlgn.training.student.start import Spectrum, singular_vectors, start_vectors
 from hashlgn.training.student.teachers import EASE_ITEMS, Ease, FloatStudent, Mixture, Teacher, best_items
 from hashlgn.training.student.validation import Validation
@@ -140,14 +132,14 @@ def train_student(
             it names, or the checkpoint belongs to another training.
         DataError: there are fewer than two users or two items, or no interaction.
     """
-    config = resolved(config or Config(), data.n_items)
+    config = plan.resolved(config or Config(), data.n_items)
     where = resolve_device(device)
     choose("train.monitor", config.train.monitor, METRICS)
     _check(data)
     with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
-        width, seed = some(config.model.dim), config.train.seed
+        width, seed = plan.some(config.model.dim), config.train.seed
         spectrum: Spectrum = np.empty(0, np.float32), np.empty((data.n_items, 0), np.float32)
         if start is None or (run.large and config.student.teacher == "auto"):  # the filter needs it too
             spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
@@ -203,7 +195,9 @@ def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Si
     if model.kind == "hashlgn" and model.histories == "codes":
         p, targets = histories.vectors(), answers.vectors()
         kept, weights = start.history_codes, run.degree
-        histories = run.timed("coding histories", lambda: coded(p, some(model.history_bits), targets, weights, kept))
+        histories = run.timed(
+            "coding histories", lambda: coded(p, plan.some(model.history_bits), targets, weights, kept)
+        )
         answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
         own = (settings.settle_lr,) * len(answers.tables)
         run.stage("histories", objective, FloatStudent(histories, answers, tau), settings.settle_epochs, (), own)
@@ -270,14 +264,14 @@ class _Run:
         self.strength = self.config.model.strength or "one"
         strengths = strengths_of(part, self.strength, self.config.model.half_life)
         users = int(np.count_nonzero(np.diff(part.indptr)))
-        size = step_users(users, settings.batch_users)
-        width = bounded_candidates(settings.candidates, len(part), users)
+        size = plan.step_users(users, settings.batch_users)
+        width = plan.bounded_candidates(settings.candidates, len(part), users)
         self.degree = torch.bincount(torch.from_numpy(part.indices), minlength=part.n_items).clamp(min=1).float()
         self.degree = self.degree.to(self.device)
         chances = sampling_chances(self.degree, width)
         self.fewer = sampling_chances(self.degree, max(1, width // 2))
         self.data = Data(part, strengths, size, chances, self.device, train.seed)
-        self.plan = planned_steps(self.config, part.n_items, self.data.steps)
+        self.plan = plan.planned_steps(self.config, part.n_items, self.data.steps)
         if held_out is not None:
             self.validation = Validation(self.data, held_out, train.monitor, train.monitor_k)
 
@@ -289,7 +283,7 @@ class _Run:
     @property
     def spectrum_dim(self) -> int:
         """Singular vectors that the start and the teachers need."""
-        width, wide = some(self.config.model.dim), self.large and self.config.student.teacher == "auto"
+        width, wide = plan.some(self.config.model.dim), self.large and self.config.student.teacher == "auto"
         return max(width, filter_dim(self.everything.n_items)) if wide else width
 
     def timed(self, name: str, work: Callable[[], _T]) -> _T:
@@ -311,7 +305,7 @@ class _Run:
     ) -> None:
         """Train both sides of a student by an objective, and validate; or take both from the checkpoint."""
         data = data or self.data
-        epochs = bounded(epochs, data.steps)
+        epochs = plan.bounded(epochs, data.steps)
         tables, stages = [*student.histories.tables, *student.answers.tables], self.state["stages"]
         if name in stages:
             for table, kept in zip(tables, stages[name]["tables"], strict=True):
@@ -320,7 +314,7 @@ class _Run:
             return
         steps, before = self.data.steps, list(self.plan)[: list(self.plan).index(name)]
         earlier, total = sum(self.plan[stage] for stage in before), sum(self.plan.values())
-        ahead = teacher_bytes(self.config, self.data.interactions.n_items) if name == "labels" else 0
+        ahead = plan.teacher_bytes(self.config, self.data.interactions.n_items) if name == "labels" else 0
 
         def tell(epoch: int, done: int, loss: float, metric: float | None = None) -> None:
             if self.report:
@@ -347,7 +341,8 @@ class _Run:
         n_users, n_items = data.interactions.n_users, data.interactions.n_items
         if data.chances is not None and self.likely is None and n_users * n_items <= _LIKELY_PAIRS:
             active = np.flatnonzero(np.diff(data.interactions.indptr))
-            batches = (data.batch(users) for users in np.array_split(active, data.steps))
+            parts = np.array_split(active, -(-len(active) // users_at_once(n_items)))
+            batches = (data.batch(users) for users in parts)
             self.likely = self.timed(
                 "likely items", lambda: best_items(teacher, batches, n_users, n_items, min(_LIKELY, n_items))
             )

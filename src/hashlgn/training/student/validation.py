@@ -11,13 +11,12 @@ import torch
 from hashlgn.data import Interactions
 from hashlgn.evaluation.metrics import METRICS, Evaluated
 from hashlgn.scoring.rows import rows_of
-from hashlgn.training.student.batches import Candidates
+from hashlgn.training.student.batches import Candidates, users_at_once
 from hashlgn.training.student.loop import Data
 from hashlgn.training.student.teachers import Teacher
 
 __all__ = ["Validation"]
 
-_BATCH = 512
 _PAIRS = 200  # items per user that a calibration looks at
 
 Doubles = npt.NDArray[np.float64]
@@ -50,9 +49,9 @@ class Validation:
         n_items, device = self.held_out.n_items, self.data.device
         users, k = np.flatnonzero(np.diff(self.held_out.indptr)), min(self.k, n_items)
         everything = Candidates(None, torch.zeros(n_items, device=device), None)
-        values = []
-        for start in range(0, len(users), _BATCH):
-            chunk = users[start : start + _BATCH]
+        values, size = [], users_at_once(n_items)
+        for start in range(0, len(users), size):
+            chunk = users[start : start + size]
             batch = self.data.batch(chunk)
             scores = teacher.scores(batch, everything)
             scores[batch.history.rows, batch.history.items] = -torch.inf
@@ -70,8 +69,9 @@ class Validation:
         k = min(_PAIRS, self.held_out.n_items)
         every = Candidates(None, torch.zeros(self.held_out.n_items, device=self.data.device), None)
         found: list[tuple[Doubles, Doubles, npt.NDArray[np.bool_]]] = []
-        for start in range(0, len(users), _BATCH):
-            chunk = users[start : start + _BATCH]
+        size = users_at_once(self.held_out.n_items)
+        for start in range(0, len(users), size):
+            chunk = users[start : start + size]
             batch = self.data.batch(chunk)
             scores = teacher.scores(batch, every)
             scores[batch.history.rows, batch.history.items] = -torch.inf
