@@ -380,16 +380,6 @@ def test_the_grid_prints_every_combination(data: Path, tmp_path: Path, capsys) -
     assert all(f"lightgcn, {name}, {loss}" in shown for name in ("linear", "itq") for loss in ("softmax", "bpr"))
 
 
-def test_the_reproduction_writes_tables_and_a_page(data: Path, tmp_path: Path, capsys) -> None:
-    pytest.importorskip("implicit", reason="the extra 'references' is not installed")
-    fast = settings(train__pretrain_epochs=0, train__joint_epochs=1, model__dim=8, model__layers=1)
-    fast += ["--threads", "1"]
-    assert run("reproduce", "--data", data, "--out", tmp_path, *fast) == 0
-    shown = capsys.readouterr().out
-    assert all(text in shown for text in ("HashGNN, as published", "0.3151", "0.5930", "0.0913"))
-    assert all((tmp_path / name).is_file() for name in ("index.html", "results.json", "reproduction.md"))
-
-
 def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
     assert run("train", data, "--out", tmp_path / "whole", "--bits", 32, *LIGHTGCN) == 0
 

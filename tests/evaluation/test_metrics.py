@@ -192,8 +192,10 @@ def test_batches_join_to_the_whole(case, k, data):
         np.testing.assert_array_equal(metric(joined, k), metric(whole, k), err_msg=name)
 
 
-def test_agrees_with_ranx():
+def test_agrees_with_ranx(monkeypatch):
     """The MAP of ranx divides by |T|, as ``map_trec``; its R-precision has no cutoff."""
+    numba = pytest.importorskip("numba", reason="ranx, which needs it, comes with the dev extra")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)  # compiling takes half a minute; these are 30 users
     ranx = pytest.importorskip("ranx", reason="ranx comes with the dev extra")
     rng = np.random.default_rng(3)
     k, n_items = 5, 40

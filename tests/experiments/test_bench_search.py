@@ -229,12 +229,12 @@ def test_the_command_writes_tables_and_a_plot(cache: Path, tmp_path: Path, capsy
 
     pytest.importorskip("matplotlib")
     files = {name: tmp_path / f"search.{name}" for name in ("json", "md", "svg")}
-    line = "bench search --trained --items 2000 --bits 64 --dims 16 --k 10 --batch 32 --singles 1 --repeats 1"
+    line = "bench search --trained --items 1000 --bits 64 --dims 16 --k 10 --batch 32 --singles 1 --repeats 1"
     line += f" --baselines faiss-ivf-pq --searchers decoded,fastscan --cache {cache}"
     line += f" --json {files['json']} --md {files['md']} --plot {files['svg']}"
     assert exit_code(app, line.split()) == 0
     output = capsys.readouterr().out
-    assert "trained, 2,000 items, k = 10" in output
+    assert "trained, 1,000 items, k = 10" in output
     rows = json.loads(files["json"].read_text())["rows"]
     flat = rows[0]
     assert flat["method"] == "faiss-flat"

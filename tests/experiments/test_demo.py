@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hashlgn
 from conftest import clusters
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import write_lightgcn
-from hashlgn.estimators import HashLGN
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.experiments import demo as module
 from hashlgn.experiments.common.runs import FLOATS, Run
@@ -20,6 +20,7 @@ from hashlgn.experiments.demo import demo
 pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
 
 SMALL = {"model.dim": 16, "model.bits": 16, "model.history_bits": 32, "train.monitor_k": 5}
+SMALL |= {"train.pretrain_epochs": 2, "train.joint_epochs": 2}
 SMALL |= {f"student.{name}": 2 for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs")}
 
 
@@ -37,7 +38,7 @@ def test_the_page_shows_what_was_measured(tmp_path: Path, monkeypatch: pytest.Mo
     assert page.count("data:image/svg+xml") == 4 and "Probabilities" in page
 
     read = module.find_data()
-    model = HashLGN(config=SMALL, threads=1).fit(read[0])
+    model = hashlgn.load(next((tmp_path / "out" / "models").glob("HashLGN-bits-*")) / "whole")
     cut = evaluate(model, read[1], 50).at(50)
     assert held["models"][-1]["recall@50"] == round(cut.mean("recall"), 4)
     # By the table that a user gets: bins of equal numbers of rows, in the order of their probabilities.

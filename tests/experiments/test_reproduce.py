@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hashlgn.experiments.baselines.rerank import Reranked
 from hashlgn.experiments.common.runs import FLOATS, Run, Runner
 from hashlgn.experiments.common.tables import interval
 from hashlgn.experiments.reproduction import run as module
+from hashlgn.experiments.reproduction import timing
 from hashlgn.experiments.reproduction.evaluate import NDCGS
 from hashlgn.experiments.reproduction.probability import ByProbability
 from hashlgn.experiments.reproduction.rows import METHODS, Row, made_of, rows_of_preset, thresholds_of
@@ -67,6 +69,14 @@ TRAIN, TEST = random_ratio(clusters(120, 80), 0.3, seed=0)
 def run(out: Path, **options: Any) -> dict[str, Any]:
     given: dict[str, Any] = {"seeds": 2, "rows": list(ROWS.values()), "changes": FAST, "cuts": (5, 10), "threads": 1}
     return reproduce(TRAIN, TEST, out, **(given | options))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Each search is timed for a moment: no test looks at its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "_AT_LEAST", 0.001)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,12 @@ def values(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in result["rows"]]
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch) -> None:
+    """Only the search that all tests share draws its plots, which takes longer than its trials."""
+    monkeypatch.setattr(module, "_plot", lambda *arguments: None)
+
+
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("searched")

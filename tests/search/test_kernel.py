@@ -7,6 +7,7 @@ bit, and so must the order of ties. There is no tolerance.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -107,12 +108,32 @@ def test_equals_the_oracle(isa: str, n: int, bits: int, tables: str, scale: str,
         same(kernel.search_above(queries, threshold, exclude), oracle.search_above(queries, threshold, exclude))
 
 
+@functools.lru_cache(1)  # the oracle answers once for all instruction sets, which are tried one after the other
+def long_codes(bits: int) -> list[tuple[CodedItems, np.ndarray, Hits]]:
+    cases = [made(300, bits, tables, "none", bits) for tables in ("whole", "real", "binary")]
+    return [(items, queries, Exact(items).search(queries, 20)) for items, queries in cases]
+
+
 @each_set
 @pytest.mark.parametrize("bits", [504, 520, 1032, 4096])
 def test_long_codes(isa: str, bits: int) -> None:
-    for tables in ("whole", "real", "binary"):
-        items, queries = made(300, bits, tables, "none", bits)
-        same(Kernel(items, 1, isa=isa).search(queries, 20), Exact(items).search(queries, 20))
+    for items, queries, want in long_codes(bits):
+        same(Kernel(items, 1, isa=isa).search(queries, 20), want)
+
+
+@functools.lru_cache(1)
+def seams(n: int, scale: str) -> list[tuple[CodedItems, np.ndarray, list[tuple[int, Exclusion, Hits]], float, Hits]]:
+    """Items, queries, the best answers by (k, exclusion), a threshold and the answers above it."""
+    cases = []
+    for tables, bits in (("real", 32), ("heavy", 64), ("skewed", 128), ("whole", 16)):
+        items, queries = made(n, bits, tables, scale, n, q=9)  # a tile of eight and one alone
+        oracle, best = Exact(items), []
+        for how, k in (("nothing", 10), ("lists", 100), ("gathered", 10)):
+            exclude = excluded(how, 9, n, np.random.default_rng(1))
+            best.append((k, exclude, oracle.search(queries, k, exclude)))
+        level = float(np.quantile(oracle.search(queries, 50).scores, 0.5))
+        cases.append((items, queries, best, level, oracle.search_above(queries, level)))
+    return cases
 
 
 @each_set
@@ -120,14 +141,11 @@ def test_long_codes(isa: str, bits: int) -> None:
 @pytest.mark.parametrize("scale", ["none", "alike", "spread"])
 def test_seams_of_chunks_and_of_the_warm_up_pass(isa: str, n: int, scale: str) -> None:
     """In bytes over the whole span of a ``heavy`` or ``skewed`` table, most items look alike."""
-    for tables, bits in (("real", 32), ("heavy", 64), ("skewed", 128), ("whole", 16)):
-        items, queries = made(n, bits, tables, scale, n, q=9)  # a tile of eight and one alone
-        kernel, oracle = Kernel(items, 1, isa=isa), Exact(items)
-        for how, k in (("nothing", 10), ("lists", 100), ("gathered", 10)):
-            exclude = excluded(how, 9, n, np.random.default_rng(1))
-            same(kernel.search(queries, k, exclude), oracle.search(queries, k, exclude))
-        level = float(np.quantile(oracle.search(queries, 50).scores, 0.5))
-        same(kernel.search_above(queries, level), oracle.search_above(queries, level))
+    for items, queries, best, level, above in seams(n, scale):
+        kernel = Kernel(items, 1, isa=isa)
+        for k, exclude, want in best:
+            same(kernel.search(queries, k, exclude), want)
+        same(kernel.search_above(queries, level), above)
 
 
 def crowded(first_words: np.ndarray) -> CodedItems:
