@@ -50,11 +50,12 @@ class RowAdam:
             first, second = (part if rows is None else part[rows] for part in self._moments[number])
             first.lerp_(leaf.grad, 1 - _MEAN)
             second.mul_(_SQUARE).addcmul_(leaf.grad, leaf.grad, value=1 - _SQUARE)
-            rate = factor * self._rates[number] / growth
-            moved = torch.addcdiv(leaf, first, (second.sqrt() / size).add_(_TINY), value=-rate)
+            # first / growth / (second^½ / size + tiny), in as few passes as there are
+            deviation = second.sqrt().add_(_TINY * size)
+            rate = factor * self._rates[number] * size / growth
             if rows is None:
-                self._tables[number].copy_(moved)
+                self._tables[number].addcdiv_(first, deviation, value=-rate)
             else:
-                self._tables[number][rows] = moved
+                self._tables[number][rows] = torch.addcdiv(leaf, first, deviation, value=-rate)
                 self._moments[number][0][rows], self._moments[number][1][rows] = first, second
         self._taken.clear()
