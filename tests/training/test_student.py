@@ -432,7 +432,8 @@ def test_the_cost_of_an_epoch_is_bounded_per_interaction() -> None:
         affordable = min(1300 * interactions, 2**30) / users
         assert 2048 <= bounded_candidates(16_384, interactions, users) <= max(2048, affordable)
     assert bounded_candidates(16_384, 1_000_000, 6_000) == 16_384
-    assert [bounded(20, steps) for steps in (12, 58, 1000)] == [20, 9, 4]
+    assert [bounded(20, steps, 10**7) for steps in (12, 58, 1000)] == [20, 9, 4]
+    assert [bounded(20, 1000, n) for n in (10**5, 3 * 10**6, 10**9)] == [2, 3, 4]
     assert [step_users(users, 512) for users in (100, 6_000, 100_000)] == [13, 512, 512]
 
 
@@ -451,5 +452,5 @@ def test_it_is_said_what_is_tried() -> None:
     labels = Config().updated({"student.teacher": "labels"})
     assert tried(labels, 40) == "labels alone"
     assert tried(Config(), 40).endswith("EASE") and tried(Config(), 10**6).endswith("the graph filter")
-    assert planned_steps(labels, 40, 12)["distillation"] == 0 < planned_steps(Config(), 10**6, 12)["distillation"]
+    assert planned_steps(labels, 12, 500)["distillation"] == 0 < planned_steps(Config(), 12, 500)["distillation"]
     assert teacher_bytes(labels, 40) == 0 < teacher_bytes(Config(), 10**6) < 2**31

@@ -22,6 +22,7 @@ __all__ = [
 _DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # of a catalogue that is too large for EASE the second
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
 _MOST_STEPS, _FEWEST_EPOCHS = 480, 4  # of a stage
+_PER_STEP = 1_000  # interactions, where large data take more steps than that
 _FEWEST_CANDIDATES = 2_048
 _PER_INTERACTION = 1_300  # candidates times users per interaction, at most
 _PAIRS = 2**32  # candidates times users in a stage, at most
@@ -53,18 +54,21 @@ def bounded_candidates(wanted: int, interactions: int, users: int) -> int:
     return min(wanted, max(_FEWEST_CANDIDATES, affordable))
 
 
-def bounded(epochs: int, steps: int) -> int:
-    """Epochs of a stage of ``steps`` steps each: large data take fewer, as many as make 480 steps, but at least 4."""
-    return min(epochs, max(_FEWEST_EPOCHS, -(-_MOST_STEPS // steps)))
+def bounded(epochs: int, steps: int, interactions: int) -> int:
+    """Epochs of a stage of ``steps`` steps each: large data take fewer, as many as make 480 steps, but at least 4; and
+    at least 2, where users have so few interactions that 4 epochs make more than a step for every 1,000 of them.
+    """
+    affordable = interactions // (_PER_STEP * steps)
+    return min(epochs, max(-(-_MOST_STEPS // steps), min(_FEWEST_EPOCHS, max(2, affordable))))
 
 
-def planned_steps(config: Config, n_items: int, steps: int) -> dict[str, int]:
+def planned_steps(config: Config, steps: int, interactions: int) -> dict[str, int]:
     """Steps of every stage, at most, in order. A teacher that does not validate better saves its stage.
 
     Args:
         config: the whole configuration.
-        n_items: items of the catalogue.
         steps: steps of an epoch.
+        interactions: number of interactions.
     """
     settings, coded = config.student, config.model.kind == "hashlgn"
     epochs = {
@@ -73,7 +77,7 @@ def planned_steps(config: Config, n_items: int, steps: int) -> dict[str, int]:
         "codes": settings.code_epochs if coded and config.model.answers == "codes" else 0,
         "histories": settings.settle_epochs if coded and config.model.histories == "codes" else 0,
     }
-    return {name: bounded(number, steps) * steps for name, number in epochs.items()}
+    return {name: bounded(number, steps, interactions) * steps for name, number in epochs.items()}
 
 
 def tried(config: Config, n_items: int) -> str:

@@ -271,7 +271,7 @@ class _Run:
         chances = sampling_chances(self.degree, width)
         self.fewer = sampling_chances(self.degree, max(1, width // 2))
         self.data = Data(part, strengths, size, chances, self.device, train.seed)
-        self.plan = plan.planned_steps(self.config, part.n_items, self.data.steps)
+        self.plan = plan.planned_steps(self.config, self.data.steps, len(part))
         if held_out is not None:
             self.validation = Validation(self.data, held_out, train.monitor, train.monitor_k)
 
@@ -305,7 +305,7 @@ class _Run:
     ) -> None:
         """Train both sides of a student by an objective, and validate; or take both from the checkpoint."""
         data = data or self.data
-        epochs = plan.bounded(epochs, data.steps)
+        epochs = plan.bounded(epochs, data.steps, len(data.interactions))
         tables, stages = [*student.histories.tables, *student.answers.tables], self.state["stages"]
         if name in stages:
             for table, kept in zip(tables, stages[name]["tables"], strict=True):
