@@ -17,6 +17,7 @@ from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.people import living_histories
 from hashlgn.inference.recommender import Recommender
+from hashlgn.utils.pages import Pages
 
 if TYPE_CHECKING:
     from hashlgn.utils.progress import Progress
@@ -107,7 +108,7 @@ def refit(
     gone, live = live_of(old).removed, None
     if gone is not None:
         counts = np.bincount(data.indices, minlength=data.n_items).astype(np.int32)
-        live = Live(None, counts, data.n_items, gone)
+        live = Live(None, Pages.of(counts), data.n_items, gone)
     how = made.provenance | {"refit": {"epochs": epochs, "of": old.provenance.get("created")}}
     made = replace(made, calibration=old.calibration or made.calibration, provenance=how, live=live)
     return Recommender(made, engine=model.engine, threads=model.threads)

@@ -19,6 +19,7 @@ import hashlgn
 from hashlgn.data import Ids, Interactions
 from hashlgn.errors import ArgumentError, ArtifactError, UnknownIdError
 from hashlgn.inference import attributes as attributes_module
+from hashlgn.inference import stored
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
@@ -27,6 +28,8 @@ from hashlgn.scoring.codes import pack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
+from hashlgn.search import blocks
+from hashlgn.utils import pages
 
 USERS, ITEMS, WIDTH, SUBCODES = 9, 12, 6, 4
 
@@ -74,10 +77,12 @@ def at_once(model: ServedModel, seen: dict[Any, set[Any]]) -> ServedModel:
         every = np.arange(len(items))
         items = CodedItems(items.packed.copy(), items.decoder, None if items.scale is None else items.scale.copy())
         assert np.array_equal(items.packed, model.items.take(every).packed)
+    if isinstance(histories, CodedHistories):
+        histories = CodedHistories(histories.packed.copy(), histories.codewords, histories.weight.copy())
     return replace(
         model,
         items=items,
-        histories=replace(histories),
+        histories=histories,
         stored=Stored.of(np.cumsum([0, *map(len, rows)]), np.array([*itertools.chain(*rows)], np.int32)),
         user_ids=Ids(model.user_ids.values),
         item_ids=Ids(model.item_ids.values),
@@ -220,6 +225,13 @@ class Sequences(RuleBasedStateMachine):
         assert not self.removed & set(self.model.similar_items(self.items[:3], 5)["similar"].tolist())
         some = [self.items[-1], self.items[0]]
         np.testing.assert_array_equal(self.model.score(users[0], some), fresh.score(users[0], some))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages and segments so small that there are several."""
+    for module, name, value in ((pages, "_BITS", 2), (pages, "_SIZE", 4), (blocks, "_SMALL", 1), (stored, "_SMALL", 1)):
+        monkeypatch.setattr(module, name, value)
 
 
 TestSequences = Sequences.TestCase

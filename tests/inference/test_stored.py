@@ -33,6 +33,10 @@ def check(stored: Stored, table: dict[int, list[int]], changed: set[int]) -> Non
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "_compiled", compiled)
             bounds, items, strengths = stored.rows(users)
+            for item in range(ITEMS):
+                assert stored.who(item).tolist() == [user for user in sorted(table) if item in table[user]]
+            asked = np.repeat(users, ITEMS), np.tile(np.arange(ITEMS), len(users))
+            assert stored.known(*asked).tolist() == [item in table[user] for user, item in zip(*asked, strict=True)]
         found = [items[a:b].tolist() for a, b in pairwise(bounds.tolist())]
         assert found == [table[user] for user in users.tolist()] and items.dtype == np.int64
         assert strengths is not None
@@ -42,8 +46,6 @@ def check(stored: Stored, table: dict[int, list[int]], changed: set[int]) -> Non
     assert flat.times is not None and flat.times.tolist() == flat.strengths.tolist()  # type: ignore[union-attr]
     assert stored.newer.tolist() == [user in changed for user in sorted(table) for _ in table[user]]
     assert stored.latest >= max([0, *flat.times.tolist()])
-    for item in range(ITEMS):
-        assert stored.who(item).tolist() == [user for user in sorted(table) if item in table[user]]
     sizes = [len(part.indices) + len(part) for part in stored.parts]
     assert all(2 * small <= large for large, small in pairwise(sizes))
 
@@ -53,15 +55,17 @@ def check(stored: Stored, table: dict[int, list[int]], changed: set[int]) -> Non
     st.lists(rows, max_size=12),
     st.lists(st.dictionaries(st.integers(0, 15), rows, min_size=1), max_size=8),
     st.booleans(),
+    st.sampled_from((0, module._SMALL)),
 )
 def test_changes_equal_a_table_built_at_once(
-    first: list[list[int]], changes: list[dict[int, list[int]]], listed: bool
+    first: list[list[int]], changes: list[dict[int, list[int]]], compiled: bool, small: int
 ) -> None:
     table, changed = dict(enumerate(first)), set[int]()
     stored = Stored((part_of(table, False),), len(table))
     states = [(stored, dict(table), set(changed))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_LISTED", 0 if listed else 10**9)
+        patch.setattr(module, "_compiled", module._compiled if compiled else None)
+        patch.setattr(module, "_SMALL", small)
         for change in changes:
             table |= {user: [] for user in range(len(table), max(change) + 1)} | change
             changed |= set(change)
@@ -69,6 +73,16 @@ def test_changes_equal_a_table_built_at_once(
             states.append((stored, dict(table), set(changed)))
         for state in states:
             check(*state)
+
+
+def test_who_has_an_item_of_many_interactions() -> None:
+    table = np.random.default_rng(0).random((700, 100)) < 0.8
+    stored = Stored.of(np.append(0, table.sum(axis=1).cumsum()), np.nonzero(table)[1].astype(np.int32))
+    table[5:9] = False
+    stored = stored.changed(Part(np.zeros(5, np.int64), np.empty(0, np.int32), users=np.arange(5, 9)), 700)
+    for item in (-1, *range(0, 100, 9), 100):
+        expected = np.flatnonzero(table[:, item]) if 0 <= item < 100 else np.empty(0)
+        np.testing.assert_array_equal(stored.who(item), expected)
 
 
 def test_a_user_who_is_none_is_refused() -> None:

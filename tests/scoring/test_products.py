@@ -139,7 +139,14 @@ def test_queries_in_one_call_have_the_bits_of_the_steps(
         want = unit_rows(found)
     np.testing.assert_array_equal(unit_rows(found).view(np.uint32), want.view(np.uint32))
     if kernel is not None:
-        held = kernel.HistoryCodes(packed, weight, codewords)
+        held = kernel.HistoryCodes(
+            *([side[start : start + 4] for start in (0, 4, 8)] for side in (packed, weight)), codewords
+        )
+        table = np.empty((q, 32 * n_bytes))
+        held.histogram(indptr, indices, ones, table)
+        np.testing.assert_array_equal(
+            table.view(np.uint64), histograms(indptr, indices, ones * weight[indices], packed).view(np.uint64)
+        )
         got = held.queries(indptr, indices, strengths)
         np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
         assert held.queries(indptr, indices - 9, strengths) is None or not len(indices)

@@ -30,14 +30,24 @@ inline void require(bool holds, const char* rule) {
   if (!holds) throw nb::value_error(rule);
 }
 
+// What NumPy calls a type.
+template <class T>
+constexpr const char* kName = nullptr;
+template <>
+inline constexpr const char* kName<float> = "float32";
+template <>
+inline constexpr const char* kName<int64_t> = "int64";
+template <>
+inline constexpr const char* kName<int32_t> = "int32";
+template <>
+inline constexpr const char* kName<bool> = "bool";
+
 // A new NumPy array of some shape and where its numbers are. NumPy makes it: to hand over an array of our own takes it four
 // times as long, which a single call feels.
 template <class T>
 nb::object array(nb::handle shape, T*& data) {
   static PyObject* const empty = nb::object(nb::module_::import_("numpy").attr("empty")).release().ptr();
-  static PyObject* const type =
-      nb::object(nb::module_::import_("numpy").attr("dtype")(std::is_same_v<T, float> ? "float32" : "int64")).release().ptr();
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, int64_t>);
+  static PyObject* const type = nb::object(nb::module_::import_("numpy").attr("dtype")(kName<T>)).release().ptr();
   PyObject* const arguments[] = {shape.ptr(), type};
   nb::object made = nb::steal(PyObject_Vectorcall(empty, arguments, 2, nullptr));
   Py_buffer view;

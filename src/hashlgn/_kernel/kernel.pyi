@@ -19,7 +19,7 @@ class Segment:
         scale: npt.NDArray[np.floating[Any]] | None = None,
         largest: npt.NDArray[np.float32] | None = None,
         smallest: npt.NDArray[np.float32] | None = None,
-        holes: bool = False,
+        holes: npt.NDArray[np.uint8] | None = None,
     ) -> None: ...
 
 def search(
@@ -100,7 +100,28 @@ class Rows:
         indptr: npt.NDArray[np.int64],
         indices: npt.NDArray[np.int32],
         strengths: npt.NDArray[np.float32] | None = None,
+        times: npt.NDArray[np.int64] | None = None,
+        newer: npt.NDArray[np.bool_] | None = None,
     ) -> None: ...
+
+def columns(
+    segments: list[Rows], users: npt.NDArray[np.int64]
+) -> tuple[
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float32] | None,
+    npt.NDArray[np.int64] | None,
+    npt.NDArray[np.bool_] | None,
+]:
+    """Bounds, items, strengths, times, and what is newer, of some users; the last segment that has a user counts. A
+    column is None where no segment has it, and 0 where the user's does not.
+    """
+
+def who(segments: list[Rows], item: int) -> npt.NDArray[np.int64]:
+    """The users who have an item, ascending."""
+
+def known(segments: list[Rows], users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Whether each of some users has the item beside."""
 
 def gather(
     segments: list[Rows], users: npt.NDArray[np.int64], count: int
@@ -112,10 +133,26 @@ class HistoryCodes:
 
     def __init__(
         self,
-        packed: npt.NDArray[np.uint8],
-        weight: npt.NDArray[np.floating[Any]],
+        packed: list[npt.NDArray[np.uint8]],
+        weight: list[npt.NDArray[np.floating[Any]]],
         codewords: npt.NDArray[np.float32],
-    ) -> None: ...
+    ) -> None:
+        """Take codes and weights in pages of one size, a power of two; the last may be shorter."""
+
+    def changed(
+        self, places: list[int], packed: list[npt.NDArray[np.uint8]], weight: list[npt.NDArray[np.floating[Any]]]
+    ) -> HistoryCodes:
+        """The same with other pages at some places."""
+
+    def histogram(
+        self,
+        indptr: npt.NDArray[np.int64],
+        indices: npt.NDArray[np.int64],
+        strengths: npt.NDArray[np.float64],
+        out: npt.NDArray[np.float64],
+    ) -> None:
+        """``out[r, 16 m + k]``: the sum of strength times weight of the row's entries whose sub-code m is k."""
+
     def queries(
         self,
         indptr: npt.NDArray[np.int64],

@@ -43,8 +43,8 @@ class HeldSegment {
  public:
   HeldSegment(In<uint8_t, 3> rows, In<uint32_t, 1> starts, In<uint32_t, 1> counts, uint32_t first,
               std::optional<In<uint32_t, 1>> order, std::optional<Scale> scale, std::optional<In<float, 1>> largest,
-              std::optional<In<float, 1>> smallest, bool holes)
-      : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest) {
+              std::optional<In<float, 1>> smallest, std::optional<In<uint8_t, 1>> holes)
+      : rows_(rows), starts_(starts), counts_(counts), order_(order), scale_(scale), largest_(largest), smallest_(smallest), holes_(holes) {
     const size_t blocks = rows.shape(0), slots = blocks * kBlock;
     require(rows.shape(2) == kRow, "rows must have shape (blocks, sub-codes, 64)");
     require(rows.shape(1) >= 2 && rows.shape(1) % 2 == 0 && rows.shape(1) <= kMostSubcodes,
@@ -55,12 +55,13 @@ class HeldSegment {
       require(starts.data()[list] <= blocks && need <= blocks - starts.data()[list], "lists must lie inside the blocks");
     }
     require(!order || order->shape(0) == slots, "order must have one number per slot");
-    require(order || !holes, "order must be given where there are holes");
+    require(!holes || holes->shape(0) == slots / 8, "holes must have one bit per slot");
     require(!scale == !largest && !scale == !smallest, "scale, largest and smallest must come together");
     segment = {};
     segment.rows = rows.data(), segment.blocks = blocks, segment.first = first;
     segment.starts = starts.data(), segment.counts = counts.data(), segment.lists = starts.shape(0);
-    if (order) segment.order = order->data(), segment.holes = holes;
+    if (order) segment.order = order->data();
+    if (holes) segment.holes = holes->data();
     if (!scale) return;
     segment.half = scale->dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
     require(segment.half || scale->dtype() == nb::dtype<float>(), "scale must be float16 or float32");
@@ -78,6 +79,7 @@ class HeldSegment {
   std::optional<In<uint32_t, 1>> order_;
   std::optional<Scale> scale_;
   std::optional<In<float, 1>> largest_, smallest_;
+  std::optional<In<uint8_t, 1>> holes_;
 };
 
 // The segments of a search; with `chosen`, the only slots of each that matter.
@@ -222,7 +224,10 @@ void histogram(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weig
   require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == 32 * packed.shape(1), "out must have one row per history");
   const nb::gil_scoped_release released;
   const double* each = weights.data();
-  histograms(indptr.data(), out.shape(0), indices.data(), [=](int64_t e) { return each[e]; }, packed.data(), packed.shape(1), out.data());
+  const uint8_t* codes = packed.data();
+  const size_t bytes = packed.shape(1);
+  const auto code = [=](int64_t item) { return codes + static_cast<size_t>(item) * bytes; };
+  histograms(indptr.data(), out.shape(0), indices.data(), [=](int64_t e) { return each[e]; }, code, bytes, out.data());
 }
 
 bool unit(In<double, 2> v, Out<float, 2> out) {
@@ -252,10 +257,10 @@ NB_MODULE(kernel, m) {
   });
   nb::class_<HeldSegment>(m, "Segment")
       .def(nb::init<In<uint8_t, 3>, In<uint32_t, 1>, In<uint32_t, 1>, uint32_t, std::optional<In<uint32_t, 1>>,
-                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>, bool>(),
+                    std::optional<Scale>, std::optional<In<float, 1>>, std::optional<In<float, 1>>, std::optional<In<uint8_t, 1>>>(),
            "rows"_a.noconvert(), "starts"_a.noconvert(), "counts"_a.noconvert(), "first"_a,
            "order"_a.noconvert() = nb::none(), "scale"_a.noconvert() = nb::none(), "largest"_a.noconvert() = nb::none(),
-           "smallest"_a.noconvert() = nb::none(), "holes"_a = false);
+           "smallest"_a.noconvert() = nb::none(), "holes"_a.noconvert() = nb::none());
   m.def("search", &run, "segments"_a, "tables"_a.noconvert(), "items"_a, "k"_a, "threshold"_a, "indptr"_a.noconvert() = nb::none(),
         "seen"_a.noconvert() = nb::none(), "banned"_a.noconvert() = nb::none(), "probes"_a.noconvert() = nb::none(),
         "chosen"_a.noconvert() = nb::none(), "threads"_a = 1, "isa"_a = "auto", "timed"_a = false);

@@ -137,17 +137,17 @@ inline void weighted_sums(const int64_t* indptr, size_t rows, const int64_t* ind
 }
 
 // out[r, m, k] = Σ_e weights[e] · [sub-code m of indices[e] is k] over the entries e of row r, ascending.
-// `packed` has two sub-codes a byte, `bytes` a row; `weight` gives the weight of entry e.
-template <class Weight>
-void histograms(const int64_t* indptr, size_t rows, const int64_t* indices, const Weight& weight, const uint8_t* packed, size_t bytes,
+// `code` gives where the code of an item is, two sub-codes a byte, `bytes` in all; `weight` gives the weight of entry e.
+template <class Weight, class Code>
+void histograms(const int64_t* indptr, size_t rows, const int64_t* indices, const Weight& weight, const Code& code_of, size_t bytes,
                 double* out) {
   constexpr int64_t kAheadEntries = 8;  // codes that are asked of memory in advance: they lie anywhere
   std::fill(out, out + rows * bytes * 32, 0.0);
   const int64_t end = indptr[rows];
   for (size_t r = 0; r < rows; ++r, out += bytes * 32) {
     for (int64_t e = indptr[r]; e < indptr[r + 1]; ++e) {
-      if (e + kAheadEntries < end) __builtin_prefetch(packed + static_cast<size_t>(indices[e + kAheadEntries]) * bytes);
-      const uint8_t* code = packed + static_cast<size_t>(indices[e]) * bytes;
+      if (e + kAheadEntries < end) __builtin_prefetch(code_of(indices[e + kAheadEntries]));
+      const uint8_t* code = code_of(indices[e]);
       const double w = weight(e);
       for (size_t i = 0; i < bytes; ++i) {
         out[32 * i + (code[i] & 15)] += w;

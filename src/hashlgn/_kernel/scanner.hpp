@@ -302,7 +302,7 @@ class Scanner {
     for (size_t i = 0; i < count; ++i) {
       const uint32_t slot = kept_[i];
       kept_[left] = slot;
-      if (segment.holes && segment.order[slot] == kHole) continue;
+      if (segment.holes && segment.holes[slot / 8] >> slot % 8 & 1) continue;
       left += !request_.banned || !request_.banned[item_at(segment, slot)];
     }
     return left;

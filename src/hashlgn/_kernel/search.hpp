@@ -9,15 +9,13 @@
 
 namespace hashlgn {
 
-constexpr uint32_t kHole = 0xffffffffu;  // at a slot whose item has moved to another segment
-
 // Some items of a catalogue: codes in blocks, cut into lists. In each list items stand by falling scale, and a list
 // begins with a block of its own.
 struct Segment {
   const uint8_t* rows;      // (blocks, subcodes, 64)
   size_t blocks;
   const uint32_t* order;    // item of each slot, or null: first + slot
-  bool holes;               // whether a slot may hold `kHole` in place of an item
+  const uint8_t* holes;     // a bit per slot, set where its item has moved to another segment, or null: none has
   uint32_t first;
   const void* scale;        // of each slot, half or float, or null: 1
   bool half;                // whether scales are halves

@@ -39,6 +39,7 @@ from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.search.blocks import BlockItems, items_arrays, items_from
+from hashlgn.utils.pages import Pages
 from hashlgn.utils.tensors import MALFORMED, Arrays, Part, model_file, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "FORMS", "bytes_by_part", "load_artifact", "save_artifact", "tensor_bytes"]
@@ -213,12 +214,12 @@ def _live(parts: dict[str, Any]) -> Live | None:
         return None
     arrays = parts["live"]
     items, changes = arrays["numbers"].tolist()
-    return Live(parts.get("placement"), arrays["counts"], items, arrays.get("removed"), changes)
+    return Live(parts.get("placement"), Pages.of(arrays["counts"]), items, arrays.get("removed"), changes)
 
 
 def _live_arrays(live: Live, stored: Stored) -> Arrays:
     numbers, newer = np.array([live.items, live.changes], np.int64), stored.newer
-    arrays: Arrays = {"newer": newer, "counts": live.counts, "numbers": numbers}
+    arrays: Arrays = {"newer": newer, "counts": live.counts.whole, "numbers": numbers}
     return arrays if live.removed is None else arrays | {"removed": live.removed}
 
 

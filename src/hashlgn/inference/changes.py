@@ -14,22 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
-from hashlgn.inference.lengths import Lengths
 from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
-from hashlgn.inference.placement import Placement, decoded_histories
+from hashlgn.inference.placement import Placement
 from hashlgn.inference.stored import Part, Stored
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.search.blocks import BlockItems
+from hashlgn.utils.pages import Pages
 
 __all__ = ["Change", "Pairs", "Placed", "applied"]
 
 Ints = npt.NDArray[np.int64]
-
-_FEW = 16  # items placed by a change after which lengths are still known
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +124,8 @@ def applied(model: ServedModel, change: Change) -> ServedModel:
     n_users, n_items = len(user_ids), len(item_ids)
     stored, fresh = _stored(base, pairs, n_users)
     sides = _sides(model, change.placed)
-    grown = np.zeros(n_items, np.int32)
-    grown[: len(live.counts)] = live.counts
-    if change.placed is not None:
-        grown[change.placed.numbers] = change.placed.counts
-    made = replace(
-        model,
+    rests = live.counts if change.placed is None else live.counts.put(change.placed.numbers, change.placed.counts)
+    made = model.changed(
         user_ids=user_ids,
         item_ids=item_ids,
         stored=stored,
@@ -140,48 +134,24 @@ def applied(model: ServedModel, change: Change) -> ServedModel:
         live=replace(
             live,
             placement=change.placement or live.placement,
-            counts=grown,
+            counts=rests,
             removed=_removed(live, change, n_items),
             changes=live.changes + 1,
         ),
-        contents=False,
         **sides,
     )
-    made.__dict__["item_counts"] = _more(base.item_counts, fresh, n_items)
-    known = base.__dict__.get("lengths")
-    if known is not None and (change.placed is None or len(change.placed.numbers) <= _FEW):
-        made.__dict__["lengths"] = _moved(known, model, made, pairs, change.placed)
+    made.__dict__["counts"] = _more(base.counts, fresh, n_items)
     return made
 
 
-def _moved(
-    known: Lengths, before: ServedModel, after: ServedModel, pairs: Pairs | None, placed: Placed | None
-) -> Lengths:
-    """What is known of lengths after a change of few items."""
-    lengths, histories, old = known.grown(len(after.user_ids)), after.histories, before.histories
-    assert isinstance(histories, CodedHistories | FloatHistories)  # only such models learn lengths
-    assert isinstance(old, CodedHistories | FloatHistories)
-    if pairs is not None and len(pairs.users):
-        by: npt.NDArray[np.float32] | float = np.inf  # with strengths, those of all a user's interactions may be others
-        if after.stored.parts[0].strengths is None:
-            items, numbers = np.unique(pairs.items, return_inverse=True)
-            by = np.linalg.norm(decoded_histories(histories, items), axis=1)[numbers]
-        lengths.move(pairs.users, by)
-    anew = np.empty(0, np.int64) if placed is None else placed.numbers[placed.numbers < len(old)]
-    steps = np.linalg.norm(decoded_histories(histories, anew) - decoded_histories(old, anew), axis=1)
-    for item, step in zip(anew.tolist(), steps.tolist(), strict=True):
-        lengths.move(after.stored.who(item), step)
-    return lengths
-
-
-def _more(counts: Ints, items: Ints, n_items: int) -> Ints:
+def _more(counts: Pages, items: Ints, n_items: int) -> Pages:
     """How many users have each item, with some more."""
-    if len(counts) == n_items and not len(items):
+    if len(counts) < n_items:
+        counts = counts.put(np.arange(len(counts), n_items), 0)
+    if not len(items):
         return counts
-    more = np.zeros(n_items, np.int64)
-    more[: len(counts)] = counts
-    np.add.at(more, items, 1)
-    return more
+    numbers, more = np.unique(items, return_counts=True)
+    return counts.put(numbers, counts.take(numbers) + more)
 
 
 def _sides(model: ServedModel, placed: Placed | None) -> dict[str, Any]:
@@ -195,8 +165,7 @@ def _sides(model: ServedModel, placed: Placed | None) -> dict[str, Any]:
         items = FloatItems(_rows_set(items.vectors, placed.numbers, placed.answers))
     if isinstance(histories, CodedHistories):
         assert placed.weight is not None  # what was placed is of the form of the model
-        packed = _rows_set(histories.packed, placed.numbers, placed.histories)
-        histories = histories.changed(packed, _rows_set(histories.weight, placed.numbers, placed.weight))
+        histories = histories.changed(placed.numbers, placed.histories, placed.weight)
     elif isinstance(histories, FloatHistories):
         histories = FloatHistories(_rows_set(histories.items, placed.numbers, placed.histories))
     elif isinstance(histories, FoldIn):
@@ -214,8 +183,9 @@ def _rows_set(array: npt.NDArray[Any], numbers: Ints, rows: npt.NDArray[Any]) ->
 
 
 def _removed(live: Live, change: Change, n_items: int) -> npt.NDArray[np.bool_] | None:
-    if live.removed is None and not change.removed:
-        return None
+    same = live.removed is None or len(live.removed) == n_items
+    if same and not change.removed and not change.restored:
+        return live.removed
     removed = np.zeros(n_items, np.bool_)
     if live.removed is not None:
         removed[: len(live.removed)] = live.removed

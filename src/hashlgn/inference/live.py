@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.placement import Placement
+from hashlgn.utils.pages import Pages
 
 if TYPE_CHECKING:
     from hashlgn.inference.model import ServedModel
@@ -33,14 +34,13 @@ class Live:
     """
 
     placement: Placement | None
-    counts: npt.NDArray[np.int32]
+    counts: Pages
     items: int
     removed: npt.NDArray[np.bool_] | None = None
     changes: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in (("counts", np.int32), ("removed", np.bool_)):
-            array = getattr(self, name)
+        for name, kind, array in (("counts", np.int32, self.counts.pages[0]), ("removed", np.bool_, self.removed)):
             if array is not None and (array.dtype != kind or array.ndim != 1):
                 raise ArgumentError(f"live.{name} must be flat {np.dtype(kind)} (got {array.dtype} {array.shape})")
 
@@ -49,4 +49,4 @@ def live_of(model: ServedModel) -> Live:
     """What a model keeps about its changes; of one that never changed, the start."""
     if model.live is not None:
         return model.live
-    return Live(None, model.item_counts.astype(np.int32), len(model.item_ids))
+    return Live(None, Pages.of(model.item_counts.astype(np.int32)), len(model.item_ids))

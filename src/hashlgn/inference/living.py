@@ -350,4 +350,4 @@ def _replayed(model: ServedModel, journal: Journal) -> ServedModel:
             states[-2:] = [undone(states[-1], states[-2])]
         if live_of(states[-1]).changes != number:
             raise ArtifactError(f"{journal.path}: inconsistent: change {number} does not follow what is there")
-    return states[-1]
+    return model if states[-1] is model else replace(states[-1], contents=False)

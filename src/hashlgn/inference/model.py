@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError
-from hashlgn.inference.lengths import Lengths
 from hashlgn.inference.live import Live
 from hashlgn.inference.stored import Stored
 from hashlgn.inference.texts import Tags, Texts
@@ -22,6 +21,7 @@ from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import Histories, queries
 from hashlgn.scoring.items import FloatItems, Items
 from hashlgn.search.blocks import BlockItems
+from hashlgn.utils.pages import Pages
 from hashlgn.utils.storage import json_text
 
 __all__ = ["RECENT", "ServedModel"]
@@ -118,6 +118,12 @@ class ServedModel:
             except ArgumentError as error:
                 raise ArgumentError(f"{name} must be a list of {n_items} {what}, one per item ({error})") from error
 
+    def changed(self, **values: Any) -> ServedModel:
+        """The same with other values of some fields, which are not checked."""
+        made = object.__new__(ServedModel)
+        made.__dict__.update({one.name: getattr(self, one.name) for one in fields(self)} | values)
+        return made
+
     @property
     def seen(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         """The histories of all users in compressed-row form: ``indptr (n_users + 1,)``, and ``indices``, strictly
@@ -167,15 +173,15 @@ class ServedModel:
             return vectors
         return self.queries(*self.stored.rows(np.ascontiguousarray(users, np.int64)))
 
-    @cached_property
-    def lengths(self) -> Lengths:
-        """What is known of the lengths of users' sums."""
-        return Lengths.unknown(len(self.user_ids))
+    @property
+    def item_counts(self) -> npt.NDArray[np.int64]:
+        """How many users have each item, ``(n_items,)``."""
+        return self.counts.whole
 
     @cached_property
-    def item_counts(self) -> npt.NDArray[np.int64]:
-        """How many of the training's users have each item, ``(n_items,)``."""
-        return np.bincount(self.seen[1], minlength=len(self.item_ids))
+    def counts(self) -> Pages:
+        """The same in pages."""
+        return Pages.of(np.bincount(self.seen[1], minlength=len(self.item_ids)))
 
     @cached_property
     def popularity(self) -> npt.NDArray[np.float64]:
@@ -197,7 +203,7 @@ class ServedModel:
 
 
 def _check(name: str, array: Any, dtype: str, shape: tuple[int | None, ...], contents: bool = True) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype.name != dtype:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
         kind = array.dtype.name if isinstance(array, np.ndarray) else type(array).__name__
         raise ArgumentError(f"{name} must be an array of {dtype} (got {kind})")
     if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):

@@ -18,7 +18,6 @@ from hashlgn.inference.placement import Placement, decoded_histories
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems
-from hashlgn.scoring.products import histograms
 from hashlgn.scoring.rows import entries_of
 
 __all__ = ["People", "given", "living_histories", "people_of", "place"]
@@ -26,7 +25,7 @@ __all__ = ["People", "given", "living_histories", "people_of", "place"]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_MOST = 256  # people of an item who are asked: more make its mean hardly better
+_MOST = 128  # people of an item who are asked: more make its mean hardly better
 _ROWS = 2048  # histories whose sums are made at a time
 
 
@@ -128,7 +127,7 @@ def place(
     trained = np.flatnonzero(numbers < live.items) if blended else numbers[:0]
     if len(trained):
         here = numbers[trained]
-        old = np.minimum(live.counts[here] / np.maximum(people.counts[trained], 1), 1)[:, None].astype(np.float32)
+        old = np.minimum(live.counts.take(here) / np.maximum(people.counts[trained], 1), 1)[:, None].astype(np.float32)
         o[trained] += old * (model.items.take(here).decode() - o[trained])
         p[trained] += old * (decoded_histories(histories, here) - p[trained])
     return _formed(model, placement, numbers, o, p, people.counts)
@@ -155,49 +154,19 @@ def _sums(model: ServedModel, numbers: Ints, people: People) -> tuple[Floats, Fl
     for place, number in enumerate(numbers.tolist()):
         rows = people.rows[order[bounds[place] : bounds[place + 1]]]
         if len(rows):
-            sums[place], counts[place] = _sum(model, histories, number, people, rows)
+            sums[place], counts[place] = _sum(histories, number, people, rows)
     return sums, counts
 
 
-def _sum(
-    model: ServedModel, histories: CodedHistories | FloatHistories, number: int, people: People, rows: Ints
-) -> tuple[Floats, int]:
+def _sum(histories: CodedHistories | FloatHistories, number: int, people: People, rows: Ints) -> tuple[Floats, int]:
     """The sum of the unit queries of one item's people, without the item, and how many they are."""
     bounds, places = entries_of(people.indptr, rows)
-    items, sizes = people.indices[places], np.diff(bounds)
-    strengths = np.ones(len(items), np.float32) if people.strengths is None else people.strengths[places].copy()
-    own, vector, size = np.zeros(len(rows), np.float32), np.zeros((1, histories.width), np.float32), 0.0
-    mine = np.flatnonzero(items == number)
-    if len(mine):
-        own[np.searchsorted(bounds, mine, side="right") - 1] = strengths[mine]
-        strengths[mine] = 0
-        vector = decoded_histories(histories, np.array([number]))
-        size = float(np.linalg.norm(vector))
-    users = None if people.users is None else people.users[rows]
-    lengths, near = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.bool_)
-    if users is not None:
-        lengths, near = model.lengths.of(users, own * np.float32(size))
-    if not near.all():
-        far = np.flatnonzero(~near)
-        some, chosen = entries_of(bounds, far)
-        v = _vectors(histories, some, items[chosen], strengths[chosen])
-        whole = np.linalg.norm(v + own[far, None] * vector, axis=1)
-        lengths[far] = np.linalg.norm(v, axis=1)
-        lengths[far[lengths[far] <= 1e-3 * whole]] = 0  # nothing else is in the history
-        if users is not None:
-            model.lengths.learn(users[far], whole)
+    items = people.indices[places]
+    strengths = np.ones(len(items), np.float32) if people.strengths is None else people.strengths[places]
+    v = _vectors(histories, bounds, items, np.where(items == number, np.float32(0), strengths))
+    lengths = np.sqrt(np.einsum("ij,ij->i", v, v))  # 0 where nothing else is in the history
     inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    return _weighted(histories, items, strengths * np.repeat(inverse, sizes)), int(np.count_nonzero(lengths))
-
-
-def _weighted(histories: CodedHistories | FloatHistories, items: Ints, weights: Floats) -> Floats:
-    """The sum of weighted vectors of items, each there as often as it may be."""
-    if len(items) > len(histories):
-        totals = np.bincount(items, weights, minlength=len(histories))
-        items = np.flatnonzero(totals)
-        weights = totals[items].astype(np.float32)
-    total: Floats = _vectors(histories, np.array([0, len(items)]), items, weights)[0]
-    return total
+    return inverse @ v, int(np.count_nonzero(lengths))
 
 
 def _vectors(histories: CodedHistories | FloatHistories, bounds: Ints, items: Ints, strengths: Floats) -> Floats:
@@ -206,12 +175,9 @@ def _vectors(histories: CodedHistories | FloatHistories, bounds: Ints, items: In
         shape = len(bounds) - 1, len(histories)
         return np.asarray(sparse.csr_matrix((strengths, items, bounds), shape) @ histories.items)
     v = np.empty((len(bounds) - 1, histories.width), np.float32)
-    flat = histories.codewords.reshape(-1, histories.width)
     for start in range(0, len(v), _ROWS):
         part = bounds[start : start + _ROWS + 1]
         span = slice(int(part[0]), int(part[-1]))
-        weights = strengths[span].astype(np.float64) * histories.weight[items[span]]
-        v[start : start + _ROWS] = (
-            histograms(part - part[0], items[span], weights, histories.packed).astype(np.float32) @ flat
-        )
+        found = histories.histograms(part - part[0], items[span], strengths[span].astype(np.float64))
+        v[start : start + _ROWS] = found.astype(np.float32) @ histories.rows
     return v

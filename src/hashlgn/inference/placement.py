@@ -161,9 +161,10 @@ def decoded_histories(histories: CodedHistories | FloatHistories, items: Ints) -
     flat = histories.codewords.reshape(-1, histories.width)
     for start in range(0, len(items), _DECODED):
         part = items[start : start + _DECODED]
-        rows = unpack_subcodes(histories.packed[part]) + 16 * np.arange(len(histories.codewords))
+        packed, weight = histories.take(part)
+        rows = unpack_subcodes(packed) + 16 * np.arange(len(histories.codewords))
         decoded[start : start + _DECODED] = flat[rows].sum(axis=1)
-        decoded[start : start + _DECODED] *= histories.weight[part, None]
+        decoded[start : start + _DECODED] *= weight[:, None]
     return decoded
 
 
@@ -205,7 +206,7 @@ def _lengths(items: Items, histories: CodedHistories | FloatHistories) -> Floats
     if isinstance(items, CodedItems):
         found[0] = np.linalg.norm(items.decoder.decode(items.take(some).packed), axis=1).mean()
     if isinstance(histories, CodedHistories):
-        plain = histories.changed(histories.packed, np.ones(len(histories), np.float16))
+        plain = CodedHistories(histories.packed, histories.codewords, np.ones(len(histories), np.float16))
         found[1] = np.linalg.norm(decoded_histories(plain, some), axis=1).mean()
     return np.maximum(found, 1e-6)
 

@@ -37,8 +37,8 @@ def numbered(item_ids: Ids, ids: list[Any], *, new: bool) -> tuple[Ids, Ints]:
         DataError: a value is no id.
     """
     grown, numbers = item_ids.add(ids, name="ids") if new else (item_ids, item_ids.encode(ids, name="ids"))
-    values, counts = np.unique(numbers, return_counts=True)
-    if (counts > 1).any():
+    if len({*numbers.tolist()}) < len(numbers):
+        values, counts = np.unique(numbers, return_counts=True)
         raise ArgumentError(f"ids must name each item once (got {grown.decode(values[counts > 1][:1])[0]!r} twice)")
     return grown, numbers
 
@@ -137,7 +137,7 @@ def placing(
             owners = np.concatenate((owners, np.searchsorted(numbers, fresh.items[new])))
             users = np.concatenate((users, fresh.users[new]))
         if blended:  # items of the training of which nothing is new stay
-            rests = live.counts[np.minimum(numbers, len(live.counts) - 1)]
+            rests = live.counts.take(np.minimum(numbers, len(live.counts) - 1))
             moves = (numbers >= live.items) | (np.bincount(owners, minlength=len(numbers)) > rests)
             kept = moves[owners]
             owners, users = (np.cumsum(moves) - 1)[owners[kept]], users[kept]
@@ -200,7 +200,7 @@ def _fitted(model: ServedModel) -> Placement:
 def _grown(model: ServedModel, budget: int) -> Ints:
     """The items that have grown most since they were placed, ascending."""
     live = live_of(model)
-    rests = live.counts
+    rests = live.counts.whole
     counts = model.item_counts
     ratio = counts / np.maximum(rests, 1)
     ratio[: live.items][rests[: live.items] >= _WELL_KNOWN] = 0
@@ -226,13 +226,7 @@ def _who(model: ServedModel, numbers: Ints) -> tuple[Ints, Ints]:
 
 def _unknown(model: ServedModel, pairs: Pairs) -> Pairs:
     """The interactions that are not stored yet."""
-    if not len(pairs.users):
-        return pairs
-    users, places = np.unique(pairs.users, return_inverse=True)
-    bounds, items, _ = model.stored.rows(users[users < len(model.stored)])
-    n_items = int(max(items.max(initial=0), pairs.items.max())) + 1
-    keys = np.repeat(np.arange(len(bounds) - 1) * n_items, np.diff(bounds)) + items
-    return pairs.part(~np.isin(places * n_items + pairs.items, keys))
+    return pairs.part(~model.stored.known(pairs.users, pairs.items))
 
 
 def _times(model: ServedModel, times: Ints | None, count: int) -> Ints | None:

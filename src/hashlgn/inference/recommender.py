@@ -333,7 +333,7 @@ class Recommender(Living):
             "items": len(model.item_ids),
             "interactions": len(model.stored.flat.indices),
             "bits": items.decoder.bits if isinstance(items, CodedItems) else None,
-            "history_bits": 8 * histories.packed.shape[1] if isinstance(histories, CodedHistories) else None,
+            "history_bits": 4 * len(histories.codewords) if isinstance(histories, CodedHistories) else None,
             "bytes": self._kept("bytes", model, lambda: model_bytes(model)),
             "query_width": items.width,
             "metrics": model.metrics,

@@ -2,7 +2,7 @@
 
 The first part has a row for each user of the training. Each change adds a part with the rows that it changes, whole.
 The newest part that has a user counts. Parts at least halve from one to the next, since small ones are joined: an
-interaction is copied a few times, and there are few parts.
+interaction is copied few times, and there are few parts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 _compiled: Any = compiled()
 _COLUMNS = ("indices", "strengths", "times", "newer")
-_LISTED = 50_000  # interactions from which on a part keeps lists of users by item
+_SMALL = 4096  # rows and interactions of two parts that are joined, however much the second is smaller
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +56,7 @@ class Part:
     @cached_property
     def held(self) -> Any:
         """The rows for the kernel."""
-        return _compiled.Rows(self.users, self.indptr, self.indices, self.strengths)
-
-    @cached_property
-    def _by_item(self) -> tuple[Ints, Ints]:
-        """Places of interactions, ascending by item, and where each item begins."""
-        order = np.argsort(self.indices, kind="stable")
-        counts = np.bincount(self.indices)
-        return order, np.concatenate(([0], np.cumsum(counts)))
+        return _compiled.Rows(self.users, self.indptr, self.indices, self.strengths, self.times, self.newer)
 
     @cached_property
     def latest(self) -> int:
@@ -79,12 +72,7 @@ class Part:
 
     def who(self, item: int) -> Ints:
         """The users who have an item, ascending."""
-        if len(self.indices) < _LISTED:
-            places = np.flatnonzero(self.indices == item)
-        else:
-            order, starts = self._by_item
-            places = order[starts[item] : starts[item + 1]] if item + 1 < len(starts) else order[:0]
-        rows = np.searchsorted(self.indptr, places, side="right") - 1
+        rows = np.searchsorted(self.indptr, np.flatnonzero(self.indices == item), side="right") - 1
         return rows if self.users is None else self.users[rows]
 
 
@@ -93,7 +81,6 @@ class Stored:
 
     def __init__(self, parts: tuple[Part, ...], count: int) -> None:
         self.parts, self._count = parts, count
-        self._asked: tuple[int, Ints] = -1, np.empty(0, np.int64)
 
     @classmethod
     def of(
@@ -112,8 +99,7 @@ class Stored:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is stored; what is made of it is made again."""
-        kept = {"parts": self.parts, "_count": self._count}
-        return kept | {"_asked": (-1, np.empty(0, np.int64))}
+        return {"parts": self.parts, "_count": self._count}
 
     @cached_property
     def held(self) -> list[Any]:
@@ -148,6 +134,9 @@ class Stored:
 
     def part(self, users: Ints) -> Part:
         """Rows of some users, with all columns, in the order asked."""
+        if _compiled is not None:
+            columns = _compiled.columns(self.held, np.ascontiguousarray(users, np.int64))
+            return Part(users=users, **dict(zip(("indptr", *_COLUMNS), columns, strict=True)))
         owner, row = np.full(len(users), -1), np.zeros(len(users), np.int64)
         for number, part in enumerate(self.parts):
             found = part.find(users)
@@ -161,7 +150,7 @@ class Stored:
             places.append(np.arange(int((ends - starts).sum())) + np.repeat(starts - before, ends - starts))
         indptr = np.concatenate(([0], np.cumsum(lengths)))
         into = np.repeat(owner, lengths)
-        columns: dict[str, Any] = {}
+        made: dict[str, Any] = {}
         for name in _COLUMNS:
             values = [getattr(part, name) for part in self.parts]
             if all(value is None for value in values):
@@ -170,18 +159,14 @@ class Stored:
             for number, value in enumerate(values):
                 if value is not None:
                     column[into == number] = value[places[number]]
-            columns[name] = column
-        return Part(indptr, **columns, users=users)
+            made[name] = column
+        return Part(indptr, **made, users=users)
 
     def who(self, item: int) -> Ints:
         """The users who have an item, ascending."""
-        asked, users = self._asked
-        if asked != item:  # a change asks for the same item more than once
-            users = self._who(item)
-            self._asked = item, users
-        return users
-
-    def _who(self, item: int) -> Ints:
+        if _compiled is not None:
+            users: Ints = _compiled.who(self.held, item)
+            return users
         found: list[Ints] = []
         for number, part in enumerate(self.parts):
             users = part.who(item)
@@ -190,10 +175,21 @@ class Stored:
             found.append(users)
         return found[0] if len(found) == 1 else np.sort(np.concatenate(found))
 
+    def known(self, users: Ints, items: Ints) -> Mask:
+        """Whether each of some users, ``(n,)``, has the item beside, ``(n,)``."""
+        if _compiled is not None:
+            held: Mask = _compiled.known(self.held, *map(np.ascontiguousarray, (users, items)))
+            return held
+        asked, places = np.unique(users, return_inverse=True)
+        found = self.part(asked)
+        n_items = int(max(found.indices.max(initial=0), items.max(initial=0))) + 1
+        keys = np.repeat(np.arange(len(asked)) * n_items, np.diff(found.indptr)) + found.indices
+        return np.isin(places * n_items + items, keys)
+
     def changed(self, part: Part | None, count: int) -> Stored:
         """The histories of ``count`` users, with the rows of some users in place of those they have."""
         parts = self.parts if part is None else (*self.parts, part)
-        while len(parts) > 1 and 2 * _size(parts[-1]) > _size(parts[-2]):
+        while len(parts) > 1 and _size(parts[-2]) < max(2 * _size(parts[-1]), _SMALL - _size(parts[-1])):
             last = Stored(parts[-2:], count)
             if len(parts) == 2:
                 parts = (last.flat,)

@@ -18,8 +18,9 @@ from hashlgn.errors import ArgumentError
 from hashlgn.scoring.codes import Bytes
 from hashlgn.scoring.products import Doubles, histograms, ordered_product, unit_rows, weighted_sums
 from hashlgn.scoring.rows import ascending_rows
+from hashlgn.utils.pages import Pages
 
-__all__ = ["CodedHistories", "FloatHistories", "Histories", "queries", "sorted_rows"]
+__all__ = ["CodedHistories", "FloatHistories", "Histories", "PagedHistories", "queries", "sorted_rows"]
 
 Floats = npt.NDArray[np.float32]
 _compiled: Any = compiled()
@@ -129,18 +130,34 @@ class CodedHistories:
     @property
     def bytes_per_item(self) -> float:
         """Bytes per item as stored: code and weight."""
-        return float(self.packed.shape[1] + self.weight.itemsize)
+        return float(len(self.codewords) / 2 + self.pages[1].pages[0].itemsize)
 
     def vectors(self, indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Doubles:
         """Sums of histories; see ``Histories``."""
         bounds, items, strengths = sorted_rows(indptr, indices, weights, len(self))
-        return ordered_product(histograms(bounds, items, strengths * self.weight[items], self.packed), self.rows)
+        return ordered_product(self.histograms(bounds, items, strengths), self.rows)
 
-    def changed(self, packed: Bytes, weight: npt.NDArray[np.floating[Any]]) -> CodedHistories:
-        """Other items under the same codewords."""
-        made = CodedHistories.__new__(CodedHistories)
-        made.__dict__.update(self.__getstate__(), packed=packed, weight=weight, rows=self.rows)
-        return made
+    def histograms(self, bounds: Ints, items: Ints, strengths: Doubles) -> Doubles:
+        """``h`` of histories in compressed-row form, ``(q, 16 M)``; nothing is checked that the caller knows."""
+        if _compiled is None:
+            return histograms(bounds, items, strengths * self.weight[items], self.packed)
+        out = np.empty((len(bounds) - 1, 16 * len(self.codewords)), np.float64)
+        self._held.histogram(bounds, items, strengths, out)
+        return out
+
+    @cached_property
+    def pages(self) -> tuple[Pages, Pages]:
+        """Codes and weights in pages."""
+        return Pages.of(np.ascontiguousarray(self.packed)), Pages.of(np.ascontiguousarray(self.weight))
+
+    def take(self, items: Ints) -> tuple[Bytes, npt.NDArray[np.floating[Any]]]:
+        """Codes and weights of some items."""
+        return self.pages[0].take(items), self.pages[1].take(items)
+
+    def changed(self, numbers: Ints, packed: Bytes, weight: npt.NDArray[np.floating[Any]]) -> PagedHistories:
+        """The same with other codes and weights of some items, ascending; new items follow the last one."""
+        codes, weights = self.pages
+        return PagedHistories(self, codes.put(numbers, packed), weights.put(numbers, weight))
 
     def __getstate__(self) -> dict[str, Any]:
         """The arrays; what is made of them is made again."""
@@ -166,12 +183,47 @@ class CodedHistories:
     @cached_property
     def _held(self) -> Any:
         """The same for the kernel."""
-        return _compiled.HistoryCodes(self.packed, self.weight, self.rows)
+        return _compiled.HistoryCodes(*([*side.pages] for side in self.pages), self.rows)
 
     @cached_property
     def rows(self) -> Floats:
         """The codewords, ``(16 M, width)``."""
         return np.ascontiguousarray(self.codewords.reshape(-1, self.width), np.float32)
+
+
+class PagedHistories(CodedHistories):
+    """Histories after a change: what did not change is shared with those before. ``packed`` and ``weight`` are made
+    when they are first asked for.
+
+    Args:
+        before: what was changed.
+        codes: ``packed`` in pages.
+        weights: ``weight`` in pages.
+    """
+
+    def __init__(self, before: CodedHistories, codes: Pages, weights: Pages) -> None:
+        self.__dict__.update(codewords=before.codewords, rows=before.rows, pages=(codes, weights))
+        if _compiled is not None:
+            places = codes.differing(before.pages[0])
+            self.__dict__["_held"] = before._held.changed(
+                places, *([side.pages[place] for place in places] for side in (codes, weights))
+            )
+
+    def __len__(self) -> int:
+        return len(self.pages[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CodedHistories, (self.packed, self.codewords, self.weight)
+
+    @property
+    def packed(self) -> Bytes:
+        """Codes, ``(n, bits / 8)``."""
+        return self.pages[0].whole
+
+    @property
+    def weight(self) -> npt.NDArray[np.floating[Any]]:
+        """Weights, ``(n,)``."""
+        return self.pages[1].whole
 
 
 def queries(

@@ -28,7 +28,7 @@ BLOCK = 128
 _HALF = 64
 _FIELDS = {name: name for name in ("starts", "counts", "order", "scale", "largest", "smallest")} | {"codes": "rows"}
 _COMPILED = compiled() is not None
-_HOLE = np.uint32(0xFFFFFFFF)  # in ``order``: no catalogue has so many items
+_SMALL = 512  # items: segments that hold no more together are joined, so that there are few
 Ints = npt.NDArray[np.int64]
 Slots = npt.NDArray[np.uint32]
 Scale = npt.NDArray[np.floating[Any]]
@@ -47,12 +47,12 @@ class Blocks:
         starts: first block of each list, uint32.
         counts: items of each list, uint32.
         first: number of the first item.
-        order: item at each slot, uint32, all bits set where the item has moved; None where it is ``first + slot``.
+        order: item at each slot, uint32; None where it is ``first + slot``.
         scale: scale at each slot, float16 or float32, positive and finite, or None.
         largest: largest scale in each block, rounded upwards to float32, or None.
         smallest: smallest scale in each block, rounded downwards, or None.
         numbers: the items, ascending, where they are not consecutive, or None.
-        holes: whether some items have moved.
+        holes: a bit per slot, ``(16 · blocks,)`` uint8, set where the item has moved; None where none has.
     """
 
     rows: Bytes
@@ -64,7 +64,7 @@ class Blocks:
     largest: npt.NDArray[np.float32] | None = None
     smallest: npt.NDArray[np.float32] | None = None
     numbers: Ints | None = None
-    holes: bool = False
+    holes: Bytes | None = None
 
     @classmethod
     def build(
@@ -145,8 +145,8 @@ class Blocks:
     def live(self) -> tuple[Ints, Bytes, Scale | None]:
         """The items that are here, ascending, with their codes ``(n, bits / 8)`` and scales ``(n,)``."""
         numbers, slots = self._numbered, self.slots
-        if self.holes:
-            here = self.find(numbers) >= 0
+        if self.holes is not None:
+            here = ~self._moved(slots)
             numbers, slots = numbers[here], slots[here]
         return numbers, _unpacked(self.rows)[slots], None if self.scale is None else np.asarray(self.scale)[slots]
 
@@ -160,9 +160,14 @@ class Blocks:
             inside = self.numbers[places] == items
         slots = np.full(len(items), -1, np.int64)
         slots[inside] = self.slots[places[inside]]
-        if self.holes and self.order is not None:
-            slots[self.order[slots] != items] = -1
+        if self.holes is not None:
+            slots[self._moved(slots)] = -1
         return slots
+
+    def _moved(self, slots: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+        """Whether the items at some slots have moved."""
+        assert self.holes is not None
+        return np.asarray(self.holes[slots >> 3] >> (slots & 7) & 1, np.bool_)
 
     def codes(self, slots: Ints) -> Bytes:
         """Codes at some slots, ``(n, bits / 8)``."""
@@ -175,10 +180,9 @@ class Blocks:
         slots = slots[slots >= 0]
         if not len(slots):
             return self
-        order = np.arange(self.first, self.first + BLOCK * len(self.rows), dtype=np.uint32)
-        order = order if self.order is None else self.order.copy()
-        order[slots] = _HOLE
-        left = replace(self, order=order, holes=True)
+        holes = np.zeros(BLOCK // 8 * len(self.rows), np.uint8) if self.holes is None else self.holes.copy()
+        np.bitwise_or.at(holes, slots >> 3, (1 << (slots & 7)).astype(np.uint8))
+        left = replace(self, holes=holes)
         left.__dict__["slots"] = self.slots
         return left
 
@@ -197,15 +201,12 @@ class Blocks:
             return np.arange(len(self), dtype=np.uint32)
         held = _slots(self.starts.astype(np.int64), self.counts.astype(np.int64))
         numbers = self.order[held]
-        if self.holes:
-            held, numbers = held[numbers != _HOLE], numbers[numbers != _HOLE]
-        slots = np.full(len(self), _HOLE, np.uint32)
+        none = np.uint32(0xFFFFFFFF)  # no catalogue has so many items
+        slots = np.full(len(self), none, np.uint32)
         places = numbers - np.uint32(self.first) if self.numbers is None else np.searchsorted(self.numbers, numbers)
         slots[places] = held
-        if (slots == _HOLE).any():
-            if not self.holes:
-                raise ArgumentError("order must hold every item once")
-            slots[slots == _HOLE] = 0
+        if (slots == none).any():
+            raise ArgumentError("order must hold every item once")
         return slots
 
     def check(self, bits: int) -> None:
@@ -288,15 +289,16 @@ class BlockItems(CodedItems):
         """
         old = numbers[numbers < self.count]
         segments = [one.without(old) for one in self.segments] if len(old) else list(self.segments)
-        segments.append(Blocks.build(items.packed, items.scale, numbers=numbers))
         count = self.count + len(numbers) - len(old)
-        return BlockItems(
-            merged(segments, lambda *parts: Blocks.build(*parts[1:], numbers=parts[0])), self.decoder, count
-        )
+
+        def build(numbers: Ints, packed: Bytes, scale: Scale | None) -> Blocks:
+            return Blocks.build(packed, scale, numbers=numbers)
+
+        return BlockItems(merged(segments, numbers, items.packed, items.scale, build), self.decoder, count)
 
     def whole(self) -> BlockItems:
         """The same catalogue in one segment; the same object where it is."""
-        if len(self.segments) == 1 and not self.segments[0].holes:
+        if len(self.segments) == 1 and self.segments[0].holes is None:
             return self
         return BlockItems((Blocks.build(self.packed, self.scale),), self.decoder)
 
@@ -308,6 +310,8 @@ class BlockItems(CodedItems):
         for one in self.segments:
             slots = one.find(np.asarray(items, np.int64))
             here = slots >= 0
+            if not here.any():
+                continue
             codes[here] = one.codes(slots[here])
             if scale is not None and one.scale is not None:
                 scale[here] = one.scale[slots[here]]
@@ -339,19 +343,30 @@ class BlockItems(CodedItems):
         return self.decoder.bits / 8 + (0 if scale is None else scale.itemsize)
 
 
-def merged(segments: list[Blocks], build: Callable[[Ints, Bytes, Scale | None], Blocks]) -> tuple[Blocks, ...]:
-    """Segments that at least halve from one to the next, so that there are few of them: small ones are joined.
+def merged(
+    segments: list[Blocks],
+    numbers: Ints,
+    packed: Bytes,
+    scale: Scale | None,
+    build: Callable[[Ints, Bytes, Scale | None], Blocks],
+) -> tuple[Blocks, ...]:
+    """Segments, with one more at the end that at least halves the one before, so that there are few: small ones are
+    joined.
 
     Args:
-        segments: the last one is new.
+        segments: those there are.
+        numbers: new items, ascending.
+        packed: their codes.
+        scale: their scales.
         build: arranges items, ascending, with their codes and scales.
     """
-    while len(segments) > 1 and 2 * len(segments[-1]) > len(segments[-2]):
-        (a, codes, scale), (b, more, scales) = segments[-2].live(), segments[-1].live()
-        order = np.argsort(np.concatenate((a, b)), kind="stable")
-        joined = None if scale is None or scales is None else np.concatenate((scale, scales))[order]
-        segments[-2:] = [build(np.concatenate((a, b))[order], np.concatenate((codes, more))[order], joined)]
-    return tuple(segments)
+    while segments and len(numbers) + len(segments[-1]) <= max(_SMALL, 3 * len(numbers) - 1):
+        before, codes, scales = segments.pop().live()
+        numbers = np.concatenate((before, numbers))
+        order = np.argsort(numbers, kind="stable")
+        numbers, packed = numbers[order], np.concatenate((codes, packed))[order]
+        scale = None if scale is None or scales is None else np.concatenate((scales, scale))[order]
+    return *segments, build(numbers, packed, scale)
 
 
 def items_arrays(segments: tuple[Blocks, ...], decoder: Decoder) -> tuple[Arrays, dict[str, Any]]:

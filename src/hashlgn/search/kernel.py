@@ -125,12 +125,13 @@ class Kernel:
             n = state.n + len(items)
             if n >= 2**32 - 1:
                 raise ArgumentError(f"items must be fewer than 2^32 - 1 (would be {n})")
-            segments = merged([*state.segments, self._arranged(items, state.n)], self._rearranged)
+            numbers = np.arange(state.n, n)
+            segments = merged([*state.segments], numbers, items.packed, items.scale, self._rearranged)
             removed = state.removed
             if removed is not None:
                 removed = np.concatenate((removed, np.zeros(len(items), np.bool_)))
             self._publish(segments, removed)
-        return np.arange(state.n, n)
+        return numbers
 
     def remove(self, items: npt.ArrayLike) -> None:
         """Take items out of all answers from now on; their numbers are not used again.

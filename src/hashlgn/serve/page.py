@@ -88,10 +88,12 @@ def item_details(model: ServedModel, number: int) -> dict[str, Any]:
         "item": model.item_ids.decode(np.array([number])).tolist()[0],
         "title": None if model.titles is None else model.titles[number],
         "genres": None if model.genres is None else list(model.genres[number]),
-        "users": int(model.item_counts[number]),
+        "users": int(model.counts.take(np.array([number]))[0]),
         "scale": None if scale is None else float(scale[number]),
         "code": None if coded is None else _bits(coded.packed[number]),
-        "history_code": _bits(histories.packed[number]) if isinstance(histories, CodedHistories) else None,
+        "history_code": _bits(histories.take(np.array([number]))[0][0])
+        if isinstance(histories, CodedHistories)
+        else None,
     }
 
 

@@ -1,0 +1,52 @@
+"""Pages hold what an array would, and a change leaves the pages before it as they were."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hashlgn.utils import pages as module
+from hashlgn.utils.pages import Pages
+
+changes = st.lists(st.tuples(st.sets(st.integers(0, 40), min_size=1), st.integers(0, 6)), max_size=6)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 40), changes, st.booleans())
+def test_pages_equal_an_array(count: int, changes: list[tuple[set[int], int]], flat: bool) -> None:
+    array = np.arange(3 * count).reshape(count, 3)
+    array = array[:, 0].copy() if flat else array
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BITS", 2)
+        patch.setattr(module, "_SIZE", 4)
+        states = [(Pages.of(array), array)]
+        for some, more in changes:
+            pages, array = states[-1]
+            numbers = np.array([*(n for n in some if n < len(array)), *range(len(array), len(array) + more)], np.int64)
+            rows = -np.arange(len(numbers) * 3).reshape(-1, 3) - 1
+            array = np.concatenate((array, np.zeros((more, *array.shape[1:]), array.dtype)))
+            array[numbers] = rows[:, 0] if flat else rows
+            states.append((pages.put(numbers, rows[:, 0] if flat else rows), array))
+        for (before, _), (after, _) in pairwise(states):
+            made = [*before.pages, *after.pages[len(before.pages) :]]
+            for place in after.differing(before):
+                made[place] = after.pages[place]
+            assert all(one is other for one, other in zip(made, after.pages, strict=True))
+        for pages, array in states:
+            order = np.random.default_rng(0).permutation(len(array))
+            assert len(pages) == len(array)
+            for same in (pages, pickle.loads(pickle.dumps(pages))):
+                np.testing.assert_array_equal(same.take(order), array[order])
+                np.testing.assert_array_equal(same.whole, array)
+                np.testing.assert_array_equal(same.take(order), array[order])
+
+
+def test_a_change_shares_the_other_pages() -> None:
+    before = Pages.of(np.arange(3 * module._SIZE))
+    after = before.put(np.array([module._SIZE + 5]), -1)
+    assert after.differing(before) == [1] and before.whole[module._SIZE + 5] == module._SIZE + 5
