@@ -29,9 +29,9 @@ class ModelConfig:
         strength: of the student: how much an interaction counts in a history: ``one``, ``weight`` (its own) or
             ``decay`` (by age). None means ``one``, or ``weight`` where interactions have weights that validate better.
         half_life: age at which a decaying interaction counts half, in the unit of the times (seconds, as a rule).
-        dim: length of an embedding, all its parts together. None means 256 for the student (192 beyond
-            10,000 items), and else the encoder's own default: 64 for a float model and 128 under codes; for the
-            spectral encoder the best of 128, 256, 512 and 1,024 on validation.
+        dim: length of an embedding, all its parts together. None means 256 for the student (beyond 10,000
+            items 192, or as many as ``bits``), and else the encoder's own default: 64 for a float model and 128 under
+            codes; for the spectral encoder the best of 128, 256, 512 and 1,024 on validation.
         layers: propagation steps; ``sage`` has two for users and one for items, ``spectral`` has none.
         layer_weights: ``α_0 … α_K`` of LightGCN's ``E = Σ_k α_k E^(k)``, one for ``E^(0)`` and one for each layer, at
             least 0. None means ``1 / (K + 1)`` each.

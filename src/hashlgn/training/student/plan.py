@@ -19,7 +19,7 @@ __all__ = [
     "tried",
 ]
 
-_DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # of a catalogue that is too large for EASE the second
+_DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # the second where EASE is too large, and bits are few
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
 _MOST_STEPS, _FEWEST_EPOCHS = 480, 4  # of a stage
 _PER_STEP = 1_000  # interactions, where large data take more steps than that
@@ -30,7 +30,8 @@ _PAIRS = 2**32  # candidates times users in a stage, at most
 
 def resolved(config: Config, n_items: int) -> Config:
     """The configuration with what "choose for me" means for a student of a catalogue."""
-    model, dim = config.model, _DIM if n_items <= EASE_ITEMS else _LARGE_DIM
+    model = config.model
+    dim = _DIM if n_items <= EASE_ITEMS else max(_LARGE_DIM, min(model.bits, _DIM))
     bits = min(4 * model.bits, _HISTORY_BITS) if model.history_bits is None else model.history_bits
     return replace(config, model=replace(model, dim=model.dim or dim, history_bits=bits))
 
