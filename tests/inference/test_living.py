@@ -28,7 +28,7 @@ from hashlgn.scoring.codes import pack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
-from hashlgn.search import blocks
+from hashlgn.search import block_items
 from hashlgn.utils import pages
 
 USERS, ITEMS, WIDTH, SUBCODES = 9, 12, 6, 4
@@ -230,7 +230,8 @@ class Sequences(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages and segments so small that there are several."""
-    for module, name, value in ((pages, "_BITS", 2), (pages, "_SIZE", 4), (blocks, "_SMALL", 1), (stored, "_SMALL", 1)):
+    sizes = (pages, "_BITS", 2), (pages, "_SIZE", 4), (block_items, "_SMALL", 1), (stored, "_SMALL", 1)
+    for module, name, value in sizes:
         monkeypatch.setattr(module, name, value)
 
 

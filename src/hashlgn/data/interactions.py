@@ -16,9 +16,12 @@ from scipy import sparse
 from hashlgn.data.arrays import Int32s, Int64s, finite, move, positive, remainders, whole
 from hashlgn.data.ids import Ids
 from hashlgn.data.lookup import Texts
+from hashlgn.data.statistics import inequality, summary
 from hashlgn.errors import ArgumentError, DataError, choose, need, positive_int
 
 __all__ = ["CoreReport", "Dropped", "Interactions"]
+
+_ALIGNED = ("ratings", "times", "weights")  # what an interaction may have beside its user and item
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,9 @@ class Interactions:
             rising[indptr] = True
             if not rising[:-1].all():
                 raise ArgumentError("indices must ascend within each row, each item once")
-        for name, values, length in (
-            ("ratings", self.ratings, len(indices)),
-            ("times", self.times, len(indices)),
-            ("weights", self.weights, len(indices)),
-            ("titles", self.titles, len(self.item_ids)),
-            ("genres", self.genres, len(self.item_ids)),
-        ):
+        lengths = dict.fromkeys(_ALIGNED, len(indices)) | dict.fromkeys(("titles", "genres"), len(self.item_ids))
+        for name, length in lengths.items():
+            values = getattr(self, name)
             if values is not None and len(values) != length:
                 raise ArgumentError(f"{name} must have length {length} (got {len(values)})")
         if self.weights is not None:
@@ -194,13 +193,13 @@ class Interactions:
         if len(item_ids) > np.iinfo(np.int32).max:
             raise DataError(f"at most {np.iinfo(np.int32).max} items are supported (got {len(item_ids)})")
         keys = columns.pop("keys")
-        ratings, times, weights = (columns.pop(name, None) for name in ("ratings", "times", "weights"))
+        aligned: dict[str, Any] = {name: column for name in _ALIGNED if (column := columns.pop(name, None)) is not None}
         assert keys is not None
         width, order, n = max(len(item_ids), 1), None, len(keys)
         if (keys[1:] <= keys[:-1]).any():
-            if times is not None:  # first and last by time, and by row where times are equal
-                order = np.lexsort((times, keys))
-            elif ratings is not None or weights is not None:
+            if "times" in aligned:  # first and last by time, and by row where times are equal
+                order = np.lexsort((aligned["times"], keys))
+            elif aligned:
                 order = np.argsort(keys, kind="stable")
             keys.sort()
             changes = np.ones(len(keys), np.bool_)
@@ -214,10 +213,12 @@ class Interactions:
         indices = remainders(keys, n, width)
         del keys
         if order is not None:
-            ratings = None if ratings is None else ratings[order]
-            times = None if times is None else times[order]
-            weights = None if weights is None else weights[order]
-        return cls(user_ids, item_ids, indptr, indices, ratings, times, weights=weights)
+            aligned = {name: column[order] for name, column in aligned.items()}
+        return cls(user_ids, item_ids, indptr, indices, **aligned)
+
+    def _aligned(self, rows: Any = slice(None)) -> dict[str, Any]:
+        """Ratings, times and weights, those that there are, of some interactions."""
+        return {name: values[rows] for name in _ALIGNED if (values := getattr(self, name)) is not None}
 
     @property
     def n_users(self) -> int:
@@ -284,9 +285,7 @@ class Interactions:
             "user": self.user_ids.to_arrow().take(pa.array(self.rows)),
             "item": self.item_ids.to_arrow().take(pa.array(self.indices)),
         }
-        for name, values in (("rating", self.ratings), ("time", self.times), ("weight", self.weights)):
-            if values is not None:
-                columns[name] = pa.array(values)
+        columns |= {name.removesuffix("s"): pa.array(values) for name, values in self._aligned().items()}
         return pa.table(columns)
 
     def to_pandas(self) -> Any:
@@ -305,15 +304,15 @@ class Interactions:
         popular and tends to 1 where a few items have all interactions.
         """
         per_user, per_item = np.diff(self.indptr), np.bincount(self.indices, minlength=self.n_items)
-        cells = self.n_users * self.n_items
+        pairs = self.n_users * self.n_items
         return {
             "users": self.n_users,
             "items": self.n_items,
             "interactions": len(self),
-            "density": len(self) / cells if cells else 0.0,
-            "per_user": _summary(per_user),
-            "per_item": _summary(per_item),
-            "popularity_gini": _gini(per_item),
+            "density": len(self) / pairs if pairs else 0.0,
+            "per_user": summary(per_user),
+            "per_item": summary(per_item),
+            "popularity_gini": inequality(per_item),
         }
 
     def select(self, mask: npt.NDArray[np.bool_]) -> Interactions:
@@ -326,14 +325,7 @@ class Interactions:
             raise ArgumentError(f"mask must be ({len(self)},) bool (got {mask.shape} {mask.dtype})")
         kept = np.zeros(len(self) + 1, np.int64)
         np.cumsum(mask, out=kept[1:])
-        return replace(
-            self,
-            indptr=kept[self.indptr],
-            indices=self.indices[mask],
-            ratings=None if self.ratings is None else self.ratings[mask],
-            times=None if self.times is None else self.times[mask],
-            weights=None if self.weights is None else self.weights[mask],
-        )
+        return replace(self, indptr=kept[self.indptr], indices=self.indices[mask], **self._aligned(mask))
 
     def encode_like(self, train: Interactions) -> tuple[Interactions, Dropped]:
         """These interactions in the user and item numbers of ``train``, and what had to be left out for it.
@@ -344,19 +336,9 @@ class Interactions:
         items = train.item_ids.encode(self.item_ids, on_unknown="mark")
         rows = self.rows
         known = (users[rows] >= 0) & (items[self.indices] >= 0)
-        encoded = Interactions.from_codes(
-            train.user_ids,
-            train.item_ids,
-            users[rows[known]],
-            items[self.indices[known]],
-            None if self.ratings is None else self.ratings[known],
-            None if self.times is None else self.times[known],
-            weights=None if self.weights is None else self.weights[known],
-        )
-        seen_users, seen_items = (
-            np.diff(self.indptr) > 0,
-            np.bincount(self.indices, minlength=self.n_items) > 0,
-        )
+        codes = users[rows[known]], items[self.indices[known]]
+        encoded = Interactions.from_codes(train.user_ids, train.item_ids, *codes, **self._aligned(known))
+        seen_users, seen_items = np.diff(self.indptr) > 0, np.bincount(self.indices, minlength=self.n_items) > 0
         dropped = Dropped(
             int((seen_users & (users < 0)).sum()), int((seen_items & (items < 0)).sum()), int((~known).sum())
         )
@@ -422,22 +404,3 @@ def _inverse(order: Int64s) -> Int64s:
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank
-
-
-def _summary(counts: Int64s) -> dict[str, float | int]:
-    if not len(counts):
-        return {"mean": 0.0, "median": 0.0, "min": 0, "max": 0}
-    return {
-        "mean": float(counts.mean()),
-        "median": float(np.median(counts)),
-        "min": int(counts.min()),
-        "max": int(counts.max()),
-    }
-
-
-def _gini(counts: Int64s) -> float:
-    """``G = Σ_i (2 i − n − 1) x_(i) / (n Σ x)`` over the ascending counts ``x_(1) … x_(n)``."""
-    n, total = len(counts), int(counts.sum())
-    if not total:
-        return 0.0
-    return float(((2 * np.arange(1, n + 1) - n - 1) * np.sort(counts)).sum() / (n * total))

@@ -4,14 +4,11 @@ matrices.
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from scipy import sparse
 
 from hashlgn.data.columns import Request
@@ -76,20 +73,19 @@ def read_interactions(
 ) -> Interactions:
     """Read interactions.
 
-    Columns are found by their usual names (``user``, ``user_id``, ``userId``, ``item``, ``movieId``,
-    ``rating``, ``timestamp`` …), or are named by ``user``, ``item``, ``rating`` and ``time``. A delimited
-    file has a header if its first line holds a usual name of users or items, or if a column is given by name.
-    Otherwise, if the first line holds any number, it is data, and its 2 to 4 columns are user, item, rating,
-    time; columns given by position, from 0, also mean that there is no header.
+    Columns are found by their usual names (``user``, ``user_id``, ``userId``, ``item``, ``movieId``, ``rating``,
+    ``timestamp`` …), or are named by ``user``, ``item``, ``rating`` and ``time``. A delimited file has a header if its
+    first line holds a usual name of users or items, or if a column is given by name. Otherwise, if the first line holds
+    any number, it is data, and its 2 to 4 columns are user, item, rating, time. Columns given by position, from 0,
+    also mean that there is no header.
 
-    A column of ids is integers where every value is one (``007`` is then 7), else strings, all of it;
-    ``id_type="str"`` keeps everything as written. Times are whole numbers in the file's own unit (fractions
-    are cut off); dates become microseconds since 1970.
+    A column of ids is integers where every value is an integer (``007`` is then 7). Otherwise all of it is strings;
+    ``id_type="str"`` keeps everything as written. Times are whole numbers in the file's own unit (fractions are cut
+    off); dates become microseconds since 1970.
 
     Args:
-        source: path of a file or folder; a pandas, Polars or Arrow table, or anything else with the Arrow
-            interface; or a SciPy sparse matrix, ``(n_users, n_items)``, whose stored non-zero entries are
-            interactions.
+        source: path of a file or folder; a pandas, Polars or Arrow table, or anything else with the Arrow interface; or
+            a SciPy sparse matrix, ``(n_users, n_items)``, whose stored non-zero entries are interactions.
         format: a key of ``FORMATS``; found out where None.
         part: of a data set that is published as two files: ``"train"``, ``"test"`` or ``"all"``.
         user: the column of users, by name or position.
@@ -110,8 +106,7 @@ def read_interactions(
             a ``weight`` all count as one interaction. ``notes`` say what was done.
         duplicates: which row stands for a repeated pair: the ``"first"`` or the ``"last"``, by time where there are
             times, and by row where these are equal or absent.
-        k_core: keep the part in which every user and every item has this many interactions; a tuple for users
-            and items. ``Interactions.k_core`` also reports what it removed.
+        k_core: keep the part in which every user and every item has this many interactions; or (users', items').
         id_type: ``"auto"``, ``"int"`` or ``"str"``.
         delimiter: of a delimited file, one character or ``"::"``; found out where None.
         encoding: of a delimited file; where None, UTF-8, or Latin-1 where it is no UTF-8 (``notes`` say so).
@@ -124,23 +119,15 @@ def read_interactions(
         ArgumentError: an argument breaks its rule.
     """
     columns: dict[str, Any] = {"user": user, "item": item, "rating": rating, "time": time, "weight": weight}
-    _check_columns(columns | {"title": title, "genres": genres}, matrix=sparse.issparse(source))
-    columns |= {"title": title, "genres": genres} if items is None else {}  # else they are columns of that table
-    request = Request(
-        **columns,
-        part=part,
-        min_rating=None if min_rating is None else _finite("min_rating", min_rating),
-        duplicates=duplicates,
-        id_type=id_type,
-        delimiter=None if delimiter is None else _delimiter(delimiter),
-        encoding=None if encoding is None else _encoding(encoding),
-        decimal=decimal,
-        on_bad=on_bad,
-        on_missing=on_missing,
-    )
+    of_items: dict[str, Any] = {"title": title, "genres": genres}
+    _check_columns(columns | of_items, matrix=sparse.issparse(source))
+    rows: dict[str, Any] = {"part": part, "min_rating": min_rating, "duplicates": duplicates, "id_type": id_type}
+    rows |= {"delimiter": delimiter, "encoding": encoding, "decimal": decimal}
+    rows |= {"on_bad": on_bad, "on_missing": on_missing}
+    request = Request(**columns, **rows, **(of_items if items is None else {}))
     data = _rated(*_read(source, format, request), request)
     if items is not None:
-        data = _with_table(data, items, replace(request, title=title, genres=genres))
+        data = _with_table(data, items, replace(request, **of_items))
     if k_core is None:
         return data
     user_k, item_k = k_core if isinstance(k_core, tuple) and len(k_core) == 2 else (k_core, k_core)
@@ -233,32 +220,6 @@ def _with_table(data: Interactions, source: Any, request: Request) -> Interactio
     if unknown:
         notes.append(f"{unknown:,} of {data.n_items:,} items are not in the table of items")
     return replace(with_items(data, table), notes=tuple(notes))
-
-
-def _delimiter(value: Any) -> str:
-    if isinstance(value, str) and (value == "::" or (len(value) == 1 and value.isascii() and value not in '"\r\n')):
-        return value
-    raise ArgumentError(f"delimiter must be one ASCII character, or '::' (got {shown(value)})")
-
-
-def _encoding(value: Any) -> str:
-    try:
-        if not isinstance(value, str):  # None would be the system's own
-            raise TypeError
-        io.TextIOWrapper(io.BytesIO(), encoding=value)
-    except (LookupError, TypeError, ValueError) as error:
-        raise ArgumentError(f"encoding must be one that Python knows, of text (got {shown(value)})") from error
-    return str(value)
-
-
-def _finite(name: str, value: Any) -> float:
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    try:
-        if number and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # an integer beyond all floats
-        pass
-    raise ArgumentError(f"{name} must be a finite number (got {shown(value)})")
 
 
 def _read_path(path: Path, format: str | None, request: Request) -> tuple[Interactions, bool]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy import sparse
 
-from hashlgn.data.columns import Gather, Request, UnusableError, find_columns
+from hashlgn.data.columns import Request, find_columns
+from hashlgn.data.gather import Gather, UnusableError
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, DataError

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from hashlgn.data.columns import Gather, Request, UnusableError, find_columns
+from hashlgn.data.columns import Request, find_columns
+from hashlgn.data.gather import Gather, UnusableError
 from hashlgn.errors import DataError
 
 __all__ = ["BLOCK", "BOM", "first_line", "lines_of", "open_stream", "quoting", "read_delimited"]

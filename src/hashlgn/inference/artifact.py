@@ -3,7 +3,8 @@
 Tensors by part; ``FORMS`` says how each kind of part is written and read.
 
     items.*        codes, starts, counts, order, scale, largest, smallest: the catalogue in blocks, as the kernel reads
-                   it (``hashlgn.search.blocks``); codewords, or alpha and beta, of the decoder; ``vectors`` of floats
+                   it (``hashlgn.search.block_items``); codewords, or alpha and beta, of the decoder; ``vectors`` of
+                   floats
     histories.*    codes, codewords, level and levels of the weights: items in a history; ``vectors`` of floats, and
                    weight.0, bias.0, weight.1, … where an encoder folds histories in
     seen.*         indptr int64 (n_users + 1,), indices int32: the histories of the training's users; strengths, times
@@ -38,7 +39,7 @@ from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
-from hashlgn.search.blocks import BlockItems, items_arrays, items_from
+from hashlgn.search.block_items import BlockItems, items_arrays, items_from
 from hashlgn.utils.pages import Pages
 from hashlgn.utils.tensors import MALFORMED, Arrays, Part, model_file, read_tensors, write_tensors
 

@@ -22,7 +22,7 @@ from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
-from hashlgn.search.blocks import BlockItems
+from hashlgn.search.block_items import BlockItems
 from hashlgn.utils.pages import Pages
 
 __all__ = ["Change", "Pairs", "Placed", "applied"]

@@ -20,7 +20,7 @@ from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import Histories, queries
 from hashlgn.scoring.items import FloatItems, Items
-from hashlgn.search.blocks import BlockItems
+from hashlgn.search.block_items import BlockItems
 from hashlgn.utils.pages import Pages
 from hashlgn.utils.storage import json_text
 

@@ -30,7 +30,7 @@ from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.items import CodedItems, FloatItems, Items
 from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import SEARCHERS, Hits, Kernel, Searcher, build_searcher
-from hashlgn.search.blocks import BlockItems
+from hashlgn.search.block_items import BlockItems
 from hashlgn.utils.tensors import model_file
 
 __all__ = ["BATCH", "Recommender", "load"]

@@ -16,7 +16,8 @@ from hashlgn.scoring.decoders import Decoder, Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, Items, score_bound
 from hashlgn.search.base import Hits, check_exclusion, check_queries, check_score_bound
-from hashlgn.search.blocks import BlockItems, Blocks, Ints, Scale, Slots, items_arrays, items_from, kernel, merged
+from hashlgn.search.block_items import BlockItems, items_arrays, items_from, merged
+from hashlgn.search.blocks import Blocks, Ints, Scale, Slots, kernel
 from hashlgn.utils.locks import Lock
 from hashlgn.utils.tensors import MALFORMED, Part, read_tensors, write_tensors
 

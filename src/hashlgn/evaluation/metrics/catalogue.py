@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hashlgn.data.statistics import inequality
 from hashlgn.errors import ArgumentError, positive_int
 from hashlgn.evaluation.metrics.arrays import Ints, integers
 
@@ -38,9 +39,7 @@ def gini(items: npt.ArrayLike, n_items: int) -> float:
     Raises:
         ArgumentError: an item number is outside ``0 … n_items − 1``.
     """
-    counts = np.sort(_counts(items, n_items)).astype(np.float64)
-    n = len(counts)
-    return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * max(counts.sum(), 1)))
+    return inequality(_counts(items, n_items))
 
 
 def _counts(items: npt.ArrayLike, n_items: int) -> Ints:

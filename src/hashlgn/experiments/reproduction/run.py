@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from hashlgn.utils.provenance import provenance
 __all__ = ["reproduce"]
 
 _TIMED = 5  # thresholds of a row at which its search is timed
-_SAID = ("recall", "ndcg")
 
 
 def reproduce(
@@ -47,7 +47,7 @@ def reproduce(
         train: what the models learn from.
         test: what they are evaluated by.
         out: folder for ``runs/``, ``models/``, ``results.json``, ``reproduction.md`` and ``index.html``.
-        seeds: 0, 1, … this many.
+        seeds: how many, from 0 on.
         preset: ``quick``: the paper's recipes are stopped after a few epochs, which the rows say; ``full``.
         rows: what to compare; those of the preset where None.
         changes: from every row's configuration.
@@ -59,8 +59,7 @@ def reproduce(
         quiet: show no progress bar.
         say: called with a line after every run.
 
-    Returns:
-        What ``results.json`` holds.
+    Returns: what ``results.json`` holds.
 
     Raises:
         ArgumentError: an argument breaks its rule.
@@ -86,7 +85,7 @@ def reproduce(
         seeds,
         evaluate,
         lambda run: same | {"how": chosen[run.name].how, "sweep": chosen[run.name].sweep},
-        lambda result: ", ".join(f"{metric}@{cuts[0]} {result['mips'][f'@{cuts[0]}'][metric]:.4f}" for metric in _SAID),
+        partial(_line, cuts[0]),
     )
     times = _times(chosen, results, runner, test, cuts, repeats=1 if quick else 5, same=same)
     found = [one for each in results.values() for one in each]
@@ -95,10 +94,8 @@ def reproduce(
         "limited": quick and rows is None,
         "command": command,
         "data": {"name": data_name, "train": train.fingerprint(), "test": test.fingerprint(), **train.stats()},
-        "tables": {
-            **tables(list(chosen.values()), results, times),
-            "paired": paired(_comparisons(chosen, results), results),
-        },
+        "tables": tables(list(chosen.values()), results, times)
+        | {"paired": paired(_comparisons(chosen, results), results)},
         "times": times,
         "runs": [{key: value for key, value in one.items() if key != "per_user"} for one in found],
         "train_seconds": sum(one["own_seconds"] for one in found),
@@ -108,6 +105,10 @@ def reproduce(
     write_text(out / "reproduction.md", markdown_report(result))
     write_page(out / "index.html", result, list(chosen.values()), {name: each[0] for name, each in results.items()})
     return result
+
+
+def _line(cut: int, result: Mapping[str, Any]) -> str:
+    return ", ".join(f"{metric}@{cut} {result['mips'][f'@{cut}'][metric]:.4f}" for metric in ("recall", "ndcg"))
 
 
 def _chosen(rows: Sequence[Row], changes: Mapping[str, Any]) -> dict[str, Row]:

@@ -18,6 +18,7 @@ from hashlgn.errors import ArgumentError, ArtifactError, JournalError
 from hashlgn.inference.model import ServedModel
 from hashlgn.serve.journal.events import Event, HistoryEntry, Id, Outcome, read_event, read_id
 from hashlgn.serve.journal.live import LiveHistories, Stored
+from hashlgn.serve.journal.lock import locked
 from hashlgn.serve.journal.pairs import read_pairs, snapshot_file
 from hashlgn.serve.journal.store import Store, failure
 from hashlgn.serve.journal.writer import Changes, Writer
@@ -75,7 +76,7 @@ class Journal:
             ArgumentError: the journal holds ids of other types.
         """
         file = Path(path).expanduser()
-        lock = _locked(file)
+        lock = locked(file)
         try:
             store = Store(file, types, writes=True)
             try:
@@ -392,28 +393,3 @@ def _catch_up(view: LiveHistories, store: Store, marks: tuple[int, int]) -> tupl
     for user in users:
         _refresh(view, store, user)
     return store.marks()
-
-
-def _locked(path: Path) -> sqlite3.Connection:
-    """A lock that one process has at a time, and that ends with the process: SQLite's own, on a file beside it.
-
-    Raises:
-        JournalError: another process has it.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(path.with_name(f"{path.name}.lock"), 0.2, isolation_level=None, check_same_thread=False)
-        try:
-            lock.execute("PRAGMA journal_mode = MEMORY")
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error:
-            lock.close()
-            raise
-    except OSError as error:
-        raise JournalError(f"{path} cannot be written ({error.strerror or error})") from error
-    except sqlite3.OperationalError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_BUSY:
-            raise JournalError(f"{path} is open in another process") from error
-        raise failure(path, error) from error
-    return lock
