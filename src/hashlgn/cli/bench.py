@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.cli.options import Device, Json, Set, Threads, numbers, read_data, reads_data
+from hashlgn.cli.options import Device, Json, Seed, Set, Threads, names, numbers, read_data, reads_data
+from hashlgn.config import override_changes
 from hashlgn.experiments.common.tables import table
 from hashlgn.utils.console import say, write_json
 
@@ -50,26 +51,25 @@ def bench_export(
     dim: Annotated[int, typer.Option(min=1, help="Width of made vectors.")] = 128,
     users: Annotated[int, typer.Option(min=1, help="Users who ask.")] = 20,
     to: Annotated[str, typer.Option(help="Names of exports, separated by commas.  [default: all]")] = "",
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     json_: Json = None,
 ) -> None:
     """Every export in its engine: bytes, time per query, how far off; beside the library's own search."""
     from hashlgn.experiments.benchmarks.export import bench_export
 
-    names = [name for name in to.split(",") if name]
-    _show(bench_export(model, items=items, bits=bits, dim=dim, users=users, to=names, seed=seed), json_)
+    _show(bench_export(model, items=items, bits=bits, dim=dim, users=users, to=names(to), seed=seed), json_)
 
 
 @bench_app.command("gpu")
 def bench_gpu(
     made: Annotated[int, typer.Option(min=1000, help="Made interactions to train on as well.")] = 10_000_000,
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     json_: Json = None,
 ) -> None:
     """The default training on a GPU, beside the processor."""
     from hashlgn.experiments.benchmarks.gpu import bench_gpu
 
-    _show(bench_gpu(made=made, seed=seed, say=lambda line: say(False, line)), json_)
+    _show(bench_gpu(made=made, seed=seed, say=_tell), json_)
 
 
 @bench_app.command("journal")
@@ -78,13 +78,13 @@ def bench_journal(
     users: Annotated[int, typer.Option(min=2, help="Number of users.")] = 100_000,
     items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 100_000,
     folder: Annotated[Path | None, typer.Option(help="Folder on the disk to measure.")] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     json_: Json = None,
 ) -> None:
     """Start, memory and rates of the journal of a service."""
     from hashlgn.experiments.benchmarks.journal import bench_journal
 
-    found = bench_journal(events, users, items, folder=folder, seed=seed, say=lambda line: say(False, line))
+    found = bench_journal(events, users, items, folder=folder, seed=seed, say=_tell)
     if json_ is not None:
         write_json(json_, found)
 
@@ -106,9 +106,9 @@ def bench_serve(
     """The service under load from a second process, beside FastAPI with implicit's ALS, and Cornac's server."""
     from hashlgn.experiments.benchmarks.serve import bench_serve
 
-    named = [] if peers == "none" else peers.split(",")
     sizes = {"items": items, "users": users, "length": length, "k": k, "connections": connections}
-    _show(bench_serve(**sizes, seconds=seconds, peers=named, threads=threads or 1), json_)
+    chosen = [] if peers == "none" else names(peers)
+    _show(bench_serve(**sizes, seconds=seconds, peers=chosen, threads=threads or 1), json_)
 
 
 @bench_app.command("train")
@@ -124,26 +124,25 @@ def bench_train(
         float | None, typer.Option(help="Instead of timing steps: run until this Recall@20 on validation.")
     ] = None,
     set_: Set = [],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
     json_: Json = None,
 ) -> None:
     """Time and memory of training by size, or time to a quality; each measurement in a process of its own."""
-    from hashlgn.config import override_changes
     from hashlgn.experiments.benchmarks.train import VARIANTS, bench_train
 
     result = bench_train(
         data,
         sizes=numbers("synthetic", synthetic, int),
-        variants=[name.strip() for name in variants.split(",") if name.strip()] or tuple(VARIANTS),
+        variants=names(variants) or tuple(VARIANTS),
         seconds=seconds,
         target=target,
         threads=threads,
         device=device,
         seed=seed,
         changes=override_changes(set_),
-        say=lambda line: say(False, line),
+        say=_tell,
     )
     _show(result, json_)
 
@@ -165,7 +164,7 @@ def bench_stream(
     periods: Annotated[int, typer.Option(min=1, help="Parts of the rest.")] = 5,
     k: Annotated[int, typer.Option(min=1, help="Items of an answer.")] = 20,
     set_: Set = [],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     threads: Threads = None,
     json_: Json = None,
     plot: Annotated[Path | None, typer.Option(help="Draw recall by period: .png or .svg.")] = None,
@@ -173,21 +172,20 @@ def bench_stream(
     reading: dict[str, Any],
 ) -> None:
     """Replay interactions by time: answer, then learn; a model that changes beside refits and baselines."""
-    from hashlgn.config import override_changes
     from hashlgn.experiments.benchmarks.stream import METHODS, bench_stream, draw, drifting
 
     users, items = max(20, interactions // 60), max(20, interactions // 60)
     told = drifting(users, items, interactions, seed=seed) if data is None else read_data(data, **reading)
     result = bench_stream(
         told,
-        methods=_names(methods) or METHODS,
+        methods=names(methods) or METHODS,
         start=start,
         periods=periods,
         k=k,
         threads=threads,
         seed=seed,
         changes=override_changes(set_),
-        say=lambda line: say(False, line),
+        say=_tell,
     )
     _show(result, json_)
     if plot is not None:
@@ -207,14 +205,13 @@ def bench_held_back(
     ] = False,
     k: Annotated[int, typer.Option(min=1, help="Items of an answer.")] = 50,
     set_: Set = [],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     threads: Threads = None,
     json_: Json = None,
     *,
     reading: dict[str, Any],
 ) -> None:
     """Recall for items that are added to a trained model, beside a training that knew them."""
-    from hashlgn.config import override_changes
     from hashlgn.experiments.benchmarks.held_back import bench_held_back
 
     result = bench_held_back(
@@ -226,7 +223,7 @@ def bench_held_back(
         threads=threads,
         seed=seed,
         changes=override_changes(set_),
-        say=lambda line: say(False, line),
+        say=_tell,
     )
     _show(result, json_)
 
@@ -253,7 +250,7 @@ def bench_search(
     cache: Annotated[Path | None, typer.Option(help="Folder where trained catalogues are kept.")] = None,
     model: Annotated[list[Path], typer.Option(help="Folder of a saved model, searched instead; may be repeated.")] = [],  # noqa: B006
     data: Annotated[Path | None, typer.Option(help="Held-out interactions for the saved models.")] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     json_: Json = None,
     md: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw agreement or quality against speed: .png or .svg.")] = None,
@@ -274,14 +271,14 @@ def bench_search(
         singles=singles,
         repeats=repeats,
         threads=threads,
-        searchers=_names(searchers),
-        baselines=[] if baselines.strip() == "none" else _names(baselines),
+        searchers=names(searchers) or None,
+        baselines=[] if baselines.strip() == "none" else names(baselines) or None,
         trained=trained,
         cache=cache,
         models=model,
         test=None if data is None else read_test(data),
         seed=seed,
-        say=lambda line: say(False, line),
+        say=_tell,
     )
     typer.echo(tables(result["rows"]))
     if json_ is not None:
@@ -292,8 +289,8 @@ def bench_search(
         draw(plot, result["rows"])
 
 
-def _names(text: str) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] or None
+def _tell(line: str) -> None:
+    say(False, line)
 
 
 def _show(result: dict[str, Any], json_: Path | None) -> None:

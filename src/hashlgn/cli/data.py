@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.cli.options import Data, Json, read_data, reads_data
+from hashlgn.cli.options import Data, Json, Seed, read_data, reads_data
 from hashlgn.errors import ArgumentError, choose, shown
 from hashlgn.utils.console import write_json
 from hashlgn.utils.storage import reason
@@ -56,7 +56,7 @@ def data_split(
         ),
     ] = "ratio",
     share: Annotated[float | None, typer.Option(help="Of interactions or users.  [default: 0.2, users 0.1]")] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     *,
     reading: dict[str, Any],
 ) -> None:
@@ -93,7 +93,7 @@ def data_synth(
     items: Annotated[int, typer.Option(min=1, help="Number of items.")],
     interactions: Annotated[int, typer.Option(min=1, help="Number of interactions.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Make a catalogue with planted clusters and power-law popularity, split 80/20 per user."""
     from hashlgn.data import random_ratio

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hashlgn.cli.options import Json
+from hashlgn.cli.options import Json, Seed
 from hashlgn.errors import DataError
 from hashlgn.utils.console import say, write_json
 
@@ -114,7 +114,7 @@ def report_split(
     journal: Journal,
     window: Annotated[float, typer.Option(help="Seconds after an answer in which an event counts for it.")] = 86_400,
     samples: Annotated[int, typer.Option(min=1, help="Resamples of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     json_: Json = None,
 ) -> None:
     """Compare the arms of a split: how often an event on a shown item followed an answer."""

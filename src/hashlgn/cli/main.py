@@ -24,6 +24,7 @@ from hashlgn.cli.options import (
     Json,
     Preset,
     Quiet,
+    Seed,
     Set,
     Threads,
     load_installed_plugins,
@@ -36,6 +37,7 @@ from hashlgn.cli.options import (
 from hashlgn.cli.refit import refit
 from hashlgn.cli.serve import serve
 from hashlgn.cli.studies import experiment_app, reproduce, tune
+from hashlgn.config import load_config
 from hashlgn.errors import ArgumentError, choose, k_or_threshold, need, shown
 from hashlgn.utils.console import exit_code, json_lines, named, output, say, write_json
 from hashlgn.utils.storage import reason
@@ -95,7 +97,6 @@ def train(
 
     Of a folder with train.txt and test.txt, train.txt alone is read.
     """
-    from hashlgn.config import load_config
     from hashlgn.estimators import HashLGN, LightGCN
     from hashlgn.inference.artifact import FORMAT
     from hashlgn.utils.tensors import check_target, model_file
@@ -298,7 +299,7 @@ def info(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for models, results and the page.")] = Path("hashlgn-demo"),
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Seed = 0,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:

@@ -28,11 +28,13 @@ __all__ = [
     "Json",
     "Preset",
     "Quiet",
+    "Seed",
     "Set",
     "Threads",
     "column_options",
     "load_installed_plugins",
     "load_plugin",
+    "names",
     "numbers",
     "read_both",
     "read_data",
@@ -70,6 +72,7 @@ _READING: dict[str, tuple[type, str]] = {
     "id_type": (str, "Type of all ids: auto, int or str.  [default: auto]"),
     "k_core": (int, "Keep users and items with this many interactions."),
 }
+Seed = Annotated[int, typer.Option(help="Fixes every draw.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
@@ -79,6 +82,11 @@ Preset = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with [model], [train] and [student].")]
 Set = Annotated[list[str], typer.Option("--set", help="Any setting, as train.lr=0.01; may be repeated.")]
+
+
+def names(text: str, by: str = ",") -> list[str]:
+    """Names as typed, separated by commas."""
+    return [part.strip() for part in text.split(by) if part.strip()]
 
 
 def numbers(name: str, text: str, kind: type) -> list[Any]:

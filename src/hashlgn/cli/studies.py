@@ -15,9 +15,11 @@ from hashlgn.cli.options import (
     Quiet,
     Set,
     Threads,
+    names,
     read_data,
     reads_data,
 )
+from hashlgn.config import load_config, override_changes
 from hashlgn.experiments.common.tables import table
 from hashlgn.utils.console import say
 
@@ -59,7 +61,6 @@ def tune(
     What is given by --set is held; the search begins from what --preset and --config say. The folder receives
     study.db, best.toml (for train --config), trials.json, history.png and trials.png.
     """
-    from hashlgn.config import load_config, override_changes
     from hashlgn.experiments.studies.tune import tune as search
 
     flags = {"model.kind": model, "model.bits": bits, "model.dim": dim, "train.seed": seed}
@@ -96,7 +97,6 @@ def ablation(
 
     A result that is finished is a file in the folder, and is never computed twice.
     """
-    from hashlgn.config import override_changes
     from hashlgn.experiments.studies.ablation import ROWS
     from hashlgn.experiments.studies.ablation import ablation as run
     from hashlgn.experiments.studies.study import read_parts
@@ -106,7 +106,7 @@ def ablation(
         train,
         test,
         out,
-        rows=_listed(rows, ";") or tuple(ROWS),
+        rows=names(rows, ";") or tuple(ROWS),
         seeds=seeds,
         k=k,
         changes=override_changes(set_),
@@ -142,7 +142,6 @@ def grid(
 
     A result that is finished is a file in the folder, and is never computed twice.
     """
-    from hashlgn.config import override_changes
     from hashlgn.errors import need
     from hashlgn.experiments.studies.grid import grid as run
     from hashlgn.experiments.studies.study import read_parts
@@ -157,10 +156,10 @@ def grid(
         train,
         test,
         out,
-        encoders=[] if encoders == "none" else _listed(encoders) or list(ENCODERS),
-        hashes=_listed(hashes) or ["float", *HASHES, *QUANTIZERS],
-        losses=_listed(losses),
-        baselines=[] if baselines == "none" else _listed(baselines),
+        encoders=[] if encoders == "none" else names(encoders) or list(ENCODERS),
+        hashes=names(hashes) or ["float", *HASHES, *QUANTIZERS],
+        losses=names(losses),
+        baselines=[] if baselines == "none" else names(baselines),
         bits=bits,
         seeds=seeds,
         k=k,
@@ -197,7 +196,6 @@ def reproduce(
 
     A result that is finished is a file in the folder, and is never computed twice: a run that was killed goes on.
     """
-    from hashlgn.config import override_changes
     from hashlgn.experiments.demo import find_data
     from hashlgn.experiments.reproduction.run import reproduce as run
     from hashlgn.experiments.studies.study import options, read_parts
@@ -224,10 +222,6 @@ def reproduce(
     for name in ("mips", "tips", "search"):
         typer.echo(table(result["tables"][name]) + "\n")
     typer.echo(f"Wrote {out / 'index.html'}, {out / 'reproduction.md'} and {out / 'results.json'}")
-
-
-def _listed(text: str, by: str = ",") -> list[str]:
-    return [part.strip() for part in text.split(by) if part.strip()]
 
 
 def _show(result: dict[str, Any]) -> None:

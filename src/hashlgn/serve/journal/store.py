@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hashlgn.errors import ArgumentError, DataError, JournalError, JournalFullError
+from hashlgn.errors import ArgumentError, JournalError, JournalFullError
 from hashlgn.serve.journal.events import Id, Row
 
-__all__ = ["WAIT", "Store", "failure", "read_types"]
+__all__ = ["WAIT", "Store", "failure"]
 
 _MARK = 0x484C474A  # application_id: HLGJ
 _VERSION = 1
@@ -263,18 +263,3 @@ class Store:
     def removals_after(self, row: int) -> list[tuple[Id, Id | None]]:
         """Users and items of the removals behind a row."""
         return self.db.execute("SELECT user, item FROM removals WHERE row > ? ORDER BY row", (row,)).fetchall()
-
-
-def read_types(path: Path) -> tuple[str, str]:
-    """Types of the ids of a journal that exists.
-
-    Raises:
-        JournalError: there is none, or it cannot be read.
-    """
-    store = Store(path)
-    try:
-        return store.types
-    except (sqlite3.Error, DataError) as error:
-        raise JournalError(f"{path}: {error}") from error
-    finally:
-        store.close()
