@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
@@ -89,6 +90,7 @@ class Change:
         placement: where new items go from now on, or None where that stays.
         before: the model with the new users and those new interactions whose items it has, where this was made on the
             way. It saves time, and is not kept in a journal.
+        item_ids: the ids of all items with the new ones, where they are known; the same holds.
     """
 
     users: list[Any] = field(default_factory=list)
@@ -101,6 +103,7 @@ class Change:
     genres: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     placement: Placement | None = None
     before: ServedModel | None = None
+    item_ids: Ids | None = None
 
 
 def applied(model: ServedModel, change: Change) -> ServedModel:
@@ -116,7 +119,9 @@ def applied(model: ServedModel, change: Change) -> ServedModel:
     user_ids = base.user_ids
     if change.users and base is model:
         user_ids = user_ids.add(change.users, name="users")[0]
-    item_ids = model.item_ids.add(change.items, name="ids")[0] if change.items else model.item_ids
+    item_ids = model.item_ids if change.item_ids is None else change.item_ids
+    if change.items and change.item_ids is None:
+        item_ids = item_ids.add(change.items, name="ids")[0]
     if len(user_ids) - len(model.user_ids) != len(change.users) or len(item_ids) - len(model.item_ids) != len(
         change.items
     ):

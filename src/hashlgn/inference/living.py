@@ -123,6 +123,7 @@ class Living:
             return replace(
                 placing(before, np.sort(numbers), people, pairs, near=near),
                 items=grown.decode(np.sort(numbers[~there])).tolist(),
+                item_ids=grown,
                 pairs=pairs,
                 restored=tuple(numbers[there].tolist()),
                 titles=named("titles", values, numbers, titles, str),

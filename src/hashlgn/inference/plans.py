@@ -176,6 +176,7 @@ def taken_in(model: ServedModel, data: Interactions, budget: int) -> tuple[Chang
             change,
             users=added,
             items=item_ids.decode(np.arange(n_items, len(item_ids))).tolist(),
+            item_ids=item_ids,
             pairs=pairs,
             titles={} if data.titles is None else {int(items[place]): data.titles[place] for place in new},
             genres={} if data.genres is None else {int(items[place]): data.genres[place] for place in new},
