@@ -163,13 +163,13 @@ def test_no_interactions_and_one_of_everything() -> None:
     [
         (([1, 2], [1]), r"one length \(got 2 and 1\)"),
         (([1, None], [1, 2]), r"users must have no missing values \(row 1 is empty\)"),
-        (([1, 2], [1, 2], [1]), r"ratings must have one value a row, shape \(2,\)"),
+        (([1, 2], [1, 2], [1]), r"ratings must have one value per row, shape \(2,\)"),
         (([1, 2], [1, 2], [1, float("nan")]), r"ratings must be finite \(row 1 is nan\)"),
         (([1, 2], [1, 2], [1, float("inf")]), r"ratings must be finite \(row 1 is inf\)"),
         (([1, 2], [1, 2], [1, 1e300]), "ratings must be finite"),
         (([1, 2], [1, 2], ["a", "b"]), "ratings must be numbers"),
         (([1, 2], [1, 2], None, [1.5, 2.5]), "times must be integers"),
-        (([1, 2], [1, 2], None, [1]), "times must have one value a row"),
+        (([1, 2], [1, 2], None, [1]), "times must have one value per row"),
         (([1, 2], [1, 2], None, np.array([1, 2**63], np.uint64)), "times must fit into 64 signed bits"),
     ],
 )

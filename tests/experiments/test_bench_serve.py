@@ -14,8 +14,8 @@ from hashlgn.utils.console import exit_code
 def test_the_service_is_measured_beside_a_server_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install '.[bench]'")
     small = ["--items", "300", "--users", "50", "--length", "5", "--seconds", "0.2", "--connections", "4"]
-    peers = ["--peers", "uvicorn", "--json", str(tmp_path / "figures.json")]
-    assert exit_code(app, ["bench", "serve", *small, *peers]) == 0
+    others = ["--baselines", "uvicorn", "--json", str(tmp_path / "figures.json")]
+    assert exit_code(app, ["bench", "serve", *small, *others]) == 0
     shown = capsys.readouterr().out
     rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
     assert [row["service"] for row in rows] == ["hashlgn", "hashlgn /health/live", "uvicorn"]

@@ -97,7 +97,7 @@ def bench_serve(
     k: Annotated[int, typer.Option(min=1, help="Items asked for.")] = 10,
     seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 5.0,
     connections: Annotated[int, typer.Option(min=1, help="Connections that are kept open.")] = 64,
-    peers: Annotated[
+    baselines: Annotated[
         str, typer.Option(help="Of fastapi-implicit, cornac, uvicorn, granian; or none.")
     ] = "fastapi-implicit,cornac",
     threads: Threads = 1,
@@ -107,8 +107,8 @@ def bench_serve(
     from hashlgn.experiments.benchmarks.serve import bench_serve
 
     sizes = {"items": items, "users": users, "length": length, "k": k, "connections": connections}
-    chosen = [] if peers == "none" else names(peers)
-    _show(bench_serve(**sizes, seconds=seconds, peers=chosen, threads=threads or 1), json_)
+    chosen = [] if baselines == "none" else names(baselines)
+    _show(bench_serve(**sizes, seconds=seconds, baselines=chosen, threads=threads or 1), json_)
 
 
 @bench_app.command("train")

@@ -103,7 +103,7 @@ def _column(name: str, values: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
     """
     column = np.asarray(values)
     if column.shape != (n,):
-        raise DataError(f"{name} must have one value a row, shape ({n},) (got {column.shape})")
+        raise DataError(f"{name} must have one value per row, shape ({n},) (got {column.shape})")
     masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else np.zeros(n, np.bool_)
     if masked.any():
         raise DataError(f"{name} must have no missing values (row {int(np.flatnonzero(masked)[0])} is masked)")

@@ -60,7 +60,7 @@ class Gather:
     kinds: dict[str, str] = field(default_factory=dict)
 
     def add(self, batch: Mapping[str, pa.Array]) -> None:
-        """Take one chunk: arrays of one length by role.
+        """Take one chunk: arrays of one length, by role.
 
         Raises:
             DataError: a value is missing, no id, no finite number.

@@ -121,9 +121,9 @@ class Interactions:
         Args:
             users: external user ids (int or str; array, list or Arrow column).
             items: external item ids.
-            ratings: one finite number a row, or None.
-            times: one integer a row, or None.
-            weights: one positive finite number a row, or None.
+            ratings: one finite number per row, or None.
+            times: one integer per row, or None.
+            weights: one positive finite number per row, or None.
             duplicates: which row stands for a pair that occurs more than once: the ``"first"`` or the ``"last"``,
                 by time where there are times, in row order where these are equal or absent.
 

@@ -127,8 +127,8 @@ def _quota(rng: np.random.Generator, n_users: int, n_items: int, interactions: i
     each = int(interactions >= n_users)
     drawn = rng.multinomial(interactions - each * n_users, share / share.sum())
     quota = np.minimum(drawn + each, n_items)
-    room = n_items - quota
-    quota += np.clip(interactions - quota.sum() - (np.cumsum(room) - room), 0, room)  # what was cut off, to the first
+    free = n_items - quota
+    quota += np.clip(interactions - quota.sum() - (np.cumsum(free) - free), 0, free)  # what was cut off, to the first
     return quota
 
 

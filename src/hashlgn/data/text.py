@@ -348,7 +348,7 @@ def _line_of_row(path: Path, layout: _Layout, request: Request, quoted: bool, ro
 
 
 def _explain(path: Path, layout: _Layout, request: Request, quoted: bool) -> str | None:
-    """Which line has the wrong number of columns; a slow second look, for the error alone."""
+    """Which line has the wrong number of columns; a slow second scan, for the error alone."""
     for number, values in _records(path, layout, request, quoted):
         if len(values) != layout.width:
             return f"line {number} has {len(values)} columns instead of {layout.width}"

@@ -332,7 +332,7 @@ def _size(index: Any) -> int:
 
 
 def _subquantizers(vectors: Floats, bits: int) -> int:
-    """Parts of a vector for a product quantiser of 4 bits a part: no more than it has dimensions."""
+    """Parts of a vector for a product quantizer of 4 bits a part: no more than it has dimensions."""
     return min(bits // 4, int(vectors.shape[1]))
 
 

@@ -70,7 +70,7 @@ def bench_read(rows: int = 5_000_000, *, seed: int = 0) -> dict[str, Any]:
             size = sum(p.stat().st_size for p in paths[0].iterdir())
             read, chunk = _read(paths[0]), _read(paths[1])["peak"]
             for path in paths:
-                shutil.rmtree(path)  # the next format needs the room on the disk
+                shutil.rmtree(path)  # the next format needs the space on the disk
             result.append(
                 {
                     "format": format,

@@ -119,7 +119,7 @@ async def app(scope, protocol):
 uvloop.run(Server(app, port=int(sys.argv[1]), interface=Interfaces.RSGI, log_enabled=False).serve())
 """
 _EMPTY = "/health/live"
-_PEERS = {
+_BASELINES = {
     "fastapi-implicit": (_FASTAPI, "/v1/users/{}/recommendations?k={}"),
     "cornac": (_CORNAC, "/recommend?uid={}&k={}&remove_seen=true"),
     "uvicorn": (_UVICORN, _EMPTY),
@@ -136,10 +136,10 @@ def bench_serve(
     seconds: float = 5.0,
     connections: int = 64,
     threads: int = 1,
-    peers: Sequence[str] = ("fastapi-implicit", "cornac"),
+    baselines: Sequence[str] = ("fastapi-implicit", "cornac"),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Start the service and the peers, one after the other, and measure them.
+    """Start the service and the other servers, one after the other, and measure them.
 
     Args:
         items: size of the catalogue.
@@ -149,7 +149,7 @@ def bench_serve(
         seconds: length of each measurement.
         connections: that are kept open.
         threads: of the search inside the service.
-        peers: ``fastapi-implicit`` and ``cornac`` (Cornac's own server over matrix factorisation); ``uvicorn`` and
+        baselines: ``fastapi-implicit`` and ``cornac`` (Cornac's own server over matrix factorisation); ``uvicorn`` and
             ``granian`` with an application that does nothing, beside which ours answers ``/health/live``.
         seed: fixes every draw.
 
@@ -176,13 +176,13 @@ def bench_serve(
             row |= _load(port, process, [_request(ours, user, k) for user in chosen], seconds, connections)
             row |= {"MiB": _memory(process)}
             rows.append(row | _batches(port, model, k, threads, seconds, seed))
-            if {"uvicorn", "granian"} & set(peers):
+            if {"uvicorn", "granian"} & set(baselines):
                 empty = _load(port, process, [_request(_EMPTY, 0, k)], seconds, connections)
                 rows.append({"service": f"hashlgn {_EMPTY}", "ready s": ready, **empty, "MiB": _memory(process)})
-    for name in peers:
-        code, path = choose("peers", name, _PEERS)
+    for name in baselines:
+        code, path = choose("baselines", name, _BASELINES)
         for package in name.split("-"):
-            need(package, "bench", f"the peer {name}")
+            need(package, "bench", f"the baseline {name}")
         sizes = [str(users), str(items), str(length)]
         with _started([sys.executable, "-c", code], path.format(chosen[0], k), sizes) as (port, ready, process):
             load = _load(port, process, [_request(path, user, k) for user in chosen], seconds, connections)

@@ -1,4 +1,4 @@
-"""A data set replayed by time: answer, look at what people do next, learn it, and so on; ours beside baselines."""
+"""A data set replayed by time: answer, see what people do next, learn it, and so on; ours beside baselines."""
 
 from __future__ import annotations
 

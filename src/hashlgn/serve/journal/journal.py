@@ -119,7 +119,7 @@ class Journal:
                 rejected.append((index, str(error)))
 
         def work(changes: Changes) -> Outcome:
-            new = self._store.insert(rows, look=self._deleted)
+            new = self._store.insert(rows, deleted=self._deleted)
             changes.rows += new
             return Outcome(len(new), len(rows) - len(new), rejected)
 

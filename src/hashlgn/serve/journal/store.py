@@ -178,16 +178,16 @@ class Store:
         events, removals = self.marks()
         return marks[0] <= events and marks[1] <= removals and last is not None and self.event_in(marks[0]) == last
 
-    def insert(self, rows: list[Row], *, look: bool) -> list[Row]:
+    def insert(self, rows: list[Row], *, deleted: bool) -> list[Row]:
         """Add events, and say which of them are new.
 
         Args:
             rows: the events.
-            look: whether there may be deleted events, which stay deleted.
+            deleted: whether there may be deleted events, which stay deleted.
         """
         execute, new = self.db.execute, []
         for row in rows:
-            if look and execute("SELECT 1 FROM deleted WHERE event_id = ?", row[:1]).fetchone():
+            if deleted and execute("SELECT 1 FROM deleted WHERE event_id = ?", row[:1]).fetchone():
                 continue
             done = execute(
                 "INSERT INTO events(event_id, user, item, type, weight, time) VALUES (?, ?, ?, ?, ?, ?) "

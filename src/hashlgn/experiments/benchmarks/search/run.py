@@ -1,4 +1,4 @@
-"""One catalogue, every method: build them all, then time them in turns and judge what they answer."""
+"""One catalogue, every method: build them all, then time them in turns and evaluate their answers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def measure(
     bits: Sequence[int],
     say: Say,
 ) -> list[dict[str, Any]]:
-    """Time and judge every method over one catalogue.
+    """Time and evaluate every method over one catalogue.
 
     Args:
         catalogue: what is searched, and who asks.

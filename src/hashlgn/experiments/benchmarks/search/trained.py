@@ -20,7 +20,7 @@ from hashlgn.scoring.rows import rows_of
 __all__ = ["trained_catalogue"]
 
 _PER_ITEM, _PER_USER = 12, 60  # interactions
-_CLUSTERS = 50  # tastes: fewer than the narrowest float model has dimensions, so that it has room for all of them
+_CLUSTERS = 50  # tastes: fewer than the dimensions of the narrowest float model, so that it can hold all of them
 _USERS = 2000  # users with held-out items, by whom the quality of answers is told
 
 
