@@ -57,9 +57,9 @@ def test_each_run_of_the_product_is_a_file(tmp_path: Path) -> None:
 
 def test_rows_of_every_encoder_share_its_own_training(tmp_path: Path) -> None:
     names = {"encoders": list(ENCODERS), "hashes": ["float", "residual"], "losses": ["hashgnn"]}
-    longer = FAST | {"train.pretrain_epochs": 5, "train.joint_epochs": 3}
+    longer = FAST | {"train.pretrain_epochs": 12, "train.joint_epochs": 3}
     result = grid(TRAIN, TEST, tmp_path, **names, bits=16, changes=longer, seeds=1, k=5, threads=1)
-    assert all(row["recall@5"] > 0.2 for row in result["rows"])
+    assert all(row["recall@5"] > 0.4 for row in result["rows"])
     assert len(list((tmp_path / "models").iterdir())) == len(ENCODERS) - 1  # the closed form has nothing to share
 
 
