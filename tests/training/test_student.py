@@ -137,6 +137,11 @@ def test_a_training_that_goes_on_ends_in_the_same_bits(tmp_path: Path) -> None:
     assert (again.metrics, again.choice) == (whole_run.metrics, whole_run.choice)
     with pytest.raises(ArgumentError, match="same data and configuration"):
         train_student(data, small({"train.seed": 1}), device="cpu", threads=1, checkpoint=file)
+    # The file of the finished training: the last stage trained tables of the one before, in place.
+    ended = train_student(data, small(), device="cpu", threads=1, checkpoint=file)
+    assert np.array_equal(scores(ended, data), scores(whole_run, data))
+    for name in ("packed", "codewords", "weight"):
+        assert np.array_equal(getattr(ended.histories, name), getattr(whole_run.histories, name))
 
 
 def test_a_catalogue_too_large_for_ease_tries_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:

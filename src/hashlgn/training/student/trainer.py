@@ -330,7 +330,9 @@ class _Run:
         if self.validation is not None:
             fixed = FloatStudent(Vectors(student.histories.vectors()), Vectors(student.answers.vectors()), 1.0)
             self.metrics[name] = self.validation.metric(fixed)
-        stages[name] = {"tables": tables, "metrics": {key: self.metrics[key] for key in self.metrics if key == name}}
+        # Copies: a later stage trains some of these tables on, and the next file has the earlier stages again.
+        kept = [table.clone() for table in tables]
+        stages[name] = {"tables": kept, "metrics": {key: self.metrics[key] for key in self.metrics if key == name}}
         self.checkpoint.save({"stages": stages})
 
     def towards(self, teacher: Teacher) -> Distillation:
