@@ -539,3 +539,35 @@ def test_attributes_that_are_none_are_refused(attributes: object, message: str) 
     with pytest.raises(UnknownIdError):
         recommender.add_items([50], attributes={50: [1.0], 777: [1.0]})
     assert len(recommender.model.item_ids) == ITEMS
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"histories": [[1]]},
+        {"histories": [[{1: 2.0}]]},
+        {"histories": [None]},
+        {"histories": [["1"]]},
+        {"users": {50: None}},
+        {"genres": 5},
+        {"titles": 5},
+    ],
+)
+def test_lists_that_are_none_are_refused(given: dict[str, Any]) -> None:
+    recommender = Recommender(served("floats"), threads=1)
+    with pytest.raises(ArgumentError, match="must be"):
+        recommender.add_items([50], **given)
+    with pytest.raises(ArgumentError, match="users must be lists of ids"):
+        recommender.add_items([50, 51], users=[100, 101])
+    assert len(recommender.model.item_ids) == ITEMS
+
+
+@pytest.mark.parametrize("rows", [[(1, 5), (1, 6), (2, 6), (2, 5), (3, 7)], [(1, 5), (1, 6), (2, 5), (2, 6)]])
+def test_a_model_of_next_to_nothing_takes_new_items(rows: list[tuple[int, int]]) -> None:
+    few = dict.fromkeys(("epochs", "distillation_epochs", "code_epochs", "settle_epochs"), 1)
+    model = hashlgn.HashLGN(8, dim=4, config={"student": few}, threads=1).fit(
+        Interactions.from_pairs(*zip(*rows, strict=True))
+    )
+    model.update(Interactions.from_pairs([1, 9], [70, 70]))
+    model.add_items([80], users=[[1, 2]])
+    assert np.isfinite(model.recommend(users=[1, 9], k=5)["score"]).all()

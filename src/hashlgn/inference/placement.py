@@ -265,12 +265,23 @@ def _axes(
     weight /= weight.sum()
     mean = weight @ means
     spread = ((means - mean) * weight[:, None]).T @ (means - mean) - noise * (weight / n).sum()
-    values, vectors = linalg.eigh(spread, noise)
+    try:
+        values, vectors = linalg.eigh(spread, noise)
+    except linalg.LinAlgError:  # few people, or strengths far apart: rounding left less than nothing in some directions
+        values, vectors = linalg.eigh(spread, _lifted(noise))
     chosen = np.argsort(-values)[:_AXES]
     chosen = chosen[values[chosen] > 1e-6 * max(float(values.max()), 1e-12)]
     axes, signal = vectors[:, chosen], values[chosen]
     z = (means - mean) @ axes
     return mean.astype(np.float32), axes.astype(np.float32), signal.astype(np.float32), z, weight
+
+
+def _lifted(noise: Doubles) -> Doubles:
+    """The same with eigenvalues of at least a thousandth of the largest; of 1 where all are 0."""
+    values, vectors = linalg.eigh(noise)
+    least = 1e-3 * float(np.abs(values).max()) or 1.0
+    lifted: Doubles = (vectors * np.maximum(values, least)) @ vectors.T
+    return lifted
 
 
 def _regressed(vectors: Floats, z: Doubles, logs: Doubles, weight: Doubles) -> Floats:

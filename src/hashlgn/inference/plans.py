@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -58,7 +58,8 @@ def named(name: str, ids: list[Any], numbers: Ints, values: Any, kind: type) -> 
             raise ArgumentError(f"{name} must be of ids that are given (got {shown(strange[0])})")
         found = {place[key]: value for key, value in values.items()}
     else:
-        listed_ = [values] if isinstance(values, kind) and len(ids) == 1 and kind is str else list(values)
+        one = isinstance(values, kind) and len(ids) == 1 and kind is str
+        listed_ = [values] if one or not isinstance(values, Iterable) else list(values)
         if len(listed_) != len(ids):
             raise ArgumentError(f"{name} must have one entry per id, {len(ids)} (got {len(listed_)})")
         found = dict(zip(numbers.tolist(), listed_, strict=True))
@@ -97,10 +98,11 @@ def relevant(
     living_histories(model)
     if histories is not None:
         lists = _lists("histories", ids, single, histories)
-        return model, given([ragged(model.item_ids, "histories", list(one), skip) for one in lists], numbers), None
+        nested = [_listed_each("histories of an item", one) for one in lists]
+        return model, given([ragged(model.item_ids, "histories", one, skip) for one in nested], numbers), None
     if users is None:
         return model, None, None
-    lists = _lists("users", ids, single, users)
+    lists = _listed_each("users", _lists("users", ids, single, users))
     found = [np.unique(encoded(model.user_ids, "users", one, skip)) for one in lists]
     rows = np.concatenate([np.empty(0, np.int64), *found])
     pairs = Pairs(rows, np.repeat(numbers, [len(one) for one in found]), None, _times(model, None, len(rows)))
@@ -235,6 +237,19 @@ def _times(model: ServedModel, times: Ints | None, count: int) -> Ints | None:
     if model.stored.parts[0].times is None:
         return None
     return np.full(count, model.stored.latest) if times is None else times
+
+
+def _listed_each(name: str, lists: Any) -> list[Any]:
+    """Lists of ids, as a caller gave them.
+
+    Raises:
+        ArgumentError: one is no list.
+    """
+    found = [lists] if isinstance(lists, str | bytes) or not isinstance(lists, Iterable) else list(lists)
+    for one in found:
+        if isinstance(one, str | bytes | Mapping) or not isinstance(one, Iterable):
+            raise ArgumentError(f"{name} must be lists of ids (got {shown(one)} in place of a list)")
+    return found
 
 
 def _lists(name: str, ids: list[Any], single: bool, lists: Any) -> list[Any]:
