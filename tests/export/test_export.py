@@ -280,3 +280,19 @@ def test_the_help_of_the_command_names_every_engine() -> None:
     from hashlgn.cli.export import ENGINES
 
     assert ENGINES.split(", ") == list(EXPORTERS)
+
+
+def test_removed_items_are_not_exported(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    model = Recommender(random_model(3).model, threads=1)
+    gone = np.asarray(model.model.item_ids.values[:2]).tolist()
+    model.remove_items(gone)
+    left = pq.read_table(export(model, "parquet", tmp_path / "parquet") / "items.parquet")
+    assert len(left) == len(model.model.item_ids) - 2 and not {*gone} & {*left["id"].to_pylist()}
+    assert left["number"].to_pylist()[0] == 2  # numbers stay
+    export(model, "duckdb", tmp_path / "duckdb")
+    with duckdb.connect(str(next((tmp_path / "duckdb").glob("*.duckdb")))) as connection:
+        assert connection.sql(f"SELECT min(number), count(*) FROM {NAME}").fetchall() == [(2, len(left))]
+    with pytest.raises(ArgumentError, match="items were removed"):
+        export(model, "faiss-flat", tmp_path / "faiss")
+    assert not (tmp_path / "faiss").exists()

@@ -93,11 +93,13 @@ class Catalogue:
         return float(np.quantile(np.concatenate(lengths), 0.99)) if len(self) else 0.0
 
     def parts(self) -> Iterator[Part]:
-        """All items in the order of their numbers, some at a time."""
+        """All items but removed ones in the order of their numbers, some at a time."""
         ids, titles, genres = self.model.item_ids.to_arrow(), self.model.titles, self.model.genres
         for start in range(0, max(len(self), 1), _ROWS):
             numbers = np.arange(start, min(start + _ROWS, len(self)))
-            columns = {"number": pa.array(numbers), "id": ids[start : start + _ROWS]}
+            if self.model.removed is not None:
+                numbers = numbers[~self.model.removed[numbers]]
+            columns = {"number": pa.array(numbers), "id": ids.take(pa.array(numbers))}
             if titles is not None:
                 columns["title"] = pa.array([titles[i] for i in numbers.tolist()], pa.string())
             if genres is not None:

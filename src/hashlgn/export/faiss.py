@@ -19,6 +19,10 @@ def _write(catalogue: Catalogue, folder: Path, index: Any, add: Callable[[Any, A
     import faiss
     import pyarrow.parquet as pq
 
+    if catalogue.model.removed is not None and catalogue.model.removed.any():
+        raise ArgumentError(
+            "to must name an export whose items have numbers, since items were removed (Faiss counts places)"
+        )
     writer: Any = None
     for part in catalogue.parts():
         writer = writer or pq.ParquetWriter(folder / "items.parquet", part.attributes.schema, compression="zstd")
