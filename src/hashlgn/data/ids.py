@@ -34,7 +34,6 @@ class Ids:
     that n additions of one id cost O(n log n) and the segments of a large catalogue are shared.
     """
 
-    __hash__ = None  # type: ignore[assignment]
     __slots__ = ("_segments", "_starts", "_type")
 
     def __init__(self, values: Any = (), id_type: str | None = None) -> None:

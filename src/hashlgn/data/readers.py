@@ -122,14 +122,21 @@ def read_interactions(
     of_items: dict[str, Any] = {"title": title, "genres": genres}
     _check_columns(columns | of_items, matrix=sparse.issparse(source))
     rows: dict[str, Any] = {"part": part, "min_rating": min_rating, "duplicates": duplicates, "id_type": id_type}
-    rows |= {"delimiter": delimiter, "encoding": encoding, "decimal": decimal}
-    rows |= {"on_bad": on_bad, "on_missing": on_missing}
+    rows |= {
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "decimal": decimal,
+        "on_bad": on_bad,
+        "on_missing": on_missing,
+    }
     request = Request(**columns, **rows, **(of_items if items is None else {}))
     data = _rated(*_read(source, format, request), request)
     if items is not None:
         data = _with_table(data, items, replace(request, **of_items))
-    if k_core is None:
-        return data
+    return data if k_core is None else _core(data, k_core)
+
+
+def _core(data: Interactions, k_core: Any) -> Interactions:
     user_k, item_k = k_core if isinstance(k_core, tuple) and len(k_core) == 2 else (k_core, k_core)
     return data.k_core(user_k, item_k)[0]
 

@@ -96,8 +96,6 @@ class Table(Mapping[str, npt.NDArray[Any]]):
             return NotImplemented
         return self.names == other.names and all(np.array_equal(self[name], other[name]) for name in self)
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         rows = self._shown()
         widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]

@@ -72,8 +72,6 @@ class Texts(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 class Tags(Sequence[tuple[str, ...]]):
     """A sequence of tuples of strings.
@@ -130,8 +128,6 @@ class Tags(Sequence[tuple[str, ...]]):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def check_offsets(offsets: Any, end: int) -> None:

@@ -170,14 +170,14 @@ class Served:
 
     def answers(self, questions: Sequence[Question]) -> list[Recommendation]:
         """Answer requests together, in order; each is answered as it would be alone."""
-        found: list[Recommendation | None] = [None] * len(questions)
+        found: dict[int, Recommendation] = {}
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, question in enumerate(questions):
             groups.setdefault(question.alike, []).append(place)
         for places in groups.values():
             for place, answer in zip(places, self._together([questions[place] for place in places]), strict=True):
                 found[place] = answer
-        return found  # type: ignore[return-value]  # every place is in one group
+        return [found[place] for place in range(len(questions))]
 
     def similar(self, number: int, k: int) -> list[Item]:
         """The items most similar to an item, by cosine."""
