@@ -507,7 +507,7 @@ def test_an_item_that_nobody_has_starts_from_its_neighbours_by_attributes(monkey
 
     items = model.item_ids.values.tolist()
     of_ids = {items[n]: [1.0, 0.0] if n % 2 else [0.0, 2.0] for n in range(ITEMS)} | {60: [0.0, 5.0], 61: [0.0, -1.0]}
-    recommender.add_items([60, 61, 62], attributes=of_ids)
+    recommender.add_items([60, 61, 62], attributes=of_ids | {62: [0.0, 0.0]})
     found = recommender.model.items.decode()[ITEMS + 3 :]
     np.testing.assert_allclose(found[0], vectors[even].mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found[1], found[2])
@@ -526,10 +526,12 @@ def test_an_item_that_nobody_has_starts_from_its_neighbours_by_attributes(monkey
         ("genres", "needs a model that knows genres"),
         ("colour", "attributes must be 'genres', or a mapping"),
         ([[1.0]], "attributes must be 'genres', or a mapping"),
+        ({1: [1.0], 2: [2.0]}, r"a vector for each new item \(got none for 50\)"),
+        ({50: [1.0]}, r"for an item that 5 users have \(got none\)"),
         ({50: [1.0], 1: [1.0, 2.0]}, "vectors of one length"),
         ({50: [1.0], 1: ["x"]}, "vectors of one length"),
         ({50: [float("nan")], 1: [1.0]}, "finite vectors"),
-        ({}, "finite vectors"),
+        ({}, "a vector for each new item"),
     ],
 )
 def test_attributes_that_are_none_are_refused(attributes: object, message: str) -> None:
@@ -571,3 +573,31 @@ def test_a_model_of_next_to_nothing_takes_new_items(rows: list[tuple[int, int]])
     model.update(Interactions.from_pairs([1, 9], [70, 70]))
     model.add_items([80], users=[[1, 2]])
     assert np.isfinite(model.recommend(users=[1, 9], k=5)["score"]).all()
+
+
+@pytest.mark.parametrize("histories", [[[]], [[[]]], [[[1]]], [[[], [1]]], {1: []}])
+def test_histories_that_say_nothing_of_an_item_are_refused(histories: Any) -> None:
+    recommender = Recommender(served("floats"), threads=1)
+    with pytest.raises(ArgumentError, match=r"histories must hold a known item .*got none for 1\)"):
+        recommender.update_items([1], histories=histories)
+    with pytest.raises(ArgumentError, match=r"got none for 1\)"):
+        recommender.update_items([1], histories=[[[999]]], on_unknown="skip")
+    assert recommender.model.live is None
+
+
+def test_an_item_that_nobody_has_stays_where_it_is() -> None:
+    recommender = Recommender(served("floats"), threads=1)
+    recommender.add_items([50, 51], histories=[[[1, 2, 3]], [[4, 5]]])
+    before = recommender.model.items.decode()
+    recommender.update_items([51, 50])
+    np.testing.assert_array_equal(recommender.model.items.decode(), before)
+
+
+def test_an_item_that_comes_back_has_the_genres_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attributes_module, "_KNOWN", 3)
+    recommender = Recommender(replace(served("floats"), genres=[(("a", "b")[n % 2],) for n in range(ITEMS)]), threads=1)
+    recommender.add_items([50, 51], genres=[("a",), ("a",)], attributes="genres")
+    start = recommender.model.items.decode()[ITEMS]
+    recommender.remove_items([50])
+    recommender.add_items([50], attributes="genres")
+    np.testing.assert_allclose(recommender.model.items.decode()[ITEMS], start, rtol=1e-5)

@@ -37,7 +37,8 @@ def neighbours(
         genres: of the new items, by number.
 
     Raises:
-        ArgumentError: it is something else, or vectors are not finite numbers of one length.
+        ArgumentError: it is something else, an item has no vector, vectors are not finite numbers of one length, or
+            none is of an item that can be a neighbour.
     """
     if attributes is None:
         return {}
@@ -48,7 +49,9 @@ def neighbours(
         if model.genres is None:
             raise ArgumentError("attributes='genres' needs a model that knows genres (this one does not)")
         tags = model.genres
-        rows = _by_genre([genres.get(number, ()) for number in numbers.tolist()], [tags[i] for i in known.tolist()])
+        there = len(tags)  # an item that comes back has the genres that it had
+        new_tags = [genres.get(n, tags[n] if n < there else ()) for n in numbers.tolist()]
+        rows = _by_genre(new_tags, [tags[i] for i in known.tolist()])
     elif isinstance(attributes, Mapping):
         known, rows = _by_vector(model, ids, known, attributes)
     else:
@@ -79,16 +82,18 @@ def _by_vector(
     model: ServedModel, ids: list[Any], known: Ints, attributes: Mapping[Any, Any]
 ) -> tuple[Ints, tuple[Any, Any]]:
     """Vectors that a caller gave: the known items that have one, and rows of new and of known items."""
-    new = [key for key in ids if key in attributes]
-    named = [key for key in attributes if key not in set(new)]
+    missing = [key for key in ids if key not in attributes]
+    if missing:
+        raise ArgumentError(f"attributes must have a vector for each new item (got none for {shown(missing[0])})")
+    named = [key for key in attributes if key not in set(ids)]
     numbers = model.item_ids.encode(named, name="attributes") if named else np.empty(0, np.int64)
     try:
-        vectors = np.array([attributes[key] for key in (*new, *named)], np.float32)
+        vectors = np.array([attributes[key] for key in (*ids, *named)], np.float32)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"attributes must be vectors of one length ({error})") from error
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise ArgumentError(f"attributes must be finite vectors of one length (got an array of shape {vectors.shape})")
-    rows = np.zeros((len(ids), vectors.shape[1]), np.float32)
-    rows[[place for place, key in enumerate(ids) if key in attributes]] = vectors[: len(new)]
     kept = np.isin(numbers, known)
-    return numbers[kept], (sparse.csr_matrix(rows), sparse.csr_matrix(vectors[len(new) :][kept]))
+    if not kept.any():
+        raise ArgumentError(f"attributes must have a vector for an item that {_KNOWN} users have (got none)")
+    return numbers[kept], (sparse.csr_matrix(vectors[: len(ids)]), sparse.csr_matrix(vectors[len(ids) :][kept]))

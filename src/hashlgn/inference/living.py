@@ -93,8 +93,9 @@ class Living:
             genres: one tuple of strings per item, or a mapping. Default: empty where the model has genres.
             attributes: where an item starts that nobody has yet: at the mean of its 20 nearest neighbours by cosine of
                 attributes, among the items that five users or more have. ``"genres"``: those given here and those that
-                the model knows. A mapping from ids to vectors of one length: of the new items, and of items of the
-                catalogue that may be neighbours. Default: where an average item is.
+                the model knows. A mapping from ids to vectors of one length: of each new item, and of items of the
+                catalogue that may be neighbours. An item without a genre, or like no neighbour, and by default each,
+                starts where an average item is.
             on_unknown: what to do about unknown users, and unknown items in histories: ``raise``, the default, or
                 ``skip`` them.
 
@@ -133,7 +134,7 @@ class Living:
         self._change(plan)
 
     def update_items(self, ids: Any, users: Any = None, *, histories: Any = None, on_unknown: str = "raise") -> None:
-        """Place items anew by all people who have them now.
+        """Place items anew by all people who have them now. An item that nobody has stays where it is.
 
         Args:
             ids: external ids of items, or one id.
@@ -142,7 +143,8 @@ class Living:
             on_unknown: as in ``add_items``.
 
         Raises:
-            ArgumentError: an item was removed, or as ``add_items``.
+            ArgumentError: an item was removed, the histories of an item hold no known item beside it, or as
+                ``add_items``.
             UnknownIdError: an id is unknown; of items always, of users where ``on_unknown`` is ``raise``.
             ArtifactError: the journal cannot be written; nothing has changed then.
         """

@@ -39,7 +39,8 @@ def numbered(item_ids: Ids, ids: list[Any], *, new: bool) -> tuple[Ids, Ints]:
     grown, numbers = item_ids.add(ids, name="ids") if new else (item_ids, item_ids.encode(ids, name="ids"))
     if len({*numbers.tolist()}) < len(numbers):
         values, counts = np.unique(numbers, return_counts=True)
-        raise ArgumentError(f"ids must name each item once (got {grown.decode(values[counts > 1][:1])[0]!r} twice)")
+        twice = grown.decode(values[counts > 1][:1]).tolist()[0]
+        raise ArgumentError(f"ids must name each item once (got {shown(twice)} twice)")
     return grown, numbers
 
 
@@ -129,9 +130,14 @@ def placing(
         fresh: interactions with items that the model does not have yet.
         blended: whether an item of the training goes towards its new place by the share of its interactions that are
             new, and not all the way.
-        near: where items start that nobody has.
+        near: where new items start that nobody has. None where no item is new: one that nobody has stays.
+
+    Raises:
+        ArgumentError: no item is new, and the histories of one hold nothing else.
     """
     live = live_of(model)
+    if people is not None and near is None:
+        _check_told(model.item_ids, numbers, people)
     if people is None:
         owners, users = _who(model, numbers)
         if fresh is not None:
@@ -140,7 +146,8 @@ def placing(
             users = np.concatenate((users, fresh.users[new]))
         if blended:  # items of the training of which nothing is new stay
             rests = live.counts.take(np.minimum(numbers, len(live.counts) - 1))
-            moves = (numbers >= live.items) | (np.bincount(owners, minlength=len(numbers)) > rests)
+            counts = np.bincount(owners, minlength=len(numbers))
+            moves = ((numbers >= live.items) & ((counts > 0) | (near is not None))) | (counts > rests)
             kept = moves[owners]
             owners, users = (np.cumsum(moves) - 1)[owners[kept]], users[kept]
             numbers = numbers[moves]
@@ -190,6 +197,15 @@ def taken_in(model: ServedModel, data: Interactions, budget: int) -> tuple[Chang
 def undone(after: ServedModel, before: ServedModel) -> ServedModel:
     """The state before a change, as a state that follows it."""
     return replace(before, live=replace(live_of(before), changes=live_of(after).changes + 1), contents=False)
+
+
+def _check_told(item_ids: Ids, numbers: Ints, people: People) -> None:
+    """Refuse histories that say nothing of an item: it would become an average one."""
+    owners = np.repeat(people.owners, np.diff(people.indptr))
+    told = np.bincount(owners[people.indices != numbers[owners]], minlength=len(numbers))
+    if not told.all():
+        which = item_ids.decode(numbers[told == 0][:1]).tolist()[0]
+        raise ArgumentError(f"histories must hold a known item beside the item itself (got none for {shown(which)})")
 
 
 def _fitted(model: ServedModel) -> Placement:
