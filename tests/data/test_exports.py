@@ -176,7 +176,7 @@ def test_numbers_are_narrowed_once(tmp_path: Path) -> None:
         read_interactions(pd.DataFrame({"user": [1], "item": [1], "rating": [1e39]}))
     matrix = sparse.csr_matrix(np.exp(-np.array([[3.0, 300.0, 600.0]]) / 3))
     assert len(read_interactions(matrix)) == 3
-    with pytest.raises(DataError, match="a weight must be positive and finite"):
+    with pytest.raises(DataError, match="a weight must be a number from 1e-6 to 1e12"):
         read_interactions(matrix, weight=True)
     for wrong in ("4", True, [4], float("nan")):
         with pytest.raises(ArgumentError, match="min_rating must be a finite number"):
@@ -187,10 +187,29 @@ def test_weights_are_read_and_checked(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "user,item,plays\n1,2,3\n1,3,0.5\n")
     assert read_interactions(path, weight="plays").weights.tolist() == [3, 0.5]
     assert read_interactions(sparse.csr_matrix([[0, 2.0], [3, 0]]), weight=True).weights.tolist() == [2, 3]
-    for wrong in ("0", "-1"):
+    for wrong in ("0", "-1", "1e38"):
         bad = write(tmp_path, "b.csv", f"user,item,plays\n1,2,3\n1,3,{wrong}\n")
-        with pytest.raises(DataError, match=rf"the weight must be positive and finite \(got {wrong}, line 3\)"):
+        with pytest.raises(
+            DataError, match=rf"line 3: the weight must be a number from 1e-6 to 1e12 .*\(got '{wrong}'"
+        ):
             read_interactions(bad, weight="plays")
+
+
+def test_columns_that_look_like_a_time_or_a_weight_are_named_where_they_are_not_read(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"user": [1, 2], "item": [1, 2], "createdAt": [5, 6], "Weight": [1.0, 2.0], "category": [1, 1]}
+    )
+    told = [
+        "the column 'createdAt' was not read; name it with time= where it is the time",
+        "the column 'Weight' was not read; name it with weight= where it is the weight",
+    ]
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    for source in (frame, tmp_path / "a.csv", tmp_path / "a.parquet"):
+        assert list(read_interactions(source).notes) == told
+        assert read_interactions(source, time="createdAt", weight="Weight").notes == ()
+        assert list(read_interactions(source, time=False).notes) == told[1:]
+    assert read_interactions(frame.rename(columns={"createdAt": "timestamp"})).notes == (told[1],)
 
 
 def test_duplicates_are_decided_before_the_bound() -> None:

@@ -11,11 +11,29 @@ import pyarrow as pa
 
 from hashlgn.errors import DataError
 
-__all__ = ["Arrivals", "Int32s", "Int64s", "decoded", "finite", "move", "pages", "positive", "remainders", "whole"]
+__all__ = [
+    "WEIGHTS",
+    "WEIGHT_RULE",
+    "Arrivals",
+    "Int32s",
+    "Int64s",
+    "decoded",
+    "finite",
+    "is_weight",
+    "move",
+    "pages",
+    "positive",
+    "remainders",
+    "whole",
+]
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
 _BLOCK = 1 << 18  # rows handled at a time
+# Of an interaction. Histories are sums in float32 whose squares must be finite, and which are normalised: only the
+# ratios of weights count.
+WEIGHTS = 1e-6, 1e12
+WEIGHT_RULE = "a number from 1e-6 to 1e12 (only ratios count: divide all by one number)"
 
 
 def pages(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -131,18 +149,23 @@ def positive(weights: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
     """A column of n weights.
 
     Raises:
-        DataError: another length, no numbers, or one that is not positive and finite.
+        DataError: another length, no numbers, or one outside of ``WEIGHTS``.
     """
     column = _column("weights", weights, n)
     if column.dtype.kind not in "fiu":
         raise DataError(f"weights must be numbers (got dtype {column.dtype})")
     with np.errstate(over="ignore", under="ignore"):
         narrow = column.astype(np.float32, copy=False)
-    wrong = ~(np.isfinite(narrow) & (narrow > 0))
+    wrong = ~is_weight(narrow)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise DataError(f"a weight must be positive and finite in float32 (row {row} is {column[row]})")
+        raise DataError(f"a weight must be {WEIGHT_RULE} (row {row} is {column[row]})")
     return narrow
+
+
+def is_weight(values: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which of the values lie in ``WEIGHTS``, rounded to float32 as they are."""
+    return (values >= np.float32(WEIGHTS[0])) & (values <= np.float32(WEIGHTS[1]))
 
 
 def whole(times: npt.ArrayLike, n: int) -> Int64s:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hashlgn.errors import ArgumentError, DataError, choose, shown
 
-__all__ = ["ROLES", "Request", "find_columns"]
+__all__ = ["ROLES", "Request", "find_columns", "left_out"]
 
 # Usual names without case, punctuation and type suffix: "userId" and "user_id:token" become "userid".
 _USUAL = {
@@ -27,6 +27,8 @@ _USUAL = {
     "genres": r"genres?|category|categories|class|tags",
 }
 ROLES = tuple(_USUAL)
+# Words of a column's name by which it may be a weight or a time that was not read
+_LIKE = {"time": {"time", "timestamp", "datetime", "date", "when", "at"}, "weight": {"weight", "weights", "strength"}}
 _CHOICES = {
     "part": ("train", "test", "all"),
     "duplicates": ("first", "last"),
@@ -141,6 +143,23 @@ def find_columns(names: Sequence[str], request: Request, where: str) -> dict[str
     if len(set(found.values())) < len(found):
         raise DataError(f"{where}: one column is named for two roles ({found}, columns: {listed})")
     return found
+
+
+def left_out(names: Sequence[str], found: Mapping[str, int], request: Request) -> list[str]:
+    """What to say of columns whose names look like weights or times, and which are not read, one sentence each."""
+    notes = []
+    for role, words in _LIKE.items():
+        if role in found or getattr(request, role) is False:
+            continue
+        like = [n for i, n in enumerate(names) if i not in found.values() and words & {*_words(n)}]
+        if like:
+            notes.append(f"the column {like[0]!r} was not read; name it with {role}= where it is the {role}")
+    return notes
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name such as ``createdAt`` or ``event_time``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", re.sub(r"[\W_]", " ", name.split(":")[0])).lower().split()
 
 
 def _one(role: str, fits: Sequence[int], names: Sequence[str], where: str, none: str) -> int:

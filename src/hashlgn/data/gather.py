@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hashlgn.data.arrays import Arrivals, decoded, pages
+from hashlgn.data.arrays import WEIGHT_RULE, Arrivals, decoded, is_weight, pages
 from hashlgn.data.columns import ROLES, Request
 from hashlgn.data.convert import is_text, numbers, texts, times
 from hashlgn.data.ids import Ids
@@ -220,7 +220,7 @@ class Gather:
             return texts(array), np.zeros(len(array), np.bool_), "text"
         column = times(array) if role == "time" else numbers(array, self.request.decimal)
         if role == "weight":
-            return column.values, column.wrong | ~(column.values > 0), "positive and finite"
+            return column.values, column.wrong | ~is_weight(column.values), WEIGHT_RULE
         return column.values, column.wrong, column.rule
 
     def _ids(self, role: str, array: pa.Array) -> tuple[Any, npt.NDArray[np.bool_], str]:

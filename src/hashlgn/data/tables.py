@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy import sparse
 
-from hashlgn.data.columns import Request, find_columns
+from hashlgn.data.columns import Request, find_columns, left_out
 from hashlgn.data.gather import Gather, UnusableError
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
-from hashlgn.errors import ArgumentError, DataError
+from hashlgn.errors import ArgumentError, DataError, shown
 
 __all__ = ["is_table", "read_parquet", "read_sparse", "read_table"]
 
@@ -29,6 +29,7 @@ def read_parquet(path: Path, request: Request) -> Gather:
             parquet = pyarrow.parquet.ParquetFile(file)
             names = parquet.schema_arrow.names
             columns = find_columns(names, request, str(file))
+            gather.notes = left_out(names, columns, request)
             for batch in parquet.iter_batches(columns=[names[i] for i in columns.values()]):
                 gather.add({role: batch.column(names[place]) for role, place in columns.items()})
         except pa.ArrowException as error:
@@ -53,7 +54,7 @@ def read_table(source: Any, request: Request) -> Gather:
             table = pa.table([column(i) for i in columns.values()], names=list(columns))
             for batch in table.to_batches(max_chunksize=1 << 20):
                 gather.add(dict(zip(columns, batch.columns, strict=True)))
-            gather.notes[:0] = notes
+            gather.notes[:0] = [*left_out(names, columns, request), *notes]
             return gather
         except UnusableError as unusable:
             notes.append(f"the column of {unusable.role}s was not read ({unusable})")
@@ -88,7 +89,7 @@ def _converted(series: Any, where: str) -> pa.Array | pa.ChunkedArray:
         elif isinstance(value, str | int | float | np.integer | np.floating) and not isinstance(value, bool):
             texts.append(str(int(value)) if not isinstance(value, str) and value == int(value) else str(value))
         else:
-            raise DataError(f"{where}: the column {series.name!r} holds {value!r} (row {row})")
+            raise DataError(f"{where}: the column {shown(series.name)} holds {shown(value)} (row {row})")
     return pa.array(texts, pa.string())
 
 

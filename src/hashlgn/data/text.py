@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from hashlgn.data.columns import Request, find_columns
+from hashlgn.data.columns import Request, find_columns, left_out
 from hashlgn.data.gather import Gather, UnusableError
 from hashlgn.errors import DataError
 
@@ -62,12 +62,15 @@ class _Recoded(io.RawIOBase):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a delimited file is laid out: delimiter, columns, positions by role, lines before the first row."""
+    """How a delimited file is laid out: delimiter, columns, positions by role, lines before the first row, and what to
+    say of columns that are not read.
+    """
 
     delimiter: str
     width: int
     columns: dict[str, int]
     skip: int
+    notes: Sequence[str] = ()
 
 
 def open_stream(path: Path) -> pa.NativeFile:
@@ -157,6 +160,8 @@ def _read_once(path: Path, request: Request) -> Gather:
         gather = Gather(
             request, str(path), lambda row: f"line {_line_of_row(path, layout, request, quoted, row)}", written=True
         )
+
+        gather.notes.extend(layout.notes)
 
         def broken(row: pa.csv.InvalidRow, gather: Gather = gather) -> str:
             gather.skipped["bad"] += 1
@@ -288,7 +293,8 @@ def _layout(path: Path, request: Request) -> _Layout:
     fields = [f.strip() for f in _split(line, delimiter)]
     names, where = request.names(), f"{path}, line {number}"
     if any(isinstance(name, str) for name in names.values()) or request.has_header(fields):
-        return _Layout(delimiter, len(fields), find_columns(fields, request, where), number)
+        columns = find_columns(fields, request, where)
+        return _Layout(delimiter, len(fields), columns, number, left_out(fields, columns, request))
     if not names and not any(_NUMBER.fullmatch(f) for f in fields):
         listed = ", ".join(map(repr, fields))
         raise DataError(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hashlgn.data.arrays import WEIGHT_RULE, is_weight
 from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError, choose, shown
 from hashlgn.inference.stored import Stored
@@ -251,7 +252,7 @@ class Rows:
         history may itself be a mapping, from items to strengths.
 
         Raises:
-            ArgumentError: a strength is not positive and finite, or names are not all integers or all strings.
+            ArgumentError: a strength is outside of ``WEIGHTS``, or names are not all integers or all strings.
             UnknownIdError: an item is unknown, and not ``skip``.
         """
         named = isinstance(history, Mapping)
@@ -261,7 +262,7 @@ class Rows:
             if bare is not None:
                 raise ArgumentError(
                     "history must be a list of items, or a mapping from names to lists or to mappings from items to "
-                    f"strengths: of one person {{'me': {{318: 2.0}}}} (got the value {bare!r})"
+                    f"strengths: of one person {{'me': {{318: 2.0}}}} (got the value {shown(bare)})"
                 )
         plain = [listed("history", list(items) if isinstance(items, Mapping) else items) for items in given]
         lists = ragged(ids, "history", plain, skip)
@@ -350,7 +351,9 @@ def _row_lists(name: str, values: Any, row_ids: Ids, rows: Rows, skip: bool) -> 
         if missing and name == "allow":
             names = rows.names
             label = None if names is None else names[missing[0]]
-            raise ArgumentError(f"allow must have a list for everybody who is asked about (got none for {label!r})")
+            raise ArgumentError(
+                f"allow must have a list for everybody who is asked about (got none for {shown(label)})"
+            )
         return [[] if items is None else items for items in by_row]
     if isinstance(values, list | tuple) and values and all(_is_list(part) for part in values):
         if len(values) != rows.n_asked:
@@ -376,7 +379,7 @@ def _strength(value: Any) -> np.float32:
     """A strength that a caller gave.
 
     Raises:
-        ArgumentError: it is no number, or not positive and finite in float32.
+        ArgumentError: it is no number, or outside of ``WEIGHTS``.
     """
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     try:
@@ -384,8 +387,8 @@ def _strength(value: Any) -> np.float32:
             strength = np.float32(value if number else np.nan)
     except OverflowError:
         strength = np.float32(np.inf)
-    if not (np.isfinite(strength) and strength > 0):
-        raise ArgumentError(f"history must have positive, finite strengths (got {shown(value)})")
+    if not is_weight(strength):
+        raise ArgumentError(f"a strength in history must be {WEIGHT_RULE} (got {shown(value)})")
     return strength
 
 

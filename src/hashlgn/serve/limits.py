@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, shown
 
 __all__ = ["Limits"]
 
@@ -46,4 +46,6 @@ class Limits:
     def __post_init__(self) -> None:
         for one in fields(self):
             if not 0 < getattr(self, one.name) < math.inf:
-                raise ArgumentError(f"max_{one.name} must be positive and finite (got {getattr(self, one.name)!r})")
+                raise ArgumentError(
+                    f"max_{one.name} must be positive and finite (got {shown(getattr(self, one.name))})"
+                )

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from hashlgn.data.arrays import WEIGHTS
 from hashlgn.serve.limits import Limits
 from hashlgn.serve.shapes import Ask, Batch, Item, Recommendation, Result
 
@@ -55,7 +56,7 @@ _EVENT = {
         "user": _ID,
         "item": _ID,
         "type": {"type": ["string", "null"], "minLength": 1, "maxLength": 64},
-        "weight": {"type": "number", "exclusiveMinimum": 0},
+        "weight": {"type": "number", "minimum": WEIGHTS[0], "maximum": WEIGHTS[1]},
         "time": {"type": ["string", "number", "null"]},
     },
     "required": ["user", "item"],

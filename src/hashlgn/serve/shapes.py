@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from hashlgn.data.arrays import WEIGHTS
+
 __all__ = [
     "Ask",
     "Batch",
@@ -32,7 +34,7 @@ class HistoryItem(Struct, forbid_unknown_fields=True):
     """An item of a history that a client sends."""
 
     item: Id
-    weight: Annotated[float, Meta(gt=0, le=1e30)] = 1.0
+    weight: Annotated[float, Meta(ge=WEIGHTS[0], le=WEIGHTS[1])] = 1.0
 
 
 class Ask(Struct, forbid_unknown_fields=True):

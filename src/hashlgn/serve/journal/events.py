@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from hashlgn.data.arrays import WEIGHT_RULE, WEIGHTS
 from hashlgn.data.values import read_ids
 from hashlgn.errors import ArgumentError, DataError, shown
 
@@ -31,7 +32,7 @@ class Event:
         item: id of the item, likewise. An item that the model does not know is kept for the next training.
         event_id: name of the event: a second event of this name changes nothing. A new name where None.
         type: what was done, such as ``view``, or None.
-        weight: how strong it is, positive and finite.
+        weight: how strong it is, from 1e-6 to 1e12.
         time: seconds since 1970, text in ISO 8601 (UTC where it names no zone), a datetime, or None for now. A time
             that is more than a minute ahead of the clock of the journal becomes now.
     """
@@ -124,8 +125,8 @@ def read_event(event: Any, types: tuple[str, str], now: int) -> Row:
     name = f"{now:015x}{secrets.token_hex(8)}" if event_id is None else _text("event_id", event_id)
     kind = None if event.type is None else _text("type", event.type)
     weight = event.weight
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 3e38 or weight < 1e-37:
-        raise ArgumentError(f"weight must be positive and finite in float32 (got {shown(weight)})")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not WEIGHTS[0] <= weight <= WEIGHTS[1]:
+        raise ArgumentError(f"weight must be {WEIGHT_RULE} (got {shown(weight)})")
     time = read_time(event.time, now)
     return Row(name, user, item, kind, float(weight), now if time > now + _AHEAD else time)
 
