@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 import requests
 
-from hashlgn.errors import ArgumentError, ServiceError
+from hashlgn.errors import ArgumentError, ServiceError, shown
 from hashlgn.inference.requests import listed
 from hashlgn.inference.tables import Table
 
@@ -34,9 +34,9 @@ class Client:
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = 10.0) -> None:
         if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise ArgumentError(f"url must begin with http:// or https:// (got {url!r})")
+            raise ArgumentError(f"url must begin with http:// or https:// (got {shown(url)})")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise ArgumentError(f"timeout must be a positive number of seconds (got {timeout!r})")
+            raise ArgumentError(f"timeout must be a positive number of seconds (got {shown(timeout)})")
         self._url, self._timeout, self._session = url.rstrip("/"), timeout, requests.Session()
         if key is not None:
             self._session.headers["Authorization"] = f"Bearer {key}"
@@ -142,7 +142,7 @@ class Client:
         every = [events] if isinstance(events, Mapping) else list(events)
         for event in every:
             if not isinstance(event, Mapping):
-                raise ArgumentError(f"events must be mappings such as {{'user': 42, 'item': 318}} (got {event!r:.80})")
+                raise ArgumentError(f"events must be mappings such as {{'user': 42, 'item': 318}} (got {shown(event)})")
         body = [{name: _item(value) for name, value in event.items()} for event in every]
         outcome: dict[str, Any] = self._call("POST", "/v1/events", json=body)
         return outcome

@@ -126,9 +126,10 @@ def need(module: str, extra: str, purpose: str) -> ModuleType:
 
 
 def shown(value: Any) -> str:
-    """A value as an error message gives it: on one line, and cut where it is long."""
+    """A value as an error message gives it: on one line, NumPy's numbers as plain ones, and cut where it is long."""
     try:
-        text = " ".join(repr(value).split())
+        with np.printoptions(legacy="1.25"):
+            text = " ".join(repr(value).split())
     except Exception:  # whatever a stranger's __repr__ raises, the error is about the argument
         text = f"a {type(value).__name__}"
     return text if len(text) <= 120 else f"{text[:117]}…"

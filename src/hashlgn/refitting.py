@@ -11,7 +11,7 @@ import numpy as np
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
-from hashlgn.errors import ArgumentError, need, thread_count
+from hashlgn.errors import ArgumentError, need, shown, thread_count
 from hashlgn.estimators import served_model
 from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
@@ -81,7 +81,7 @@ def refit(
     from hashlgn.training.student.forms import Start
 
     if not 0 < epochs <= 1:
-        raise ArgumentError(f"epochs must be a share over 0 and at most 1 (got {epochs!r})")
+        raise ArgumentError(f"epochs must be a share over 0 and at most 1 (got {shown(epochs)})")
     state = Recommender(model.model)
     if interactions is not None:
         state.update(interactions, **reading)

@@ -10,7 +10,7 @@ import pytest
 
 import hashlgn
 from hashlgn.data import Ids, read_interactions
-from hashlgn.errors import ArgumentError, ArtifactError
+from hashlgn.errors import ArgumentError, ArtifactError, shown
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.stored import Stored
 from hashlgn.scoring.histories import FloatHistories
@@ -31,7 +31,7 @@ MODEL = hashlgn.Recommender(
 
 @pytest.mark.parametrize("strength", ["x", None, 1e300, 1e-300, 10**400, float("nan"), True, [1.0], 0, -1])
 def test_a_strength_that_is_no_positive_number_is_named(strength: object) -> None:
-    with pytest.raises(ArgumentError, match="history must have positive, finite strengths"):
+    with pytest.raises(ArgumentError, match="a strength in history must be a number from 1e-6 to 1e12"):
         MODEL.recommend(history={"ann": {11: strength}}, k=1)
 
 
@@ -64,3 +64,10 @@ def test_an_odd_option_of_reading_is_named(options: dict[str, object], tmp_path:
 
 def test_a_model_prints_short() -> None:
     assert repr(MODEL.model) == "ServedModel(hashlgn, 2 users, 2 items)"
+
+
+@pytest.mark.parametrize("value", [np.int64(5), np.float32(-1.5), np.bool_(True), [np.int64(5)], {"a": np.str_("b")}])
+def test_messages_show_plain_values(value: object) -> None:
+    assert "np." not in shown(value) and "numpy" not in shown(value)
+    with pytest.raises(ArgumentError, match=r"k must be a positive integer \(got 0\)"):
+        MODEL.recommend(k=np.int64(0))

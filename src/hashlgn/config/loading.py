@@ -15,7 +15,7 @@ from typing import Any
 
 from hashlgn.config.presets import PRESETS
 from hashlgn.config.sections import ModelConfig, StudentConfig, TrainConfig
-from hashlgn.errors import ArgumentError, choose
+from hashlgn.errors import ArgumentError, choose, shown
 
 __all__ = ["Config", "by_key", "load_config", "override_changes", "preset_changes"]
 
@@ -156,7 +156,7 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         parts = value.strip("[]()").split(",") if isinstance(value, str) else value
         if not isinstance(parts, list | tuple):
-            raise ArgumentError(f"{name} must be numbers separated by commas (got {value!r})")
+            raise ArgumentError(f"{name} must be numbers separated by commas (got {shown(value)})")
         return tuple(_converted(name, part, typing.get_args(kind)[0]) for part in parts)
     rule = {int: "an integer", float: "a number", bool: "true or false", str: "text"}[kind]
     if kind is int and hasattr(value, "__index__") and not isinstance(value, bool):
@@ -165,9 +165,9 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
         try:
             value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (ValueError, KeyError):
-            raise ArgumentError(f"{name} must be {rule} (got {value!r})") from None
+            raise ArgumentError(f"{name} must be {rule} (got {shown(value)})") from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ArgumentError(f"{name} must be {rule} (got {value!r})")
+        raise ArgumentError(f"{name} must be {rule} (got {shown(value)})")
     return value

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.errors import ArgumentError, positive_int, shown
 
 __all__ = ["ModelConfig", "StudentConfig", "TrainConfig"]
 
@@ -83,15 +83,15 @@ class ModelConfig:
         if self.dim is not None:
             positive_int("model.dim", self.dim)
         if self.strength not in (None, "one", "weight", "decay"):
-            raise ArgumentError(f"model.strength must be one, weight, decay or None (got {self.strength!r})")
+            raise ArgumentError(f"model.strength must be one, weight, decay or None (got {shown(self.strength)})")
         if self.half_life is not None and not 0 < self.half_life < math.inf:
-            raise ArgumentError(f"model.half_life must be positive and finite (got {self.half_life!r})")
+            raise ArgumentError(f"model.half_life must be positive and finite (got {shown(self.half_life)})")
         _check_count("model.layers", self.layers)
         weights = self.layer_weights
         if weights is not None and (len(weights) != self.layers + 1 or not any(weights)):
             raise ArgumentError(
                 f"model.layer_weights must be {self.layers + 1} numbers, one more than model.layers, and not all 0 "
-                f"(got {weights!r})"
+                f"(got {shown(weights)})"
             )
         for weight in weights or ():
             _check_finite("model.layer_weights", weight)
@@ -103,13 +103,13 @@ class ModelConfig:
                 raise ArgumentError(f"model.{name} must be a positive multiple of 8 (got {bits})")
         for name in ("answers", "histories"):
             if getattr(self, name) not in ("codes", "floats"):
-                raise ArgumentError(f"model.{name} must be 'codes' or 'floats' (got {getattr(self, name)!r})")
+                raise ArgumentError(f"model.{name} must be 'codes' or 'floats' (got {shown(getattr(self, name))})")
         if self.power is not None and not 0 <= self.power <= 8:
-            raise ArgumentError(f"model.power must lie in 0 … 8 (got {self.power!r})")
+            raise ArgumentError(f"model.power must lie in 0 … 8 (got {shown(self.power)})")
         if self.similarity not in (None, "cosine", "inner"):
-            raise ArgumentError(f"model.similarity must be 'cosine', 'inner' or None (got {self.similarity!r})")
+            raise ArgumentError(f"model.similarity must be 'cosine', 'inner' or None (got {shown(self.similarity)})")
         if self.code_start not in ("fitted", "random"):
-            raise ArgumentError(f"model.code_start must be 'fitted' or 'random' (got {self.code_start!r})")
+            raise ArgumentError(f"model.code_start must be 'fitted' or 'random' (got {shown(self.code_start)})")
         _check_finite("model.norm_penalty", self.norm_penalty)
 
 
@@ -186,9 +186,9 @@ class TrainConfig:
             _check_finite(f"train.{name}", getattr(self, name))
         for name in ("temperature", "joint_temperature"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ArgumentError(f"train.{name} must be positive and finite (got {getattr(self, name)!r})")
+                raise ArgumentError(f"train.{name} must be positive and finite (got {shown(getattr(self, name))})")
         if not math.isfinite(self.user_weight):
-            raise ArgumentError(f"train.user_weight must be finite (got {self.user_weight!r})")
+            raise ArgumentError(f"train.user_weight must be finite (got {shown(self.user_weight)})")
         if not 0 < self.validation_share < 1:
             raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {self.validation_share})")
         if not 0 <= self.seed < 2**63:
@@ -244,22 +244,22 @@ class StudentConfig:
             _check_count(f"student.{name}", getattr(self, name))
         for name in ("lr", "code_lr", "settle_lr", "temperature", "ease_penalty"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ArgumentError(f"student.{name} must be positive and finite (got {getattr(self, name)!r})")
+                raise ArgumentError(f"student.{name} must be positive and finite (got {shown(getattr(self, name))})")
         if not 0 < self.hidden < 1:
-            raise ArgumentError(f"student.hidden must lie between 0 and 1 (got {self.hidden!r})")
+            raise ArgumentError(f"student.hidden must lie between 0 and 1 (got {shown(self.hidden)})")
         if not 0 <= self.thinning <= 1:
-            raise ArgumentError(f"student.thinning must lie in 0 … 1 (got {self.thinning!r})")
+            raise ArgumentError(f"student.thinning must lie in 0 … 1 (got {shown(self.thinning)})")
         if not math.isfinite(self.user_weight):
-            raise ArgumentError(f"student.user_weight must be finite (got {self.user_weight!r})")
+            raise ArgumentError(f"student.user_weight must be finite (got {shown(self.user_weight)})")
         if self.teacher not in ("auto", "labels"):
-            raise ArgumentError(f"student.teacher must be 'auto' or 'labels' (got {self.teacher!r})")
+            raise ArgumentError(f"student.teacher must be 'auto' or 'labels' (got {shown(self.teacher)})")
 
 
 def _check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
-        raise ArgumentError(f"{name} must be an integer of at least 0 (got {value!r})")
+        raise ArgumentError(f"{name} must be an integer of at least 0 (got {shown(value)})")
 
 
 def _check_finite(name: str, value: float) -> None:
     if not 0 <= value < math.inf:
-        raise ArgumentError(f"{name} must be finite and at least 0 (got {value!r})")
+        raise ArgumentError(f"{name} must be finite and at least 0 (got {shown(value)})")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data.interactions import Interactions
-from hashlgn.errors import ArgumentError, DataError, positive_int
+from hashlgn.errors import ArgumentError, DataError, positive_int, shown
 
 __all__ = ["global_time", "leave_last", "leave_users", "random_ratio", "validation_slice"]
 
@@ -54,7 +54,7 @@ def leave_last(
         DataError: the data has no times and ``seed`` is None.
     """
     if n is not None and share is not None:
-        raise ArgumentError(f"n and share must not both be given (got n={n!r} and share={share!r})")
+        raise ArgumentError(f"n and share must not both be given (got n={shown(n)} and share={shown(share)})")
     if share is None:
         wanted = np.minimum(positive_int("n", 1 if n is None else n), np.maximum(np.diff(data.indptr) - 1, 0))
     else:
@@ -159,7 +159,7 @@ def _hold_out(data: Interactions, order: Int64s, wanted: Int64s) -> Parts:
 
 def _share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < 1:
-        raise ArgumentError(f"{name} must be a number between 0 and 1, both excluded (got {value!r})")
+        raise ArgumentError(f"{name} must be a number between 0 and 1, both excluded (got {shown(value)})")
     return float(value)
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
-from hashlgn.errors import ArgumentError, DataError, positive_int
+from hashlgn.errors import ArgumentError, DataError, positive_int, shown
 from hashlgn.utils.storage import reason, replaced_file
 
 __all__ = ["synthetic", "write_lightgcn"]
@@ -66,9 +66,9 @@ def synthetic(
             f"interactions must be at most n_users * n_items = {n_users * n_items} (got {interactions})"
         )
     if not 0 <= affinity <= 1:
-        raise ArgumentError(f"affinity must be a number from 0 to 1 (got {affinity!r})")
+        raise ArgumentError(f"affinity must be a number from 0 to 1 (got {shown(affinity)})")
     if not 0 <= skew <= 10:
-        raise ArgumentError(f"skew must be a number from 0 to 10 (got {skew!r})")
+        raise ArgumentError(f"skew must be a number from 0 to 10 (got {shown(skew)})")
     clusters = min(clusters, n_items)
     rng = np.random.default_rng(seed)
     of_user = rng.integers(clusters, size=n_users)

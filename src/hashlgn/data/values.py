@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hashlgn.data.arrays import Int64s, decoded
-from hashlgn.errors import DataError, choose
+from hashlgn.errors import DataError, choose, shown
 
 __all__ = ["IdValues", "canonical_integers", "parsed_integers", "read_ids"]
 
@@ -62,7 +62,7 @@ class IdValues:
             if isinstance(value, int):
                 raise DataError(f"{self.name} must fit into 64 signed bits (row {row} is {value})")
             what = "integers, as id_type='int' says" if id_type == "int" else "integers or strings"
-            raise DataError(f"{self.name} must hold {what} (row {row} is {value!r})")
+            raise DataError(f"{self.name} must hold {what} (row {row} is {shown(value)})")
         return IdValues(array, self.name)
 
     def coerced(self, id_type: str) -> tuple[pa.Array, npt.NDArray[np.bool_] | None]:
@@ -155,7 +155,7 @@ def _as_arrow(values: Any, name: str) -> pa.Array | list[Any]:
         try:
             values = list(values)  # once: an iterator gives its values one time
         except TypeError as error:
-            raise DataError(f"{name} must be a list of ids (got {values!r})") from error
+            raise DataError(f"{name} must be a list of ids (got {shown(values)})") from error
     try:
         if isinstance(values, pa.Array):
             return values
@@ -180,7 +180,7 @@ def _mixed(values: list[Any], name: str) -> IdValues:
         if isinstance(value, bool | np.bool_) or not (isinstance(value, int | np.integer) or whole):
             if value is None or value != value:  # None, NaN
                 raise DataError(f"{name} must have no missing values (row {row} is empty)")
-            raise DataError(f"{name} must hold integers or strings (row {row} is {value!r})")
+            raise DataError(f"{name} must hold integers or strings (row {row} is {shown(value)})")
         kinds.add(int)
         number = int(value)
         if not -(2**63) <= number < 2**63 and too_large is None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data.ids import Ids
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, shown
 from hashlgn.inference.live import Live
 from hashlgn.inference.stored import Stored
 from hashlgn.inference.texts import Tags, Texts
@@ -78,7 +78,7 @@ class ServedModel:
 
     def __post_init__(self, contents: bool) -> None:
         if not isinstance(self.kind, str) or not self.kind:
-            raise ArgumentError(f"kind must be a name (got {self.kind!r})")
+            raise ArgumentError(f"kind must be a name (got {shown(self.kind)})")
         for name in ("config", "metrics", "provenance"):
             value = getattr(self, name)
             if not isinstance(value, dict):

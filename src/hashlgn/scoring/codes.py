@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, shown
 
 __all__ = ["check_bits", "hamming", "pack_signs", "pack_subcodes", "unpack_signs", "unpack_subcodes"]
 
@@ -27,7 +27,7 @@ def check_bits(bits: Any) -> int:
         ArgumentError: it is not.
     """
     if isinstance(bits, bool) or not hasattr(bits, "__index__") or int(bits) < 8 or int(bits) % 8:
-        raise ArgumentError(f"bits must be a positive multiple of 8 (got {bits!r})")
+        raise ArgumentError(f"bits must be a positive multiple of 8 (got {shown(bits)})")
     return int(bits)
 
 

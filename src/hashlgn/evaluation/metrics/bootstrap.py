@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.errors import ArgumentError, positive_int, shown
 from hashlgn.evaluation.metrics.arrays import numbers
 
 __all__ = ["bootstrap_interval", "paired_bootstrap"]
@@ -35,7 +35,7 @@ def bootstrap_interval(
     """
     array = numbers("values", values)
     if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 < level < 1:
-        raise ArgumentError(f"level must lie between 0 and 1 (got {level!r})")
+        raise ArgumentError(f"level must lie between 0 and 1 (got {shown(level)})")
     count = positive_int("samples", samples)
     generator = np.random.default_rng(seed)
     means = np.empty(count)

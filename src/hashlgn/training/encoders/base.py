@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hashlgn.config import ModelConfig
-from hashlgn.errors import ArgumentError, positive_int
+from hashlgn.errors import ArgumentError, positive_int, shown
 from hashlgn.evaluation.metrics import Floats
 from hashlgn.training.graph import Graph
 
@@ -101,7 +101,7 @@ class FreeEmbeddings(Encoder):
     def __init__(self, n_users: int, n_items: int, dim: int, layers: int, *, concatenated: bool = False) -> None:
         super().__init__()
         if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
-            raise ArgumentError(f"layers must be an integer of at least 0 (got {layers!r})")
+            raise ArgumentError(f"layers must be an integer of at least 0 (got {shown(layers)})")
         self.dim, self.layers = positive_int("dim", dim), layers
         if concatenated and dim <= layers:
             raise ArgumentError(f"dim must be more than layers, {layers}, whose outputs are its parts (got {dim})")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hashlgn.config import ModelConfig
-from hashlgn.errors import ArgumentError
+from hashlgn.errors import ArgumentError, shown
 from hashlgn.evaluation.metrics import Floats
 from hashlgn.training.encoders.base import Encoder
 from hashlgn.training.graph import Graph
@@ -48,7 +48,7 @@ class Spectral(Encoder):
     def __init__(self, vectors: Tensor, values: Tensor, power: float = 0.0) -> None:
         super().__init__()
         if not 0 <= power <= 8:
-            raise ArgumentError(f"power must lie in 0 … 8 (got {power!r})")
+            raise ArgumentError(f"power must lie in 0 … 8 (got {shown(power)})")
         self.dim, self.power = vectors.shape[1], float(power)
         self.vectors: Tensor
         self.values: Tensor
