@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import typer
 from pyarrow import csv, parquet
 
 import hashlgn
@@ -219,3 +220,15 @@ def test_commands_are_found_and_filled_in() -> None:
     assert small(["train", "DATA", "--out", "MODEL", "--seeds", "3"], Path("m"), Path("d"))[:6] == [
         *("train", "d", "--out", "trained", "--seeds", "1")
     ]
+
+
+def test_every_command_stands_in_a_page() -> None:
+    lines = [line for page in PAGES for command in commands(page) for line in alternatives(command)]
+    pages = "\n".join([*lines, *(page.read_text("utf-8") for page in PAGES)])
+    root = typer.main.get_command(app)
+    names = [
+        f"{name} {inner}" if hasattr(command, "commands") else name
+        for name, command in root.commands.items()
+        for inner in getattr(command, "commands", [""])
+    ]
+    assert [name for name in names if f"hashlgn {name}" not in pages] == []

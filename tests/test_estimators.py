@@ -49,7 +49,9 @@ def test_defaults_stand_in_the_signature_and_in_the_docstring(kind: type) -> Non
 def test_get_set_and_clone(kind: type) -> None:
     clone = pytest.importorskip("sklearn.base").clone
     model = kind(dim=16, seed=3, config={"train.lr": 0.01}, preset="paper", engine="exact", threads=1)
-    assert model.get_params() == kind().get_params() | {
+    whole = model.configuration.to_dict()
+    said = {name: whole[key.split(".")[0]][key.split(".")[1]] for name, key in kind._keys.items()}
+    assert model.get_params() == kind().get_params() | said | {
         "dim": 16,
         "seed": 3,
         "config": {"train.lr": 0.01},
@@ -74,6 +76,15 @@ def test_get_set_and_clone(kind: type) -> None:
         with pytest.raises(ArgumentError, match=message) if "colour" not in wrong else pytest.raises(TypeError):
             kind(**wrong)
     assert model.configuration.train.seed == 4
+
+
+def test_what_a_configuration_says_is_what_the_parameters_say() -> None:
+    model = hashlgn.HashLGN(config={"model.bits": 64, "train.seed": 7, "model.dim": 32})
+    assert (model.bits, model.seed, model.dim, model.history_bits) == (64, 7, 32, None)
+    assert model.set_params(config={"model": {"bits": 32}}) is model
+    assert (model.bits, model.seed, model.dim) == (32, 0, None)  # they were left open, and still are
+    assert model.set_params(bits=16).configuration.model.bits == model.bits == 16
+    assert hashlgn.LightGCN(preset="paper").loss == "bpr" and hashlgn.HashLGN(config=model.configuration).bits == 16
 
 
 def test_a_clone_is_not_trained_and_the_engine_goes_with_the_model() -> None:

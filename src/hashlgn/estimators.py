@@ -46,7 +46,8 @@ class _Text(str):
 class _Trainable(Recommender):
     """What ``HashLGN`` and ``LightGCN`` share: parameters in the manner of scikit-learn, and ``fit``.
 
-    Each parameter of the constructor is an attribute of that name.
+    Each parameter of the constructor is an attribute of that name. One that was left open has the value that ``preset``
+    and ``config`` give it.
     """
 
     _kind: ClassVar[str]
@@ -77,7 +78,7 @@ class _Trainable(Recommender):
         return _config(self.config, self._kind, changes, self.preset)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters of the constructor by name, as they were given."""
+        """The parameters of the constructor by name: as they were given, or as ``preset`` and ``config`` say."""
         return {name: getattr(self, name) for name in self._names()}
 
     def set_params(self, **parameters: Any) -> Self:
@@ -89,15 +90,21 @@ class _Trainable(Recommender):
         for name in parameters:
             choose("parameter", name, dict.fromkeys(self._names()))
         choose("engine", parameters.get("engine", "auto"), {"auto": None, **SEARCHERS})
+        choose("device", parameters.get("device", "auto"), dict.fromkeys(("auto", "cpu", "cuda")))
         thread_count("threads", parameters.get("threads"))
         before = dict(self.__dict__)
         self.__dict__.update(parameters)
         try:
-            _ = self.configuration
+            whole = self.configuration.to_dict()
         except ArgumentError:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+        for name, key in self._keys.items():  # what was left open says what the configuration makes of it
+            section, _, field = key.partition(".")
+            held, value = getattr(self, name), whole[section][field]
+            if (held is None or type(held) in (_Int, _Text)) and held != value:
+                setattr(self, name, _Text(value) if isinstance(value, str) else None if value is None else _Int(value))
         return self
 
     def fit(
@@ -125,6 +132,9 @@ class _Trainable(Recommender):
             MissingExtraError: PyTorch is not installed.
         """
         need("torch", "train", "training")
+        from hashlgn.training.resolve import resolve_device
+
+        resolve_device(self.device)
         shows = report is None if progress is None else flag("progress", progress)
         config, data = self.configuration, _read(train, reading)
         if not isinstance(train, Interactions):

@@ -409,6 +409,40 @@ def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path
         assert part[name].tobytes() == array.tobytes()
 
 
+def test_an_interruption_says_whether_anything_is_kept(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    import hashlgn.training.student.trainer as student
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = ["train", data, "--out", tmp_path / "m", "--bits", 16, "--dim", 16, *settings(student__epochs=1)]
+    with monkeypatch.context() as patched:
+        patched.setattr(student, "singular_vectors", interrupted)
+        assert run(*arguments) == 130
+    told = capsys.readouterr().err
+    assert "interrupted; nothing is kept yet" in told and "--resume" not in told
+    monkeypatch.setattr(student, "coded", interrupted)
+    assert run(*arguments) == 130 and "interrupted; --resume goes on" in capsys.readouterr().err
+    monkeypatch.setattr("hashlgn.inference.recommender.load", interrupted)
+    assert run("info", tmp_path / "m") == 130 and "hashlgn: interrupted\n" in capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_promised(tmp_path: Path, capsys) -> None:
+    one = tmp_path / "one.csv"
+    one.write_text("user,item\n1,2\n")
+    assert run("train", one, "--out", tmp_path / "m") == 1
+    told = capsys.readouterr().err
+    assert "at least 2 users and 2 items" in told and "will try" not in told
+    for command in (
+        ["train", one, "--out", tmp_path / "m"],
+        ["refit", tmp_path / "none", one, "--out", tmp_path / "m"],
+        ["tune", one, "--out", tmp_path / "m.toml"],
+    ):
+        assert run(*command, "--device", "gpu") == 2
+        told = capsys.readouterr().err
+        assert "device must be 'auto', 'cpu' or 'cuda' (got 'gpu')" in told and "read" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -39,7 +39,7 @@ from hashlgn.cli.serve import serve
 from hashlgn.cli.studies import experiment_app, reproduce, tune
 from hashlgn.config import load_config
 from hashlgn.errors import ArgumentError, choose, k_or_threshold, need, shown
-from hashlgn.utils.console import exit_code, json_lines, named, output, say, write_json
+from hashlgn.utils.console import Interrupted, exit_code, json_lines, named, output, say, write_json
 from hashlgn.utils.storage import reason
 
 app = typer.Typer(
@@ -103,7 +103,7 @@ def train(
 
     need("torch", "train", "training")
     from hashlgn.training.checkpoint import Checkpoint
-    from hashlgn.training.resolve import resolve
+    from hashlgn.training.resolve import check_data, resolve
 
     flags = {"model.kind": model, "model.bits": bits, "model.history_bits": history_bits}
     flags |= {"model.dim": dim, "train.seed": seed}
@@ -124,13 +124,18 @@ def train(
     interactions = read_both(data, journal, quiet=quiet, **reading)
     read = " and ".join(str(source) for source in (data, journal) if source is not None)
     say(quiet, f"read {read}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
+    check_data(interactions, settings)
     if settings.model.encoder is None:
         from hashlgn.training.student.plan import tried
 
         say(quiet, f"will try {tried(settings, interactions.n_items)}")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
-    with json_lines(log, monitor) as line:
-        estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)
+    try:
+        with json_lines(log, monitor) as line:
+            estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)
+    except KeyboardInterrupt:
+        kept = "--resume goes on from what is kept" if checkpoint.exists() else "nothing is kept yet to go on from"
+        raise Interrupted(f"interrupted; {kept}") from None
     replaced = ", in the place of the model that was there" if model_file(out).exists() else ""
     estimator.save(out)
     Checkpoint(checkpoint).remove()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashlgn.errors import ArgumentError, DataError, shown
+from hashlgn.errors import ArgumentError, DataError, need, shown
 from hashlgn.utils.console import say
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ _READING: dict[str, tuple[type, str]] = {
 }
 Seed = Annotated[int, typer.Option(help="Fixes every draw.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=lambda value: checked_device(value))]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
 Preset = Annotated[
@@ -82,6 +82,20 @@ Preset = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with [model], [train] and [student].")]
 Set = Annotated[list[str], typer.Option("--set", help="Any setting, as train.lr=0.01; may be repeated.")]
+
+
+def checked_device(value: str) -> str:
+    """A device as typed, refused before anything is read where it is none of this machine.
+
+    Raises:
+        ArgumentError: there is no such device.
+    """
+    if value not in ("auto", "cpu"):
+        need("torch", "train", "training")
+        from hashlgn.training.resolve import resolve_device
+
+        resolve_device(value)
+    return value
 
 
 def names(text: str, by: str = ",") -> list[str]:

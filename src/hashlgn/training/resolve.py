@@ -11,7 +11,9 @@ from dataclasses import replace
 import torch
 
 from hashlgn.config import Config, ModelConfig
-from hashlgn.errors import ArgumentError, choose
+from hashlgn.data import Interactions
+from hashlgn.data.strengths import strengths_of
+from hashlgn.errors import ArgumentError, DataError, choose, shown
 from hashlgn.evaluation.metrics import METRICS
 from hashlgn.training.decoders import COMPRESSIONS, DECODERS
 from hashlgn.training.encoders import ENCODERS
@@ -19,7 +21,7 @@ from hashlgn.training.hashes import HASHES, SIGNS
 from hashlgn.training.losses import LOSSES
 from hashlgn.training.schedules import SCHEDULES
 
-__all__ = ["check_parts", "resolve", "resolve_device"]
+__all__ = ["check_data", "check_parts", "resolve", "resolve_device"]
 
 
 def resolve(config: Config) -> Config:
@@ -90,6 +92,22 @@ def check_parts(config: ModelConfig) -> None:
         )
 
 
+def check_data(data: Interactions, config: Config) -> None:
+    """Refuse data that a training cannot learn from, before anything is computed.
+
+    Raises:
+        DataError: there are fewer than two users or two items, or no interaction.
+        ArgumentError: the data lacks the weights or times that the configuration names.
+    """
+    if data.n_users < 2 or data.n_items < 2 or not len(data):
+        raise DataError(
+            f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, "
+            f"{len(data)} interactions)"
+        )
+    if config.model.encoder is None:
+        strengths_of(data, config.model.strength or "one", config.model.half_life)
+
+
 def resolve_device(device: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU.
 
@@ -97,7 +115,7 @@ def resolve_device(device: str) -> torch.device:
         ArgumentError: an unknown name, or ``cuda`` where there is none.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise ArgumentError(f"device must be 'auto', 'cpu' or 'cuda' (got {device!r})")
+        raise ArgumentError(f"device must be 'auto', 'cpu' or 'cuda' (got {shown(device)})")
     if device == "cuda" and not torch.cuda.is_available():
         raise ArgumentError("device must be 'cpu' or 'auto' on a machine without CUDA (got 'cuda')")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

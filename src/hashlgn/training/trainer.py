@@ -12,12 +12,11 @@ import torch
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
-from hashlgn.errors import DataError
 from hashlgn.training.allocator import kept_memory
 from hashlgn.training.checkpoint import Checkpoint, identity
 from hashlgn.training.graph import Graph
 from hashlgn.training.model import Model
-from hashlgn.training.resolve import resolve, resolve_device
+from hashlgn.training.resolve import check_data, resolve, resolve_device
 from hashlgn.training.stages import Run, plan_stages, seeded, train_stage, use_threads
 from hashlgn.training.start import Parameters, make_encoder
 from hashlgn.training.validation import cut_slice
@@ -104,11 +103,7 @@ def train(
     """
     config = resolve(config or Config())
     settings, where = config.train, resolve_device(device)
-    if data.n_users < 2 or data.n_items < 2 or not len(data):
-        raise DataError(
-            f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, "
-            f"{len(data)} interactions)"
-        )
+    check_data(data, config)
     began = time.perf_counter()
     with seeded(settings.seed, where), use_threads(threads), kept_memory():
         saved = Checkpoint(checkpoint, identity(data, config, start) if checkpoint else {})

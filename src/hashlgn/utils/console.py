@@ -19,6 +19,7 @@ from hashlgn.errors import ArgumentError, HashLGNError, UnknownIdError
 from hashlgn.utils.progress import Progress as Step
 
 __all__ = [
+    "Interrupted",
     "exit_code",
     "json_lines",
     "named",
@@ -32,6 +33,10 @@ output = Console(stderr=True, highlight=False)  # standard output is for answers
 _PATIENCE = 5.0  # seconds of training after which a log gets a line
 _LONG = 10.0  # seconds of a training that is long enough to be estimated
 _MEASURED = 10  # steps that are measured for it, or fewer where they take more than a second
+
+
+class Interrupted(Exception):
+    """A command that was interrupted, and knows what is left of its work."""
 
 
 @contextlib.contextmanager
@@ -203,7 +208,7 @@ def exit_code(app: typer.Typer, arguments: list[str]) -> int:
     try:
         code = app(_plugins_first(arguments), prog_name="hashlgn", standalone_mode=False)
         if code == 130:  # Typer has turned the interruption into a code
-            return _fail(130, "interrupted; a training goes on with --resume")
+            return _fail(130, "interrupted")
         return code if isinstance(code, int) else 0
     except usage_error as error:
         message = str(getattr(error, "format_message", error.__str__)())
@@ -221,8 +226,10 @@ def exit_code(app: typer.Typer, arguments: list[str]) -> int:
         return 1
     except OSError as error:
         return _fail(1, f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except Interrupted as stop:
+        return _fail(130, str(stop))
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(130, "interrupted; a training goes on with --resume")
+        return _fail(130, "interrupted")
 
 
 def _plugins_first(arguments: list[str]) -> list[str]:

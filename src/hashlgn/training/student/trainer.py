@@ -16,7 +16,7 @@ from torch import Tensor
 from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.data.strengths import strengths_of
-from hashlgn.errors import DataError, choose
+from hashlgn.errors import choose
 from hashlgn.evaluation.calibration import fit_calibration
 from hashlgn.evaluation.metrics import METRICS
 from hashlgn.scoring.calibration import Calibration
@@ -26,7 +26,7 @@ from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.training.allocator import kept_memory
 from hashlgn.training.checkpoint import Checkpoint, identity
 from hashlgn.training.graph import Graph
-from hashlgn.training.resolve import resolve_device
+from hashlgn.training.resolve import check_data, resolve_device
 from hashlgn.training.stages import seeded, use_threads
 from hashlgn.training.student import plan
 from hashlgn.training.student.batches import sampling_chances, users_at_once
@@ -135,7 +135,7 @@ def train_student(
     config = plan.resolved(config or Config(), data.n_items)
     where = resolve_device(device)
     choose("train.monitor", config.train.monitor, METRICS)
-    _check(data)
+    check_data(data, config)
     with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
@@ -231,14 +231,6 @@ def _mixture(run: _Run, student: FloatStudent, spectrum: Spectrum) -> Mixture | 
 def _aligned(data: Interactions) -> dict[str, npt.NDArray[Any]]:
     """What a checkpoint is bound to beside the pairs."""
     return {name: part for name, part in (("weights", data.weights), ("times", data.times)) if part is not None}
-
-
-def _check(data: Interactions) -> None:
-    if data.n_users < 2 or data.n_items < 2 or not len(data):
-        raise DataError(
-            f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, "
-            f"{len(data)} interactions)"
-        )
 
 
 @dataclass
