@@ -387,7 +387,7 @@ def _strength(value: Any) -> np.float32:
             strength = np.float32(value if number else np.nan)
     except OverflowError:
         strength = np.float32(np.inf)
-    if not is_weight(strength):
+    if not is_weight(np.asarray(strength)):
         raise ArgumentError(f"a strength in history must be {WEIGHT_RULE} (got {shown(value)})")
     return strength
 
