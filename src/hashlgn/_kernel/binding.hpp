@@ -81,6 +81,7 @@ inline void require_bounds(const In<int64_t, 1>& indptr, size_t size) {
 // The instruction sets of this machine, best first.
 std::vector<const Lanes*> available();
 
+void bind_answers(nb::module_& m);
 void bind_histories(nb::module_& m);
 void bind_lookup(nb::module_& m);
 

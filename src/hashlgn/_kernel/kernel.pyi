@@ -166,6 +166,38 @@ class HistoryCodes:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32], bool] | None:
         """Bounds, items and queries of some of ``count`` users, and whether a history is empty; None as above."""
 
+class Answers:
+    """What a catalogue answers to histories, from numbers to numbers in one call; everything is kept alive."""
+
+    def __init__(
+        self,
+        catalogue: list[Segment],
+        columns: npt.NDArray[np.float32],
+        histories: HistoryCodes,
+        stored: list[Rows],
+        users: int,
+        banned: npt.NDArray[np.bool_] | None,
+        threads: int,
+        isa: str,
+    ) -> None:
+        """Take codewords of the catalogue as columns ``(width, 16 M)``, and the histories of ``users`` users."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the last search, from queries to hits."""
+
+    def stored(
+        self, users: npt.NDArray[np.int64], k: int, own: bool
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
+        """Row bounds, items and scores of users; with ``own``, without the items of their histories. None where a
+        history is empty, or breaks a rule.
+        """
+
+    def given(
+        self, items: npt.NDArray[np.int64], k: int, own: bool
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
+        """The same of one history, in any order."""
+
 class Integers:
     """Ids that are integers, and the same ascending with the position of each; the arrays are kept alive."""
 

@@ -81,6 +81,7 @@ struct Products {
 
   static void alone(const double* x, size_t n, const float* y, size_t width, double* out) {
     constexpr size_t kRows = 4;  // rows of y added at a time: sums are read and written that much more seldom
+    constexpr size_t kAheadRows = 16;  // that are asked of memory in advance: a scan has pushed them out of the caches
     std::fill(out, out + width, 0.0);
     const float* rows[kRows];
     double factors[kRows];
@@ -88,6 +89,7 @@ struct Products {
     for (size_t j = 0; j < n; ++j) {
       if (x[j] == 0) continue;
       rows[held] = y + j * width, factors[held++] = x[j];
+      for (size_t i = 0; i < width; i += 16) __builtin_prefetch(y + std::min(j + kAheadRows, n - 1) * width + i);
       if (held == kRows) add<kRows>(factors, rows, width, out), held = 0;
     }
     for (size_t i = 0; i < held; ++i) add<1>(factors + i, rows + i, width, out);

@@ -174,8 +174,7 @@ class Ids:
             DataError: a value is missing or is no id.
         """
         mark = choose("on_unknown", on_unknown, _UNKNOWN)
-        held = self._segments[0].held if len(self._segments) == 1 else None
-        known: Int64s | None = held.find(values) if held is not None and type(values) is list and values else None
+        known = self.known(values) if type(values) is list else None
         if known is not None:
             return known
         plain = type(values) is list and {*map(type, values)} == {_KINDS[self._type][0]}
@@ -191,6 +190,14 @@ class Ids:
         if not mark and len(codes) and codes.min() < 0:
             raise UnknownIdError(self._explain(column, np.flatnonzero(codes < 0), valid))
         return codes
+
+    def known(self, values: list[Any]) -> Int64s | None:
+        """Internal numbers of a list of ids in one compiled call; None where it cannot find all of them: ``encode``
+        can, or tells why not.
+        """
+        held = self._segments[0].held if len(self._segments) == 1 else None
+        found: Int64s | None = held.find(values) if held is not None and values else None
+        return found
 
     def decode(self, indices: npt.ArrayLike) -> npt.NDArray[Any]:
         """External ids of internal numbers, in the same shape: int64, or objects of type str.

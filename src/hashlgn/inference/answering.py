@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import Hits, Searcher
 from hashlgn.search.base import order_hits
 
-__all__ = ["Ask", "Catalogue", "Popular", "answer", "find"]
+__all__ = ["Ask", "Catalogue", "Columns", "Popular", "answer", "find"]
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ def answer(catalogue: Catalogue, rows: Rows, limits: Limits, start: int, ask: As
     queries = catalogue.queries(rows)
     exclude = limits.exclusion(start, rows, ask.own)
     pairs = None if limits.row_allow is None else limits.candidates(start, len(rows))
-    return _table(catalogue.ids, rows, find(catalogue, queries, rows, exclude, ask, pairs), ask)
+    return Columns(catalogue.ids, rows, ask).table(find(catalogue, queries, rows, exclude, ask, pairs))
 
 
 def find(
@@ -163,17 +163,32 @@ def _best(order: Ints, row: int, exclude: Exclusion, k: int) -> Ints:
         size *= 16
 
 
-class _Columns(NamedTuple):
-    """What makes the columns of an answer."""
+class Columns:
+    """The columns of an answer; each is made when it is first asked for.
 
-    ids: Ids
-    rows: Rows
-    hits: Hits
-    ask: Ask
+    Args:
+        ids: of what is answered.
+        rows: what is asked about.
+        ask: what is wanted.
+    """
 
-    def make(self, name: str) -> npt.NDArray[Any]:
-        """A column."""
-        ids, rows, hits, ask = self
+    __slots__ = ("_ask", "_ids", "_names", "_rows")
+
+    def __init__(self, ids: Ids, rows: Rows, ask: Ask) -> None:
+        self._ids, self._rows, self._ask = ids, rows, ask
+        names = (ask.columns[0], ask.columns[1], "score", "rank") if rows.named else (ask.columns[1], "score", "rank")
+        if ask.popular is not None:
+            names = (*names, "source")
+        if ask.calibration is not None:
+            names = (*names, "probability")
+        self._names = names if ask.titles is None else (*names, "title")
+
+    def table(self, hits: Hits) -> Table:
+        """The answer."""
+        return Table.deferred(len(hits.items), self._names, partial(self._make, hits))
+
+    def _make(self, hits: Hits, name: str) -> npt.NDArray[Any]:
+        ids, rows, ask = self._ids, self._rows, self._ask
         if name == ask.columns[1]:
             return ids.decode(hits.items)
         if name == "score":
@@ -192,18 +207,6 @@ class _Columns(NamedTuple):
         assert ask.titles is not None  # the only one that is left
         titles = ask.titles
         return np.array([*(titles[item] for item in hits.items.tolist()), None], np.object_)[:-1]
-
-
-def _table(ids: Ids, rows: Rows, hits: Hits, ask: Ask) -> Table:
-    """The answers as columns, each made when it is asked for."""
-    names = (ask.columns[0], ask.columns[1], "score", "rank") if rows.named else (ask.columns[1], "score", "rank")
-    if ask.popular is not None:
-        names = (*names, "source")
-    if ask.calibration is not None:
-        names = (*names, "probability")
-    if ask.titles is not None:
-        names = (*names, "title")
-    return Table.deferred(len(hits.items), names, _Columns(ids, rows, hits, ask).make)
 
 
 _SOURCES = np.array(["popular", "model"], np.object_)

@@ -17,9 +17,10 @@ from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, NotFittedError, choose, flag, k_or_threshold, thread_count
 from hashlgn.inference.answering import Ask, Catalogue, Popular, answer, find
 from hashlgn.inference.artifact import load_artifact
+from hashlgn.inference.direct import Direct
 from hashlgn.inference.living import Living
 from hashlgn.inference.model import ServedModel
-from hashlgn.inference.requests import Limits, Rows, listed, skips
+from hashlgn.inference.requests import UNKNOWN, Limits, Rows, listed, skips
 from hashlgn.inference.sizes import model_bytes
 from hashlgn.inference.staleness import Staleness, staleness
 from hashlgn.inference.tables import Table
@@ -78,6 +79,12 @@ class Recommender(Living):
         """The searcher over the catalogue, built when first asked, and again where engine or threads change."""
         return self._catalogue("items", self.model, self._items).searcher
 
+    @property
+    def direct(self) -> Direct | None:
+        """The short way to an answer, which ``recommend`` takes where it can; None where model and engine have none."""
+        model = self.model
+        return self._kept("direct", (model, self.engine, self.threads), lambda: Direct.of(model, self.searcher))
+
     def recommend(
         self,
         users: Any = None,
@@ -127,6 +134,10 @@ class Recommender(Living):
             UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
             NotFittedError: the model is not trained.
         """
+        if threshold is None and allow is None and deny is None and calibrated is False:
+            plain = self._plain(users, k, filter_seen, on_unknown, history, on_empty, titles)
+            if plain is not None:
+                return plain
         return _whole(
             *self._request(
                 users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
@@ -157,6 +168,25 @@ class Recommender(Living):
                 users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
             )
         )
+
+    def _plain(
+        self, users: Any, k: Any, filter_seen: Any, on_unknown: Any, history: Any, on_empty: Any, titles: Any
+    ) -> Table | None:
+        """The answer to a plain request (see ``direct``); None where it is none."""
+        model, k = self._model, 10 if k is None else k
+        flags = type(filter_seen) is bool and type(titles) is bool and type(k) is int and 0 < k < 2**31
+        if not flags or model is None or (type(on_unknown), type(on_empty)) != (str, str):
+            return None
+        if on_unknown not in UNKNOWN or on_empty not in _ON_EMPTY:
+            return None
+        direct = self.direct
+        if direct is None:
+            return None
+        ask = Ask(k, None, popular=lambda: _popular(model), titles=model.titles if titles else None)
+        if history is None:
+            ids = [users] if type(users) in (int, str) else users
+            return direct.users(ids, k, filter_seen, ask) if type(ids) is list and len(ids) <= BATCH else None
+        return direct.history(history, k, filter_seen, ask) if users is None and type(history) is list else None
 
     def _request(
         self,

@@ -18,9 +18,9 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.rows import entries_of, rows_of
 
-__all__ = ["Limits", "Rows", "encoded", "listed", "ragged", "skips"]
+__all__ = ["UNKNOWN", "Limits", "Rows", "encoded", "listed", "ragged", "skips"]
 
-_UNKNOWN = {"raise": False, "skip": True}
+UNKNOWN = {"raise": False, "skip": True}
 Ints = npt.NDArray[np.int64]
 Strengths = npt.NDArray[np.float32] | None
 Pairs = tuple[Ints, Ints]  # rows and items
@@ -33,7 +33,7 @@ def skips(on_unknown: Any) -> bool:
     Raises:
         ArgumentError: ``on_unknown`` is neither ``raise`` nor ``skip``.
     """
-    return bool(choose("on_unknown", on_unknown, _UNKNOWN))
+    return bool(choose("on_unknown", on_unknown, UNKNOWN))
 
 
 def listed(name: str, values: Any) -> Any:

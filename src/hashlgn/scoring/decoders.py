@@ -102,10 +102,11 @@ class CodebookDecoder:
 
     def tables(self, queries: Floats) -> Floats:
         """Inner products of queries and codewords: ``(q, width)`` → ``(q, M, 16)``."""
-        return _by_chunks(queries, len(self.codewords), lambda chunk: ordered_product(chunk, self._columns))
+        return _by_chunks(queries, len(self.codewords), lambda chunk: ordered_product(chunk, self.columns))
 
     @cached_property
-    def _columns(self) -> Floats:
+    def columns(self) -> Floats:
+        """The codewords as columns, ``(width, 16 M)``."""
         return np.ascontiguousarray(self.codewords.reshape(-1, self.width).T, np.float32)
 
     def decode(self, packed: Bytes) -> Floats:

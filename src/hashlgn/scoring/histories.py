@@ -142,7 +142,7 @@ class CodedHistories:
         if _compiled is None:
             return histograms(bounds, items, strengths * self.weight[items], self.packed)
         out = np.empty((len(bounds) - 1, 16 * len(self.codewords)), np.float64)
-        self._held.histogram(bounds, items, strengths, out)
+        self.held.histogram(bounds, items, strengths, out)
         return out
 
     @cached_property
@@ -176,12 +176,12 @@ class CodedHistories:
             rule of ``queries``, which tells what.
         """
         found: tuple[Ints, Ints, Floats, bool] | None = (
-            None if _compiled is None else self._held.stored(held, users, count)
+            None if _compiled is None else self.held.stored(held, users, count)
         )
         return found
 
     @cached_property
-    def _held(self) -> Any:
+    def held(self) -> Any:
         """The same for the kernel."""
         return _compiled.HistoryCodes(*([*side.pages] for side in self.pages), self.rows)
 
@@ -205,7 +205,7 @@ class PagedHistories(CodedHistories):
         self.__dict__.update(codewords=before.codewords, rows=before.rows, pages=(codes, weights))
         if _compiled is not None:
             places = codes.differing(before.pages[0])
-            self.__dict__["_held"] = before._held.changed(
+            self.__dict__["held"] = before.held.changed(
                 places, *([side.pages[place] for place in places] for side in (codes, weights))
             )
 
@@ -241,7 +241,7 @@ def queries(
         ArgumentError: as ``Histories.vectors``, or a sum is too large for float64.
     """
     if _compiled is not None and isinstance(histories, CodedHistories) and _plain(indptr, indices, weights):
-        unit: Floats | None = histories._held.queries(indptr, indices, weights)
+        unit: Floats | None = histories.held.queries(indptr, indices, weights)
         if unit is not None:
             return unit
     unit = unit_rows(histories.vectors(indptr, indices, weights))

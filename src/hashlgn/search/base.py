@@ -14,7 +14,16 @@ from hashlgn.errors import ArgumentError
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 
-__all__ = ["Found", "Hits", "Searcher", "check_exclusion", "check_queries", "check_score_bound", "order_hits"]
+__all__ = [
+    "Found",
+    "Hits",
+    "Searcher",
+    "check_exclusion",
+    "check_queries",
+    "check_score_bound",
+    "in_range",
+    "order_hits",
+]
 
 Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]  # rows, items and scores of loose hits, aligned
 _LARGEST = 1e30  # scores stay well inside float32, whatever is added or multiplied on the way to them
@@ -94,7 +103,7 @@ def check_queries(queries: Any, width: int, score_bound: float) -> Floats:
     if not array.size:
         return array
     largest = max(float(array.max()), -float(array.min()))  # NaN, where there is one
-    if score_bound * largest * math.sqrt(width) <= _LARGEST:
+    if in_range(score_bound, largest, width):
         return array
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
@@ -104,6 +113,11 @@ def check_queries(queries: Any, width: int, score_bound: float) -> Floats:
         row = int(sizes.argmax())
         raise ArgumentError(f"queries must give scores under {_LARGEST:.0e} (row {row} may reach {sizes[row]:.2g})")
     return array
+
+
+def in_range(score_bound: float, largest: float, width: int) -> bool:
+    """Whether no score of a query of ``width`` numbers up to ``largest`` can leave float32."""
+    return score_bound * largest * math.sqrt(width) <= _LARGEST
 
 
 def check_exclusion(exclude: Exclusion | None, n_queries: int, n_items: int) -> Exclusion:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import os
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError, ArtifactError, positive_int, thread_count, threshold_value
 from hashlgn.scoring.codes import Bytes
-from hashlgn.scoring.decoders import Decoder, Floats
+from hashlgn.scoring.decoders import CodebookDecoder, Decoder, Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, Items, score_bound
-from hashlgn.search.base import Hits, check_exclusion, check_queries, check_score_bound
+from hashlgn.search.base import Hits, check_exclusion, check_queries, check_score_bound, in_range
 from hashlgn.search.block_items import BlockItems, items_arrays, items_from, merged
 from hashlgn.search.blocks import Blocks, Ints, Scale, Slots, kernel
 from hashlgn.utils.locks import Lock
@@ -95,6 +95,24 @@ class Kernel:
     def search_above(self, queries: Floats, threshold: float, exclude: Exclusion | None = None) -> Hits:
         """Every item whose score is greater than ``threshold``, for each query."""
         return self._search(queries, 0, threshold_value("threshold", threshold), exclude)[0]
+
+    def answers(self, histories: Any, stored: list[Any], users: int, banned: npt.NDArray[np.bool_] | None) -> Any:
+        """What answers histories over the catalogue as it is now, from their numbers, in one compiled call.
+
+        Args:
+            histories: the items in histories, as the kernel holds them.
+            stored: the histories of ``users`` users, as the kernel holds them.
+            users: how many there are.
+            banned: what is never answered, or None.
+
+        Returns:
+            A ``kernel.Answers``; None where items are no codes under codewords, or a unit query may leave float32.
+        """
+        state, decoder = self._state, self.decoder
+        if not isinstance(decoder, CodebookDecoder) or not in_range(state.score_bound, 1.0, decoder.width):
+            return None
+        segments = [one.segment for one in state.segments]
+        return kernel.Answers(segments, decoder.columns, histories, stored, users, banned, self.threads, self.isa)
 
     def profile(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> dict[str, float]:
         """What a top-k search did: items scanned, rescored and kept (over all queries), seconds by stage and thread."""

@@ -1,10 +1,9 @@
 """One call from Python beside the scan that it needs: what ids, histories, queries and tables cost; and a change.
 
 Catalogue, codewords and histories are random: 128 + 128 bits, and by default a million items and 50 items per history.
-The scan is ``Kernel.search`` inside the call: a clock stands around it there. So a call and its scan are of one query,
-and "beside" is what is left of each single call, with the caches as a scan leaves them; 1,024 users ask in turn, so
-that none finds its own history in a cache. Times are medians of one thread's own time, which other processes on the
-machine disturb less than they disturb the clock.
+The scan, from query to hits, is timed inside the call. So a call and its scan are of one query, and "beside" is what is
+left of each single call, with the caches as a scan leaves them; 1,024 users ask in turn, so that none finds its own
+history in a cache. Times are medians.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from hashlgn.inference.stored import Stored
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.items import CodedItems
-from hashlgn.search import Hits, Searcher
 
 __all__ = ["bench_call", "random_model"]
 
@@ -95,7 +93,12 @@ def _changes(recommender: Recommender, seconds: float, seed: int) -> Iterator[tu
 
 
 def _calls(recommender: Recommender, k: int, seconds: float, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    rng, model, scan = np.random.default_rng(seed), recommender.model, _Scan(recommender.searcher)
+    rng, model, direct = np.random.default_rng(seed), recommender.model, recommender.direct
+    assert direct is not None  # codes, and the engine that is chosen for them
+
+    def scan() -> float:
+        return direct.seconds
+
     for size in (1, 64):
         numbers = [rng.integers(0, len(model.user_ids), size) for _ in range(_ASKED // size)]
         asked = cycle([model.user_ids.decode(codes).tolist() for codes in numbers])
@@ -117,22 +120,8 @@ def _read(table: Any) -> Any:
     return table["similar" if "similar" in table else "item"], table["score"]
 
 
-class _Scan:
-    """A clock inside a searcher: the seconds of the last search."""
-
-    def __init__(self, searcher: Searcher) -> None:
-        self.seconds, self._search = 0.0, searcher.search
-        setattr(searcher, "search", self._timed)  # noqa: B010  a method is replaced
-
-    def _timed(self, *arguments: Any) -> Hits:
-        start = time.thread_time()
-        hits = self._search(*arguments)
-        self.seconds = time.thread_time() - start
-        return hits
-
-
 def _timed(
-    call: Callable[[], Any], seconds: float, scan: _Scan | None = None, users: int = 1
+    call: Callable[[], Any], seconds: float, scan: Callable[[], float] | None = None, users: int = 1
 ) -> dict[str, float | None]:
     """Medians of a call, of the scan in it, and of what is left of it."""
     times: list[tuple[float, float]] = []
@@ -140,10 +129,10 @@ def _timed(
         call()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 20:
-        start = time.thread_time()
+        start = time.perf_counter()
         call()
-        whole = time.thread_time() - start
-        times.append((whole, whole if scan is None else scan.seconds))
+        whole = time.perf_counter() - start
+        times.append((whole, whole if scan is None else scan()))
     wholes, scans = (1e6 * np.array(column) for column in zip(*times, strict=True))
     us = float(np.median(wholes))
     if scan is None:

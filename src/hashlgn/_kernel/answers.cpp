@@ -1,0 +1,104 @@
+// Answers to histories in one call: rows, queries, tables and search, with no Python in between. A call to a large catalogue finds
+// caches that the scan before it has filled: each step that Python takes there costs several times what it costs alone.
+#include <atomic>
+#include <chrono>
+
+#include "catalogue.hpp"
+#include "histories.hpp"
+
+namespace hashlgn {
+namespace {
+
+// A catalogue of codes under codewords, and the histories of its users.
+class HeldAnswers {
+ public:
+  HeldAnswers(const std::vector<const HeldSegment*>& catalogue, In<float, 2> columns, const HeldCodes* histories, const Segments& stored,
+              int64_t users, std::optional<In<bool, 1>> banned, int threads, const std::string& isa)
+      : columns_(columns), histories_(histories), stored_(stored), users_(users), banned_(banned), threads_(threads), lanes_(lanes_named(isa)) {
+    require(histories, "histories must not be None");
+    require(columns.shape(0) == histories->width() && columns.shape(1) % 16 == 0, "columns must fit the histories");
+    require(!banned || banned->shape(0) == histories->size(), "banned must have one value per item");
+    require(threads >= 1, "threads must be positive");
+    segments_ = segments_of(catalogue, std::nullopt, columns.shape(1) / 16);
+  }
+
+  // Row bounds, items and scores of stored users; with `own`, without the items of their histories. None where somebody has no
+  // history, or one that breaks a rule: the caller finds out which.
+  nb::object stored(In<int64_t, 1> users, size_t k, bool own) const {
+    return answer(Gathered(stored_, users, users_), k, own);
+  }
+
+  // The same of one history of distinct items, in any order.
+  nb::object given(In<int64_t, 1> items, size_t k, bool own) const {
+    Gathered history;
+    history.items.assign(items.data(), items.data() + items.shape(0));
+    std::sort(history.items.begin(), history.items.end());
+    history.items.erase(std::unique(history.items.begin(), history.items.end()), history.items.end());
+    history.bounds.push_back(static_cast<int64_t>(history.items.size()));
+    return answer(history, k, own);
+  }
+
+  // Seconds of the last search, from queries to hits.
+  double seconds() const { return seconds_; }
+
+ private:
+  nb::object answer(const Gathered& rows, size_t k, bool own) const {
+    if (std::adjacent_find(rows.bounds.begin(), rows.bounds.end()) != rows.bounds.end()) return nb::none();
+    std::optional<Answer> found;
+    {
+      const nb::gil_scoped_release released;
+      found = search_of(rows, k, own);
+    }
+    if (PyErr_Occurred()) throw nb::python_error();
+    if (!found) return nb::none();
+    const HitArrays hits(*found);
+    return nb::make_tuple(hits.bounds, hits.items, hits.scores);
+  }
+
+  // Works without the interpreter lock.
+  std::optional<Answer> search_of(const Gathered& rows, size_t k, bool own) const {
+    const size_t count = rows.bounds.size() - 1, width = columns_.shape(0), cells = columns_.shape(1);
+    const float* strengths = rows.strengths.empty() ? nullptr : rows.strengths.data();
+    std::vector<float> queries(count * width), tables(count * cells);
+    if (!histories_->make(rows.bounds.data(), count, rows.items.data(), rows.items.size(), strengths, queries.data())) return std::nullopt;
+    const auto start = std::chrono::steady_clock::now();
+    const std::vector<double> wide(queries.begin(), queries.end());
+    std::vector<double> products(count * cells);
+    lanes_->product(wide.data(), count, width, columns_.data(), cells, products.data());
+    std::transform(products.begin(), products.end(), tables.begin(), [](double entry) { return static_cast<float>(entry); });
+    Request request{};
+    request.tables = tables.data(), request.queries = count, request.subcodes = static_cast<int>(cells / 16);
+    request.items = histories_->size(), request.k = std::min(k, request.items);
+    if (own) request.indptr = rows.bounds.data(), request.seen = rows.items.data();
+    if (banned_) request.banned = reinterpret_cast<const uint8_t*>(banned_->data());
+    request.threads = threads_, request.lanes = lanes_, request.interrupted = interrupted;
+    Answer found = search(segments_, request, false);
+    seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return found;
+  }
+
+  std::vector<Segment> segments_;
+  In<float, 2> columns_;  // codewords, (width, 16 sub-codes)
+  const HeldCodes* histories_;
+  Segments stored_;
+  int64_t users_;
+  std::optional<In<bool, 1>> banned_;
+  int threads_;
+  const Lanes* lanes_;
+  mutable std::atomic<double> seconds_{0};
+};
+
+}  // namespace
+
+void bind_answers(nb::module_& m) {
+  nb::class_<HeldAnswers>(m, "Answers")
+      .def(nb::init<const std::vector<const HeldSegment*>&, In<float, 2>, const HeldCodes*, const Segments&, int64_t,
+                    std::optional<In<bool, 1>>, int, const std::string&>(),
+           nb::keep_alive<1, 2>(), nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>(), "catalogue"_a, "columns"_a.noconvert(), "histories"_a,
+           "stored"_a, "users"_a, "banned"_a.noconvert().none(), "threads"_a, "isa"_a)
+      .def_prop_ro("seconds", &HeldAnswers::seconds)
+      .def("stored", &HeldAnswers::stored, "users"_a.noconvert(), "k"_a, "own"_a)
+      .def("given", &HeldAnswers::given, "items"_a.noconvert(), "k"_a, "own"_a);
+}
+
+}  // namespace hashlgn

@@ -1,0 +1,256 @@
+// Histories as the kernel holds them: rows of stored users, and the items in them as codes.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "binding.hpp"
+
+namespace hashlgn {
+
+// Histories of some users, or of all up to a number.
+class HeldRows {
+ public:
+  HeldRows(std::optional<In<int64_t, 1>> users, In<int64_t, 1> indptr, In<int32_t, 1> indices, std::optional<In<float, 1>> strengths,
+           std::optional<In<int64_t, 1>> times, std::optional<In<bool, 1>> newer)
+      : users_(users), indptr_(indptr), indices_(indices), strengths_(strengths), times_(times), newer_(newer) {
+    require(indptr.shape(0) >= 1, "indptr must not be empty");
+    require(!users || users->shape(0) + 1 == indptr.shape(0), "users must have one row each");
+    require(!strengths || strengths->shape(0) == indices.shape(0), "strengths must have one number per index");
+    require(!times || times->shape(0) == indices.shape(0), "times must have one number per index");
+    require(!newer || newer->shape(0) == indices.shape(0), "newer must have one value per index");
+  }
+
+  // The row of a user, or none.
+  std::optional<size_t> find(int64_t user) const {
+    const size_t rows = indptr_.shape(0) - 1;
+    if (!users_) return user >= 0 && static_cast<size_t>(user) < rows ? std::optional<size_t>(static_cast<size_t>(user)) : std::nullopt;
+    const int64_t* end = users_->data() + rows;
+    const int64_t* place = std::lower_bound(users_->data(), end, user);
+    return place != end && *place == user ? std::optional<size_t>(static_cast<size_t>(place - users_->data())) : std::nullopt;
+  }
+
+  // The users who have an item, ascending. Of many rows, the places of each item's interactions are noted first.
+  template <class Visit>
+  void each_user(int32_t item, const Visit& visit) {
+    const int64_t* bounds = indptr_.data();
+    const auto owner = [&](int64_t place) {
+      const int64_t row = std::upper_bound(bounds, bounds + indptr_.shape(0), place) - bounds - 1;
+      visit(users_ ? users_->data()[row] : row);
+    };
+    const int32_t* items = indices_.data();
+    const int64_t size = static_cast<int64_t>(indices_.shape(0));
+    if (size < kListed) {
+      for (int64_t place = 0; place < size; ++place) {
+        if (items[place] == item) owner(place);
+      }
+      return;
+    }
+    if (starts_.empty()) list();
+    if (item < 0 || static_cast<size_t>(item) + 1 >= starts_.size()) return;
+    const size_t at = static_cast<size_t>(item);
+    std::for_each(places_.begin() + starts_[at], places_.begin() + starts_[at + 1], owner);
+  }
+
+  bool weighted() const { return strengths_.has_value(); }
+  const std::optional<In<float, 1>>& strengths() const { return strengths_; }
+  const std::optional<In<int64_t, 1>>& times() const { return times_; }
+  const std::optional<In<bool, 1>>& newer() const { return newer_; }
+  const int32_t* items() const { return indices_.data(); }
+
+  // Where a row begins and ends.
+  std::pair<int64_t, int64_t> bounds(size_t row) const {
+    const int64_t begin = indptr_.data()[row], end = indptr_.data()[row + 1];
+    require(begin >= 0 && end >= begin && static_cast<size_t>(end) <= indices_.shape(0), "indptr must stay inside what it divides");
+    return {begin, end};
+  }
+
+  // Adds a row to others.
+  void add(size_t row, std::vector<int64_t>& items, std::vector<float>& strengths) const {
+    const auto [begin, end] = bounds(row);
+    items.insert(items.end(), indices_.data() + begin, indices_.data() + end);
+    if (strengths_) strengths.insert(strengths.end(), strengths_->data() + begin, strengths_->data() + end);
+  }
+
+ private:
+  static constexpr int64_t kListed = 50000;  // interactions
+
+  void list() {
+    const int32_t *begin = indices_.data(), *end = begin + indices_.shape(0);
+    require(*std::min_element(begin, end) >= 0, "indices must not be negative");
+    starts_.assign(static_cast<size_t>(*std::max_element(begin, end)) + 2, 0);
+    for (const int32_t* item = begin; item != end; ++item) ++starts_[static_cast<size_t>(*item) + 1];
+    std::partial_sum(starts_.begin(), starts_.end(), starts_.begin());
+    std::vector<int64_t> next(starts_.begin(), starts_.end() - 1);
+    places_.resize(indices_.shape(0));
+    for (const int32_t* item = begin; item != end; ++item) places_[static_cast<size_t>(next[static_cast<size_t>(*item)]++)] = item - begin;
+  }
+
+  std::vector<int64_t> starts_, places_;  // of interactions, by item
+  std::optional<In<int64_t, 1>> users_;
+  In<int64_t, 1> indptr_;
+  In<int32_t, 1> indices_;
+  std::optional<In<float, 1>> strengths_;
+  std::optional<In<int64_t, 1>> times_;
+  std::optional<In<bool, 1>> newer_;
+};
+
+using Segments = std::vector<const HeldRows*>;
+
+// The row of a user in the last segment that has one; null where none has.
+inline std::pair<const HeldRows*, size_t> row_of(const Segments& segments, int64_t user) {
+  for (size_t s = segments.size(); s-- > 0;) {
+    require(segments[s], "segments must not be None");
+    if (const std::optional<size_t> row = segments[s]->find(user)) return {segments[s], *row};
+  }
+  return {nullptr, 0};
+}
+
+// Rows of users one after the other: bounds, items, strengths. The last segment that has a user counts; who is in none has
+// no history.
+struct Gathered {
+  std::vector<int64_t> bounds{0}, items;
+  std::vector<float> strengths;  // empty where all are 1
+
+  Gathered() = default;
+  Gathered(const Segments& segments, const In<int64_t, 1>& users, int64_t count) {
+    for (size_t i = 0; i < users.shape(0); ++i) {
+      require(users.data()[i] >= 0 && users.data()[i] < count, "users must be numbers of users");
+      if (const auto [segment, row] = row_of(segments, users.data()[i]); segment) segment->add(row, items, strengths);
+      bounds.push_back(static_cast<int64_t>(items.size()));
+    }
+    require(strengths.empty() || strengths.size() == items.size(), "all segments must have strengths, or none");
+  }
+};
+
+// Items in histories as codes, in pages of one size: a change makes the pages anew in which something changes.
+class HeldCodes {
+ public:
+  HeldCodes(std::vector<In<uint8_t, 2>> packed, std::vector<Scale> weight, In<float, 2> codewords)
+      : packed_(std::move(packed)), weight_(std::move(weight)), codewords_(codewords) {
+    settle();
+  }
+
+  HeldCodes changed(const std::vector<size_t>& places, const std::vector<In<uint8_t, 2>>& packed, const std::vector<Scale>& weight) const {
+    require(places.size() == packed.size() && places.size() == weight.size(), "places must have one page each");
+    HeldCodes made(*this);
+    for (size_t i = 0; i < places.size(); ++i) {
+      require(places[i] <= made.packed_.size(), "places must be of pages, or next to the last");
+      if (places[i] == made.packed_.size()) made.packed_.push_back(packed[i]), made.weight_.push_back(weight[i]);
+      else made.packed_[places[i]] = packed[i], made.weight_[places[i]] = weight[i];
+    }
+    made.settle();
+    return made;
+  }
+
+  void histogram(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> strengths, Out<double, 2> out) const {
+    require_bounds(indptr, indices.shape(0));
+    require(indptr.data()[0] == 0 && strengths.shape(0) == indices.shape(0), "strengths must have one number per index");
+    require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == 32 * bytes_, "out must have one row per history");
+    for (size_t e = 0; e < indices.shape(0); ++e) {
+      require(indices.data()[e] >= 0 && static_cast<size_t>(indices.data()[e]) < count_, "item numbers must lie inside the arrays");
+    }
+    const nb::gil_scoped_release released;
+    const auto weight = [&](int64_t e) { return strengths.data()[e] * weight_of(indices.data()[e]); };
+    histograms(indptr.data(), out.shape(0), indices.data(), weight, [&](int64_t item) { return code_of(item); }, bytes_, out.data());
+  }
+
+  // Histogram, product and division in one call. None where the rows do not ascend, a strength is not positive and finite, or
+  // a sum is not finite: the caller finds out which.
+  nb::object queries(In<int64_t, 1> indptr, In<int64_t, 1> indices, std::optional<In<float, 1>> strengths) const {
+    require(indptr.shape(0) >= 1, "indptr must not be empty");
+    require(!strengths || strengths->shape(0) == indices.shape(0), "strengths must have one number per index");
+    const size_t rows = indptr.shape(0) - 1;
+    float* data;
+    nb::object out = array(nb::make_tuple(rows, codewords_.shape(1)), data);
+    bool made;
+    {
+      const nb::gil_scoped_release released;
+      made = make(indptr.data(), rows, indices.data(), indices.shape(0), strengths ? strengths->data() : nullptr, data);
+    }
+    return made ? out : nb::object(nb::none());
+  }
+
+  // Bounds, items and queries of stored histories, and whether one is empty.
+  nb::object stored(const Segments& segments, In<int64_t, 1> users, int64_t count) const {
+    const Gathered found(segments, users, count);
+    const size_t rows = users.shape(0);
+    float* data;
+    nb::object out = array(nb::make_tuple(rows, codewords_.shape(1)), data);
+    const float* strengths = found.strengths.empty() ? nullptr : found.strengths.data();
+    bool made;
+    {
+      const nb::gil_scoped_release released;
+      made = make(found.bounds.data(), rows, found.items.data(), found.items.size(), strengths, data);
+    }
+    if (!made) return nb::none();
+    const bool empty = std::adjacent_find(found.bounds.begin(), found.bounds.end()) != found.bounds.end();
+    return nb::make_tuple(array_of(found.bounds), array_of(found.items), out, empty);
+  }
+
+  // Queries (rows, width) of histories in compressed-row form; false as in `queries`. Works without the interpreter lock.
+  bool make(const int64_t* indptr, size_t rows, const int64_t* items, size_t entries, const float* strengths, float* out) const {
+    const size_t width = codewords_.shape(1);
+    if (!ascending_rows(indptr, rows, items, entries, static_cast<int64_t>(count_))) return false;
+    for (size_t e = 0; strengths && e < entries; ++e) {
+      if (!(strengths[e] > 0 && std::isfinite(strengths[e]))) return false;
+    }
+    std::unique_ptr<double[]> weights(new double[entries]), h(new double[rows * 32 * bytes_]), v(new double[rows * width]);
+    for (size_t e = 0; e < entries; ++e) {
+      weights[e] = strengths ? static_cast<double>(strengths[e]) * weight_of(items[e]) : weight_of(items[e]);
+    }
+    const auto weight = [&](int64_t e) { return weights[static_cast<size_t>(e)]; };
+    histograms(indptr, rows, items, weight, [&](int64_t item) { return code_of(item); }, bytes_, h.get());
+    available().front()->product(h.get(), rows, 32 * bytes_, codewords_.data(), width, v.get());
+    return unit_rows(v.get(), rows, width, out);
+  }
+
+  size_t width() const { return codewords_.shape(1); }
+  size_t size() const { return count_; }
+
+ private:
+  // Checks pages, and notes where they are.
+  void settle() {
+    require(!packed_.empty() && packed_.size() == weight_.size(), "weight must have one page per page of codes");
+    const size_t size = packed_[0].shape(0);
+    require(packed_.size() == 1 || (size && !(size & (size - 1))), "the size of a page must be a power of two");
+    shift_ = packed_.size() == 1 ? 63 : __builtin_ctzll(size), mask_ = (uint64_t{1} << shift_) - 1, bytes_ = packed_[0].shape(1);
+    half_ = weight_[0].dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+    require(half_ || weight_[0].dtype() == nb::dtype<float>(), "weight must be float16 or float32");
+    require(codewords_.shape(0) == 32 * bytes_, "codewords must fit the codes");
+    pages_.clear(), count_ = 0;
+    for (size_t i = 0; i < packed_.size(); ++i) {
+      const size_t rows = packed_[i].shape(0);
+      require(i + 1 == packed_.size() ? rows <= size : rows == size, "pages must have one size");
+      require(packed_[i].shape(1) == bytes_ && weight_[i].dtype() == weight_[0].dtype(), "pages must have one type");
+      require(weight_[i].shape(0) == rows, "weight must have one number per code");
+      pages_.emplace_back(packed_[i].data(), weight_[i].data()), count_ += rows;
+    }
+  }
+
+  const uint8_t* code_of(int64_t item) const {
+    const uint64_t number = static_cast<uint64_t>(item);
+    return pages_[number >> shift_].first + (number & mask_) * bytes_;
+  }
+
+  double weight_of(int64_t item) const {
+    const uint64_t number = static_cast<uint64_t>(item);
+    const void* page = pages_[number >> shift_].second;
+    return half_ ? half_to_double(static_cast<const uint16_t*>(page)[number & mask_])
+                 : static_cast<double>(static_cast<const float*>(page)[number & mask_]);
+  }
+
+  std::vector<In<uint8_t, 2>> packed_;
+  std::vector<Scale> weight_;
+  In<float, 2> codewords_;
+  std::vector<std::pair<const uint8_t*, const void*>> pages_;
+  size_t count_ = 0, bytes_ = 0;
+  uint64_t mask_ = 0;
+  int shift_ = 63;
+  bool half_ = false;
+};
+
+}  // namespace hashlgn

@@ -1,0 +1,107 @@
+"""The short way to an answer gives what the long way gives, and leaves to it what is unusual."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hashlgn.errors import ArgumentError, UnknownIdError
+from hashlgn.experiments.benchmarks.call import random_model
+from hashlgn.inference.direct import Direct
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.recommender import Recommender
+from hashlgn.inference.stored import Stored
+from hashlgn.inference.tables import Table
+from hashlgn.search import Kernel
+
+
+class LongWay(Recommender):
+    """A model without the short way."""
+
+    @property
+    def direct(self) -> Direct | None:
+        return None
+
+
+def same(one: Table, other: Table) -> None:
+    """Equal to the last bit."""
+    assert one.names == other.names
+    for name in one:
+        a, b = one[name], other[name]
+        assert a.dtype == b.dtype
+        if a.dtype == np.float32:
+            a, b = a.view(np.uint32), b.view(np.uint32)
+        np.testing.assert_array_equal(a, b)
+
+
+def model_of(seed: int, strings: bool, weighted: bool) -> ServedModel:
+    """A small random model; user 0 has no history."""
+    rng = np.random.default_rng(seed)
+    model = random_model(int(rng.integers(5, 300)), 40, 5, strings=strings, seed=seed)
+    part = model.stored.parts[0]
+    bounds = np.maximum(part.indptr - 5, 0)
+    strengths = rng.uniform(0.1, 3, len(part.indices) - 5).astype(np.float32) if weighted else None
+    titles = [f"title {i}" for i in range(len(model.item_ids))]
+    return replace(model, stored=Stored.of(bounds, part.indices[5:], strengths), titles=titles)
+
+
+@given(st.integers(0, 10_000), st.booleans(), st.booleans(), st.integers(1, 30), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_both_ways_give_the_same_bits(
+    seed: int, strings: bool, weighted: bool, k: int, filter_seen: bool, titles: bool
+) -> None:
+    model, rng = model_of(seed, strings, weighted), np.random.default_rng(seed)
+    short, long = Recommender(model), LongWay(model)
+    users = model.user_ids.values[rng.integers(0, 40, rng.integers(1, 9))].tolist()
+    history = model.item_ids.values[rng.permutation(len(model.item_ids))[:4]].tolist()
+    history += history[:1]  # one of them twice
+    options: dict[str, Any] = {"filter_seen": filter_seen, "titles": titles}
+    for ask in ({"users": users}, {"users": users[0]}, {"history": history}):
+        same(short.recommend(k=k, **ask, **options), long.recommend(k=k, **ask, **options))
+    items = model.item_ids.values.tolist()
+    for one in (short, long):
+        one.remove_items(items[:2])
+        one.update_items(items[3], users[:1])
+        one.add_items("999999", users[:2], titles=["new"])
+    for ask in ({"users": users}, {"history": history}, {"history": [*history, "999999"]}):
+        same(short.recommend(k=k, **ask, **options), long.recommend(k=k, **ask, **options))
+
+
+def test_the_short_way_is_there_where_it_should_be_and_leaves_the_rest_to_the_long_one() -> None:
+    model = model_of(1, strings=False, weighted=False)
+    recommender = Recommender(model)
+    assert recommender.direct is not None and recommender.direct is recommender.direct
+    ask: Any = recommender._plain  # (users, k, filter_seen, on_unknown, history, on_empty, titles)
+    assert ask([3, 4], 5, True, "raise", None, "popular", True) is not None
+    assert ask(None, None, True, "skip", [3, 4], "raise", False) is not None
+    for plain in (
+        ([0], 5, True, "raise", None, "popular", True),  # somebody without a history
+        ([3, 10**6], 5, True, "raise", None, "popular", True),  # unknown
+        ([], 5, True, "raise", None, "popular", True),
+        (None, 5, True, "raise", None, "popular", True),  # everybody
+        (np.array([3]), 5, True, "raise", None, "popular", True),
+        ([True], 5, True, "raise", None, "popular", True),
+        ([3], 0, True, "raise", None, "popular", True),
+        ([3], 5, 1, "raise", None, "popular", True),
+        ([3], 5, True, "never", None, "popular", True),
+        ([3], 5, True, "raise", None, ["popular"], True),
+        ([3], 5, True, "raise", [4], "popular", True),
+        (None, 5, True, "raise", {"me": [4]}, "popular", True),
+    ):
+        assert ask(*plain) is None, plain
+    with pytest.raises(UnknownIdError):
+        recommender.recommend([3, 10**6])
+    with pytest.raises(ArgumentError, match="on_unknown"):
+        recommender.recommend([3], on_unknown="never")
+    recommender.engine = "exact"
+    assert recommender.direct is None
+    recommender.engine = "kernel"
+    assert type(recommender.searcher) is Kernel and recommender.direct is not None
+    before = recommender.direct
+    recommender.remove_items(3)
+    assert recommender.direct is not before
