@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -23,9 +26,7 @@ def bench_read(
     json_: Json = None,
 ) -> None:
     """Rows a second and memory of reading, by format."""
-    from hashlgn.experiments.benchmarks.read import bench_read
-
-    _show(bench_read(rows=rows), json_)
+    _run("read", locals())
 
 
 @bench_app.command("call")
@@ -38,9 +39,7 @@ def bench_call(
     json_: Json = None,
 ) -> None:
     """Microseconds of one call from Python, beside the scan that it needs."""
-    from hashlgn.experiments.benchmarks.call import bench_call
-
-    _show(bench_call(items=items, users=users, length=length, k=k, seconds=seconds), json_)
+    _run("call", locals())
 
 
 @bench_app.command("export")
@@ -55,9 +54,7 @@ def bench_export(
     json_: Json = None,
 ) -> None:
     """Every export in its engine: bytes, time per query, how far off; beside the library's own search."""
-    from hashlgn.experiments.benchmarks.export import bench_export
-
-    _show(bench_export(model, items=items, bits=bits, dim=dim, users=users, to=names(to), seed=seed), json_)
+    _run("export", locals(), lists=("to",))
 
 
 @bench_app.command("gpu")
@@ -67,9 +64,7 @@ def bench_gpu(
     json_: Json = None,
 ) -> None:
     """The default training on a GPU, beside the processor."""
-    from hashlgn.experiments.benchmarks.gpu import bench_gpu
-
-    _show(bench_gpu(made=made, seed=seed, say=_tell), json_)
+    _run("gpu", locals() | {"say": _tell})
 
 
 @bench_app.command("journal")
@@ -82,11 +77,7 @@ def bench_journal(
     json_: Json = None,
 ) -> None:
     """Start, memory and rates of the journal of a service."""
-    from hashlgn.experiments.benchmarks.journal import bench_journal
-
-    found = bench_journal(events, users, items, folder=folder, seed=seed, say=_tell)
-    if json_ is not None:
-        write_json(json_, found)
+    _run("journal", locals() | {"say": _tell})
 
 
 @bench_app.command("serve")
@@ -98,23 +89,24 @@ def bench_serve(
     seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 5.0,
     connections: Annotated[int, typer.Option(min=1, help="Connections that are kept open.")] = 64,
     baselines: Annotated[
-        str, typer.Option(help="Of fastapi-implicit, cornac, uvicorn, granian; or none.")
-    ] = "fastapi-implicit,cornac",
+        str,
+        typer.Option(
+            help="Of fastapi-implicit, cornac, uvicorn, granian; or none.  [default: fastapi-implicit,cornac]"
+        ),
+    ] = "",
     threads: Threads = 1,
     json_: Json = None,
 ) -> None:
     """The service under load from a second process, beside FastAPI with implicit's ALS, and Cornac's server."""
-    from hashlgn.experiments.benchmarks.serve import bench_serve
-
-    sizes = {"items": items, "users": users, "length": length, "k": k, "connections": connections}
-    chosen = [] if baselines == "none" else names(baselines)
-    _show(bench_serve(**sizes, seconds=seconds, baselines=chosen, threads=threads or 1), json_)
+    _run("serve", locals() | {"threads": threads or 1}, lists=("baselines",))
 
 
 @bench_app.command("train")
 def bench_train(
     data: Annotated[Path | None, typer.Option(help="Interactions; made ones by default.")] = None,
-    synthetic: Annotated[str, typer.Option(help="Numbers of interactions to make, separated by commas.")] = "1000000",
+    sizes: Annotated[
+        str, typer.Option("--synthetic", help="Numbers of interactions to make, separated by commas.")
+    ] = "1000000",
     variants: Annotated[
         str,
         typer.Option(help="What to measure, separated by commas; reference and pyg are others'.  [default: all ours]"),
@@ -130,21 +122,7 @@ def bench_train(
     json_: Json = None,
 ) -> None:
     """Time and memory of training by size, or time to a quality; each measurement in a process of its own."""
-    from hashlgn.experiments.benchmarks.train import VARIANTS, bench_train
-
-    result = bench_train(
-        data,
-        sizes=numbers("synthetic", synthetic, int),
-        variants=names(variants) or tuple(VARIANTS),
-        seconds=seconds,
-        target=target,
-        threads=threads,
-        device=device,
-        seed=seed,
-        changes=override_changes(set_),
-        say=_tell,
-    )
-    _show(result, json_)
+    _run("train", locals() | {"say": _tell}, lists=("variants",), integers={"sizes": "synthetic"})
 
 
 @bench_app.command("stream")
@@ -172,22 +150,12 @@ def bench_stream(
     reading: dict[str, Any],
 ) -> None:
     """Replay interactions by time: answer, then learn; a model that changes beside refits and baselines."""
-    from hashlgn.experiments.benchmarks.stream import METHODS, bench_stream, draw, drifting
+    typed = locals()
+    from hashlgn.experiments.benchmarks.stream import draw
+    from hashlgn.experiments.common.page import check_plot
 
-    users, items = max(20, interactions // 60), max(20, interactions // 60)
-    told = drifting(users, items, interactions, seed=seed) if data is None else read_data(data, **reading)
-    result = bench_stream(
-        told,
-        methods=names(methods) or METHODS,
-        start=start,
-        periods=periods,
-        k=k,
-        threads=threads,
-        seed=seed,
-        changes=override_changes(set_),
-        say=_tell,
-    )
-    _show(result, json_)
+    check_plot(plot)
+    result = _run("stream", typed | {"say": _tell}, lists=("methods",))
     if plot is not None:
         draw(plot, result)
 
@@ -212,20 +180,7 @@ def bench_held_back(
     reading: dict[str, Any],
 ) -> None:
     """Recall for items that are added to a trained model, beside a training that knew them."""
-    from hashlgn.experiments.benchmarks.held_back import bench_held_back
-
-    result = bench_held_back(
-        read_data(data, **reading),
-        numbers("counts", counts, int),
-        share=share,
-        together=together,
-        k=k,
-        threads=threads,
-        seed=seed,
-        changes=override_changes(set_),
-        say=_tell,
-    )
-    _show(result, json_)
+    _run("held_back", locals() | {"say": _tell}, integers={"counts": "counts"})
 
 
 @bench_app.command("search")
@@ -233,7 +188,7 @@ def bench_search(
     items: Annotated[str, typer.Option(help="Sizes of the catalogues, separated by commas.")] = "20000",
     bits: Annotated[str, typer.Option(help="Lengths of code, separated by commas.")] = "64,128",
     dims: Annotated[str, typer.Option(help="Lengths of float vectors; ratios are to the shortest.")] = "64",
-    k: Annotated[str, typer.Option(help="Numbers of items a query, separated by commas.")] = "10,100",
+    ks: Annotated[str, typer.Option("--k", help="Numbers of items a query, separated by commas.")] = "10,100",
     batch: Annotated[
         int | None, typer.Option(min=1, help="Queries a batch.  [default: 256; all users of saved models]")
     ] = None,
@@ -248,52 +203,62 @@ def bench_search(
         bool, typer.Option("--trained", help="Search catalogues trained on made-up interactions, not random ones.")
     ] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder where trained catalogues are kept.")] = None,
-    model: Annotated[list[Path], typer.Option(help="Folder of a saved model, searched instead; may be repeated.")] = [],  # noqa: B006
-    data: Annotated[Path | None, typer.Option(help="Held-out interactions for the saved models.")] = None,
+    models: Annotated[
+        list[Path], typer.Option("--model", help="Folder of a saved model, searched instead; may be repeated.")
+    ] = [],  # noqa: B006
+    test: Annotated[Path | None, typer.Option("--data", help="Held-out interactions for the saved models.")] = None,
     seed: Seed = 0,
     json_: Json = None,
     md: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw agreement or quality against speed: .png or .svg.")] = None,
 ) -> None:
     """Time and evaluate our searchers and others' indexes, over codes and floats, in one run."""
-    from hashlgn.evaluation.full_ranking import read_test
-    from hashlgn.experiments.benchmarks.search.bench import bench_search
-    from hashlgn.experiments.benchmarks.search.report import check_plot, draw, tables, write_markdown
+    typed = locals()
+    from hashlgn.experiments.benchmarks.search.report import draw, tables, write_markdown
+    from hashlgn.experiments.common.page import check_plot
 
-    if plot is not None:
-        check_plot(plot)
-    result = bench_search(
-        items=numbers("items", items, int),
-        bits=numbers("bits", bits, int),
-        dims=numbers("dims", dims, int),
-        ks=numbers("k", k, int),
-        batch=batch,
-        singles=singles,
-        repeats=repeats,
-        threads=threads,
-        searchers=names(searchers) or None,
-        baselines=[] if baselines.strip() == "none" else names(baselines) or None,
-        trained=trained,
-        cache=cache,
-        models=model,
-        test=None if data is None else read_test(data),
-        seed=seed,
-        say=_tell,
-    )
-    typer.echo(tables(result["rows"]))
-    if json_ is not None:
-        write_json(json_, result)
+    check_plot(plot)
+    integers = {"items": "items", "bits": "bits", "dims": "dims", "ks": "k"}
+    lists = ("searchers", "baselines")
+    result = _run("search.bench", typed | {"say": _tell}, lists=lists, integers=integers, text=tables)
     if md is not None:
         write_markdown(md, result)
     if plot is not None:
         draw(plot, result["rows"])
 
 
+def _run(
+    name: str,
+    typed: Mapping[str, Any],
+    *,
+    lists: Sequence[str] = (),
+    integers: Mapping[str, str] = MappingProxyType({}),
+    text: Callable[[Any], str] = table,
+) -> dict[str, Any]:
+    """Call ``bench_NAME`` of the module NAME with what was typed, print its table, and write its results.
+
+    Args:
+        name: of the module; that of the function is its first part.
+        typed: the command's options, of which json_, md and plot are files to write and reading is how data are read.
+        lists: options that hold names; nothing typed means all, and ``none`` means none of them.
+        integers: options that hold numbers, and what they are called on the command line.
+        text: the rows as text.
+    """
+    given = {key: value for key, value in typed.items() if key not in ("json_", "md", "plot", "reading", "set_")}
+    given |= {key: [] if given[key] == "none" else names(given[key]) or None for key in lists}
+    given |= {key: numbers(option, given[key], int) for key, option in integers.items()}
+    if "set_" in typed:
+        given["changes"] = override_changes(typed["set_"])
+    if "reading" in typed and given["data"] is not None:
+        given["data"] = read_data(given["data"], **typed["reading"])
+    module = importlib.import_module(f"hashlgn.experiments.benchmarks.{name}")
+    result: dict[str, Any] = getattr(module, f"bench_{name.partition('.')[0]}")(**given)
+    if "rows" in result:
+        typer.echo(text(result["rows"]))
+    if typed["json_"] is not None:
+        write_json(typed["json_"], result)
+    return result
+
+
 def _tell(line: str) -> None:
     say(False, line)
-
-
-def _show(result: dict[str, Any], json_: Path | None) -> None:
-    typer.echo(table(result["rows"]))
-    if json_ is not None:
-        write_json(json_, result)

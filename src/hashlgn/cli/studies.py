@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +76,7 @@ def tune(
         device=device,
         threads=threads,
         quiet=quiet,
-        say=lambda line: say(quiet, line),
+        say=partial(say, quiet),
     )
     best = result["best"]
     typer.echo(f"trial {best['trial']}: validation {result['monitor']} {best['value']:.4f}; {out / 'best.toml'}")
@@ -97,26 +99,9 @@ def ablation(
 
     A result that is finished is a file in the folder, and is never computed twice.
     """
-    from hashlgn.experiments.studies.ablation import ROWS
-    from hashlgn.experiments.studies.ablation import ablation as run
-    from hashlgn.experiments.studies.study import read_parts
+    from hashlgn.experiments.studies.ablation import ablation as study
 
-    train, test, data = read_parts(data, out, split)
-    result = run(
-        train,
-        test,
-        out,
-        rows=names(rows, ";") or tuple(ROWS),
-        seeds=seeds,
-        k=k,
-        changes=override_changes(set_),
-        threads=threads,
-        device=device,
-        data_name=data,
-        quiet=quiet,
-        say=lambda line: say(quiet, line),
-    )
-    _show(result)
+    _run(study, locals(), rows=names(rows, ";") or None)
 
 
 @experiment_app.command("grid")
@@ -142,35 +127,11 @@ def grid(
 
     A result that is finished is a file in the folder, and is never computed twice.
     """
-    from hashlgn.errors import need
-    from hashlgn.experiments.studies.grid import grid as run
-    from hashlgn.experiments.studies.study import read_parts
+    from hashlgn.experiments.studies.grid import grid as study
 
-    need("torch", "train", "the grid")
-    from hashlgn.experiments.baselines.quantizers import QUANTIZERS
-    from hashlgn.training.encoders import ENCODERS
-    from hashlgn.training.hashes import HASHES
-
-    train, test, data = read_parts(data, out, split)
-    result = run(
-        train,
-        test,
-        out,
-        encoders=[] if encoders == "none" else names(encoders) or list(ENCODERS),
-        hashes=names(hashes) or ["float", *HASHES, *QUANTIZERS],
-        losses=names(losses),
-        baselines=[] if baselines == "none" else names(baselines),
-        bits=bits,
-        seeds=seeds,
-        k=k,
-        changes=override_changes(set_),
-        threads=threads,
-        device=device,
-        data_name=data,
-        quiet=quiet,
-        say=lambda line: say(quiet, line),
-    )
-    _show(result)
+    lists = {"encoders": encoders, "hashes": hashes, "losses": losses, "baselines": baselines}
+    chosen = {name: [] if text == "none" else names(text) or None for name, text in lists.items()}
+    _run(study, locals(), bits=bits, **chosen)
 
 
 def reproduce(
@@ -217,15 +178,21 @@ def reproduce(
         data_name=name,
         command=f"hashlgn reproduce{given} --out {out} --seeds {count} --preset {preset}{typed}",
         quiet=quiet,
-        say=lambda line: say(quiet, line),
+        say=partial(say, quiet),
     )
     for name in ("mips", "tips", "search"):
         typer.echo(table(result["tables"][name]) + "\n")
     typer.echo(f"Wrote {out / 'index.html'}, {out / 'reproduction.md'} and {out / 'results.json'}")
 
 
-def _show(result: dict[str, Any]) -> None:
-    """The table, and below it a command for each row."""
+def _run(study: Callable[..., dict[str, Any]], typed: Mapping[str, Any], **more: Any) -> None:
+    """Read and split the data, run a study with what was typed, and print its table and a command for each row."""
+    from hashlgn.experiments.studies.study import read_parts
+
+    train, test, name = read_parts(typed["data"], typed["out"], typed["split"])
+    same = {key: typed[key] for key in ("out", "seeds", "k", "threads", "device", "quiet")}
+    changes = override_changes(typed["set_"])
+    result = study(train, test, **same, **more, changes=changes, data_name=name, say=partial(say, typed["quiet"]))
     typer.echo(table(result["rows"]) + "\n")
     for name, command in result["commands"].items():
         typer.echo(f"{name}: {command}")

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Interactions, random_ratio, read_interactions
+from hashlgn.data.sources import resolved
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import DownloadError, need
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.evaluation.result import Evaluation
-from hashlgn.experiments.common.data import located
 from hashlgn.experiments.common.page import drawn, new_figure, reliability_plot, write_page
 from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner
 from hashlgn.experiments.common.tables import table
@@ -167,7 +167,7 @@ def find_data(seed: int = 0) -> tuple[Interactions, Interactions, str]:
     interactions are the test part.
     """
     try:
-        folder = located("ml-1m")
+        folder = resolved("ml-1m")
     except DownloadError as error:
         output.print(f"MovieLens 1M could not be fetched: {error}", soft_wrap=True, markup=False)
         made = synthetic(4000, 3000, 300_000, seed=seed)

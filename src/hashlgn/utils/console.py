@@ -175,14 +175,11 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ArgumentError: it cannot be written.
     """
-    from hashlgn.utils.storage import json_text, reason, replaced_file
+    from hashlgn.utils.storage import json_text, result_file
 
     content = json_text("results", value, indent=2)
-    try:
-        with replaced_file(path) as temporary:
-            temporary.write_bytes(content + b"\n")
-    except OSError as error:
-        raise ArgumentError(f"json must be a writable file (got {str(path)!r}: {reason(error)})") from error
+    with result_file("json", path) as temporary:
+        temporary.write_bytes(content + b"\n")
 
 
 def say(quiet: bool, text: str) -> None:

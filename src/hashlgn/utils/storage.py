@@ -18,7 +18,7 @@ import numpy as np
 
 from hashlgn.errors import ArgumentError
 
-__all__ = ["json_text", "reason", "replaced_file", "sync_folder"]
+__all__ = ["json_text", "reason", "replaced_file", "result_file", "sync_folder"]
 
 _DAY = 86_400  # seconds
 
@@ -92,6 +92,20 @@ def replaced_file(target: str | Path) -> Iterator[Path]:
         sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def result_file(name: str, path: Path) -> Iterator[Path]:
+    """``replaced_file`` for a file that a person asked for.
+
+    Raises:
+        ArgumentError: it cannot be written; the message calls it by ``name``.
+    """
+    try:
+        with replaced_file(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise ArgumentError(f"{name} must be a writable file (got {str(path)!r}: {reason(error)})") from error
 
 
 def _writing(target: Path) -> str:

@@ -49,7 +49,7 @@ def bench_export(
     bits: int = 128,
     dim: int = 128,
     users: int = 20,
-    to: Sequence[str] = (),
+    to: Sequence[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """One row per export whose engine is installed, and one for the library's own search.
@@ -63,10 +63,10 @@ def bench_export(
         bits: length of a made code.
         dim: width of made vectors.
         users: how many users ask.
-        to: names of exports; all where empty. ``faiss-pq`` needs codes without scales, and so is measured without.
+        to: names of exports; all where None. ``faiss-pq`` needs codes without scales, and so is measured without.
         seed: fixes every draw.
     """
-    names = [*to] or list(EXPORTERS)
+    names = list(EXPORTERS) if to is None else list(to)
     for name in names:
         choose("to", name, EXPORTERS)
     users = positive_int("users", users)

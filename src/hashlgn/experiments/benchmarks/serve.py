@@ -136,7 +136,7 @@ def bench_serve(
     seconds: float = 5.0,
     connections: int = 64,
     threads: int = 1,
-    baselines: Sequence[str] = ("fastapi-implicit", "cornac"),
+    baselines: Sequence[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Start the service and the other servers, one after the other, and measure them.
@@ -149,8 +149,9 @@ def bench_serve(
         seconds: length of each measurement.
         connections: that are kept open.
         threads: of the search inside the service.
-        baselines: ``fastapi-implicit`` and ``cornac`` (Cornac's own server over matrix factorisation); ``uvicorn`` and
-            ``granian`` with an application that does nothing, beside which ours answers ``/health/live``.
+        baselines: ``fastapi-implicit`` and ``cornac`` (Cornac's own server over matrix factorisation), both where None;
+            ``uvicorn`` and ``granian`` with an application that does nothing, beside which ours answers
+            ``/health/live``.
         seed: fixes every draw.
 
     Returns:
@@ -163,6 +164,7 @@ def bench_serve(
         HashLGNError: a service does not become ready.
     """
     need("httptools", "serve", "bench serve")
+    baselines = ("fastapi-implicit", "cornac") if baselines is None else baselines
     rows = []
     chosen = np.random.default_rng(seed).integers(0, users, min(_REQUESTS, 4 * users)).tolist()
     ours = "/v1/users/{}/recommendations?k={}"

@@ -16,6 +16,7 @@ from hashlgn.config import Config
 from hashlgn.data import Ids, Interactions
 from hashlgn.errors import ArgumentError, DataError, choose, need
 from hashlgn.estimators import HashLGN
+from hashlgn.experiments.common.page import new_figure, write_figure
 from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.sizes import model_bytes
 from hashlgn.refitting import refit
@@ -144,9 +145,10 @@ METHODS = (*OURS, "train anew", "ALS", "popular")  # what is compared, by name
 
 
 def bench_stream(
-    data: Interactions,
+    data: Interactions | None = None,
     *,
-    methods: Sequence[str] = METHODS,
+    interactions: int = 100_000,
+    methods: Sequence[str] | None = None,
     start: float = 0.5,
     periods: int = 5,
     k: int = 20,
@@ -161,8 +163,9 @@ def bench_stream(
     user has not had before, and the answer holds the k best items without those the user has had.
 
     Args:
-        data: interactions with times.
-        methods: keys of ``METHODS``.
+        data: interactions with times; ``drifting`` ones where None.
+        interactions: how many draws to make then; there are a user and an item for 60 of them.
+        methods: of ``METHODS``; all where None.
         start: share of the interactions that is trained on.
         periods: parts of the rest, of equal size.
         k: items of an answer.
@@ -179,10 +182,14 @@ def bench_stream(
         ArgumentError: a method is unknown, or a number breaks its rule.
         DataError: there are no times.
     """
+    methods = METHODS if methods is None else methods
     for name in methods:
         choose("method", name, dict.fromkeys(METHODS))
     if not 0 < start < 1 or periods < 1:
         raise ArgumentError(f"start must lie between 0 and 1, and periods be positive (got {start} and {periods})")
+    if data is None:
+        size = max(20, interactions // 60)
+        data = drifting(size, size, interactions, seed=seed)
     if data.times is None:
         raise DataError("bench stream needs times (the data has none: name their column, as time=when)")
     numbered = Interactions(
@@ -319,11 +326,7 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    need("matplotlib", "report", "--plot")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = new_figure(1, 1, (7, 4))
     for line in result["course"]:
         periods = [name for name in line if name != "method"]
         axes.plot([int(name) for name in periods], [line[name] for name in periods], marker="o", label=line["method"])
@@ -333,4 +336,4 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
     axes.set_xticks([int(name) for name in result["course"][0] if name != "method"])
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path)
+    write_figure(path, figure)

@@ -98,7 +98,7 @@ def bench_train(
     data: Path | None = None,
     *,
     sizes: Sequence[int] = (1_000_000,),
-    variants: Sequence[str] = tuple(VARIANTS),
+    variants: Sequence[str] | None = None,
     seconds: float = 20.0,
     target: float | None = None,
     threads: int | None = None,
@@ -117,8 +117,8 @@ def bench_train(
     Args:
         data: interactions; None makes synthetic ones.
         sizes: how many to make; there is a user for 50 of them and an item for 200.
-        variants: keys of ``VARIANTS``; or of ``OTHERS``, LightGCN's published recipe (batches of 2,048 under BPR) with
-            PyTorch and with PyTorch Geometric, which stand in the folder ``benchmarks`` of a checkout.
+        variants: keys of ``VARIANTS``, all of these where None; or of ``OTHERS``, LightGCN's published recipe (batches
+            of 2,048 under BPR) with PyTorch and with PyTorch Geometric.
         seconds: how long to run each.
         target: Recall@20 on validation.
         threads: processor threads; all where None.
@@ -151,7 +151,7 @@ def bench_train(
     tasks = [
         _Task(variant, source, seconds, target, threads, where, seed, dict(changes or {}))
         for source in sources
-        for variant in variants
+        for variant in (VARIANTS if variants is None else variants)
     ]
     for task in tasks:
         choose("variants", task.variant, VARIANTS | dict.fromkeys(OTHERS))

@@ -9,11 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hashlgn.errors import need
+from hashlgn.errors import ArgumentError, need
 from hashlgn.evaluation.calibration import Reliability
 from hashlgn.experiments.common.tables import write_text
+from hashlgn.utils.storage import result_file
 
-__all__ = ["drawn", "new_figure", "reliability_plot", "write_page"]
+__all__ = ["check_plot", "drawn", "new_figure", "reliability_plot", "write_figure", "write_page"]
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
@@ -43,6 +44,30 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any,
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def check_plot(path: Path | None) -> None:
+    """Check that a plot can be drawn there, before the run that it is to show.
+
+    Raises:
+        ArgumentError: the name does not end in .png or .svg.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if path is not None:
+        if path.suffix not in (".png", ".svg"):
+            raise ArgumentError(f"plot must end in .png or .svg (got {str(path)!r})")
+        need("matplotlib", "report", "the plot")
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """Write a figure as the name of the file says, whole or not at all.
+
+    Raises:
+        ArgumentError: the file cannot be written.
+    """
+    metadata = {"Software": None} if path.suffix == ".png" else {"Date": None}
+    with result_file("plot", path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=120, metadata=metadata)
 
 
 def drawn(figure: Any) -> str:

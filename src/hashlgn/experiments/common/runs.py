@@ -27,7 +27,7 @@ from hashlgn.scoring.items import FloatItems
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["ENCODER_FLOATS", "FLOATS", "Made", "Run", "Runner", "checked", "sizes"]
+__all__ = ["ENCODER_FLOATS", "FLOATS", "Made", "Run", "Runner", "checked", "has_encoder", "sizes", "trains_encoder"]
 
 FLOATS = {"model.answers": "floats", "model.histories": "floats"}  # changes that make a float student
 ENCODER_FLOATS = {"model.kind": "float"}  # and a float model with an encoder
@@ -303,6 +303,18 @@ def checked(config: Config) -> Config:
     from hashlgn.training.resolve import resolve
 
     return config if config.model.encoder is None else resolve(config)
+
+
+def has_encoder(config: Config) -> bool:
+    """Whether there is an encoder with parameters."""
+    from hashlgn.training.encoders import ENCODERS
+
+    return config.model.encoder is not None and ENCODERS[config.model.encoder].trainable
+
+
+def trains_encoder(config: Config) -> bool:
+    """Whether there is one whose parameters do not come from a model that was trained before."""
+    return has_encoder(config) and config.train.init in ("svd", "random")
 
 
 def sizes(model: ServedModel) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hashlgn.utils.storage import replaced_file
+from hashlgn.utils.storage import result_file
 
 __all__ = ["interval", "markdown", "spread", "table", "write_text"]
 
@@ -56,8 +56,12 @@ def spread(values: Sequence[float]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with replaced_file(path) as temporary:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        ArgumentError: it cannot be written.
+    """
+    with result_file(path.suffix[1:], path) as temporary:
         temporary.write_text(text, "utf-8")
 
 

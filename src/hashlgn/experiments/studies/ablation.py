@@ -62,7 +62,7 @@ def ablation(
     test: Interactions,
     out: str | Path,
     *,
-    rows: Sequence[str] = tuple(ROWS),
+    rows: Sequence[str] | None = None,
     changes: Mapping[str, Any] | None = None,
     **others: Any,
 ) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def ablation(
         train: what the models learn from; each cuts its validation slice from it.
         test: what they are evaluated by, once.
         out: folder of the results and the table.
-        rows: keys of ``ROWS``.
+        rows: keys of ``ROWS``; all where None.
         changes: from the default, in all rows; what a row changes itself goes before it.
         others: seeds, k, device, threads, data_name, quiet and say, as for ``study``.
 
@@ -84,6 +84,7 @@ def ablation(
         MissingExtraError: PyTorch is not installed.
     """
     need("torch", "train", "the ablation")
+    rows = tuple(ROWS) if rows is None else rows
     if not rows:
         raise ArgumentError("rows must name at least one (got none)")
     given = dict(changes or {})

@@ -18,11 +18,11 @@ __all__ = ["grid", "grid_runs"]
 
 
 def grid_runs(
-    encoders: Sequence[str],
-    hashes: Sequence[str],
-    losses: Sequence[str],
+    encoders: Sequence[str] | None,
+    hashes: Sequence[str] | None,
+    losses: Sequence[str] | None = ("softmax",),
     *,
-    baselines: Sequence[str] = (),
+    baselines: Sequence[str] | None = (),
     bits: int | None = None,
 ) -> list[Run]:
     """Runs of the product, and after them the baselines.
@@ -33,10 +33,10 @@ def grid_runs(
     they have their own bits, and their scale where they can.
 
     Args:
-        encoders: keys of ``ENCODERS``; none where there are baselines alone.
-        hashes: keys of ``HASHES`` or ``QUANTIZERS``, or ``float``.
-        losses: keys of ``LOSSES``.
-        baselines: keys of ``RECOMMENDERS``.
+        encoders: keys of ``ENCODERS``, all where None; none where there are baselines alone.
+        hashes: keys of ``HASHES`` or ``QUANTIZERS``, or ``float``; all where None.
+        losses: keys of ``LOSSES``; all where None.
+        baselines: keys of ``RECOMMENDERS``; all where None.
         bits: length of a code; the default configuration's where None.
 
     Raises:
@@ -49,21 +49,23 @@ def grid_runs(
     from hashlgn.training.hashes import HASHES
     from hashlgn.training.losses import LOSSES
 
-    known: tuple[tuple[str, Sequence[str], dict[str, Any]], ...] = (
-        ("encoders", encoders, dict(ENCODERS)),
-        ("hashes", hashes, {"float": None, **HASHES, **QUANTIZERS}),
-        ("losses", losses, dict(LOSSES)),
-        ("baselines", baselines, dict(RECOMMENDERS)),
-    )
-    for name, values, choices in known:
-        if not values and name != "baselines" and not (name == "encoders" and baselines):
+    given = {"encoders": encoders, "hashes": hashes, "losses": losses, "baselines": baselines}
+    known: dict[str, dict[str, Any]] = {
+        "encoders": {**ENCODERS},
+        "hashes": {"float": None, **HASHES, **QUANTIZERS},
+        "losses": {**LOSSES},
+        "baselines": {**RECOMMENDERS},
+    }
+    chosen = {name: list(known[name] if values is None else values) for name, values in given.items()}
+    for name, values in chosen.items():
+        if not values and name != "baselines" and not (name == "encoders" and chosen["baselines"]):
             raise ArgumentError(f"{name} must name at least one (got none)")
         for value in values:
-            choose(name, value, choices)
+            choose(name, value, known[name])
     runs = []
-    for encoder in encoders:
-        for loss in losses:
-            for hash_ in hashes:
+    for encoder in chosen["encoders"]:
+        for loss in chosen["losses"]:
+            for hash_ in chosen["hashes"]:
                 changes: dict[str, Any] = {"model.encoder": encoder, "train.loss": loss}
                 if hash_ in HASHES:
                     decoder = HASHES[hash_].decoder or "reweight"
@@ -74,7 +76,7 @@ def grid_runs(
                 changes |= {} if bits is None else {"model.bits": bits}
                 quantizer = hash_ if hash_ in QUANTIZERS else None
                 runs.append(Run(f"{encoder}, {hash_}, {loss}", changes, quantizer=quantizer))
-    return runs + [Run(name, baseline=name) for name in baselines]
+    return runs + [Run(name, baseline=name) for name in chosen["baselines"]]
 
 
 def grid(
@@ -82,12 +84,12 @@ def grid(
     test: Interactions,
     out: str | Path,
     *,
-    encoders: Sequence[str],
-    hashes: Sequence[str],
-    losses: Sequence[str],
-    baselines: Sequence[str] = (),
-    bits: int | None = None,
     changes: Mapping[str, Any] | None = None,
+    bits: int | None = None,
+    encoders: Sequence[str] | None,
+    hashes: Sequence[str] | None,
+    losses: Sequence[str] | None,
+    baselines: Sequence[str] | None = (),
     **others: Any,
 ) -> dict[str, Any]:
     """Evaluate the combinations that are not there yet, and write ``grid.json`` and ``grid.md``.
@@ -96,12 +98,12 @@ def grid(
         train: what the models learn from.
         test: what they are evaluated by, once.
         out: folder of the results and the table.
-        encoders: as for ``grid_runs``, and so are hashes, losses, baselines and bits.
+        changes: from the default, in all rows; they go before a row's own.
+        bits: as for ``grid_runs``, and so are encoders, hashes, losses and baselines.
+        encoders: keys of ``ENCODERS``.
         hashes: keys of ``HASHES`` or ``QUANTIZERS``, or ``float``.
         losses: keys of ``LOSSES``.
         baselines: keys of ``RECOMMENDERS``.
-        bits: length of a code.
-        changes: from the default, in all rows; they go before a row's own.
         others: seeds, k, device, threads, data_name, quiet and say, as for ``study``.
 
     Returns:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.config import Config
+from hashlgn.config.loading import by_key
 from hashlgn.data import Interactions, global_time, leave_last, random_ratio, read_interactions
+from hashlgn.data.sources import resolved
 from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import choose, positive_int
 from hashlgn.evaluation.full_ranking import evaluate
-from hashlgn.experiments.common.data import located
-from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner, sizes
+from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner, sizes, trains_encoder
 from hashlgn.experiments.common.tables import interval, markdown, write_text
 from hashlgn.utils.console import write_json
 from hashlgn.utils.provenance import provenance
@@ -131,7 +132,7 @@ def read_parts(source: str | Path, out: Path, split: str = "ratio") -> tuple[Int
         DownloadError: a published data set could not be fetched.
         DataError: a split by time of data without times, or the data cannot be read.
     """
-    cut, source = choose("split", split, SPLITS), located(source)
+    cut, source = choose("split", split, SPLITS), resolved(source)
     if not (source / "test.txt").is_file():
         parts = cut(read_interactions(source))
         source = out / f"data-{split}"
@@ -144,26 +145,13 @@ def _started(run: Run) -> Run:
     config = run.config()
     if run.baseline is not None or run.start is not None:
         return run
-    flat = {f"{section}.{key}": value for section, keys in config.to_dict().items() for key, value in keys.items()}
-    plain = flat | {name: _value(Config(), name) for name in _CODES}
+    default = by_key(Config().to_dict())
+    plain = by_key(config.to_dict()) | {name: default[name] for name in _CODES}
     if run.quantizer is not None:
         return replace(run, start=Run("float", plain | (FLOATS if config.model.encoder is None else ENCODER_FLOATS)))
-    if config.model.encoder is None or config.model.kind == "float" or not config.train.pretrain_epochs:
-        return run
-    if config.train.init not in ("svd", "random") or not _trainable(config):
+    if config.model.kind == "float" or not config.train.pretrain_epochs or not trains_encoder(config):
         return run
     return replace(run, start=Run("encoder", plain | ENCODER_FLOATS | {"train.joint_epochs": 0}))
-
-
-def _trainable(config: Config) -> bool:
-    from hashlgn.training.encoders import ENCODERS
-
-    return ENCODERS[str(config.model.encoder)].trainable
-
-
-def _value(config: Config, name: str) -> Any:
-    section, _, key = name.partition(".")
-    return getattr(getattr(config, section), key)
 
 
 def _row(name: str, results: Sequence[Mapping[str, Any]], k: int) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from hashlgn.config import Config
+from hashlgn.config.loading import by_key
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, need, positive_int
 from hashlgn.estimators import HashLGN, LightGCN
-from hashlgn.experiments.common.runs import checked
+from hashlgn.experiments.common.runs import checked, has_encoder, trains_encoder
+from hashlgn.experiments.common.tables import write_text
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
 from hashlgn.utils.storage import replaced_file
@@ -45,18 +47,6 @@ def _coded(config: Config) -> bool:
     return config.model.kind == "hashlgn" and config.model.encoder is not None
 
 
-def _trainable(config: Config) -> bool:
-    """Whether there is an encoder with parameters."""
-    from hashlgn.training.encoders import ENCODERS
-
-    return config.model.encoder is not None and ENCODERS[config.model.encoder].trainable
-
-
-def _trained(config: Config) -> bool:
-    """Whether they do not come from a model that was trained before."""
-    return _trainable(config) and config.train.init in ("svd", "random")
-
-
 def _has_layers(config: Config) -> bool:
     from hashlgn.training.encoders import ENCODERS
 
@@ -78,13 +68,13 @@ SPACE: dict[str, Range] = {
     "student.hidden": Range(0.2, 0.9, False, _student),
     "student.user_weight": Range(-1.0, 0.0, False, _student),
     "student.ease_penalty": Range(5.0, 500.0, True, lambda c: _student(c) and c.student.teacher != "labels"),
-    "train.lr": Range(0.003, 0.2, True, lambda c: _trained(c) and (not _coded(c) or c.train.pretrain_epochs > 0)),
-    "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and _trainable(c)),
+    "train.lr": Range(0.003, 0.2, True, lambda c: trains_encoder(c) and (not _coded(c) or c.train.pretrain_epochs > 0)),
+    "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and has_encoder(c)),
     "train.code_lr": Range(1e-4, 0.03, True, _coded),
     "train.temperature": Range(0.03, 0.5, True, lambda c: not _student(c) and (c.train.loss != "bpr" or _cosine(c))),
     "train.user_weight": Range(-1.0, 0.0, False, _softmax),
-    "train.l2": Range(1e-6, 1e-2, True, lambda c: not _softmax(c) and _trainable(c)),
-    "model.layers": Range(0, 4, False, lambda c: _trained(c) and _has_layers(c)),
+    "train.l2": Range(1e-6, 1e-2, True, lambda c: not _softmax(c) and has_encoder(c)),
+    "model.layers": Range(0, 4, False, lambda c: trains_encoder(c) and _has_layers(c)),
     "model.norm_penalty": Range(0.1, 30.0, True, lambda c: _coded(c) and not c.model.scale and _cosine(c)),
 }
 
@@ -101,10 +91,11 @@ def _in_bits(config: Config) -> bool:
 def varied(base: Config, fixed: Iterable[str] = ()) -> dict[str, Range]:
     """The part of ``SPACE`` that matters to a configuration, less what is fixed; widened to hold the base itself."""
     space: dict[str, Range] = {}
-    if not _student(base) and not _trainable(base) and not (_coded(base) and base.model.hash != "residual"):
+    if not _student(base) and not has_encoder(base) and not (_coded(base) and base.model.hash != "residual"):
         return space  # in closed form
+    held = by_key(base.to_dict())
     for name, where in SPACE.items():
-        value = _value(base, name)
+        value = held[name]
         if name in fixed or not where.matters(base) or (where.log and value <= 0):  # a logarithm has no place for 0
             continue
         space[name] = Range(min(where.low, value), max(where.high, value), where.log, where.matters)
@@ -162,15 +153,17 @@ def tune(
         )
     bounds = {name: [where.low, where.high] for name, where in space.items()}
     setting = {"data": data.fingerprint(), "base": base.to_dict(), "space": bounds}
-    study = _study(optuna, out, setting, {name: _value(base, name) for name in space})
+    start = {name: by_key(base.to_dict())[name] for name in space}
+    study = _study(optuna, out, setting, start)
     began = time.perf_counter()
     try:
         while len(_rows(study)) < trials and (timeout is None or time.perf_counter() - began < timeout):
             done = len(_rows(study))
             trial = _asked(optuna, study, base.train.seed, done)
-            values = {name: _drawn(trial, name, where, _value(base, name)) for name, where in space.items()}
+            values = {name: _drawn(trial, name, where, start[name]) for name, where in space.items()}
             with training_bar(_monitor(base), quiet=quiet, title=f"trial {done + 1}/{trials}: ") as bar:
-                _run(optuna, study, trial, data, base, values, device=device, threads=threads, bar=bar)
+                model = _estimator(base.updated(values), device=device, threads=threads)
+                _run(optuna, study, trial, model, data, bar, first=values == start)
             row = _rows(study)[-1]
             if say:
                 shown = f"{_monitor(base)} {row['value']:.4f}" if row["value"] is not None else row["state"]
@@ -246,15 +239,16 @@ def _run(
     optuna: Any,
     study: Any,
     trial: Any,
+    model: HashLGN | LightGCN,
     data: Interactions,
-    base: Config,
-    values: dict[str, Any],
-    *,
-    device: str,
-    threads: int | None,
     bar: Callable[[Any], None],
+    *,
+    first: bool,
 ) -> None:
-    """Train one trial to its end, or until it is hopeless, and tell the study."""
+    """Train one trial to its end, or until it is hopeless, and tell the study.
+
+    A training that explodes is a trial without a value; of the first one, whose values the caller gave, it is an error.
+    """
     state = optuna.trial.TrialState
     began = time.perf_counter()
 
@@ -265,8 +259,7 @@ def _run(
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    config = base.updated(values)
-    model = (HashLGN if config.model.kind == "hashlgn" else LightGCN)(config=config, device=device, threads=threads)
+    config = model.configuration
     value, end = None, state.COMPLETE
     try:
         model.fit(data, report=report)
@@ -274,12 +267,16 @@ def _run(
         value = max(stages) if _student(config) and not _in_bits(config) else stages[-1]  # the better floats are kept
     except optuna.TrialPruned:
         end = state.PRUNED
-    except ArgumentError:  # the training exploded; a base that cannot be trained is for the caller to mend
-        if values == {name: _value(base, name) for name in values}:
+    except ArgumentError:
+        if first:
             raise
         end = state.FAIL
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 3))
     study.tell(trial, value, state=end)
+
+
+def _estimator(config: Config, **how: Any) -> HashLGN | LightGCN:
+    return (HashLGN if config.model.kind == "hashlgn" else LightGCN)(config=config, **how)
 
 
 def _drawn(trial: Any, name: str, where: Range, like: float) -> float:
@@ -312,8 +309,7 @@ def _write(study: Any, out: Path, base: Config, setting: Mapping[str, Any]) -> d
         f"# The best of {len(rows)} trials: number {best['trial']}, validation {_monitor(base)} {best['value']:.4f}.\n"
         f"# Data {setting['data']}.\n"
     )
-    with replaced_file(out / "best.toml") as temporary:
-        temporary.write_text(head + config.to_toml(), "utf-8")
+    write_text(out / "best.toml", head + config.to_toml())
     result = {"best": best, "monitor": _monitor(base), "rows": rows, "setting": dict(setting)}
     result |= provenance(seed=base.train.seed)
     write_json(out / "trials.json", result)
@@ -337,8 +333,3 @@ def _plot(optuna: Any, study: Any, out: Path) -> None:
 
 def _monitor(config: Config) -> str:
     return f"{config.train.monitor}@{config.train.monitor_k}"
-
-
-def _value(config: Config, name: str) -> Any:
-    section, _, key = name.partition(".")
-    return getattr(getattr(config, section), key)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, choose, positive_int
+from hashlgn.evaluation.full_ranking import read_test
 from hashlgn.experiments.baselines.indexes import INDEXES
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, random_catalogue, saved_catalogue
 from hashlgn.experiments.benchmarks.search.methods import Setting
@@ -41,7 +43,7 @@ def bench_search(
     trained: bool = False,
     cache: Path | None = None,
     models: Sequence[Path] = (),
-    test: Any = None,
+    test: Path | Interactions | None = None,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def bench_search(
     catalogues: Iterator[Catalogue]
     smallest = min(items)
     if models:
-        saved = saved_catalogue(models, test)
+        saved = saved_catalogue(models, read_test(test) if isinstance(test, Path) else test)
         smallest, catalogues = saved.n_items, iter([saved])
     elif trained:
         catalogues = (trained_catalogue(n, bits, dims, seed, cache, say) for n in items)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hashlgn.errors import ArgumentError, need
-from hashlgn.experiments.common.page import new_figure
-from hashlgn.experiments.common.tables import markdown, table
-from hashlgn.utils.storage import reason, replaced_file
+from hashlgn.experiments.common.page import new_figure, write_figure
+from hashlgn.experiments.common.tables import markdown, table, write_text
 
-__all__ = ["check_plot", "draw", "tables", "write_markdown"]
+__all__ = ["draw", "tables", "write_markdown"]
 
 Rows = Sequence[dict[str, Any]]
 _GROUP = ("data", "items", "k")
@@ -37,19 +35,7 @@ def write_markdown(path: Path, result: dict[str, Any]) -> None:
     ]
     for title, part in _grouped(result["rows"]):
         lines += ["", f"**{title}**", "", markdown(part)]
-    _write(path, "md", lambda temporary: temporary.write_text("\n".join(lines) + "\n", "utf-8"))
-
-
-def check_plot(path: Path) -> None:
-    """Check that a plot can be drawn there, before the run that it is to show.
-
-    Raises:
-        ArgumentError: the name does not end in .png or .svg.
-        MissingExtraError: matplotlib is not installed.
-    """
-    if path.suffix not in (".png", ".svg"):
-        raise ArgumentError(f"plot must end in .png or .svg (got {str(path)!r})")
-    need("matplotlib", "bench", "the plot of search")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def draw(path: Path, rows: Rows) -> None:
@@ -58,10 +44,9 @@ def draw(path: Path, rows: Rows) -> None:
     A panel a catalogue and k; operating points of one index are joined by a line.
 
     Raises:
-        ArgumentError: the name does not end in .png or .svg, or the file cannot be written.
+        ArgumentError: the file cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    check_plot(path)
     groups = _groups(rows)
     figure, axes = new_figure(len(groups), 1, (9, 4.8 * len(groups)))
     for axis, (key, part) in zip(axes, groups.items(), strict=True):
@@ -87,8 +72,7 @@ def draw(path: Path, rows: Rows) -> None:
         axis.set_title(_title(key))
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    metadata = {"Software": None} if path.suffix == ".png" else {"Date": None}
-    _write(path, "plot", lambda to: figure.savefig(to, format=path.suffix[1:], dpi=120, metadata=metadata))
+    write_figure(path, figure)
 
 
 def _groups(rows: Rows) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
@@ -107,11 +91,3 @@ def _grouped(rows: Rows) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def _title(key: tuple[Any, ...]) -> str:
     return f"{key[0]}, {key[1]:,} items, k = {key[2]}"
-
-
-def _write(path: Path, option: str, write: Callable[[Path], Any]) -> None:
-    try:
-        with replaced_file(path) as temporary:
-            write(temporary)
-    except OSError as error:
-        raise ArgumentError(f"{option} must be a writable file (got {str(path)!r}: {reason(error)})") from error
