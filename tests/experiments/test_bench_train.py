@@ -16,6 +16,7 @@ from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import ArgumentError
 from hashlgn.experiments.benchmarks import train as module
 from hashlgn.experiments.benchmarks.train import OTHERS, VARIANTS, bench_train
+from hashlgn.experiments.common import measure
 from hashlgn.experiments.common.tables import table
 
 FAST = {"model.dim": 16, "model.bits": 16, "model.history_bits": 16}
@@ -95,7 +96,7 @@ def test_a_process_that_dies_leaves_a_row(monkeypatch) -> None:
         def submit(self, *_: Any) -> Any:
             raise BrokenProcessPool("killed")
 
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Dead)
+    monkeypatch.setattr(measure, "ProcessPoolExecutor", Dead)
     (row,) = bench_train(sizes=(5000,), variants=("lightgcn",))["rows"]
     assert row["note"] == "died, most likely for want of memory"
     assert row["s/epoch"] is None and "-" in table([row])

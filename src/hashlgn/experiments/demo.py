@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,13 @@ from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import DownloadError, need
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.evaluation.result import Evaluation
+from hashlgn.experiments.common.measure import median_seconds
 from hashlgn.experiments.common.page import drawn, new_figure, reliability_plot, write_page
-from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner
+from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner, left_out
 from hashlgn.experiments.common.tables import table
 from hashlgn.inference.recommender import Recommender
-from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems
-from hashlgn.scoring.rows import rows_of
-from hashlgn.utils.console import output, write_json
+from hashlgn.utils.console import say, write_json
 from hashlgn.utils.provenance import provenance
 
 __all__ = ["RUNS", "demo", "demo_model", "find_data"]
@@ -56,29 +53,6 @@ def _kind(row: dict[str, Any]) -> str:
     return next(kind for kind in _COLORS if kind in row["model"])
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    """One model of the comparison, evaluated on the test part."""
-
-    name: str
-    model: Recommender
-    quality: Evaluation
-    search_seconds: float
-
-    def row(self, reference: float) -> dict[str, Any]:
-        """A line of the table; ``reference`` is the search time of the float baseline."""
-        quality = {
-            f"{metric}@{k}": round(self.quality.at(k).mean(metric), 4) for k in CUTS for metric in ("recall", "ndcg")
-        }
-        return {
-            "model": self.name,
-            "bytes/item": round(self.model.info()["bytes"]["per_item"], 1),
-            **quality,
-            "search ms": round(1000 * self.search_seconds, 1),
-            "vs float": f"{reference / self.search_seconds:.2f}x",
-        }
-
-
 def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = False) -> dict[str, Any]:
     """Train, compare, show, and write ``results.json``, ``index.html`` and the models to ``out``.
 
@@ -89,42 +63,50 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
     need("matplotlib", "report", "the demonstration's page")
     need("jinja2", "report", "the demonstration's page")
 
+    def tell(text: str) -> None:
+        if not quiet:
+            print(text, flush=True)
+
     out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     train, test, source = find_data(seed)
-    _say(quiet, f"Data: {source}")
-    _say(
-        quiet, f"      {train.n_users:,} users, {train.n_items:,} items, {len(train):,} + {len(test):,} interactions\n"
-    )
+    sizes = f"{train.n_users:,} users, {train.n_items:,} items, {len(train):,} + {len(test):,} interactions"
+    tell(f"Data: {source}\n      {sizes}\n")
 
     runner = Runner(train, out, threads=threads, quiet=quiet)
-    models = [_evaluated(runner, run, test, seed) for run in RUNS]
-    rows = [model.row(models[0].search_seconds) for model in models]
-    best = models[-1]
-    _say(quiet, "\n" + table(rows))
-    _say(
-        quiet,
-        f"\nQuality: {len(best.quality.users):,} test users; the whole catalogue ranked, training items masked.\n"
+    rows, found = [], {}
+    for run in RUNS:  # trained, or read where a demonstration before has trained it
+        made = runner.model(run, seed, keep=True)
+        best = Recommender(made.whole, threads=threads)
+        found[run.name] = quality = evaluate(best, test, CUTS)
+        rows.append(_row(run.name, best, quality))
+        means = f"Recall@50 {quality.at(50).mean('recall'):.4f}   NDCG@50 {quality.at(50).mean('ndcg'):.4f}"
+        tell(f"{run.name:<26} trained in {made.own_seconds:5.1f} s   {means}")
+    reference = rows[0]["search ms"]
+    for row in rows:
+        row |= {"search ms": round(row["search ms"], 1), "vs float": f"{reference / row['search ms']:.2f}x"}
+    tell("\n" + table(rows))
+    tell(
+        f"\nQuality: {len(quality.users):,} test users; the whole catalogue ranked, training items masked.\n"
         f"Search: top {CUTS[-1]} for all of them; scoring, exclusion and ordering included; {threads or 'all'} threads;"
-        " median of 3. `hashlgn bench search` has larger catalogues and other indexes.",
+        " median of 3. `hashlgn bench search` has larger catalogues and other indexes."
     )
-    tips = _threshold_search(best, test)
-    _say(
-        quiet,
-        f"\nThreshold search ({best.name}): a score over {tips['threshold']:.3f} gives {tips['mean_size']:.1f} items\n"
+    tips = _threshold_search(best, quality, test)
+    tell(
+        f"\nThreshold search ({run.name}): a score over {tips['threshold']:.3f} gives {tips['mean_size']:.1f} items\n"
         f"a user on average; {100 * tips['empty']:.1f}% of users get none; precision {tips['precision']:.3f}, recall "
-        f"{tips['recall']:.3f}; {1000 * tips['seconds']:.0f} ms for all users.",
+        f"{tips['recall']:.3f}; {1000 * tips['seconds']:.0f} ms for all users."
     )
-    chances = best.quality.reliability
+    chances = quality.reliability
     if chances is not None:
-        _say(quiet, f"\nProbabilities ({best.name}): expected calibration error {chances.error:.4f} on the test part.")
-    person = _one_user(best.model, train)
-    _say(quiet, f"\nUser {person['user']}\n\n" + _side_by_side(person))
+        tell(f"\nProbabilities ({run.name}): expected calibration error {chances.error:.4f} on the test part.")
+    person = _one_user(best, train)
+    tell(f"\nUser {person['user']}\n\n" + _side_by_side(person))
 
     results = {
         "data": {"source": source, "train": train.stats(), "fingerprint": train.fingerprint()},
         "models": rows,
-        "evaluation": {model.name: model.quality.to_dict() for model in models},
+        "evaluation": {name: one.to_dict() for name, one in found.items()},
         "threshold_search": tips,
         "calibration_error": None if chances is None else chances.error,
         "user": person,
@@ -132,13 +114,12 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
         **provenance(seed=seed, threads=threads),
     }
     write_json(out / "results.json", results)
-    figures = {"quality": _quality(rows), "times": _times(rows), "codes": _codes(_code_patterns(best.model))}
+    figures = {"quality": _quality(rows), "times": _times(rows), "codes": _codes(_code_patterns(best))}
     figures["reliability"] = "" if chances is None else reliability_plot(chances)
     write_page(out / "index.html", "demo.html", results | figures)
-    _say(
-        quiet,
+    tell(
         f"\nWrote {out / 'index.html'}, {out / 'results.json'} and the models in {out / 'models'} "
-        f"({results['seconds']:.0f} s in all).\nTry: hashlgn info {runner.folder(RUNS[-1], seed) / 'whole'}",
+        f"({results['seconds']:.0f} s in all).\nTry: hashlgn info {runner.folder(RUNS[-1], seed) / 'whole'}"
     )
     return results
 
@@ -155,7 +136,7 @@ def demo_model(out: Path, *, threads: int | None = None) -> Path:
         from hashlgn.estimators import HashLGN
 
         train, _, source = find_data()
-        _say(False, f"Training a model on {source}; the next start finds it in {path.parent}")
+        say(False, f"Training a model on {source}; the next start finds it in {path.parent}")
         HashLGN(threads=threads).fit(train).save(path)
     return path
 
@@ -169,11 +150,9 @@ def find_data(seed: int = 0) -> tuple[Interactions, Interactions, str]:
     try:
         folder = resolved("ml-1m")
     except DownloadError as error:
-        output.print(f"MovieLens 1M could not be fetched: {error}", soft_wrap=True, markup=False)
-        made = synthetic(4000, 3000, 300_000, seed=seed)
-        return *random_ratio(
-            made, seed=seed
-        ), "the built-in SYNTHETIC catalogue (no HASHLGN_DATA, no cache, no network)"
+        say(False, f"MovieLens 1M could not be fetched: {error}")
+        parts = random_ratio(synthetic(4000, 3000, 300_000, seed=seed), seed=seed)
+        return *parts, "the built-in SYNTHETIC catalogue (no HASHLGN_DATA, no cache, no network)"
     train = read_interactions(folder)
     if (folder / "test.txt").is_file():
         test, _ = read_interactions(folder, part="test").encode_like(train)
@@ -181,49 +160,28 @@ def find_data(seed: int = 0) -> tuple[Interactions, Interactions, str]:
     return *random_ratio(train, seed=seed), f"MovieLens 1M ({folder}), split 80/20 per user"
 
 
-def _evaluated(runner: Runner, run: Run, test: Interactions, seed: int) -> _Evaluated:
-    """Train a model, or read it where a demonstration before has trained it, and evaluate it."""
-    made = runner.model(run, seed, keep=True)
-    model = Recommender(made.whole, threads=runner.threads)
-    quality = evaluate(model, test, CUTS)
-    at = quality.at(50)
-    _say(
-        runner.quiet,
-        f"{run.name:<26} trained in {made.own_seconds:5.1f} s   "
-        f"Recall@50 {at.mean('recall'):.4f}   NDCG@50 {at.mean('ndcg'):.4f}",
-    )
-    return _Evaluated(run.name, model, quality, _search_seconds(model, quality))
-
-
-def _search_seconds(model: Recommender, quality: Evaluation, repeats: int = 3) -> float:
-    """Median wall time of the top 100 for all test users, training items excluded."""
+def _row(name: str, model: Recommender, quality: Evaluation) -> dict[str, Any]:
+    """A line of the table, with the median time of the top 100 for all test users, training items excluded."""
     served = model.model
-    codes = served.user_ids.encode(quality.users)
-    exclude = Exclusion.build(len(served.items), seen=rows_of(served.seen, codes))
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        model.searcher.search(served.queries_of(codes), CUTS[-1], exclude)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    users = served.user_ids.encode(quality.users)
+    exclude = left_out(served, users)
+    seconds = median_seconds(lambda: model.searcher.search(served.queries_of(users), CUTS[-1], exclude), 3)
+    means = {f"{metric}@{k}": round(quality.at(k).mean(metric), 4) for k in CUTS for metric in ("recall", "ndcg")}
+    size = round(model.info()["bytes"]["per_item"], 1)
+    return {"model": name, "bytes/item": size, **means, "search ms": 1000 * seconds}
 
 
-def _threshold_search(best: _Evaluated, test: Interactions) -> dict[str, float]:
+def _threshold_search(model: Recommender, quality: Evaluation, test: Interactions) -> dict[str, float]:
     """Threshold search at the median score of the 50th best item."""
-    model, served = best.model, best.model.model
-    codes = served.user_ids.encode(best.quality.users)
-    exclude = Exclusion.build(len(served.items), seen=rows_of(served.seen, codes))
-    hits = model.searcher.search(served.queries_of(codes), 50, exclude)
+    served = model.model
+    users = served.user_ids.encode(quality.users)
+    hits = model.searcher.search(served.queries_of(users), 50, left_out(served, users))
     full = np.diff(hits.indptr) == 50
     threshold = round(float(np.median(hits.scores[hits.indptr[1:][full] - 1])), 3)
     cut = evaluate(model, test, (), threshold=threshold).cutoffs[0]
-    means = {name: cut.mean(metric) for name, metric in (("mean_size", "answer_size"), ("empty", "empty"))}
-    return {
-        "threshold": threshold,
-        **means,
-        **{m: cut.mean(m) for m in ("precision", "recall")},
-        "seconds": cut.seconds,
-    }
+    names = {"mean_size": "answer_size", "empty": "empty", "precision": "precision", "recall": "recall"}
+    means = {name: cut.mean(metric) for name, metric in names.items()}
+    return {"threshold": threshold, **means, "seconds": cut.seconds}
 
 
 def _one_user(model: Recommender, train: Interactions) -> dict[str, Any]:
@@ -267,14 +225,14 @@ def _side_by_side(person: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"  {text(has):<58}{text(gets)}" for has, gets in pairs)])
 
 
-def _code_patterns(model: Recommender, anchors: int = 4, neighbours: int = 4) -> list[dict[str, Any]]:
-    """Codes of some popular items, each followed by its most similar ones: titles and bits, ``(bits,)`` of 0 and 1."""
+def _code_patterns(model: Recommender) -> list[dict[str, Any]]:
+    """Codes of four popular items, each followed by its four most similar ones: titles and bits of 0 and 1."""
     served = model.model
     assert isinstance(served.items, CodedItems)
     popularity = np.bincount(served.seen[1], minlength=len(served.items))
     rows: list[dict[str, Any]] = []
-    for item in np.argsort(-popularity, kind="stable")[: 12 * anchors : 12].tolist():
-        similar = model.similar_items(served.item_ids.decode([item]), neighbours)
+    for item in np.argsort(-popularity, kind="stable")[:48:12].tolist():
+        similar = model.similar_items(served.item_ids.decode([item]), 4)
         group: npt.NDArray[np.int64] = np.concatenate(([item], served.item_ids.encode(similar["similar"])))
         bits = np.unpackbits(served.items.packed[group], axis=1, bitorder="little")
         for place, (code, row) in enumerate(zip(group.tolist(), bits.tolist(), strict=True)):
@@ -326,8 +284,3 @@ def _codes(rows: list[dict[str, Any]]) -> str:
     axis.set_xlabel("bit")
     axis.tick_params(length=0)
     return drawn(figure)
-
-
-def _say(quiet: bool, text: str) -> None:
-    if not quiet:
-        print(text, flush=True)

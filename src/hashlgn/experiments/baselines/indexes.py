@@ -51,95 +51,103 @@ class Index:
 
 
 Builder = Callable[[Floats, int, int], Index]  # vectors (n, dim), bits, threads
+Run = Callable[[Floats, int, int], Ints]  # queries, k, breadth → items
+
+# As Faiss's factory calls them. RaBitQ is one bit a dimension and two floats an item, as published, whatever the bits;
+# inner products need no norms beside residual codes; an inverted file scores its best candidates again with floats.
+_FACTORY = {
+    "faiss-flat": "Flat",
+    "faiss-pq": "PQ{parts}x4fs",
+    "faiss-rq": "RQ{subcodes}x4fs_Nnone",
+    "faiss-rabitq": "RR,RaBitQfs",
+    "faiss-ivf-pq": "IVF{lists},PQ{parts}x4fs,RFlat",
+    "faiss-ivf-rabitq": "RR,IVF{lists},RaBitQfs,RFlat",
+}
 
 
-def _flat(vectors: Floats, bits: int, threads: int) -> Index:
-    index = faiss.IndexFlatIP(vectors.shape[1])
+def _faiss(name: str, vectors: Floats, bits: int, threads: int) -> Index:
+    (n, dim), subcodes = vectors.shape, bits // 4
+    # No more parts of a product quantizer than dimensions; between 4 √n and 16 √n lists, as Faiss advises, and at least
+    # 39 items in each.
+    parts, lists = min(subcodes, dim), max(1, min(round(4 * math.sqrt(n)), n // 39))
+    text = _FACTORY[name].format(parts=parts, subcodes=subcodes, lists=lists)
+    index = faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
+    if name == "faiss-rq":
+        index.rq.max_beam_size = 8
+    index.train(np.ascontiguousarray(vectors[:: max(1, n // 500_000)]))  # more than its clustering would use
     index.add(vectors)
-    return _faiss(index, above=True)
+    size = _size(index) / n
+
+    def search(queries: Floats, k: int) -> Ints:
+        return np.asarray(index.search(queries, k)[1])
+
+    def above(queries: Floats, threshold: float) -> tuple[Ints, Ints]:
+        bounds, _, items = index.range_search(queries, threshold)
+        return bounds.astype(np.int64), items
+
+    if not name.startswith("faiss-ivf"):
+        return Index({"": search}, size, above if name == "faiss-flat" else None)
+    index.k_factor = _REFINED
+
+    def probe(searched: int, queries: Floats, k: int) -> Ints:
+        faiss.extract_index_ivf(index).nprobe = searched
+        return search(queries, k)
+
+    return Index({f"nprobe {searched}": partial(probe, searched) for searched in _probes(lists)}, size)
 
 
-def _pq(vectors: Floats, bits: int, threads: int) -> Index:
-    index = faiss.IndexPQFastScan(vectors.shape[1], _subquantizers(vectors, bits), 4, faiss.METRIC_INNER_PRODUCT)
-    return _filled(index, vectors)
-
-
-def _residual(vectors: Floats, bits: int, threads: int) -> Index:
-    plain = faiss.AdditiveQuantizer.ST_LUT_nonorm  # inner products need no norms beside the codes
-    index = faiss.IndexResidualQuantizerFastScan(vectors.shape[1], bits // 4, 4, faiss.METRIC_INNER_PRODUCT, plain)
-    index.rq.max_beam_size = 8
-    return _filled(index, vectors)
-
-
-def _ivf_pq(vectors: Floats, bits: int, threads: int) -> Index:
-    (n, dim), subcodes = vectors.shape, _subquantizers(vectors, bits)
-    coarse = faiss.IndexFlatIP(dim)
-    index = faiss.IndexIVFPQFastScan(coarse, dim, _lists(n), subcodes, 4, faiss.METRIC_INNER_PRODUCT)
-    return _refined(coarse, index, vectors)
-
-
-def _rabitq(vectors: Floats, bits: int, threads: int) -> Index:
-    """One bit a dimension and two floats an item, as published, whatever ``bits``; rotated at random before."""
-    dim = vectors.shape[1]
-    return _filled(_rotated(faiss.IndexRaBitQFastScan(dim, faiss.METRIC_INNER_PRODUCT)), vectors)
-
-
-def _ivf_rabitq(vectors: Floats, bits: int, threads: int) -> Index:
-    n, dim = vectors.shape
-    coarse = faiss.IndexFlatIP(dim)
-    index = faiss.IndexIVFRaBitQFastScan(coarse, dim, _lists(n), faiss.METRIC_INNER_PRODUCT)
-    return _refined(coarse, index, vectors, _rotated(index))
-
-
-def _hnsw(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Index:
-    held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
-    metric = faiss.METRIC_L2 if squared else faiss.METRIC_INNER_PRODUCT
-    index = faiss.IndexHNSWFlat(held.shape[1], _LINKS, metric)
-    index.hnsw.efConstruction = _WIDTH
-    index.add(held)
+def _graph(
+    build: Callable[[Floats, bool, int], tuple[Run, float]], squared: bool, vectors: Floats, bits: int, threads: int
+) -> Index:
+    """A graph over inner products, or over squared distances that rank as these do."""
+    held, ask = _as_neighbours(vectors) if squared else (vectors, lambda queries: queries)
+    run, size = build(held, squared, threads)
 
     def search(breadth: int, queries: Floats, k: int) -> Ints:
-        parameters = faiss.SearchParametersHNSW(efSearch=max(breadth, k))
-        return np.asarray(index.search(ask(queries), k, params=parameters)[1])
+        return run(ask(queries), k, max(breadth, k))
 
-    return Index({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, _size(index) / len(vectors))
+    return Index({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, size / len(vectors))
 
 
-def _hnswlib(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Index:
+def _hnsw(vectors: Floats, squared: bool, threads: int) -> tuple[Run, float]:
+    index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_L2 if squared else faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = _WIDTH
+    index.add(vectors)
+
+    def run(queries: Floats, k: int, breadth: int) -> Ints:
+        return np.asarray(index.search(queries, k, params=faiss.SearchParametersHNSW(efSearch=breadth))[1])
+
+    return run, _size(index)
+
+
+def _hnswlib(vectors: Floats, squared: bool, threads: int) -> tuple[Run, float]:
     hnswlib = need("hnswlib", "bench", "the index 'hnswlib'")
-    held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
-    index = hnswlib.Index(space="l2" if squared else "ip", dim=held.shape[1])
+    index = hnswlib.Index(space="l2" if squared else "ip", dim=vectors.shape[1])
     index.init_index(max_elements=len(vectors), M=_LINKS, ef_construction=_WIDTH, random_seed=0)
     index.set_num_threads(threads)
-    index.add_items(held, num_threads=threads)
+    index.add_items(vectors, num_threads=threads)
 
-    def search(breadth: int, queries: Floats, k: int) -> Ints:
-        index.set_ef(max(breadth, k))
-        return np.asarray(index.knn_query(ask(queries), k, num_threads=threads)[0], np.int64)
+    def run(queries: Floats, k: int, breadth: int) -> Ints:
+        index.set_ef(breadth)
+        return np.asarray(index.knn_query(queries, k, num_threads=threads)[0], np.int64)
 
-    return Index({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, index.index_file_size() / len(vectors))
+    return run, index.index_file_size()
 
 
-def _usearch(vectors: Floats, bits: int, threads: int, *, squared: bool = False) -> Index:
+def _usearch(vectors: Floats, squared: bool, threads: int) -> tuple[Run, float]:
     usearch = need("usearch.index", "bench", "the index 'usearch'")
-    held, ask = _as_neighbours(vectors) if squared else (vectors, _same)
-    index = usearch.Index(
-        ndim=held.shape[1],
-        metric="l2sq" if squared else "ip",
-        dtype="f32",
-        connectivity=_LINKS,
-        expansion_add=_WIDTH,
-    )
-    index.add(np.arange(len(vectors)), held, threads=threads)
+    links: dict[str, Any] = {"connectivity": _LINKS, "expansion_add": _WIDTH}
+    index = usearch.Index(ndim=vectors.shape[1], metric="l2sq" if squared else "ip", dtype="f32", **links)
+    index.add(np.arange(len(vectors)), vectors, threads=threads)
 
-    def search(breadth: int, queries: Floats, k: int) -> Ints:
-        index.expansion_search = max(breadth, k)
-        found = index.search(ask(queries), k, threads=threads)
+    def run(queries: Floats, k: int, breadth: int) -> Ints:
+        index.expansion_search = breadth
+        found = index.search(queries, k, threads=threads)
         keys = np.asarray(found.keys).astype(np.int64).reshape(len(queries), -1)
         counts = np.reshape(getattr(found, "counts", keys.shape[1]), (-1, 1))  # one query has no counts
         return np.where(np.arange(keys.shape[1]) < counts, keys, -1)
 
-    return Index({f"ef {ef}": partial(search, ef) for ef in _BREADTHS}, index.serialized_length / len(vectors))
+    return run, index.serialized_length
 
 
 def _scann(vectors: Floats, bits: int, threads: int) -> Index:
@@ -173,18 +181,12 @@ def _scann(vectors: Floats, bits: int, threads: int) -> Index:
 
 
 INDEXES: dict[str, Builder] = {
-    "faiss-flat": _flat,
-    "faiss-pq": _pq,
-    "faiss-rq": _residual,
-    "faiss-rabitq": _rabitq,
-    "faiss-ivf-pq": _ivf_pq,
-    "faiss-ivf-rabitq": _ivf_rabitq,
-    "faiss-hnsw": _hnsw,
-    "faiss-hnsw-l2": partial(_hnsw, squared=True),
-    "hnswlib": _hnswlib,
-    "hnswlib-l2": partial(_hnswlib, squared=True),
-    "usearch": _usearch,
-    "usearch-l2": partial(_usearch, squared=True),
+    **{name: partial(_faiss, name) for name in _FACTORY},
+    **{
+        name + "-l2" * squared: partial(_graph, build, squared)
+        for name, build in (("faiss-hnsw", _hnsw), ("hnswlib", _hnswlib), ("usearch", _usearch))
+        for squared in (False, True)
+    },
     "scann": _scann,
 }
 CODED = frozenset({"faiss-pq", "faiss-rq", "faiss-ivf-pq"})  # use ``bits``
@@ -257,45 +259,6 @@ def matmul(vectors: Floats, queries: Floats, k: int, exclude: Exclusion) -> Ints
     return np.concatenate(answers)
 
 
-def _faiss(index: Any, *, above: bool = False) -> Index:
-    def over(queries: Floats, threshold: float) -> tuple[Ints, Ints]:
-        bounds, _, items = index.range_search(queries, threshold)
-        return bounds.astype(np.int64), items
-
-    search: Search = lambda queries, k: np.asarray(index.search(queries, k)[1])  # noqa: E731
-    return Index({"": search}, _size(index) / index.ntotal, over if above else None)
-
-
-def _rotated(index: Any) -> Any:
-    rotation = faiss.RandomRotationMatrix(index.d, index.d)
-    rotation.init(0)
-    return faiss.IndexPreTransform(rotation, index)
-
-
-def _filled(index: Any, vectors: Floats) -> Index:
-    index.train(_sample(vectors))
-    index.add(vectors)
-    return _faiss(index)
-
-
-def _refined(coarse: Any, index: Any, vectors: Floats, outer: Any = None) -> Index:
-    """An inverted file whose best candidates are scored again with the floats, which it therefore holds too."""
-    outer = index if outer is None else outer
-    outer.train(_sample(vectors))
-    outer.add(vectors)
-    refined = faiss.IndexRefineFlat(outer, faiss.swig_ptr(vectors))
-    refined.k_factor = _REFINED
-    kept = (coarse, index, outer)  # Faiss does not own an index inside another: they live as long as the search
-
-    def search(lists: int, queries: Floats, k: int) -> Ints:
-        kept[1].nprobe = lists
-        return np.asarray(refined.search(queries, k)[1])
-
-    return Index(
-        {f"nprobe {lists}": partial(search, lists) for lists in _probes(index.nlist)}, _size(refined) / len(vectors)
-    )
-
-
 def _as_neighbours(vectors: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
     """Vectors whose smallest Euclidean distance is the largest product, and what turns queries into such vectors.
 
@@ -315,10 +278,6 @@ def _as_neighbours(vectors: Floats) -> tuple[Floats, Callable[[Floats], Floats]]
     )
 
 
-def _same(queries: Floats) -> Floats:
-    return queries
-
-
 def _size(index: Any) -> int:
     """Bytes that Faiss would write, without holding them."""
     written = 0
@@ -331,20 +290,5 @@ def _size(index: Any) -> int:
     return written
 
 
-def _subquantizers(vectors: Floats, bits: int) -> int:
-    """Parts of a vector for a product quantizer of 4 bits a part: no more than it has dimensions."""
-    return min(bits // 4, int(vectors.shape[1]))
-
-
-def _lists(n: int) -> int:
-    """Lists of an inverted file: between 4 √n and 16 √n, as Faiss advises, and at least 39 items in each."""
-    return max(1, min(round(4 * math.sqrt(n)), n // 39))
-
-
 def _probes(lists: int) -> list[int]:
     return sorted({max(1, round(share * lists)) for share in _SHARES})
-
-
-def _sample(vectors: Floats) -> Floats:
-    """Evenly spread vectors to train on, where there are more than Faiss's clustering would use."""
-    return np.ascontiguousarray(vectors[:: max(1, len(vectors) // 500_000)])

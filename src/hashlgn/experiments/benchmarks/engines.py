@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hashlgn.errors import need
 from hashlgn.experiments.benchmarks.postgres import postgres_server, rows_of_output
+from hashlgn.experiments.common.measure import timed
 from hashlgn.export import Query, milvus
 from hashlgn.export.base import NAME
 from hashlgn.scoring.decoders import Floats
@@ -39,13 +40,11 @@ Call = Callable[[Any], tuple[Any, Any]]  # a query → numbers, scores
 
 
 def _timed(call: Call, queries: list[Any]) -> list[Answer]:
-    found = []
-    for query in queries:
-        began = time.perf_counter()
-        numbers, scores = call(query)
-        seconds = time.perf_counter() - began
-        found.append(Answer(np.asarray(numbers, np.int64), np.asarray(scores, np.float64), seconds))
-    return found
+    found = [timed(partial(call, query)) for query in queries]
+    return [
+        Answer(np.asarray(numbers, np.int64), np.asarray(scores, np.float64), seconds)
+        for (numbers, scores), seconds in found
+    ]
 
 
 def _parquet(folder: Path, queries: list[Any]) -> list[Answer]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import numpy as np
 from hashlgn.data import Ids
 from hashlgn.errors import HashLGNError, choose, positive_int
 from hashlgn.experiments.benchmarks.engines import ENGINES, Answer, QdrantEdge
-from hashlgn.export import EXPORTERS, asked, export, fill
+from hashlgn.experiments.common.measure import timed
+from hashlgn.export import EXPORTERS, Query, asked, export, fill
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender, load
 from hashlgn.inference.stored import Stored
@@ -24,6 +24,7 @@ from hashlgn.scoring.histories import FloatHistories
 from hashlgn.scoring.items import CodedItems
 from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import Kernel
+from hashlgn.search.overfetch import faiss_threads
 from hashlgn.utils.provenance import provenance
 
 __all__ = ["bench_export", "made_vectors"]
@@ -99,11 +100,7 @@ def _own(recommender: Recommender, numbers: Any) -> dict[str, Any]:
     """The library's kernel, on one thread."""
     items, vectors = recommender.model.items, recommender.queries(numbers)
     searcher = Kernel(items, 1) if isinstance(items, CodedItems) else recommender.searcher
-    times = []
-    for vector in vectors:
-        began = time.perf_counter()
-        searcher.search(vector[None], 100)
-        times.append(time.perf_counter() - began)
+    times = [timed(partial(searcher.search, vector[None], 100))[1] for vector in vectors]
     return {
         "to": "hashlgn",
         "bytes per item": round(items.bytes_per_item, 1),
@@ -120,28 +117,23 @@ def _row(name: str, recommender: Recommender, numbers: Any) -> dict[str, Any]:
         recommender = _unscaled(recommender)
     model = recommender.model
     queries = asked(recommender, model.user_ids.decode(numbers))
-    with tempfile.TemporaryDirectory(prefix="hashlgn-") as place, _one_thread():
+    with tempfile.TemporaryDirectory(prefix="hashlgn-") as place, faiss_threads(1):
         Path(place).chmod(0o755)
-        folder, began = Path(place) / "out", time.perf_counter()
-        engine, found = [EXPORTERS[name].query(query, 100) for query in queries], []
+        folder = Path(place) / "out"
+        engine = [EXPORTERS[name].query(query, 100) for query in queries]
         if name.startswith("qdrant"):
             edge = QdrantEdge(folder)
-            fill(recommender, name, edge)
-            seconds = time.perf_counter() - began
+            seconds = timed(lambda: fill(recommender, name, edge))[1]
             found = edge.answers(engine)
             edge.close()
         else:
-            export(recommender, name, folder)
-            seconds = time.perf_counter() - began
+            seconds = timed(lambda: export(recommender, name, folder))[1]
             found = ENGINES[name](folder, engine)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    recalls, errors = [], []
     best = recommender.recommend(model.user_ids.decode(numbers), 100)
     wanted = model.item_ids.encode(best["item"]).reshape(len(queries), -1)
-    for row, (query, answer) in enumerate(zip(queries, found, strict=True)):
-        recall, error = _compared(recommender, query.vector, query.seen, answer, wanted[row])
-        recalls.append(recall)
-        errors.append(error)
+    compared = [_compared(recommender, *asked_of) for asked_of in zip(queries, found, wanted, strict=True)]
+    recalls, errors = zip(*compared, strict=True)
     return {
         "to": name,
         "bytes per item": round(size / len(model.items), 1),
@@ -153,11 +145,11 @@ def _row(name: str, recommender: Recommender, numbers: Any) -> dict[str, Any]:
     }
 
 
-def _compared(recommender: Recommender, vector: Floats, seen: Any, answer: Answer, wanted: Any) -> tuple[float, float]:
+def _compared(recommender: Recommender, query: Query, answer: Answer, wanted: Any) -> tuple[float, float]:
     """Share of the library's answer that the engine has, and its largest error as a share of the best score."""
-    kept = ~np.isin(answer.numbers, seen)
+    kept = ~np.isin(answer.numbers, query.seen)
     numbers, scores = answer.numbers[kept][: len(wanted)], answer.scores[kept][: len(wanted)]
-    exact = pair_scores(recommender.model.items, vector[None], np.zeros(len(numbers), np.int64), numbers)
+    exact = pair_scores(recommender.model.items, query.vector[None], np.zeros(len(numbers), np.int64), numbers)
     error = np.abs(scores.astype(np.float32) - exact).max(initial=0) / np.abs(exact).max(initial=1e-30)
     return len(np.intersect1d(numbers, wanted)) / len(wanted), float(error)
 
@@ -167,15 +159,3 @@ def _unscaled(recommender: Recommender) -> Recommender:
     if not isinstance(items, CodedItems) or items.scale is None:
         return recommender
     return Recommender(replace(recommender.model, items=CodedItems(items.packed, items.decoder)), threads=1)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

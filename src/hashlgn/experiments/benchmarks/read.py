@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,33 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from hashlgn.data import Interactions
+from hashlgn.data import Interactions, read_interactions
 from hashlgn.data.synthetic import synthetic, write_lightgcn
-from hashlgn.errors import HashLGNError, positive_int
+from hashlgn.errors import positive_int
+from hashlgn.experiments.common.measure import alone, memory, timed
 from hashlgn.utils.provenance import provenance
 
 __all__ = ["bench_read"]
 
 _SMALL = 200_000  # rows, of the read that shows what a reader needs whatever the size
-
-# Run in a new process: the peak of a process never falls again. On Linux, the peak of getrusage starts from the
-# parent's, and that of /proc from the process's own beginning; macOS has the former alone, in bytes.
-_READ = """
-import json, os, re, sys, time
-from hashlgn.data import read_interactions
-import pyarrow.csv, pyarrow.parquet
-def peak():
-    if os.path.exists("/proc/self/status"):
-        return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-    import resource
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before, began = peak(), time.perf_counter()
-data = read_interactions(sys.argv[1])
-seconds = time.perf_counter() - began
-columns = (data.indptr, data.indices, data.ratings, data.times)
-held = sum(c.nbytes for c in columns if c is not None)
-print(json.dumps({"rows": len(data), "seconds": seconds, "peak": peak() - before, "csr": held}))
-"""
 
 
 def bench_read(rows: int = 5_000_000, *, seed: int = 0) -> dict[str, Any]:
@@ -68,7 +47,7 @@ def bench_read(rows: int = 5_000_000, *, seed: int = 0) -> dict[str, Any]:
                 folder.mkdir()
                 write(folder, data)
             size = sum(p.stat().st_size for p in paths[0].iterdir())
-            read, chunk = _read(paths[0]), _read(paths[1])["peak"]
+            read, chunk = alone(_read, paths[0]), alone(_read, paths[1])["peak"]
             for path in paths:
                 shutil.rmtree(path)  # the next format needs the space on the disk
             result.append(
@@ -138,10 +117,10 @@ _WRITERS: dict[str, Callable[[Path, pa.Table], None]] = {
 }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What ``_READ`` says of one path."""
-    done = subprocess.run([sys.executable, "-c", _READ, str(path)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise HashLGNError(f"reading {path.name} in a process of its own failed: {done.stderr.strip()[-300:]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+def _read(folder: Path) -> dict[str, float]:
+    """Rows, seconds, bytes of the result, and by how much the peak of memory grew; in a process of its own."""
+    before = memory("VmHWM") or 0
+    data, seconds = timed(lambda: read_interactions(folder))
+    columns = (data.indptr, data.indices, data.ratings, data.times)
+    held = sum(column.nbytes for column in columns if column is not None)
+    return {"rows": len(data), "seconds": seconds, "csr": held, "peak": (memory("VmHWM") or 0) - before}

@@ -32,6 +32,7 @@ import numpy as np
 
 from hashlgn.errors import HashLGNError, choose, need
 from hashlgn.experiments.benchmarks.call import random_model
+from hashlgn.experiments.common.measure import memory
 from hashlgn.inference.artifact import save_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
@@ -176,11 +177,11 @@ def bench_serve(
         with _started([*command, "--threads", str(threads), "--port"], "/health/ready") as (port, ready, process):
             row = {"service": "hashlgn", "ready s": ready}
             row |= _load(port, process, [_request(ours, user, k) for user in chosen], seconds, connections)
-            row |= {"MiB": _memory(process)}
+            row |= {"MiB": _mebibytes(process)}
             rows.append(row | _batches(port, model, k, threads, seconds, seed))
             if {"uvicorn", "granian"} & set(baselines):
                 empty = _load(port, process, [_request(_EMPTY, 0, k)], seconds, connections)
-                rows.append({"service": f"hashlgn {_EMPTY}", "ready s": ready, **empty, "MiB": _memory(process)})
+                rows.append({"service": f"hashlgn {_EMPTY}", "ready s": ready, **empty, "MiB": _mebibytes(process)})
     for name in baselines:
         code, path = choose("baselines", name, _BASELINES)
         for package in name.split("-"):
@@ -188,7 +189,7 @@ def bench_serve(
         sizes = [str(users), str(items), str(length)]
         with _started([sys.executable, "-c", code], path.format(chosen[0], k), sizes) as (port, ready, process):
             load = _load(port, process, [_request(path, user, k) for user in chosen], seconds, connections)
-            rows.append({"service": name, "ready s": ready, **load, "MiB": _memory(process)})
+            rows.append({"service": name, "ready s": ready, **load, "MiB": _mebibytes(process)})
     setting = {"items": items, "users": users, "length": length, "k": k, "connections": connections}
     rows = [dict.fromkeys(rows[0]) | row for row in rows]  # a dash where something was not measured
     return {"rows": rows, "setting": setting, **provenance(seed=seed, threads=threads)}
@@ -343,10 +344,6 @@ def _processor_time(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _memory(process: subprocess.Popen[bytes]) -> int | None:
-    """Resident MiB of a process; None beside Linux."""
-    status = Path(f"/proc/{process.pid}/status")
-    if not status.exists():
-        return None
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) // 1024
+def _mebibytes(process: subprocess.Popen[bytes]) -> int | None:
+    held = memory("VmRSS", process.pid)
+    return held and held >> 20

@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import multiprocessing
-import os
-import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +20,7 @@ from hashlgn.data import Interactions, read_interactions, validation_slice
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import ArgumentError, HashLGNError, choose, need, positive_int
 from hashlgn.estimators import LightGCN, train_model
+from hashlgn.experiments.common.measure import alone, memory
 from hashlgn.experiments.common.runs import checked
 from hashlgn.utils.provenance import provenance
 
@@ -173,28 +169,14 @@ def bench_train(
 
 def _alone(task: _Task) -> dict[str, Any]:
     """The row of one measurement, from a process of its own."""
-    context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(1, mp_context=context, initializer=_follow_parent) as pool:
-            return pool.submit(_measure, task).result()
+        return alone(_measure, task)
     except (BrokenProcessPool, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not isinstance(error, BrokenProcessPool) and "memory" not in str(error):
             raise
         names = _row(task, 1, _Trace(), 0, 0.0)
         known = {"variant": task.variant, "interactions": task.source if isinstance(task.source, int) else None}
         return dict.fromkeys(names) | known | {"note": "died, most likely for want of memory"}
-
-
-def _follow_parent() -> None:
-    """End this process as soon as the one that started it is gone, which may have been killed."""
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _measure(task: _Task) -> dict[str, Any]:
@@ -204,7 +186,7 @@ def _measure(task: _Task) -> dict[str, Any]:
     LightGCN(config={"train.pretrain_epochs": 0, "train.joint_epochs": 1, "train.init": "random"}).fit(
         synthetic(20, 20, 100), progress=False
     )
-    before = _memory("VmRSS")
+    before = memory("VmRSS") or 0
     if isinstance(task.source, Path):
         data = read_interactions(task.source)
     else:
@@ -215,7 +197,7 @@ def _measure(task: _Task) -> dict[str, Any]:
     trace, began = _Trace(), time.perf_counter()
     with contextlib.suppress(_Enough):
         (_run_other if task.variant in OTHERS else _run_ours)(task, data, trace)
-    return _row(task, len(data), trace, _memory("VmHWM") - before, time.perf_counter() - began)
+    return _row(task, len(data), trace, (memory("VmHWM") or 0) - before, time.perf_counter() - began)
 
 
 def _run_ours(task: _Task, data: Interactions, trace: _Trace) -> None:
@@ -293,14 +275,3 @@ def _timed(trace: _Trace, size: int) -> dict[str, Any]:
         name: None if value is None or math.isnan(value) else round(value, 0 if value >= 1000 else 3)
         for name, value in shown.items()
     }
-
-
-def _memory(name: str) -> int:
-    """Bytes that this process holds (``VmRSS``) or held at most (``VmHWM``); beside Linux always the latter."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(rf"{name}:\s+(\d+)", status.read_text("utf-8"))
-        return 1024 * int(found[1]) if found else 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

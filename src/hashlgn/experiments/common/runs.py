@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions, validation_slice
@@ -22,12 +23,25 @@ from hashlgn.experiments.baselines.recommenders import tuned
 from hashlgn.inference.artifact import load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
+from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.items import FloatItems
+from hashlgn.scoring.rows import rows_of
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["ENCODER_FLOATS", "FLOATS", "Made", "Run", "Runner", "checked", "has_encoder", "sizes", "trains_encoder"]
+__all__ = [
+    "ENCODER_FLOATS",
+    "FLOATS",
+    "Made",
+    "Run",
+    "Runner",
+    "checked",
+    "has_encoder",
+    "left_out",
+    "sizes",
+    "trains_encoder",
+]
 
 FLOATS = {"model.answers": "floats", "model.histories": "floats"}  # changes that make a float student
 ENCODER_FLOATS = {"model.kind": "float"}  # and a float model with an encoder
@@ -315,6 +329,11 @@ def has_encoder(config: Config) -> bool:
 def trains_encoder(config: Config) -> bool:
     """Whether there is one whose parameters do not come from a model that was trained before."""
     return has_encoder(config) and config.train.init in ("svd", "random")
+
+
+def left_out(model: ServedModel, users: npt.NDArray[np.int64]) -> Exclusion:
+    """What users have, which they are not answered."""
+    return Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
 
 
 def sizes(model: ServedModel) -> dict[str, float]:

@@ -12,11 +12,9 @@ from hashlgn.config import preset_changes
 from hashlgn.data import Interactions
 from hashlgn.experiments.baselines.recommenders import RECOMMENDERS
 from hashlgn.experiments.baselines.rerank import CANDIDATES, RerankedRecommender
-from hashlgn.experiments.common.runs import FLOATS, Made, Run, Runner
+from hashlgn.experiments.common.runs import FLOATS, Made, Run, Runner, left_out
 from hashlgn.experiments.reproduction.probability import ByProbability
 from hashlgn.inference.model import ServedModel
-from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.rows import rows_of
 from hashlgn.search import Searcher
 
 __all__ = ["METHODS", "Row", "made_of", "rows_of_preset", "thresholds_of"]
@@ -149,8 +147,7 @@ def thresholds_of(model: ServedModel, searcher: Searcher, held_out: Interactions
     thresholds coincide and are given once.
     """
     users = np.flatnonzero(np.diff(held_out.indptr))
-    exclude = Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
-    hits = searcher.search(model.queries_of(users), min(_DEEPEST, len(model.items)), exclude)
+    hits = searcher.search(model.queries_of(users), min(_DEEPEST, len(model.items)), left_out(model, users))
     scores = np.sort(hits.scores)[::-1]
     found = [float(scores[size * len(users)]) for size in SIZES if size * len(users) < len(scores)]
     return list(dict.fromkeys(found or [float(scores[-1])]))

@@ -12,7 +12,6 @@ and what is over quickly is done several times a round, of which the median coun
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,12 +22,13 @@ import numpy.typing as npt
 
 from hashlgn.data import Interactions
 from hashlgn.experiments.baselines.indexes import INDEXES, Search, loop_over_seen
+from hashlgn.experiments.common.measure import timed as timed_call
+from hashlgn.experiments.common.runs import left_out
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems
-from hashlgn.scoring.rows import rows_of
 from hashlgn.search.overfetch import faiss_threads
 
 __all__ = ["INCLUDES", "threshold_loop", "timed"]
@@ -67,7 +67,7 @@ def timed(
     tasks: dict[tuple[str, str, float, str], Callable[[], int]] = {}
     for name, model in models.items():
         queries = np.ascontiguousarray(model.queries_of(users))
-        exclude = Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
+        exclude = left_out(model, users)
         searcher = Recommender(model, threads=threads).searcher
         flat = INDEXES["faiss-flat"](np.ascontiguousarray(model.items.decode(), np.float32), 0, threads or 0)
         assert flat.above is not None
@@ -86,9 +86,8 @@ def timed(
             for task, run in tasks.items():
                 spent: list[float] = []
                 while sum(spent) < _AT_LEAST:
-                    began = time.perf_counter()
-                    found[task] = run()
-                    spent.append(time.perf_counter() - began)
+                    found[task], took = timed_call(run)
+                    spent.append(took)
                 seconds[task].append(statistics.median(spent))
     lines: dict[str, list[dict[str, Any]]] = {"mips": [], "tips": []}
     for name, kind, value, way in tasks:

@@ -103,8 +103,7 @@ def bench_search(
     rows = []
     for catalogue in catalogues:
         size = min(len(catalogue.seen[0]) - 1, batch or (len(catalogue.seen[0]) if models else 256))
-        setting = Setting(ks, size, singles, repeats, threads)
-        rows += measure(catalogue, setting, searchers=chosen, baselines=others, bits=bits, say=say)
+        rows += measure(catalogue, Setting(chosen, others, bits, ks, size, singles, repeats, threads, say))
     packages = {name: _version(name) for name in _PACKAGES}
     asked = {"batch": batch, "singles": singles, "repeats": repeats, "dims": dims, "baselines": packages}
     return {"rows": rows, "setting": asked, **provenance(seed=seed, threads=threads)}

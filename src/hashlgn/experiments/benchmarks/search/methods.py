@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +14,21 @@ from hashlgn.errors import HashLGNError
 from hashlgn.experiments.baselines.indexes import (
     CODED,
     INDEXES,
-    Index,
+    Search,
     binary_flat,
     loop_over_seen,
     matmul,
     without_seen,
 )
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, Coded
+from hashlgn.experiments.common.measure import timed
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import FloatItems
-from hashlgn.search import SEARCHERS, Hits, InvertedFile, Kernel, Searcher
+from hashlgn.search import SEARCHERS, Hits, InvertedFile, Kernel
 
 __all__ = ["VECTORISED", "Method", "Setting", "build_methods"]
 
+T = TypeVar("T")
 _SMALL = 20_000  # the paper's loop and the product with all items are run on catalogues up to this
 _SHARES = (1 / 128, 1 / 32, 1 / 8)  # of our inverted file's lists, looked at
 VECTORISED = ("faiss-flat", "flat", "numpy product")  # float searches that leave seen items out without a loop
@@ -35,13 +36,29 @@ VECTORISED = ("faiss-flat", "flat", "numpy product")  # float searches that leav
 
 @dataclass(frozen=True)
 class Setting:
-    """How to measure: cuts, queries a batch, single queries, rounds, threads."""
+    """What to measure, and how.
 
+    Attributes:
+        searchers: keys of ``SEARCHERS``.
+        baselines: keys of ``INDEXES``.
+        bits: lengths of code for the baselines that have codes.
+        ks: numbers of items asked for.
+        batch: queries a batch.
+        singles: queries asked one a call.
+        repeats: rounds.
+        threads: processor threads.
+        say: called with a line of progress.
+    """
+
+    searchers: Sequence[str]
+    baselines: Sequence[str]
+    bits: Sequence[int]
     ks: Sequence[int]
     batch: int
     singles: int
     repeats: int
     threads: int
+    say: Callable[[str], None]
 
 
 @dataclass
@@ -50,9 +67,8 @@ class Method:
 
     Attributes:
         name: of the searcher or the index, with its operating point.
-        over: what it searches.
-        dim: width of the floats whose exact answer it is compared with, None for none.
-        coded: the codes whose exact answer it is compared with, None for none.
+        over: what it searches, whose exact answer it is compared with.
+        floats: the floats whose exact answer it is compared with too, None for none.
         queries: as it takes them, a row for each of the catalogue's users.
         build: seconds.
         size: bytes per item.
@@ -64,8 +80,7 @@ class Method:
 
     name: str
     over: str
-    dim: int | None
-    coded: str | None
+    floats: str | None
     queries: npt.NDArray[Any]
     build: float
     size: float
@@ -75,140 +90,78 @@ class Method:
     times: dict[str, list[float]] = field(default_factory=dict)
 
 
-def build_methods(
-    catalogue: Catalogue,
-    setting: Setting,
-    *,
-    searchers: Sequence[str],
-    baselines: Sequence[str],
-    bits: Sequence[int],
-    say: Callable[[str], None],
-) -> list[Method]:
+def build_methods(catalogue: Catalogue, setting: Setting) -> list[Method]:
     """Build everything that is asked for and can be had; Faiss's flat search over the narrowest floats comes first."""
-    return [
-        *_over_floats(catalogue, setting, searchers, baselines, bits, say),
-        *_over_codes(catalogue, setting, searchers, say),
-    ]
+    floats = [method for dim in sorted(catalogue.vectors) for method in _over_floats(catalogue, setting, dim)]
+    return floats + [method for coded in catalogue.coded for method in _over_codes(coded, setting)]
 
 
-def _over_floats(
-    catalogue: Catalogue,
-    setting: Setting,
-    searchers: Sequence[str],
-    baselines: Sequence[str],
-    bits: Sequence[int],
-    say: Callable[[str], None],
-) -> Iterator[Method]:
-    for dim, vectors in sorted(catalogue.vectors.items()):
-        users, over = catalogue.users[dim], f"{dim} floats"
-        for name in dict.fromkeys(["faiss-flat", *baselines]):
-            for length in bits if name in CODED else bits[:1]:
-                say(f"{catalogue.name}: building {name} over {over}")
-                began = time.perf_counter()
-                try:
-                    index = INDEXES[name](vectors, length, setting.threads)
-                except HashLGNError as error:
-                    say(f"left out: {name} over {over} ({error})")
-                    break
-                build = time.perf_counter() - began
-                say(f"{catalogue.name}: built {name} over {over} in {build:.1f} s")
-                label = f"{name}, {length} bits" if name in CODED else name
-                for point, search in index.search.items():
-                    yield Method(
-                        f"{label}, {point}" if point else label,
-                        over,
-                        dim,
-                        None,
-                        users,
-                        build,
-                        index.bytes_per_item,
-                        search,
-                        partial(without_seen, search),
-                        index.above,
-                    )
-                    if name == "faiss-flat" and len(vectors) <= _SMALL:
-                        yield from _small(catalogue, dim, index)
-        if "flat" in searchers:
-            began = time.perf_counter()
-            flat = SEARCHERS["flat"](FloatItems(vectors), setting.threads)
-            yield Method("flat", over, dim, None, users, time.perf_counter() - began, 4 * dim, filtered=flat.search)
+def _built(name: str, over: str, setting: Setting, build: Callable[[], T]) -> tuple[T, float] | None:
+    """What is built, and the seconds that it took; None where it cannot be had."""
+    setting.say(f"building {name} over {over}")
+    try:
+        made, seconds = timed(build)
+    except HashLGNError as error:
+        setting.say(f"left out: {name} over {over} ({error})")
+        return None
+    setting.say(f"built {name} over {over} in {seconds:.1f} s")
+    return made, seconds
 
 
-def _small(catalogue: Catalogue, dim: int, flat: Index) -> Iterator[Method]:
-    """What is worth its time on small catalogues alone: the product with everything, and the paper's procedure."""
-    users, vectors, over = catalogue.users[dim], catalogue.vectors[dim], f"{dim} floats"
-    yield Method("numpy product", over, dim, None, users, 0.0, 4 * dim, filtered=partial(matmul, vectors))
+def _over_floats(catalogue: Catalogue, setting: Setting, dim: int) -> Iterator[Method]:
+    vectors, over = catalogue.vectors[dim], f"{dim} floats"
+    method = partial(Method, over=over, floats=over, queries=catalogue.users[dim])
+    for name in dict.fromkeys(["faiss-flat", *setting.baselines]):
+        for length in setting.bits if name in CODED else setting.bits[:1]:
+            built = _built(name, over, setting, partial(INDEXES[name], vectors, length, setting.threads))
+            if built is None:
+                break
+            index, build = built
+            for point, search in index.search.items():
+                label = ", ".join(filter(None, (name, f"{length} bits" if name in CODED else "", point)))
+                filtered, size = partial(without_seen, search), index.bytes_per_item
+                yield method(label, build=build, size=size, search=search, filtered=filtered, above=index.above)
+                if name == "faiss-flat" and len(vectors) <= _SMALL:
+                    yield method("numpy product", build=0.0, size=4 * dim, filtered=partial(matmul, vectors))
+                    yield from _loops(method, search, size)
+    if "flat" in setting.searchers:
+        flat, build = timed(lambda: SEARCHERS["flat"](FloatItems(vectors), setting.threads))
+        yield method("flat", build=build, size=4 * dim, filtered=flat.search)
+
+
+def _loops(method: Callable[..., Method], search: Search, size: float) -> Iterator[Method]:
+    """The paper's procedure, which is worth its time on small catalogues alone."""
     for name, together in (("the paper's loop, one call", True), ("the paper's loop, a call a user", False)):
-        yield Method(
-            name,
-            over,
-            dim,
-            None,
-            users,
-            0.0,
-            flat.bytes_per_item,
-            filtered=partial(loop_over_seen, flat.search[""], together=together),
-        )
+        yield method(name, build=0.0, size=size, filtered=partial(loop_over_seen, search, together=together))
 
 
-def _over_codes(
-    catalogue: Catalogue, setting: Setting, searchers: Sequence[str], say: Callable[[str], None]
-) -> Iterator[Method]:
-    for coded in catalogue.coded:
-        for name in searchers:
-            if name == "flat":
-                continue
-            began = time.perf_counter()
-            try:
-                searcher: Searcher = SEARCHERS[name](coded.items, setting.threads)
-            except HashLGNError as error:
-                say(f"left out: {name} over {coded.name} ({error})")
-                continue
-            build = time.perf_counter() - began
-            say(f"{catalogue.name}: built {name} over {coded.name} in {build:.1f} s")
-            size = searcher.nbytes / len(coded.items) if isinstance(searcher, Kernel) else coded.items.bytes_per_item
-            method = Method(
-                name,
-                coded.name,
-                coded.dim,
-                coded.name,
-                coded.queries,
-                build,
-                4.0 * coded.items.width if name == "decoded" else size,
-                searcher.search,
-                searcher.search,
-                searcher.search_above,
-            )
-            if isinstance(searcher, InvertedFile) and searcher.lists > 1:
-                for probes in sorted({max(1, round(share * searcher.lists)) for share in _SHARES}):
-                    search = partial(_probed, searcher, probes)
-                    yield replace(
-                        method, name=f"{name}, probes {probes}", search=search, filtered=search, above=None, times={}
-                    )
-            else:
-                yield method
-        if coded.binary:
-            yield _binary(coded)
+def _over_codes(coded: Coded, setting: Setting) -> Iterator[Method]:
+    floats = None if coded.dim is None else f"{coded.dim} floats"
+    for name in setting.searchers:
+        if name == "flat":
+            continue
+        built = _built(name, coded.name, setting, partial(SEARCHERS[name], coded.items, setting.threads))
+        if built is None:
+            continue
+        searcher, build = built
+        size = searcher.nbytes / len(coded.items) if isinstance(searcher, Kernel) else coded.items.bytes_per_item
+        size = 4.0 * coded.items.width if name == "decoded" else size
+        find, above = searcher.search, searcher.search_above
+        method = Method(name, coded.name, floats, coded.queries, build, size, find, find, above)
+        if not isinstance(searcher, InvertedFile) or searcher.lists <= 1:
+            yield method
+            continue
+        for probes in sorted({max(1, round(share * searcher.lists)) for share in _SHARES}):
+            search = partial(_probed, searcher, probes)
+            label = f"{name}, probes {probes}"
+            yield replace(method, name=label, search=search, filtered=search, above=None, times={})
+    if coded.binary:
+        index, build = timed(lambda: binary_flat(coded.items.packed))
+        queries, hamming = np.packbits(coded.queries > 0, axis=1, bitorder="little"), index.search[""]
+        skipping = partial(without_seen, hamming)
+        yield Method("faiss-binary", coded.name, floats, queries, build, index.bytes_per_item, hamming, skipping)
 
 
 def _probed(searcher: InvertedFile, probes: int, queries: Any, k: int, exclude: Exclusion | None = None) -> Hits:
     searcher.probes = probes
     return searcher.search(queries, k, exclude)
-
-
-def _binary(coded: Coded) -> Method:
-    began = time.perf_counter()
-    index = binary_flat(coded.items.packed)
-    queries = np.packbits(coded.queries > 0, axis=1, bitorder="little")
-    search = index.search[""]
-    return Method(
-        "faiss-binary",
-        coded.name,
-        None,
-        coded.name,
-        queries,
-        time.perf_counter() - began,
-        index.bytes_per_item,
-        search,
-        partial(without_seen, search),
-    )

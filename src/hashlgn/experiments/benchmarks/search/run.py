@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,16 +15,17 @@ import numpy.typing as npt
 from hashlgn.evaluation.metrics import Evaluated, ndcg, recall
 from hashlgn.experiments.benchmarks.search.catalogues import Catalogue
 from hashlgn.experiments.benchmarks.search.methods import VECTORISED, Method, Setting, build_methods
+from hashlgn.experiments.common.measure import timed
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.scoring.rows import rows_of
 from hashlgn.search import Hits
+from hashlgn.search.overfetch import faiss_threads
 
 __all__ = ["measure"]
 
 Ints = npt.NDArray[np.int64]
-Say = Callable[[str], None]
 _WANTED = 100  # answers a user that the threshold search is set to give
 _BLOCK = 250_000  # items decoded at a time
 _CHUNK = 512  # users evaluated at a time
@@ -57,59 +57,39 @@ class Truth:
         return float(right / (len(items) * k))
 
 
-def measure(
-    catalogue: Catalogue,
-    setting: Setting,
-    *,
-    searchers: Sequence[str],
-    baselines: Sequence[str],
-    bits: Sequence[int],
-    say: Say,
-) -> list[dict[str, Any]]:
+def measure(catalogue: Catalogue, setting: Setting) -> list[dict[str, Any]]:
     """Time and evaluate every method over one catalogue.
-
-    Args:
-        catalogue: what is searched, and who asks.
-        setting: how to measure.
-        searchers: keys of ``SEARCHERS``.
-        baselines: keys of ``INDEXES``.
-        bits: lengths of code for the baselines that have codes.
-        say: called with a line of progress.
 
     Returns:
         One row for every method and k. Times are microseconds per query, medians. A ratio is the time of the first row,
         Faiss's flat search over the narrowest floats, divided by the row's own; where seen items are left out, the time
         of the fastest vectorised search over these floats that does the same.
     """
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(setting.threads)
-    try:
-        methods = build_methods(catalogue, setting, searchers=searchers, baselines=baselines, bits=bits, say=say)
-        truths = _truths(catalogue, setting, say)
-        _clock(methods, catalogue, setting, truths, say)
+    with faiss_threads(setting.threads):
+        methods = build_methods(catalogue, setting)
+        truths = _truths(catalogue, setting)
+        _clock(methods, catalogue, setting, truths)
         rows = []
         for method in methods:
-            say(f"{catalogue.name}: judging {method.name} over {method.over}")
+            setting.say(f"evaluating {method.name} over {method.over}")
             for k in setting.ks:
-                evaluated = _judge(method, catalogue, setting, truths, k)
+                evaluated = _evaluated(method, catalogue, setting, truths, k)
                 rows.append(_row(method, methods, catalogue, setting, k) | evaluated)
         return rows
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
-def _truths(catalogue: Catalogue, setting: Setting, say: Say) -> dict[int | str, Truth]:
-    """Exact answers by width of floats and by name of codes."""
+def _truths(catalogue: Catalogue, setting: Setting) -> dict[str, Truth]:
+    """Exact answers by what is searched."""
     length = min(catalogue.n_items, max(*setting.ks, 10 * _WANTED))
-    sides: list[tuple[int | str, Floats, FloatItems | CodedItems]] = [
-        *((dim, catalogue.users[dim], FloatItems(vectors)) for dim, vectors in catalogue.vectors.items()),
+    sides: list[tuple[str, Floats, FloatItems | CodedItems]] = [
+        *((f"{dim} floats", catalogue.users[dim], FloatItems(v)) for dim, v in catalogue.vectors.items()),
         *((coded.name, coded.queries, coded.items) for coded in catalogue.coded),
     ]
     truths = {}
-    for key, users, items in sides:
-        say(f"{catalogue.name}: exact answers of {key if isinstance(key, str) else f'{key} floats'}")
+    for over, users, items in sides:
+        setting.say(f"exact answers of {over}")
         queries = np.ascontiguousarray(users[: setting.batch])
-        truths[key] = Truth(queries, _best(queries, items, length), items)
+        truths[over] = Truth(queries, _best(queries, items, length), items)
     return truths
 
 
@@ -123,25 +103,20 @@ def _best(queries: Floats, items: FloatItems | CodedItems, length: int) -> Float
     return best
 
 
-def _clock(
-    methods: Sequence[Method], catalogue: Catalogue, setting: Setting, truths: dict[int | str, Truth], say: Say
-) -> None:
+def _clock(methods: Sequence[Method], catalogue: Catalogue, setting: Setting, truths: dict[str, Truth]) -> None:
     """Run every task of every method once to warm up, then ``repeats`` times in turns."""
     rows = np.arange(setting.batch)
     every, each = catalogue.exclusion(rows), [catalogue.exclusion(rows[r : r + 1]) for r in rows[: setting.singles]]
     tasks = []
     for method in methods:
         batch = np.ascontiguousarray(method.queries[rows])
-        level = truths[method.coded or method.dim or 0].level
-        tasks.append((method, _tasks(method, setting, batch, level, every, each)))
+        tasks.append((method, _tasks(method, setting, batch, truths[method.over].level, every, each)))
     for number in range(setting.repeats + 1):
         for method, runs in tasks:
-            say(f"{catalogue.name}: round {number}/{setting.repeats}, {method.name} over {method.over}")
+            setting.say(f"round {number}/{setting.repeats}, {method.name} over {method.over}")
             for task, calls in runs.items():
                 for call in calls[:1] if not number else calls:
-                    began = time.perf_counter()
-                    call()
-                    seconds = time.perf_counter() - began
+                    seconds = timed(call)[1]
                     if number:
                         method.times.setdefault(task, []).append(seconds)
 
@@ -166,17 +141,17 @@ def _tasks(
     return runs
 
 
-def _judge(
-    method: Method, catalogue: Catalogue, setting: Setting, truths: dict[int | str, Truth], k: int
+def _evaluated(
+    method: Method, catalogue: Catalogue, setting: Setting, truths: dict[str, Truth], k: int
 ) -> dict[str, Any]:
     """Agreement with the exact answers, nothing left out; quality against held-out items, seen ones left out."""
     found: dict[str, float | None] = dict.fromkeys(("float agreement", "decoded agreement", "recall", "ndcg"))
     if method.search is not None:
         items = _padded(method.search(np.ascontiguousarray(method.queries[: setting.batch]), k), k)
-        if method.dim is not None:
-            found["float agreement"] = round(truths[method.dim].agreement(items), 4)
-        if method.coded is not None:
-            found["decoded agreement"] = round(truths[method.coded].agreement(items), 4)
+        if method.floats is not None:
+            found["float agreement"] = round(truths[method.floats].agreement(items), 4)
+        if method.floats != method.over:
+            found["decoded agreement"] = round(truths[method.over].agreement(items), 4)
     if catalogue.truth is not None and method.filtered is not None:
         parts = []
         for start in range(0, len(method.queries), _CHUNK):
@@ -203,10 +178,8 @@ def _padded(answer: Any, k: int) -> Ints:
 
 
 def _row(method: Method, methods: Sequence[Method], catalogue: Catalogue, setting: Setting, k: int) -> dict[str, Any]:
-    queries = setting.batch
-
     def us(of: Method, task: str) -> float | None:
-        count = 1 if task.startswith("single") else queries
+        count = 1 if task.startswith("single") else setting.batch
         return 1e6 * statistics.median(of.times[task]) / count if task in of.times else None
 
     def ratio(base: float | None, value: float | None) -> float | None:
