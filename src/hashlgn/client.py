@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -11,7 +11,7 @@ import numpy as np
 import requests
 
 from hashlgn.errors import ArgumentError, ServiceError, shown
-from hashlgn.inference.requests import listed
+from hashlgn.inference.requests import listed, skips
 from hashlgn.inference.tables import Table
 
 __all__ = ["Client"]
@@ -48,11 +48,16 @@ class Client:
         *,
         threshold: float | None = None,
         filter_seen: bool = True,
-        allow: Iterable[Any] | None = None,
-        deny: Iterable[Any] | None = None,
+        allow: Any = None,
+        deny: Any = None,
+        on_unknown: str = "popular",
         history: Any = None,
+        on_empty: str = "popular",
         calibrated: bool = False,
+        titles: bool = True,
+        explain: bool = False,
         filters: Mapping[str, Iterable[Any]] | None = None,
+        model: str | None = None,
     ) -> Table:
         """Recommendations to users, or to somebody by their history; see ``HashLGN.recommend``.
 
@@ -61,52 +66,87 @@ class Client:
             k: number of items for each. Default: 10, unless a threshold is given.
             threshold: instead of ``k``: every item whose score is greater than this.
             filter_seen: whether items of the history are left out. Default: True.
-            allow: ids of the only items that may be answered.
-            deny: ids of items that must not be answered.
+            allow: ids of the only items that may be answered: one list for all, a list with one list per row asked, or
+                a mapping from each user or name to a list.
+            deny: ids of items that must not be answered, in the same forms; a mapping may leave rows out.
+            on_unknown: what is done about users of whom nothing is known: ``popular`` (default) answers with what most
+                users have, ``skip`` leaves them out, ``raise`` refuses. Unknown items in lists are refused by
+                ``raise``, and else left out.
             history: instead of ``users``: item ids, or a mapping from names to such lists, or to mappings from items to
                 strengths.
+            on_empty: the same about a history without a known item. Default: ``popular``.
             calibrated: add a column ``probability``; ``threshold`` is a probability then. Default: False.
+            titles: add a column ``title`` where the service knows titles. Default: True.
+            explain: add a column ``why``: for each answer up to five dicts of an item of the history, its title, and
+                its share of the score. Default: False.
             filters: values that attributes of an item must have: ``{"category": ["a", "b"], "available": [True]}``.
+            model: version of the model that answers. Default: the active one, or that of the user's arm.
 
         Returns:
-            Columns user, item, score, rank (from 1) and source, then probability, and title where the service knows
-            titles. A history has no column user.
+            Columns user, item, score, rank (from 1) and source, then probability, title and why. A plain list as
+            ``history`` has no name, and the table no column user.
 
         Raises:
-            ArgumentError: both or neither of ``users`` and ``history`` are given.
+            ArgumentError: both or neither of ``users`` and ``history`` are given, or lists are too few or too many.
             ServiceError: the service is away, or refuses the request.
         """
         if (users is None) == (history is None):
             raise ArgumentError("one of users and history must be given (got both or neither)")
-        asked: dict[str, Any] = {"k": k, "threshold": threshold, "filter_seen": filter_seen, "calibrated": calibrated}
-        asked |= {"allow": _plain(allow), "deny": _plain(deny)}
+        asked = {"k": k, "threshold": threshold, "filter_seen": filter_seen, "calibrated": calibrated}
+        asked |= {"explain": explain, "model": model, "on_unknown": on_unknown, "on_empty": on_empty}
         asked["filters"] = None if filters is None else {name: _plain(values) for name, values in filters.items()}
-        asked = {name: value for name, value in asked.items() if value is not None}
-        if history is not None and not isinstance(history, Mapping):
-            answer = self._call("POST", "/v1/sessions", json=asked | {"history": _history(history)})
-            return _table([answer], "item", calibrated)
+        names: list[Any] = [None]
         if history is None:
-            names = _plain(listed("users", users)) or []
-            bodies = [asked | {"user": user} for user in names]
+            names = _plain(listed("users", users))
+            own: list[dict[str, Any]] = [{"user": name} for name in names]
+        elif isinstance(history, Mapping):
+            names = _plain(history)
+            own = [{"history": _history(items)} for items in history.values()]
         else:
-            names = _plain(list(history)) or []
-            bodies = [asked | {"history": _history(items)} for items in history.values()]
+            own = [{"history": _history(history)}]
+        lists = _per_row("allow", allow, names), _per_row("deny", deny, names)
+        bodies = [
+            {name: value for name, value in {**asked, **one, "allow": only, "deny": but}.items() if value is not None}
+            for one, only, but in zip(own, *lists, strict=True)
+        ]
         results: list[dict[str, Any]] = []
-        for batch in _batches(bodies, _BATCH):
-            results += self._call("POST", "/v1/recommendations", json={"requests": batch})["results"]
+        for start in range(0, len(bodies), _BATCH):
+            batch = {"requests": bodies[start : start + _BATCH]}
+            results += self._call("POST", "/v1/recommendations", json=batch)["results"]
         for result in results:
             if "error" in result:
                 raise _error(int(result["status"]), result["error"])
-        named = [result | {"user": name} for result, name in zip(results, names, strict=True)]
-        return _table(named, "user", calibrated)
+        columns = {} if names == [None] else {"user": names}
+        kept = [*(["probability"] * calibrated), *(["title"] * titles), *(["why"] * explain)]
+        return _table(results, columns | {"source": [result["source"] for result in results]}, kept)
 
-    def similar_items(self, item: Any, k: int = 10) -> Table:
-        """The items most similar to one item: columns item, score and rank, and title where the service has them.
+    def similar_items(
+        self, items: Any, k: int = 10, *, on_unknown: str = "raise", titles: bool = True, model: str | None = None
+    ) -> Table:
+        """The items most similar to each item, by cosine; see ``HashLGN.similar_items``.
+
+        Args:
+            items: ids of items, or one id.
+            k: number of neighbours per item. Default: 10.
+            on_unknown: what is done about unknown items: ``raise``, the default, or ``skip`` them.
+            titles: add a column ``title``, that of the similar item, where the service knows titles. Default: True.
+            model: version of the model that answers. Default: the active one.
+
+        Returns:
+            Columns item, similar, score (cosine) and rank (from 1), and title.
 
         Raises:
-            ServiceError: the service is away, or does not know the item.
+            ServiceError: the service is away, or does not know an item.
         """
-        return _table([self._call("GET", f"/v1/items/{_path(item)}/similar", params={"k": k})], "item")
+        skip, params = skips(on_unknown), {"k": k} if model is None else {"k": k, "model": model}
+        asked, results = _plain(listed("items", items)), []
+        for item in asked:
+            try:
+                results.append(self._call("GET", f"/v1/items/{_path(item)}/similar", params=params))
+            except ServiceError as error:
+                if not skip or "unknown_item" not in str(error):
+                    raise
+        return _table(results, {"item": [found["item"] for found in results]}, ["title"] * titles, "similar")
 
     def search_titles(self, title: str, k: int = 20) -> list[dict[str, Any]]:
         """Items by the beginnings of words of their titles: dicts of item, title and genres.
@@ -205,10 +245,8 @@ def _path(value: Any) -> str:
     return quote(str(value), safe="")
 
 
-def _plain(values: Iterable[Any] | None) -> list[Any] | None:
+def _plain(values: Iterable[Any]) -> list[Any]:
     """Values as JSON knows them."""
-    if values is None:
-        return None
     return [_item(value) for value in values]
 
 
@@ -218,30 +256,52 @@ def _item(value: Any) -> Any:
 
 
 def _history(history: Any) -> list[Any]:
+    if isinstance(history, int | float | np.number):
+        raise ArgumentError(f"history must be a list of items, or a mapping of names to lists (got {shown(history)})")
     if isinstance(history, Mapping):
-        pairs = zip(_plain(history) or [], history.values(), strict=True)
+        pairs = zip(_plain(history), history.values(), strict=True)
         return [{"item": item, "weight": float(weight)} for item, weight in pairs]
-    return _plain(listed("history", history)) or []
+    return _plain(listed("history", history))
 
 
-def _batches(values: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
+def _per_row(name: str, values: Any, names: list[Any]) -> list[list[Any] | None]:
+    """``allow`` or ``deny`` for each row that is asked about."""
+    if values is None:
+        return [None] * len(names)
+    if isinstance(values, Mapping):
+        missing = [row for row in names if row not in values]
+        if missing and name == "allow":
+            raise ArgumentError(f"allow must have a list for everybody asked about (got none for {shown(missing[0])})")
+        return [_plain(values.get(row, ())) for row in names]
+    values = listed(name, values)
+    if len(values) and all(not isinstance(one, str | bytes) and isinstance(one, Iterable) for one in values):
+        if len(values) != len(names):
+            raise ArgumentError(f"{name} must have {len(names)} lists, one per row asked (got {len(values)})")
+        return [_plain(one) for one in values]
+    return [_plain(values)] * len(names)
 
 
-def _table(results: list[dict[str, Any]], name: str, calibrated: bool = False) -> Table:
-    """Results in the columns of the library."""
-    found = [(result, rank, row) for result in results for rank, row in enumerate(result["items"], 1)]
-    columns: dict[str, list[Any]] = {} if name == "item" else {"user": [result["user"] for result, _, _ in found]}
-    columns["item"] = [row["item"] for _, _, row in found]
-    columns["score"] = [row["score"] for _, _, row in found]
-    columns["rank"] = [rank for _, rank, _ in found]
-    if all("source" in result for result in results):
-        columns["source"] = [result["source"] for result, _, _ in found]
-    if calibrated:
-        columns["probability"] = [row.get("probability", np.nan) for _, _, row in found]
-    if any("title" in row for _, _, row in found):
-        columns["title"] = [row.get("title") for _, _, row in found]
+def _table(results: list[dict[str, Any]], named: Mapping[str, list[Any]], more: list[str], item: str = "item") -> Table:
+    """Results in the columns of the library.
+
+    Args:
+        results: with ``items``.
+        named: columns with one value for each result.
+        more: further columns of the items, where there are any.
+        item: name of the column of items.
+    """
+    rows = [row for result in results for row in result["items"]]
+    sizes = [len(result["items"]) for result in results]
+    columns = {
+        name: [v for v, size in zip(values, sizes, strict=True) for _ in range(size)] for name, values in named.items()
+    }
+    source = columns.pop("source", None)
+    columns |= {item: [row["item"] for row in rows], "score": [row["score"] for row in rows]}
+    columns["rank"] = [rank for size in sizes for rank in range(1, size + 1)]
+    columns |= {} if source is None else {"source": source}
+    for name in more:
+        if name != "title" or any(name in row for row in rows):
+            columns[name] = [row.get(name, np.nan if name == "probability" else None) for row in rows]
     return Table({name: _column(name, values) for name, values in columns.items()})
 
 

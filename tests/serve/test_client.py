@@ -37,20 +37,31 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Rec
         {"history": [1, 2, 3], "k": 3},
         {"history": {"a": {1: 2.0, 9: 0.5}, "b": [4, 5]}, "k": 3},
         {"users": [], "k": 3},
+        {"users": [3, 10**6, 5], "k": 3, "on_unknown": "skip"},
+        {"users": [8, 9], "k": 3, "allow": [[1, 2, 3], [4, 5]], "deny": {8: [2]}},
+        {"users": [8, 9], "k": 3, "allow": {9: [1, 2, 3], 8: {4, 5}}},
+        {"users": [8], "k": 3, "deny": [10**6], "on_unknown": "skip", "titles": False},
+        {"history": {"a": [], "b": [4, 5]}, "k": 3, "on_empty": "skip"},
+        {"history": [10**6], "k": 3, "on_unknown": "skip"},
     ],
 )
 def test_a_table_is_that_of_the_library(both: tuple[Client, Recommender], asked: dict) -> None:
     client, library = both
     found, wanted = client.recommend(**asked), library.recommend(**asked)
-    for name in ("user", "item", "score", "rank", "source", "probability"):
-        assert (name in found) == (name in wanted) or not len(wanted)
-        if name in wanted and len(wanted):
-            assert np.array_equal(found[name], wanted[name]), name
+    if len(wanted):
+        assert found == wanted and list(found) == list(wanted)
+    assert len(found) == len(wanted)
 
 
 def test_what_else_it_asks(both: tuple[Client, Recommender]) -> None:
     client, library = both
-    assert np.array_equal(client.similar_items(7, 3)["item"], library.similar_items([7], 3)["similar"])
+    assert client.similar_items(7, 3) == library.similar_items(7, 3)
+    asked = {"items": [7, 10**6, np.int64(9)], "k": 3, "on_unknown": "skip", "titles": False}
+    assert client.similar_items(**asked) == library.similar_items(**asked)
+    why = client.recommend(history=[3, 4], k=2, explain=True)
+    assert why["why"][0][0]["item"] in (3, 4)
+    assert sum(share["share"] for share in why["why"][1]) == pytest.approx(why["score"][1], abs=1e-5)
+    assert client.recommend(3, model="client") == client.recommend(3)
     assert [found["item"] for found in client.search_titles("comedy 1904", 5)] == [4]
     assert client.events({"user": 50, "item": 17, "event_id": "a"})["accepted"] == 1
     assert client.events([{"user": 50, "item": 17, "event_id": "a"}])["duplicates"] == 1
@@ -67,6 +78,23 @@ def test_errors(both: tuple[Client, Recommender]) -> None:
         client.recommend(["x"])
     with pytest.raises(ServiceError, match="404"):
         client.similar_items(10**6)
+    with pytest.raises(ServiceError, match="404 unknown_user: user: user must be known"):
+        client.recommend([3, 10**6], on_unknown="raise")
+    for given in ({"history": [10**6]}, {"users": 3, "allow": [10**6]}, {"users": 3, "deny": [10**6]}):
+        with pytest.raises(ServiceError, match="404 unknown_item"):
+            client.recommend(**given, on_unknown="raise")
+    with pytest.raises(ServiceError, match="422 empty: history"):
+        client.recommend(history={"a": []}, on_empty="raise")
+    with pytest.raises(ServiceError, match="422 bad_request: on_empty"):
+        client.recommend(3, on_empty="nothing")
+    with pytest.raises(ServiceError, match="404 unknown_model"):
+        client.recommend(3, model="none")
+    with pytest.raises(ArgumentError, match="deny must have 2 lists"):
+        client.recommend([3, 5], deny=[[1]])
+    with pytest.raises(ArgumentError, match="allow must have a list for everybody"):
+        client.recommend([3, 5], allow={3: [1]})
+    with pytest.raises(ArgumentError, match="history must be a list of items"):
+        client.recommend(history={3: 2.0})
     with pytest.raises(ArgumentError, match="one of users and history"):
         client.recommend()
     with pytest.raises(ArgumentError, match="url must begin with"):

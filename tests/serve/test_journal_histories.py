@@ -145,16 +145,25 @@ class Histories(RuleBasedStateMachine):
     def delete_event(self, name: str) -> None:
         assert self.journal.delete_event(name).result() == self.plain.delete(lambda n, u, i: n == name)
 
+    def entries(self, model: Model, user: Any, item: Any = None) -> int:
+        """How many entries the history of a user has, or of them those of an item."""
+        own = [i for u, i, *_ in self.plain.events.values() if u == user]
+        gone = self.plain.removed
+        stored = [i for i in model.rows.get(user, {}) if i not in own and not {(user, i), (user, None)} & gone]
+        return sum(item in (None, i) for i in own + stored)
+
     @rule(user=USERS, item=ITEMS)
     def delete_item(self, user: int, item: int) -> None:
-        pair = self.name(user), self.name(item)
-        assert self.journal.delete_item(*pair).result() == self.plain.delete(lambda n, u, i: (u, i) == pair)
+        pair, (model, view) = (self.name(user), self.name(item)), self.models[0]
+        assert self.journal.delete_item(*pair, view).result() == self.entries(model, *pair)
+        self.plain.delete(lambda n, u, i: (u, i) == pair)
         self.plain.removed.add(pair)
 
     @rule(user=USERS)
     def delete_user(self, user: int) -> None:
-        who = self.name(user)
-        assert self.journal.delete_user(who).result() == self.plain.delete(lambda n, u, i: u == who, named=False)
+        who, (model, view) = self.name(user), self.models[0]
+        assert self.journal.delete_user(who, view).result() == self.entries(model, who)
+        self.plain.delete(lambda n, u, i: u == who, named=False)
         self.plain.deleted = {name: owner for name, owner in self.plain.deleted.items() if owner != who}
         self.plain.removed.add((who, None))
 

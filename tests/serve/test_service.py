@@ -74,9 +74,19 @@ def test_a_batch_answers_each_as_alone(service: Running, first: Recommender) -> 
         {"user": 6, "k": 4, "filters": {"genre": ["War", "Drama"]}},
         {"user": 7, "model": "nothing"},
         {"history": [12345], "k": 3},
+        {"user": 8, "k": 0},
+        {"user": 9, "colour": "red"},
+        "nobody",
+        {"history": [{"item": 5, "weight": -1}]},
+        {"user": 10**9, "on_unknown": "raise"},
+        {"user": 10**9, "on_unknown": "skip"},
     ]
     results = service.post("/v1/recommendations", {"requests": asked})["results"]
-    assert [one["status"] for one in results] == [200, 200, 200, 200, 200, 422, 200, 200, 404, 200]
+    wanted = [200, 200, 200, 200, 200, 422, 200, 200, 404, 200, 422, 422, 422, 422, 404, 200]
+    assert [one["status"] for one in results] == wanted
+    assert [one.get("user") for one in results[10:]] == [8, 9, None, None, 10**9, 10**9]
+    assert results[10]["error"]["field"] == "k" and results[13]["error"]["field"] == "history[0].weight"
+    assert results[15]["items"] == [] and results[15]["reason"] == "nothing is known of this user"
     same(results[0], first.recommend([1], 3))
     same(results[1], first.recommend(history={"x": {5: 1, 9: 1, 17: 2.5}}, k=40))
     same(results[2], first.recommend([2], 7, deny=asked[2]["deny"]))
@@ -130,8 +140,25 @@ def test_a_user_of_the_training_learns_and_is_forgotten(service: Running, first:
     new = first.recommend([50], 1)["item"].tolist()
     service.post("/v1/events", {"user": "50", "item": new[0], "event_id": "of 50"})
     same(service.get("/v1/users/50/recommendations"), first.recommend(history=own + new, calibrated=True))
-    service.ask("DELETE", "/v1/users/50")
+    assert service.ask("DELETE", f"/v1/users/50/history/{own[0]}")[1]["deleted"] == 1  # of the training
+    assert service.ask("DELETE", "/v1/users/50")[1]["deleted"] == len(own)  # with one event, and without that one
     assert service.get("/v1/users/50/recommendations")["source"] == "popular"
+    assert service.ask("DELETE", "/v1/users/50")[1]["deleted"] == 0
+    assert 50 not in service.get("/v1/users?k=100")["users"] and 49 in service.get("/v1/users?k=100")["users"]
+    assert service.get("/v1/users/50/history")["items"] == []
+
+
+def test_who_was_deleted_stays_so_after_a_restart(models: dict[str, Path], tmp_path: Path) -> None:
+    options = "--journal", tmp_path / "events.db", "--quiet"
+    with running(models["first"], *options) as service:
+        stored = len(service.get("/v1/users/7/history")["items"])
+        assert service.ask("DELETE", "/v1/users/7")[1]["deleted"] == stored > 0
+    with running(models["second"], models["first"], *options) as service:
+        assert service.get("/v1/users/7/history")["items"] == []
+        assert service.get("/v1/users/7/recommendations")["source"] == "popular"
+        assert 7 not in service.get("/v1/users?k=100")["users"]
+        service.post("/v1/events", {"user": 7, "item": 9})
+        assert [one["item"] for one in service.get("/v1/users/7/history")["items"]] == [9]
 
 
 def test_attributes_are_filters_at_once(service: Running, first: Recommender) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,10 @@ class Served:
         return served
 
     def some_users(self, count: int) -> list[Any]:
-        """Ids of a few users of the training."""
+        """Ids of a few users of the training; those who were deleted are not among them."""
         ids = self.recommender.model.user_ids
-        found: list[Any] = ids.decode(np.arange(min(count, len(ids)))).tolist()
-        return found
+        numbers = (ids.decode(np.arange(n, min(n + count, len(ids)))).tolist() for n in range(0, len(ids), count))
+        return list(islice((user for part in numbers for user in part if self.view.knows(user)), count))
 
     @cached_property
     def titles(self) -> Titles | None:
@@ -130,7 +130,7 @@ class Served:
         Raises:
             Problem: no item has this id.
         """
-        number = self.view.item_ids.find(_id("item", value, self.view.item_ids.id_type))
+        number = self.view.item_ids.find(self._item_id(value, field_))
         if number < 0:
             raise Problem(404, "unknown_item", f"item must be one that the model knows (got {value!r:.80})", field_)
         return int(number)
@@ -160,17 +160,18 @@ class Served:
             raise Problem(
                 422, "not_explainable", "explain needs a model whose scores are sums over a history", "explain"
             )
-        allow, deny = self._numbers("allow", ask.allow), self._numbers("deny", ask.deny)
+        strict = ask.on_unknown == "raise"
+        allow, deny = self._numbers("allow", ask.allow, strict), self._numbers("deny", ask.deny, strict)
         filters = self._filters(ask.filters)
         k = None if ask.threshold is not None else ask.k or 10
         own = None if allow is None else allow.tobytes()
         alike = (k is None, ask.threshold, ask.calibrated and k is None, filters, own)
         user = None if ask.user is None else self.user_id(ask.user)
-        return Question(ask, user, self._history(ask.history), k, alike, allow, deny)
+        return Question(ask, user, self._history(ask.history, strict), k, alike, allow, deny)
 
-    def answers(self, questions: Sequence[Question]) -> list[Recommendation]:
+    def answers(self, questions: Sequence[Question]) -> list[Recommendation | Problem]:
         """Answer requests together, in order; each is answered as it would be alone."""
-        found: dict[int, Recommendation] = {}
+        found: dict[int, Recommendation | Problem] = {}
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, question in enumerate(questions):
             groups.setdefault(question.alike, []).append(place)
@@ -195,7 +196,7 @@ class Served:
             said["genres"] = list(model.genres[number])
         return said
 
-    def _together(self, questions: Sequence[Question]) -> list[Recommendation]:
+    def _together(self, questions: Sequence[Question]) -> list[Recommendation | Problem]:
         rows = [self.view.row(one.user) if one.history is None else one.history for one in questions]
         indptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(items) for items, _ in rows], out=indptr[1:])
@@ -242,7 +243,7 @@ class Served:
         history: tuple[npt.NDArray[Any], Floats | None],
         found: tuple[Ints, Floats],
         items: list[Item],
-    ) -> Recommendation:
+    ) -> Recommendation | Problem:
         known, calibration = len(history[0]), self.recommender.model.calibration
         if calibration is not None and known:
             chances = calibration.probability(found[1], known).astype(np.float32).tolist()
@@ -255,8 +256,21 @@ class Served:
             answer.user = question.user
         if not known:
             answer.reason = REASONS["stranger" if question.history is None else "empty"]
-        elif question.k is not None and len(items) < question.k:
+            return self._unknown(question, answer)
+        if question.k is not None and len(items) < question.k:
             answer.reason = REASONS["fewer"]
+        return answer
+
+    def _unknown(self, question: Question, answer: Recommendation) -> Recommendation | Problem:
+        """The answer to somebody without a known item, as the client wants it."""
+        stranger = question.history is None and self.view.user_ids.find(question.user) < 0
+        how = question.ask.on_unknown if stranger else question.ask.on_empty
+        if how == "raise" and stranger:
+            return Problem(404, "unknown_user", f"user must be known (got {question.user!r:.80})", "user")
+        if how == "raise":
+            return Problem(422, "empty", "history must hold at least one known item", "history")
+        if how == "skip":
+            answer.items, answer.reason = [], (answer.reason or "").partition(":")[0]
         return answer
 
     def _items_of(self, rows: Sequence[tuple[Ints, Floats]]) -> list[list[Item]]:
@@ -285,27 +299,33 @@ class Served:
                 for share, place in zip(one.why, largest, strict=True):
                     share.title = model.titles[int(history[0][place])]
 
-    def _history(self, given: Sequence[Any] | None) -> tuple[Ints, Floats | None] | None:
+    def _history(self, given: Sequence[Any] | None, strict: bool) -> tuple[Ints, Floats | None] | None:
         """The known items of a history that a client sent, ascending, each once; the last weight of an item counts."""
         if given is None:
             return None
-        ids, found = self.view.item_ids, {}
+        found = {}
         for one in given:
             item, weight = (one.item, one.weight) if isinstance(one, HistoryItem) else (one, 1.0)
-            number = ids.find(_id("item", item, ids.id_type, "history"))
+            number = self._found("history", item, strict)
             if number >= 0:
                 found[number] = weight
         numbers = np.array(sorted(found), np.int64)
         plain = all(weight == 1 for weight in found.values())
         return numbers, None if plain else np.array([found[number] for number in numbers.tolist()], np.float32)
 
-    def _numbers(self, name: str, given: Sequence[Any] | None) -> Ints | None:
+    def _numbers(self, name: str, given: Sequence[Any] | None, strict: bool) -> Ints | None:
         """Numbers of the known items of a list, ascending, each once."""
         if given is None:
             return None
-        ids = self.view.item_ids
-        found = {ids.find(_id("item", item, ids.id_type, name)) for item in given}
+        found = {self._found(name, item, strict) for item in given}
         return np.array(sorted(found - {-1}), np.int64)
+
+    def _found(self, name: str, item: Any, strict: bool) -> int:
+        """Number of an item of a list; −1 where it is unknown, and not ``strict``."""
+        return self.item_number(item, name) if strict else self.view.item_ids.find(self._item_id(item, name))
+
+    def _item_id(self, value: Any, name: str) -> Any:
+        return _id("item", value, self.view.item_ids.id_type, name)
 
     def _filters(self, given: dict[str, Any] | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
         if not given:

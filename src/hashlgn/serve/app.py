@@ -205,11 +205,18 @@ def _answer_together(batch: list[tuple[Served, Question]]) -> list[Any]:
     for place, (served, _) in enumerate(batch):
         by_model.setdefault(id(served), []).append(place)
     for places in by_model.values():
-        served = batch[places[0]][0]
+        served, questions = batch[places[0]][0], [batch[place][1] for place in places]
         try:
-            answers: list[Any] = list(served.answers([batch[place][1] for place in places]))
-        except HashLGNError as error:
-            answers = [Problem(422, "bad_request", str(error))] * len(places)
+            answers: list[Any] = list(served.answers(questions))
+        except HashLGNError:  # of one of them: the others are answered all the same
+            answers = [_answer_alone(served, question) for question in questions]
         for place, answer in zip(places, answers, strict=True):
             found[place] = answer
     return found
+
+
+def _answer_alone(served: Served, question: Question) -> Any:
+    try:
+        return served.answers([question])[0]
+    except HashLGNError as error:
+        return Problem(422, "bad_request", str(error))

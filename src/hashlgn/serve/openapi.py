@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from hashlgn.data.arrays import WEIGHTS
 from hashlgn.serve.limits import Limits
-from hashlgn.serve.shapes import Ask, Batch, Item, Recommendation, Result
+from hashlgn.serve.shapes import Ask, Batch, Item, Nothing, Recommendation, Result
 
 __all__ = ["document"]
 
@@ -21,6 +21,9 @@ _K: dict[str, Any] = {"name": "k", "in": "query", "schema": {"type": "integer", 
 _MODEL = {"name": "model", "in": "query", "schema": _TEXT, "description": "version of a loaded model"}
 _FLAGS = [
     {"name": name, "in": "query", "schema": {"type": "boolean"}} for name in ("filter_seen", "explain", "calibrated")
+]
+_NOTHING = [
+    {"name": name, "in": "query", "schema": {"enum": list(get_args(Nothing))}} for name in ("on_unknown", "on_empty")
 ]
 _THRESHOLD = {"name": "threshold", "in": "query", "schema": {"type": "number"}}
 _FILTERS = {
@@ -84,7 +87,7 @@ _PUT = {"type": "object", "maxProperties": 64, "additionalProperties": {"anyOf":
 _PATHS: dict[tuple[str, str], tuple[str, list[Any], Any, Any]] = {
     ("get", "/v1/users/{user}/recommendations"): (
         "Recommendations for a user",
-        [_K, _THRESHOLD, *_FLAGS, _MODEL, _FILTERS],
+        [_K, _THRESHOLD, *_FLAGS, *_NOTHING, _MODEL, _FILTERS],
         None,
         _ref(Recommendation),
     ),
@@ -151,6 +154,7 @@ def document(limits: Limits) -> bytes:
     _, schemas = msgspec.json.schema_components(
         (Ask, Batch, Item, Recommendation, Result), ref_template="#/components/schemas/{name}"
     )
+    schemas["Batch"]["properties"]["requests"]["items"] = _ref(Ask)
     schemas["Error"] = _object(
         error={
             "type": "object",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -18,7 +18,7 @@ from hashlgn.serve.http import Answer, Request, encoded, parameters_of
 from hashlgn.serve.journal import time_text
 from hashlgn.serve.openapi import document
 from hashlgn.serve.page import item_details, map_of
-from hashlgn.serve.shapes import Ask, Batch, Problem, Recommendation, Result, read_body, read_json
+from hashlgn.serve.shapes import Ask, Batch, Nothing, Problem, Recommendation, Result, read_body, read_json, shaped
 
 if TYPE_CHECKING:
     from hashlgn.serve.app import Service
@@ -30,6 +30,7 @@ Handler = Callable[[Any, Request], Awaitable[Answer]]  # the service, and what i
 # Method and path, where * is a variable segment; the scope that a key needs; the handler.
 ROUTES: dict[tuple[str, str], tuple[str | None, Handler]] = {}
 _ASKED = {"k": int, "threshold": float, "calibrated": bool, "filter_seen": bool, "explain": bool, "model": str}
+_ASKED |= dict.fromkeys(("on_unknown", "on_empty"), Nothing)
 _POLICY = [(b"content-security-policy", b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")]
 
 
@@ -43,8 +44,10 @@ def route(method: str, path: str, scope: str | None) -> Callable[[Handler], Hand
     return put
 
 
-def _typed(name: str, text: str, kind: type) -> Any:
+def _typed(name: str, text: str, kind: Any) -> Any:
     try:
+        if kind is Nothing:
+            return {choice: choice for choice in get_args(Nothing)}[text]
         if kind is bool:
             return {"true": True, "false": False}[text]
         if kind is int and not re.fullmatch(r"-?\d{1,18}", text, re.ASCII):
@@ -53,11 +56,12 @@ def _typed(name: str, text: str, kind: type) -> Any:
             raise ValueError(text)
         return kind(text)
     except (ValueError, KeyError) as error:
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        choices = {bool: "true or false", int: "a whole number", float: "a number"}
+        expected = choices.get(kind, " or ".join(get_args(Nothing)))
         raise Problem(422, "bad_request", f"{name} must be {expected} (got {text!r:.80})", name) from error
 
 
-def _asked(query: bytes, known: dict[str, type]) -> tuple[dict[str, Any], dict[str, str]]:
+def _asked(query: bytes, known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The known parameters of a query, and the others."""
     given = parameters_of(query)
     asked = {name: _typed(name, given.pop(name), kind) for name, kind in known.items() if name in given}
@@ -75,7 +79,7 @@ def _fields(query: bytes) -> dict[str, Any]:
 _fields_again = lru_cache(256)(_fields)  # most clients send one query for all users
 
 
-def _only(request: Request, known: dict[str, type]) -> dict[str, Any]:
+def _only(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
     asked, others = _asked(request.query, known)
     if others:
         name = next(iter(others))
@@ -114,20 +118,21 @@ async def _batch(service: Service, request: Request) -> Answer:
     if len(asked) > service.limits.batch:
         most = f"requests must be at most {service.limits.batch} (--max-batch; got {len(asked)})"
         raise Problem(422, "too_large", most, "requests")
-    waiting = [asyncio.ensure_future(service.answered(ask, request.request_id)) for ask in asked]
-    found = await asyncio.gather(*waiting, return_exceptions=True)
-    results: list[Any] = []
-    for ask, one in zip(asked, found, strict=True):
-        if isinstance(one, Recommendation):
-            one.status = 200
-            results.append(one)
-        elif isinstance(one, Problem):
-            user = msgspec.UNSET if ask.user is None else ask.user
-            results.append(Result(status=one.status, user=user, error=one.body()))
-        elif one is not None:
-            raise one
+    results = await asyncio.gather(*(_member(service, member, request.request_id) for member in asked))
     body = {"results": results, "model": service.registry.active.version, "request_id": request.request_id}
     return Answer(encoded(body))
+
+
+async def _member(service: Service, member: Any, request_id: str) -> Recommendation | Result:
+    """The answer to a member of a batch; what is wrong with it is its own."""
+    try:
+        found = await service.answered(shaped(member, Ask), request_id)
+    except Problem as problem:
+        user = member.get("user") if isinstance(member, dict) else None
+        named = isinstance(user, int | str) and not isinstance(user, bool)
+        return Result(status=problem.status, user=user if named else msgspec.UNSET, error=problem.body())
+    found.status = 200
+    return found
 
 
 # Items
@@ -232,9 +237,8 @@ async def _events(service: Service, request: Request) -> Answer:
     if len(events) > service.limits.events:
         most = f"events must be at most {service.limits.events} (--max-events; got {len(events)})"
         raise Problem(422, "too_large", most, "body")
-    plain = [event if isinstance(event, dict) else {} for event in events]
-    few = len(plain) < 50
-    outcome = await _resolved(journal.submit(plain) if few else await asyncio.to_thread(journal.submit, plain))
+    few = len(events) < 50
+    outcome = await _resolved(journal.submit(events) if few else await asyncio.to_thread(journal.submit, events))
     counts = {"accepted": outcome.accepted, "duplicates": outcome.duplicates}
     for name, count in (*counts.items(), ("rejected", len(outcome.rejected))):
         service.metrics.events[name] += count
@@ -249,7 +253,7 @@ def _lines(body: bytes) -> list[Any]:
             try:
                 found.append(read_json(line))
             except Problem:
-                found.append({})
+                found.append(line.decode(errors="replace"))
     return found
 
 
@@ -260,17 +264,17 @@ async def _delete_event(service: Service, request: Request) -> Answer:
 
 @route("DELETE", "/v1/users/*/history/*", "write")
 async def _delete_item(service: Service, request: Request) -> Answer:
-    return await _deleted(service, request, _submitted(service.need_journal().delete_item, *request.parts))
+    return await _deleted(service, request, _submitted(service, service.need_journal().delete_item, *request.parts))
 
 
 @route("DELETE", "/v1/users/*", "write")
 async def _delete_user(service: Service, request: Request) -> Answer:
-    return await _deleted(service, request, _submitted(service.need_journal().delete_user, *request.parts))
+    return await _deleted(service, request, _submitted(service, service.need_journal().delete_user, *request.parts))
 
 
-def _submitted(call: Callable[..., Future[int]], *ids: str) -> Future[int]:
+def _submitted(service: Service, call: Callable[..., Future[int]], *ids: str) -> Future[int]:
     try:
-        return call(*ids)
+        return call(*ids, service.registry.active.view)
     except ArgumentError as error:
         raise Problem(422, "bad_id", str(error)) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -23,11 +23,12 @@ __all__ = [
     "Share",
     "read_body",
     "read_json",
+    "shaped",
 ]
 
 Id = int | str
 Value = bool | int | float | str
-Text = Annotated[str, Meta(max_length=1024)]
+Nothing = Literal["popular", "skip", "raise"]  # what is done where nothing is known
 
 
 class HistoryItem(Struct, forbid_unknown_fields=True):
@@ -38,7 +39,12 @@ class HistoryItem(Struct, forbid_unknown_fields=True):
 
 
 class Ask(Struct, forbid_unknown_fields=True):
-    """Who asks for what: a user by name, or a history."""
+    """Who asks for what: a user by name, or a history.
+
+    ``on_unknown`` says what is done about an unknown user: ``popular`` answers with what most users have, ``skip`` with
+    no items, ``raise`` with an error. Unknown items in lists are refused by ``raise``, and else left out. ``on_empty``
+    says the same of a history without a known item.
+    """
 
     user: Id | None = None
     history: list[Id | HistoryItem] | None = None
@@ -51,12 +57,14 @@ class Ask(Struct, forbid_unknown_fields=True):
     explain: bool = False
     filters: dict[str, Value | list[Value]] | None = None
     model: str | None = None
+    on_unknown: Nothing = "popular"
+    on_empty: Nothing = "popular"
 
 
 class Batch(Struct, forbid_unknown_fields=True):
-    """Several of them."""
+    """Several of them, each of which is read by itself."""
 
-    requests: Annotated[list[Ask], Meta(min_length=1)]
+    requests: Annotated[list[Any], Meta(min_length=1)]
 
 
 class Share(Struct):
@@ -148,9 +156,17 @@ def read_body(body: bytes, kind: type[Any]) -> Any:
     """A JSON document of a shape.
 
     Raises:
+        Problem: it is none, or as ``shaped``.
+    """
+    return shaped(read_json(body), kind)
+
+
+def shaped(document: Any, kind: type[Any]) -> Any:
+    """What a document of JSON says, in a shape.
+
+    Raises:
         Problem: it has another shape: ``field``, rule and value say where and why.
     """
-    document = read_json(body)
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:

@@ -145,11 +145,11 @@ class Journal:
 
         return self._writer.submit(work)
 
-    def delete_item(self, user: Any, item: Any) -> Future[int]:
-        """Delete an item from a user's history for good: its events, and what a model was trained on.
+    def delete_item(self, user: Any, item: Any, view: LiveHistories | None = None) -> Future[int]:
+        """Delete an item from a user's history for good: its events, and what models were trained on.
 
         Returns:
-            The number of events deleted.
+            How many entries ``history(user, view)`` has lost.
 
         Raises:
             ArgumentError: an id cannot be of the type of the journal.
@@ -159,17 +159,18 @@ class Journal:
         def work(changes: Changes) -> int:
             self._deleted = True
             changes.users[owner] = None
-            return self._store.delete_item(owner, gone)
+            stored = int(gone in self._stored_items(owner, view))
+            return self._store.delete_item(owner, gone) or stored
 
         return self._writer.submit(work)
 
-    def delete_user(self, user: Any) -> Future[int]:
-        """Delete everything about a user for good: events, exposures, and the history that a model was trained on.
+    def delete_user(self, user: Any, view: LiveHistories | None = None) -> Future[int]:
+        """Delete everything about a user for good: events, exposures, and the history that models were trained on.
 
         What is kept is that the user was deleted, since files of models still hold the history.
 
         Returns:
-            The number of events deleted.
+            How many entries ``history(user, view)`` has lost.
 
         Raises:
             ArgumentError: the id cannot be of the type of the journal.
@@ -179,7 +180,8 @@ class Journal:
         def work(changes: Changes) -> int:
             changes.users[owner] = None
             changes.gone.add(owner)
-            return self._store.delete_user(owner)
+            stored = self._stored_items(owner, view) - {item for item, _, _ in self._store.pairs_of(owner)}
+            return self._store.delete_user(owner) + len(stored)
 
         return self._writer.submit(work)
 
@@ -278,6 +280,11 @@ class Journal:
                 self._readers.put_nowait(store)
             except queue.Full:
                 store.close()
+
+    def _stored_items(self, user: Id, view: LiveHistories | None) -> set[Id]:
+        """The items that are left in the history that a model stores of a user."""
+        removed = self._store.removed_of(user)
+        return set() if view is None else {entry.item for entry in view.stored_entries(user, set(), removed)}
 
     def _tell(self, changes: Changes) -> None:
         """Bring the histories up to date with a transaction."""
