@@ -250,3 +250,17 @@ def test_a_new_journal_is_said(models: dict[str, Path], tmp_path: Path) -> None:
     for new in (" (new)", ""):
         with running(models["first"], "--journal", file, "--quiet") as service:
             assert service.lines[0] == f"events are kept in {file}{new}\n"
+
+
+def test_a_question_that_fails_keeps_none_from_its_answer() -> None:
+    from hashlgn.serve.app import _answer_together
+
+    class Picky:
+        def answers(self, questions: list[str]) -> list[str]:
+            if "bad" in questions:
+                raise ArgumentError("it is bad")
+            return questions
+
+    found = _answer_together([(Picky(), "other")] + [(model := Picky(), "a"), (model, "bad"), (model, "b")])  # type: ignore[list-item]
+    assert found[:2] == ["other", "a"] and found[3] == "b"
+    assert isinstance(found[2], Problem) and (found[2].status, found[2].message) == (422, "it is bad")
