@@ -92,7 +92,7 @@ class Client:
         """
         if (users is None) == (history is None):
             raise ArgumentError("one of users and history must be given (got both or neither)")
-        asked = {"k": k, "threshold": threshold, "filter_seen": filter_seen, "calibrated": calibrated}
+        asked: dict[str, Any] = {"k": k, "threshold": threshold, "filter_seen": filter_seen, "calibrated": calibrated}
         asked |= {"explain": explain, "model": model, "on_unknown": on_unknown, "on_empty": on_empty}
         asked["filters"] = None if filters is None else {name: _plain(values) for name, values in filters.items()}
         names: list[Any] = [None]

@@ -261,6 +261,7 @@ def test_a_question_that_fails_keeps_none_from_its_answer() -> None:
                 raise ArgumentError("it is bad")
             return questions
 
-    found = _answer_together([(Picky(), "other")] + [(model := Picky(), "a"), (model, "bad"), (model, "b")])  # type: ignore[list-item]
+    asked: list[Any] = [(Picky(), "other"), ((model := Picky()), "a"), (model, "bad"), (model, "b")]
+    found = _answer_together(asked)
     assert found[:2] == ["other", "a"] and found[3] == "b"
     assert isinstance(found[2], Problem) and (found[2].status, found[2].message) == (422, "it is bad")

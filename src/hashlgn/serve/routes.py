@@ -29,8 +29,14 @@ STATIC = Path(__file__).parent / "static"
 Handler = Callable[[Any, Request], Awaitable[Answer]]  # the service, and what it is asked
 # Method and path, where * is a variable segment; the scope that a key needs; the handler.
 ROUTES: dict[tuple[str, str], tuple[str | None, Handler]] = {}
-_ASKED = {"k": int, "threshold": float, "calibrated": bool, "filter_seen": bool, "explain": bool, "model": str}
-_ASKED |= dict.fromkeys(("on_unknown", "on_empty"), Nothing)
+# Parameters of a query: a type, or what the texts that may be given stand for
+_FLAG, _NOTHING = {"true": True, "false": False}, {text: text for text in get_args(Nothing)}
+_NUMBERS = {
+    int: (r"-?\d{1,18}", "a whole number"),
+    float: (r"-?\d{1,300}(\.\d{1,300})?([eE][+-]?\d{1,3})?", "a number"),
+}
+_ASKED: dict[str, Any] = {"k": int, "threshold": float, "model": str, "on_unknown": _NOTHING, "on_empty": _NOTHING}
+_ASKED |= {"calibrated": _FLAG, "filter_seen": _FLAG, "explain": _FLAG}
 _POLICY = [(b"content-security-policy", b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")]
 
 
@@ -45,20 +51,17 @@ def route(method: str, path: str, scope: str | None) -> Callable[[Handler], Hand
 
 
 def _typed(name: str, text: str, kind: Any) -> Any:
-    try:
-        if kind is Nothing:
-            return {choice: choice for choice in get_args(Nothing)}[text]
-        if kind is bool:
-            return {"true": True, "false": False}[text]
-        if kind is int and not re.fullmatch(r"-?\d{1,18}", text, re.ASCII):
-            raise ValueError(text)
-        if kind is float and not re.fullmatch(r"-?\d{1,300}(\.\d{1,300})?([eE][+-]?\d{1,3})?", text, re.ASCII):
-            raise ValueError(text)
-        return kind(text)
-    except (ValueError, KeyError) as error:
-        choices = {bool: "true or false", int: "a whole number", float: "a number"}
-        expected = choices.get(kind, " or ".join(get_args(Nothing)))
-        raise Problem(422, "bad_request", f"{name} must be {expected} (got {text!r:.80})", name) from error
+    if kind is str:
+        return text
+    if isinstance(kind, dict):
+        if text in kind:
+            return kind[text]
+        expected = " or ".join(kind)
+    else:
+        pattern, expected = _NUMBERS[kind]
+        if re.fullmatch(pattern, text, re.ASCII):
+            return kind(text)
+    raise Problem(422, "bad_request", f"{name} must be {expected} (got {text!r:.80})", name)
 
 
 def _asked(query: bytes, known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -128,7 +131,7 @@ async def _member(service: Service, member: Any, request_id: str) -> Recommendat
     try:
         found = await service.answered(shaped(member, Ask), request_id)
     except Problem as problem:
-        user = member.get("user") if isinstance(member, dict) else None
+        user: Any = member.get("user") if isinstance(member, dict) else None
         named = isinstance(user, int | str) and not isinstance(user, bool)
         return Result(status=problem.status, user=user if named else msgspec.UNSET, error=problem.body())
     found.status = 200
