@@ -50,19 +50,7 @@ def serve(
     max_connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = Limits.connections,
 ) -> None:
     """Serve models over HTTP, with a page at /; SIGTERM finishes what was begun."""
-    limits = Limits(
-        body=max_body,
-        head=max_head,
-        k=max_k,
-        batch=max_batch,
-        list=max_list,
-        events=max_events,
-        waiting=max_waiting,
-        wait=max_wait,
-        send=max_send,
-        idle=max_idle,
-        connections=max_connections,
-    )
+    limits = Limits(**{name[4:]: value for name, value in locals().items() if name.startswith("max_")})
     from hashlgn.serve.server import serve
 
     if watch is not None and not watch.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -211,18 +212,16 @@ def _described(model: Recommender, item: int) -> dict[str, Any]:
 
 
 def _side_by_side(person: dict[str, Any]) -> str:
+    """History and recommendations as a table."""
+
     def text(entry: dict[str, Any] | None) -> str:
-        if entry is None:
-            return ""
+        entry = entry or {"item": "", "title": " ", "genres": []}
         genres = f" ({', '.join(entry['genres'])})" if entry["genres"] else ""
         return ((entry["title"] or f"item {entry['item']}") + genres)[:56]
 
-    left, right = person["history"], person["recommended"]
-    width = max(len(left), len(right))
-    pairs = zip(left + [None] * (width - len(left)), right + [None] * (width - len(right)), strict=True)
-    heads = {f"has (10 of {person['interactions']}, the least popular)": "is recommended"}
-    lines = [f"  {has:<58}{gets}" for has, gets in heads.items()]
-    return "\n".join([*lines, "", *(f"  {text(has):<58}{text(gets)}" for has, gets in pairs)])
+    pairs = zip_longest(person["history"], person["recommended"])
+    head = f"has (10 of {person['interactions']}, the least popular)"
+    return table([{head: text(has), "is recommended": text(gets)} for has, gets in pairs])
 
 
 def _code_patterns(model: Recommender) -> list[dict[str, Any]]:

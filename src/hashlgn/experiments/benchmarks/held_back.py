@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, positive_int
-from hashlgn.estimators import HashLGN
+from hashlgn.experiments.common.runs import recommender
 from hashlgn.inference.recommender import Recommender
 from hashlgn.utils.provenance import provenance
 
@@ -68,12 +67,11 @@ def bench_held_back(
     groups = _groups(data, counts, share, together, seed)
     held = np.zeros(data.n_items, np.bool_)
     held[np.concatenate(list(groups.values()))] = True
-    settings = Config().updated(dict(changes or {}))
 
     def train(part: Interactions) -> Recommender:
-        model = HashLGN(config=settings, seed=seed, threads=threads).fit(part.without_empty(), progress=False)
-        say(f"trained on {len(part):,} interactions with {np.count_nonzero(np.bincount(part.indices)):,} items")
-        return Recommender(model.model, threads=threads)
+        model = recommender(part, changes, seed=seed, threads=threads)
+        say(f"trained on {len(part):,} interactions with {len(model.model.items):,} items")
+        return model
 
     rank = _ranks(data, seed)
     base = train(data.select(~held[data.indices])).model

@@ -5,19 +5,22 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hashlgn.data import Ids
 from hashlgn.errors import positive_int
+from hashlgn.experiments.common.measure import timed
 from hashlgn.serve.journal import Event, Journal, LiveHistories, Stored
 from hashlgn.serve.journal.pairs import snapshot_file
 from hashlgn.utils.provenance import provenance
 
 __all__ = ["bench_journal"]
 
+T = TypeVar("T")
 _BLOCK = 100_000
 _COLUMNS = ("event_id", "user", "item", "type", "weight", "time")
 _NOW = 1_767_225_600_000_000
@@ -49,11 +52,11 @@ def bench_journal(
         positive_int(name, value)
     found: dict[str, Any] = {"events": events, "users": users, "items": items}
 
-    def timed(name: str, work: Callable[[], Any]) -> Any:
-        began, used = time.perf_counter(), time.process_time()
-        answer = work()
-        found[name] = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
-        say(f"{name}: {found[name]['seconds']:.2f} s, {found[name]['cpu_seconds']:.2f} s of CPU")
+    def step(name: str, work: Callable[[], T]) -> T:
+        used = time.process_time()
+        answer, seconds = timed(work)
+        found[name] = {"seconds": seconds, "cpu_seconds": time.process_time() - used}
+        say(f"{name}: {seconds:.2f} s, {found[name]['cpu_seconds']:.2f} s of CPU")
         return answer
 
     known = users // 2 + 1
@@ -66,31 +69,25 @@ def bench_journal(
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path = Path(place) / "events.db"
         with Journal.open(path) as journal:
-            timed("fill", lambda: _fill(journal, events, users, items, rng))
+            step("fill", lambda: _fill(journal, events, users, items, rng))
             found["bytes_per_event_on_disk"] = path.stat().st_size / events
-            timed("snapshot", journal.snapshot)
+            step("snapshot", journal.snapshot)
         pairs = snapshot_file(path)
         if pairs.exists():
             found["snapshot_bytes_per_event"] = pairs.stat().st_size / events
-        journal = timed("open, every page checked", lambda: Journal.open(path))
+        journal = step("open, every page checked", lambda: Journal.open(path))
         with journal:
-            view = timed("histories of all users", lambda: bind(journal))
+            view = step("histories of all users", lambda: bind(journal))
             found["bytes_per_event_in_memory"] = view.nbytes() / events
-            found |= _rates(journal, view, users, items, rng)
+            rates = _rates(journal, view, users, items, rng)
         pairs.unlink(missing_ok=True)
-        journal = timed("open again", lambda: Journal.open(path))
+        journal = step("open again", lambda: Journal.open(path))
         with journal:
-            timed("histories from the events alone", lambda: bind(journal))
-    for name in (
-        "bytes_per_event_on_disk",
-        "bytes_per_event_in_memory",
-        "events_per_second",
-        "requests_per_second",
-        "acknowledged_ms",
-        "row_us",
-    ):
-        say(f"{name}: {found[name]:.4g}")
-    return found | provenance()
+            step("histories from the events alone", lambda: bind(journal))
+    sizes = {name: value for name, value in found.items() if name.startswith("bytes_per_event")}
+    for name, value in (sizes | rates).items():
+        say(f"{name}: {value:.4g}")
+    return found | rates | provenance()
 
 
 def _fill(journal: Journal, events: int, users: int, items: int, rng: np.random.Generator) -> None:
@@ -109,26 +106,17 @@ def _rates(journal: Journal, view: LiveHistories, users: int, items: int, rng: n
     """
     user, item = rng.integers(0, users, 20_000).tolist(), rng.integers(0, items, 20_000).tolist()
     sent = [Event(u, i, type="view") for u, i in zip(user, item, strict=True)]
-    began = time.perf_counter()
-    for done in [journal.submit(sent[start : start + 1000]) for start in range(0, len(sent), 1000)]:
-        done.result()
-    rate = len(sent) / (time.perf_counter() - began)
-    began = time.perf_counter()
-    for done in [journal.submit([event]) for event in sent[:5000]]:
-        done.result()
-    requests = 5000 / (time.perf_counter() - began)
-    waits, reads = [], []
-    for u, i in zip(user[:200], item[:200], strict=True):
-        began = time.perf_counter()
-        journal.append([Event(u, i)])
-        waits.append(time.perf_counter() - began)
-    for u in rng.integers(0, users, 5000).tolist():
-        began = time.perf_counter()
-        view.row(u)
-        reads.append(time.perf_counter() - began)
+
+    def submit(parts: list[list[Event]]) -> None:
+        for done in [journal.submit(part) for part in parts]:
+            done.result()
+
+    thousands = [sent[start : start + 1000] for start in range(0, len(sent), 1000)]
+    waits = [timed(partial(journal.append, [Event(u, i)]))[1] for u, i in zip(user[:200], item[:200], strict=True)]
+    reads = [timed(partial(view.row, u))[1] for u in rng.integers(0, users, 5000).tolist()]
     return {
-        "events_per_second": rate,
-        "requests_per_second": requests,
+        "events_per_second": len(sent) / timed(partial(submit, thousands))[1],
+        "requests_per_second": 5000 / timed(partial(submit, [[event] for event in sent[:5000]]))[1],
         "acknowledged_ms": float(np.median(waits)) * 1e3,
         "row_us": float(np.median(reads)) * 1e6,
     }

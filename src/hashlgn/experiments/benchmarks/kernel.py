@@ -16,14 +16,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hashlgn.experiments.common.measure import median_seconds, timed
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems
@@ -60,21 +59,10 @@ def made(n: int, bits: int, *, scaled: bool) -> tuple[CodedItems, np.ndarray[Any
     return CodedItems(packed, decoder, scale), rng.standard_normal((BATCH, WIDTH)).astype(np.float32)
 
 
-def seconds(call: Callable[[], Any], repeats: int = 7) -> float:
-    """Median of a call's time."""
-    call()
-    found = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
-
-
 def limits(n: int) -> None:
     """Print stages, look-ups and bytes."""
     whole = np.zeros(1 << 26, np.uint64)  # 512 MiB: beyond every cache
-    bandwidth = whole.nbytes / seconds(whole.max)
+    bandwidth = whole.nbytes / median_seconds(whole.max, 7)
     print(f"{Kernel.instruction_sets()[0]}; one thread reads {bandwidth / 1e9:.1f} GB/s\n")
     names = "codes, µs per query, bytes of table, scan, rescoring and hits, order, rescored, look-ups a ns"
     columns = [*names.split(", "), "100 seen", "two threads", "single query, µs", "its GB/s"]
@@ -94,7 +82,7 @@ def limits(n: int) -> None:
                     "two": partial(two.search, queries, K),
                     "single": partial(one.search, queries[:1], K),
                 }.items():
-                    times.setdefault(name, []).append(seconds(call, 3))
+                    times.setdefault(name, []).append(median_seconds(call, 3))
             plain, with_seen, both, single = (
                 statistics.median(times[name]) for name in ("plain", "seen", "two", "single")
             )
@@ -119,17 +107,15 @@ def index(n: int) -> None:
     for scaled in (False, True):
         items, queries = made(n, 128, scaled=scaled)
         codes = 16 + 2 * scaled
-        began = time.perf_counter()
-        built = Kernel(items, 1)
-        print(f"\n{n:,} items, 128 bits{' + scale' * scaled}: built in {time.perf_counter() - began:.2f} s", flush=True)
+        built, took = timed(partial(Kernel, items, 1))
+        print(f"\n{n:,} items, 128 bits{' + scale' * scaled}: built in {took:.2f} s", flush=True)
         print(f"bytes per item: {built.nbytes / n:.2f}, {built.nbytes / n / codes:.3f} of code{' and scale' * scaled}")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "index"
-            began = time.perf_counter()
-            size = built.save(path).stat().st_size / n
-            print(f"saved in {time.perf_counter() - began:.2f} s, {size:.2f} bytes per item")
+            saved, took = timed(partial(built.save, path))
+            print(f"saved in {took:.2f} s, {saved.stat().st_size / n:.2f} bytes per item")
             for verify in (True, False):
-                took = seconds(partial(Kernel.open, path, 1, verify=verify), 3)
+                took = median_seconds(partial(Kernel.open, path, 1, verify=verify), 3)
                 print(f"opened in {1e3 * took:.1f} ms, checksums {'compared' if verify else 'not compared'}")
             opened = Kernel.open(path, 1, verify=False)
             before, after = built.search(queries, K), opened.search(queries, K)
@@ -138,12 +124,9 @@ def index(n: int) -> None:
                 np.array_equal(before.items, after.items) and np.array_equal(before.scores, after.scores),
             )
             more = items.take(np.arange(1000))
-            began = time.perf_counter()
-            new = opened.append(more.packed, more.scale)
-            print(f"1,000 items appended in {1e3 * (time.perf_counter() - began):.2f} ms", end="; ")
-            began = time.perf_counter()
-            opened.remove(new)
-            print(f"removed in {1e3 * (time.perf_counter() - began):.2f} ms")
+            new, took = timed(partial(opened.append, more.packed, more.scale))
+            removed = timed(partial(opened.remove, new))[1]
+            print(f"1,000 items appended in {1e3 * took:.2f} ms; removed in {1e3 * removed:.2f} ms")
             shared(path)
 
 

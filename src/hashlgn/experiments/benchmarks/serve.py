@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -265,33 +265,30 @@ def _ask(
         HashLGNError: an answer is not 200.
     """
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
-    busy = selectors.DefaultSelector()
-    due_of: dict[socket.socket, float] = {}
-    buffers: dict[socket.socket, bytes] = {}
+    busy, parser = selectors.DefaultSelector(), need("httptools", "serve", "bench serve").HttpResponseParser
     took: list[float] = []
     sent, began = 0, time.perf_counter()
-    while (now := time.perf_counter() - began) < seconds or due_of:
+    while (now := time.perf_counter() - began) < seconds or busy.get_map():
         while idle and now < seconds and (rate is None or sent / rate <= now):
             connection = idle.pop()
-            due_of[connection] = now if rate is None else sent / rate
             connection.sendall(requests[sent % len(requests)])
-            busy.register(connection, selectors.EVENT_READ, connection)
+            answer = _Answer(now if rate is None else sent / rate, parser)
+            busy.register(connection, selectors.EVENT_READ, (connection, answer))
             sent += 1
         wait = 0.05 if rate is None or not idle else max(0.0, sent / rate - (time.perf_counter() - began))
         for key, _ in busy.select(wait):
-            connection = key.data
+            connection, answer = key.data
             arrived = connection.recv(1 << 20)
             if not arrived:
                 raise HashLGNError("the service closed a connection before it had answered")
-            data = buffers.pop(connection, b"") + arrived
-            if not _complete(data):
-                buffers[connection] = data
+            answer.parser.feed_data(arrived)
+            if not answer.whole:
                 continue
-            if data[9:12] != b"200":
-                raise HashLGNError(f"an answer was no 200: {data[:200]!r}")
-            took.append(time.perf_counter() - began - due_of.pop(connection))
+            if answer.parser.get_status_code() != 200:
+                raise HashLGNError(f"an answer was no 200: {arrived[:200]!r}")
+            took.append(time.perf_counter() - began - answer.due)
             busy.unregister(connection)
-            if b"\r\nconnection: close\r\n" in data.partition(b"\r\n\r\n")[0].lower() + b"\r\n":
+            if not answer.parser.should_keep_alive():
                 connection.close()
                 connection = socket.create_connection(("127.0.0.1", port))
             idle.append(connection)
@@ -301,16 +298,15 @@ def _ask(
     return len(took) / spent, took
 
 
-def _complete(data: bytes) -> bool:
-    """Whether an answer has arrived whole."""
-    head, end, body = data.partition(b"\r\n\r\n")
-    if not end:
-        return False
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return len(body) >= int(value)
-    return data.endswith(b"0\r\n\r\n")  # in chunks
+class _Answer:
+    """An answer that arrives, to a request that was due at a moment."""
+
+    def __init__(self, due: float, parser: Callable[[_Answer], Any]) -> None:
+        self.due, self.whole, self.parser = due, False, parser(self)
+
+    def on_message_complete(self) -> None:
+        """Told by the parser."""
+        self.whole = True
 
 
 def _batches(port: int, model: ServedModel, k: int, threads: int, seconds: float, seed: int) -> dict[str, Any]:

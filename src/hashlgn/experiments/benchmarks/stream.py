@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hashlgn.config import Config
 from hashlgn.data import Ids, Interactions
 from hashlgn.errors import ArgumentError, DataError, choose, need
-from hashlgn.estimators import HashLGN
+from hashlgn.experiments.common.measure import timed
 from hashlgn.experiments.common.page import new_figure, write_figure
+from hashlgn.experiments.common.runs import recommender
 from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.sizes import model_bytes
 from hashlgn.refitting import refit
@@ -47,9 +47,7 @@ class Method(Protocol):
 class _Ours:
     """A model of this project; ``learn`` is given."""
 
-    def __init__(
-        self, model: Recommender, n_items: int, learn: Callable[[Recommender, Interactions, Interactions], Recommender]
-    ) -> None:
+    def __init__(self, model: Recommender, n_items: int, learn: Learn) -> None:
         self.model, self._n, self._learn = model, n_items, learn
 
     def scores(self, users: Ints) -> Floats:
@@ -115,10 +113,6 @@ class _Als:
         return int(self._model.user_factors.nbytes + self._model.item_factors.nbytes)
 
 
-def _nothing(model: Recommender, part: Interactions, known: Interactions) -> Recommender:
-    return model
-
-
 def _users(model: Recommender, part: Interactions, known: Interactions) -> Recommender:
     there = np.zeros(part.n_items, np.bool_)
     there[model.model.item_ids.values.astype(np.int64)] = True
@@ -131,15 +125,12 @@ def _both(model: Recommender, part: Interactions, known: Interactions) -> Recomm
     return model
 
 
-def _refitted(model: Recommender, part: Interactions, known: Interactions) -> Recommender:
-    return refit(model, part, threads=model.threads)
-
-
-OURS: dict[str, Callable[[Recommender, Interactions, Interactions], Recommender]] = {
-    "never": _nothing,
+Learn = Callable[[Recommender, Interactions, Interactions], Recommender]  # model, period, all up to its end
+OURS: dict[str, Learn] = {
+    "never": lambda model, part, known: model,
     "users": _users,
     "users and items": _both,
-    "refit": _refitted,
+    "refit": lambda model, part, known: refit(model, part, threads=model.threads),
 }
 METHODS = (*OURS, "train anew", "ALS", "popular")  # what is compared, by name
 
@@ -200,27 +191,22 @@ def bench_stream(
     place[order] = np.arange(len(order))
     bounds = np.linspace(start * len(order), len(order), periods + 1).astype(np.int64)
     first = numbered.select(place < bounds[0])
-    settings = Config().updated(dict(changes or {}))
-    trained: dict[str, Recommender] = {}
+
+    @cache
+    def base() -> Recommender:
+        return train(first)
 
     def train(known: Interactions) -> Recommender:
         # By number: users and items are known to the model from their first interaction on.
-        model = HashLGN(config=settings, seed=seed, threads=threads).fit(known.without_empty(), progress=False)
-        return Recommender(model.model, threads=threads)
-
-    def anew(model: Recommender, part: Interactions, known: Interactions) -> Recommender:
-        return train(known)
+        return recommender(known, changes, seed=seed, threads=threads)
 
     def method(name: str) -> Method:
         if name == "popular":
             return _Popular(first, (1 - start) / periods / start)
         if name == "ALS":
             return _Als(first, seed, threads)
-        if "first" not in trained:
-            trained["first"] = train(first)
-        return _Ours(
-            Recommender(trained["first"].model, threads=threads), data.n_items, {**OURS, "train anew": anew}[name]
-        )
+        learn = OURS.get(name) or (lambda model, part, known: train(known))
+        return _Ours(Recommender(base().model, threads=threads), numbered.n_items, learn)
 
     rows, course = [], []
     for name in methods:
@@ -243,11 +229,10 @@ def _replayed(
         hits += np.bincount(group[found], minlength=len(hits))
         asked += np.bincount(group, minlength=len(asked))
         recalls.append(float(found.mean()) if len(found) else 0.0)
-        began = time.perf_counter()
-        method.learn(part, data.select(place < end))
-        seconds += time.perf_counter() - began
+        took = timed(partial(method.learn, part, data.select(place < end)))[1]
+        seconds += took
         learnt += len(part)
-        say(f"{name}: recall@{k} {recalls[-1]:.4f} of {len(found):,}, learnt in {time.perf_counter() - began:.2f} s")
+        say(f"{name}: recall@{k} {recalls[-1]:.4f} of {len(found):,}, learnt in {took:.2f} s")
     labels = ["new items", *(f"{a} to {b - 1}" for a, b in pairwise(AGES)), f"{AGES[-1]} on"]
     labels[1] = "1"
     by_age = [float(hit / count) if count else None for hit, count in zip(hits, asked, strict=True)]

@@ -241,19 +241,16 @@ def _run_other(task: _Task, data: Interactions, trace: _Trace) -> None:
 
 def _row(task: _Task, size: int, trace: _Trace, peak: int, seconds: float) -> dict[str, Any]:
     """What is shown of a measurement."""
-    if task.target is None:
+    note, recalls, target = "", trace.recalls, task.target
+    if target is None:
         shown, note = _timed(trace, size), "" if len(trace.moments) > 1 else "no steps"
     else:
-        recalls, target = trace.recalls, task.target
-        shown, note = (
-            {
-                "best recall@20": round(max(recall for _, recall in recalls), 4) if recalls else None,
-                "s to target": next((round(at, 1) for at, recall in recalls if recall >= target), None),
-                "epochs": trace.epochs,
-                "s": round(seconds, 1),
-            },
-            "",
-        )
+        shown = {
+            "best recall@20": round(max(recall for _, recall in recalls), 4) if recalls else None,
+            "s to target": next((round(at, 1) for at, recall in recalls if recall >= target), None),
+            "epochs": trace.epochs,
+            "s": round(seconds, 1),
+        }
     memory = {"peak MB": round(peak / 1e6), "bytes/interaction": round(peak / size)}
     return {"variant": task.variant, "interactions": size} | shown | memory | {"note": note}
 

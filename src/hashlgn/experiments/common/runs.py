@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hashlgn.config import Config
 from hashlgn.data import Interactions, validation_slice
 from hashlgn.errors import DataError, MissingExtraError
-from hashlgn.estimators import served_model, train_model
+from hashlgn.estimators import HashLGN, served_model, train_model
 from hashlgn.experiments.baselines.recommenders import tuned
 from hashlgn.inference.artifact import load_artifact, save_artifact
 from hashlgn.inference.model import ServedModel
@@ -39,6 +39,7 @@ __all__ = [
     "checked",
     "has_encoder",
     "left_out",
+    "recommender",
     "sizes",
     "trains_encoder",
 ]
@@ -334,6 +335,14 @@ def trains_encoder(config: Config) -> bool:
 def left_out(model: ServedModel, users: npt.NDArray[np.int64]) -> Exclusion:
     """What users have, which they are not answered."""
     return Exclusion.build(len(model.items), seen=rows_of(model.seen, users))
+
+
+def recommender(
+    data: Interactions, changes: Mapping[str, Any] | None, *, seed: int, threads: int | None
+) -> Recommender:
+    """The default training with changes; users and items without an interaction are not known to the model."""
+    model = HashLGN(config=Config().updated(dict(changes or {})), seed=seed, threads=threads)
+    return Recommender(model.fit(data.without_empty(), progress=False).model, threads=threads)
 
 
 def sizes(model: ServedModel) -> dict[str, float]:

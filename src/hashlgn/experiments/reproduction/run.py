@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, choose, need, positive_int
@@ -34,12 +36,9 @@ def reproduce(
     rows: Sequence[Row] | None = None,
     changes: Mapping[str, Any] | None = None,
     cuts: Sequence[int] = CUTS,
-    device: str = "auto",
-    threads: int | None = None,
     data_name: str = "DATA",
     command: str = "hashlgn reproduce",
-    quiet: bool = True,
-    say: Callable[[str], None] | None = None,
+    **how: Any,
 ) -> dict[str, Any]:
     """Run what is not there yet, and write tables, figures and the page.
 
@@ -52,12 +51,9 @@ def reproduce(
         rows: what to compare; those of the preset where None.
         changes: from every row's configuration.
         cuts: cutoffs of the top-k searches.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        threads: processor threads of training and search; all where None.
         data_name: of the data, for the report.
         command: how this was run, for the report.
-        quiet: show no progress bar.
-        say: called with a line after every run.
+        how: device, threads (of training and search), quiet and say, as of ``Runner``.
 
     Returns: what ``results.json`` holds.
 
@@ -72,7 +68,8 @@ def reproduce(
     quick = choose("preset", preset, {"quick": True, "full": False})
     seeds, cuts, out = positive_int("seeds", seeds), tuple(positive_int("cuts", cut) for cut in cuts), Path(out)
     chosen = _chosen(rows_of_preset(preset) if rows is None else rows, changes or {})
-    runner = Runner(train, out, keep=True, device=device, threads=threads, quiet=quiet, say=say)
+    runner = Runner(train, out, keep=True, **how)
+    threads = runner.threads
     same = {"test": test.fingerprint(), "cuts": list(cuts), "threads": threads}
 
     def evaluate(run: Run, seed: int) -> Mapping[str, Any]:
@@ -99,7 +96,7 @@ def reproduce(
         "times": times,
         "runs": [{key: value for key, value in one.items() if key != "per_user"} for one in found],
         "train_seconds": sum(one["own_seconds"] for one in found),
-        **provenance(seeds=seeds, threads=threads, device=device),
+        **provenance(seeds=seeds, threads=threads, device=runner.device),
     }
     write_json(out / "results.json", result)
     write_text(out / "reproduction.md", markdown_report(result))
@@ -156,7 +153,5 @@ def _comparisons(rows: Mapping[str, Row], results: Mapping[str, Any]) -> list[tu
 
 
 def _evenly(values: Sequence[float]) -> list[float]:
-    """``_TIMED`` of the values, evenly."""
-    if len(values) <= _TIMED:
-        return list(values)
-    return [values[round(i * (len(values) - 1) / (_TIMED - 1))] for i in range(_TIMED)]
+    """``_TIMED`` of the values, or all where they are fewer, evenly."""
+    return [values[int(at)] for at in np.linspace(0, len(values) - 1, min(_TIMED, len(values))).round()]

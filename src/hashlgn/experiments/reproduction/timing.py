@@ -12,11 +12,11 @@ and what is over quickly is done several times a round, of which the median coun
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import faiss as faiss_module
 import numpy as np
 import numpy.typing as npt
 
@@ -33,7 +33,6 @@ from hashlgn.search.overfetch import faiss_threads
 
 __all__ = ["INCLUDES", "threshold_loop", "timed"]
 
-faiss: Any = faiss_module
 _AT_LEAST = 0.1  # seconds that each search is given in a round
 INCLUDES = {
     "paper": "Faiss flat over float vectors (of codes: decoded), one call, then a Python loop that drops seen items",
@@ -64,7 +63,7 @@ def timed(
         ``mips``: row, k, and seconds of both procedures; ``tips``: row, threshold, mean size of the answers, seconds.
     """
     users = np.flatnonzero(np.diff(test.indptr))
-    tasks: dict[tuple[str, str, float, str], Callable[[], int]] = {}
+    tasks: dict[tuple[str, str, float], dict[str, Callable[[], int]]] = {}  # row, kind, k or threshold → procedures
     for name, model in models.items():
         queries = np.ascontiguousarray(model.queries_of(users))
         exclude = left_out(model, users)
@@ -72,31 +71,31 @@ def timed(
         flat = INDEXES["faiss-flat"](np.ascontiguousarray(model.items.decode(), np.float32), 0, threads or 0)
         assert flat.above is not None
         for k in cuts:
-            tasks[name, "mips", k, "ours"] = partial(_answered, searcher.search, queries, k, exclude)
-            tasks[name, "mips", k, "paper"] = partial(_looped, flat.search[""], queries, k, exclude)
+            ours = partial(_answered, searcher.search, queries, k, exclude)
+            tasks[name, "mips", k] = {"ours": ours, "paper": partial(_looped, flat.search[""], queries, k, exclude)}
         for threshold in thresholds[name]:
-            tasks[name, "tips", threshold, "ours"] = partial(
-                _answered, searcher.search_above, queries, threshold, exclude
-            )
-            tasks[name, "tips", threshold, "paper"] = partial(threshold_loop, flat.above, queries, threshold, exclude)
-    seconds: dict[tuple[str, str, float, str], list[float]] = {task: [] for task in tasks}
-    found: dict[tuple[str, str, float, str], int] = {}
+            ours = partial(_answered, searcher.search_above, queries, threshold, exclude)
+            loop = partial(threshold_loop, flat.above, queries, threshold, exclude)
+            tasks[name, "tips", threshold] = {"ours": ours, "paper": loop}
+    seconds: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    found = {}
     with faiss_threads(threads):
         for _ in range(repeats):
-            for task, run in tasks.items():
-                spent: list[float] = []
-                while sum(spent) < _AT_LEAST:
-                    found[task], took = timed_call(run)
-                    spent.append(took)
-                seconds[task].append(statistics.median(spent))
+            for task, ways in tasks.items():
+                for way, run in ways.items():
+                    spent: list[float] = []
+                    while sum(spent) < _AT_LEAST:
+                        found[task, way], took = timed_call(run)
+                        spent.append(took)
+                    seconds[task, way].append(statistics.median(spent))
     lines: dict[str, list[dict[str, Any]]] = {"mips": [], "tips": []}
-    for name, kind, value, way in tasks:
-        if way == "ours":
-            medians = {f"{w} seconds": statistics.median(seconds[name, kind, value, w]) for w in ("paper", "ours")}
-            size = found[name, kind, value, "ours"] / len(users)
-            searched = "codes" if isinstance(models[name].items, CodedItems) else "floats"
-            line = {"row": name, "over": searched, "k" if kind == "mips" else "threshold": value, "mean size": size}
-            lines[kind].append(line | medians)
+    for task in tasks:
+        name, kind, value = task
+        size = found[task, "ours"] / len(users)
+        searched = "codes" if isinstance(models[name].items, CodedItems) else "floats"
+        line = {"row": name, "over": searched, "k" if kind == "mips" else "threshold": value, "mean size": size}
+        medians = {f"{way} seconds": statistics.median(seconds[task, way]) for way in ("paper", "ours")}
+        lines[kind].append(line | medians)
     return {**lines, "users": len(users), "repeats": repeats, "includes": INCLUDES}
 
 

@@ -50,11 +50,8 @@ def study(
     command: Callable[[Run], str],
     seeds: int = 3,
     k: int = 50,
-    device: str = "auto",
-    threads: int | None = None,
     data_name: str = "DATA",
-    quiet: bool = True,
-    say: Callable[[str], None] | None = None,
+    **how: Any,
 ) -> dict[str, Any]:
     """Evaluate the runs that are not there yet, and write the table.
 
@@ -71,11 +68,8 @@ def study(
         command: of a quantizer's or a baseline's run: the options by which the study makes this row alone.
         seeds: 0, 1, … this many.
         k: cutoff of recall and NDCG.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        threads: processor threads; all where None.
         data_name: of the data, for the commands.
-        quiet: show no progress bar.
-        say: called with a line after every run.
+        how: device, threads, quiet and say, as of ``Runner``.
 
     Returns:
         What ``NAME.json`` holds: ``rows`` with means over seeds, half the width of their 95% t-interval (None for one
@@ -88,11 +82,11 @@ def study(
     positive_int("seeds", seeds)
     positive_int("k", k)
     started = [_started(run) for run in runs]  # which checks every configuration, before anything is written
-    runner = Runner(train, out, device=device, threads=threads, quiet=quiet, say=say)
+    runner = Runner(train, out, **how)
 
     def evaluated(run: Run, seed: int) -> dict[str, Any]:
         made = runner.model(run, seed)
-        cut = evaluate(made.recommender(made.whole, threads=threads), test, k).at(k)
+        cut = evaluate(made.recommender(made.whole, threads=runner.threads), test, k).at(k)
         values = {metric: cut.mean(metric) for metric in ("recall", "ndcg")}
         more = {"bytes": sizes(made.whole), "seconds": made.seconds}
         return {**values, **made.details, **more, "settings": dict(made.settings)}
@@ -108,11 +102,11 @@ def study(
     commands = {run.name: _command(name, run, data_name, k, command(run)) for run in runs if run.name in results}
     result = {"rows": rows, "commands": commands, "runs": [one for found in results.values() for one in found]}
     result["data"] = {"train": train.fingerprint(), "test": test.fingerprint(), "name": data_name}
-    result |= provenance(seeds=seeds, threads=threads)
+    result |= provenance(seeds=seeds, threads=runner.threads)
     write_json(out / f"{name}.json", result)
-    how = "\n".join(f"* {row}: `{line}`" for row, line in commands.items())
+    listed = "\n".join(f"* {row}: `{line}`" for row, line in commands.items())
     note = "± is half the width of the 95% interval of the mean over seeds (Student's t)."
-    write_text(out / f"{name}.md", f"{markdown(rows)}\n\n{note}\n\n{how}\n")
+    write_text(out / f"{name}.md", f"{markdown(rows)}\n\n{note}\n\n{listed}\n")
     return result
 
 
