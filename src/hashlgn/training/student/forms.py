@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from hashlgn.errors import ArgumentError
@@ -54,7 +56,7 @@ class Vectors:
 
     def vectors(self, items: Tensor | None = None) -> Tensor:
         """See ``Side``."""
-        return self.table if items is None else self.table[items]
+        return self.table if items is None else self.table.index_select(0, items)
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,17 @@ class Codes:
 
     def vectors(self, items: Tensor | None = None) -> Tensor:
         """See ``Side``."""
-        return self._decoded(items, self.codewords, self.log_scale if items is None else self.log_scale[items])
+        return self._decoded(
+            items, self.codewords, self.log_scale if items is None else self.log_scale.index_select(0, items)
+        )
 
     def _decoded(self, items: Tensor | None, codewords: Tensor, log_scale: Tensor) -> Tensor:
-        subcodes = self.subcodes if items is None else self.subcodes[items]
+        subcodes = self.subcodes if items is None else self.subcodes.index_select(0, items)
         rows = subcodes.long() + 16 * torch.arange(subcodes.shape[1], device=subcodes.device)
-        decoded: Tensor = nn.functional.embedding_bag(rows, codewords, mode="sum") * log_scale.exp()
-        return decoded
+        sums: Tensor = (
+            _sums(codewords, rows) if rows.is_cpu else nn.functional.embedding_bag(rows, codewords, mode="sum")
+        )
+        return sums * log_scale.exp()
 
     def exported(
         self,
@@ -111,6 +117,30 @@ class Codes:
         codewords = self.codewords.view(-1, 16, self.codewords.shape[1]).cpu().numpy().astype(np.float32)
         scale = self.log_scale[:, 0].exp().clamp(min=6e-5, max=6e4).cpu().numpy().astype(np.float16)
         return pack_subcodes(self.subcodes.cpu().numpy()), codewords, scale
+
+
+class _Sums(torch.autograd.Function):
+    """Sums of some rows of a table for each item. PyTorch sorts the rows for the gradient, which takes several times as
+    long as a product with a sparse matrix of ones: the table is small, and stays in cache.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.size = len(table)
+        sums: Tensor = nn.functional.embedding_bag(rows, table, mode="sum")
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        count, each = rows.shape
+        parts = np.ones(rows.numel(), np.float32), rows.numpy().ravel(), np.arange(0, rows.numel() + 1, each)
+        ones = sparse.csr_matrix(parts, (count, ctx.size))
+        return torch.from_numpy(ones.T @ gradient.numpy()), None
+
+
+_sums: Callable[[Tensor, Tensor], Tensor] = _Sums.apply  # PyTorch leaves it untyped
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,9 @@ class Distillation:
 
     def certain(self, batch: Batch, asked: History) -> Tensor:
         """See ``Objective``: what is likely."""
-        return asked.items if self.likely is None else self.likely[torch.from_numpy(batch.users)].flatten()
+        return (
+            asked.items if self.likely is None else self.likely.index_select(0, torch.from_numpy(batch.users)).flatten()
+        )
 
     def loss(
         self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
@@ -194,7 +196,11 @@ def fit(
             among = candidates(n_items, data.chances, certain, places, rng)
             whole = among.items is None
             used, columns = (None, None) if whole else torch.unique(told.items, return_inverse=True)
-            p = (fixed if whole else fixed[used]) if fixed is not None else histories.rows(used, optimizer, 0)
+            p = (
+                (fixed if whole else fixed.index_select(0, used))
+                if fixed is not None
+                else histories.rows(used, optimizer, 0)
+            )
             o = answers.rows(among.items, optimizer, len(rates[0]))
             value = objective.loss(told.queries(p, columns), o, batch, told, asked, among)
             value.backward()  # type: ignore[no-untyped-call]

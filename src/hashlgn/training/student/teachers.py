@@ -82,7 +82,7 @@ class Ease:
         all_scores: Tensor = nn.functional.embedding_bag(
             history.items, self.weights, bounds, mode="sum", include_last_offset=True
         )
-        return all_scores if among.items is None else all_scores[:, among.items]
+        return all_scores if among.items is None else all_scores.index_select(1, among.items)
 
 
 @dataclass(frozen=True)

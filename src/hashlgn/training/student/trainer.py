@@ -163,7 +163,8 @@ def _labels(run: _Run, start: Start) -> FloatStudent:
     """The float student that learns from interactions alone."""
     settings, student = run.config.student, _fresh(run, start)
     objective = Labels(settings.temperature, settings.hidden, settings.user_weight)
-    run.stage("labels", objective, student, settings.epochs, (settings.lr,), (settings.lr,))
+    data = replace(run.data, chances=run.beside_labels)
+    run.stage("labels", objective, student, settings.epochs, (settings.lr,), (settings.lr,), data)
     return student
 
 
@@ -184,15 +185,17 @@ def _distilled(run: _Run, start: Start, student: FloatStudent, spectrum: Spectru
 def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Side]:
     """Both sides in the form that the configuration names."""
     model, settings, tau = run.config.model, run.config.student, run.config.student.temperature
-    objective = run.towards(student)
     histories, answers = student.histories, student.answers
-    if model.kind == "hashlgn" and model.answers == "codes":
+    if model.kind != "hashlgn" or "codes" not in (model.answers, model.histories):
+        return histories, answers
+    objective = run.towards(student)
+    if model.answers == "codes":
         o, queries = answers.vectors(), run.queries(histories.vectors())
         kept, weights = start.answer_codes, run.degree.sqrt()
         answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights, kept))
         histories, rate = Vectors(histories.vectors().clone()), settings.code_lr
         run.stage("codes", objective, FloatStudent(histories, answers, tau), settings.code_epochs, (rate,), (rate,) * 2)
-    if model.kind == "hashlgn" and model.histories == "codes":
+    if model.histories == "codes":
         p, targets = histories.vectors(), answers.vectors()
         kept, weights = start.history_codes, run.degree
         histories = run.timed(
@@ -262,6 +265,9 @@ class _Run:
         self.degree = self.degree.to(self.device)
         chances = sampling_chances(self.degree, width)
         self.fewer = sampling_chances(self.degree, max(1, width // 2))
+        # Labels are scored beside the sample, each against the others: the more there are, the smaller it may be.
+        labels = int((1 - torch.exp(-settings.hidden * size / max(users, 1) * self.degree)).sum())
+        self.beside_labels = sampling_chances(self.degree, max(1, width // 4, width - labels))
         self.data = Data(part, strengths, size, chances, self.device, train.seed)
         self.plan = plan.planned_steps(self.config, self.data.steps, len(part))
         if held_out is not None:
