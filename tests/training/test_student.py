@@ -302,6 +302,24 @@ def test_row_adam_is_adam_where_all_rows_are_used(seeded: None) -> None:
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+def test_codes_have_the_gradient_that_pytorch_gives_their_codewords(seeded: None) -> None:
+    codes = Codes(torch.randint(0, 16, (30, 4)).to(torch.uint8), torch.randn(64, 6), torch.randn(30, 1))
+    items, weights = torch.tensor([3, 3, 29, 0]), torch.randn(4, 6)
+    found = []
+    for whole in (False, True):
+        codewords = codes.codewords.clone().requires_grad_()
+        rows = codes.subcodes[items].long() + 16 * torch.arange(4)
+        if whole:
+            sums = codewords[rows].sum(dim=1) * codes.log_scale[items].exp()
+        else:
+            sums = codes._decoded(items, codewords, codes.log_scale[items])
+        (sums * weights).sum().backward()
+        assert codewords.grad is not None
+        found.append((sums.detach(), codewords.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_row_adam_leaves_other_rows_alone() -> None:
     table = torch.ones(5, 2)
     adam = RowAdam([table], [0.1])
@@ -336,7 +354,8 @@ def test_likely_items_are_scored_in_every_step(monkeypatch: pytest.MonkeyPatch) 
     model = trained(data, few)
     assert "likely items" in model.costs and "distillation" in model.metrics
     sampled = [round(chances) for chances, _ in seen if chances is not None]
-    assert set(sampled) == {10, 5}  # half of it in the distillation alone
+    # Beside the labels of 40 items at least a quarter; half in the distillation.
+    assert [set(part) for part in (sampled[:8], sampled[8:-16], sampled[-16:])] == [{2}, {5}, {10}]
     assert len(seen) == len(sampled) and min(likely for _, likely in seen[8:]) >= 20
     # Of too many pairs of users and items nobody asks for the best ones.
     monkeypatch.setattr(student_trainer, "_LIKELY_PAIRS", 10)

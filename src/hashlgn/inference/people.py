@@ -18,7 +18,6 @@ from hashlgn.inference.placement import Placement, decoded_histories
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems
-from hashlgn.scoring.rows import entries_of
 
 __all__ = ["People", "given", "living_histories", "people_of", "place"]
 
@@ -27,6 +26,8 @@ Ints = npt.NDArray[np.int64]
 
 _MOST = 128  # people of an item who are asked: more make its mean hardly better
 _ROWS = 2048  # histories whose sums are made at a time
+_ENTRIES = 8192  # people of items whose queries are made at a time
+_NOTHING = 1e-10  # of a squared length: what rounding leaves of a history without its only item
 
 
 @dataclass(frozen=True)
@@ -146,38 +147,56 @@ def _formed(model: ServedModel, placement: Placement, numbers: Ints, o: Floats, 
 
 
 def _sums(model: ServedModel, numbers: Ints, people: People) -> tuple[Floats, Floats]:
-    """Sums of unit queries without the item itself, ``(items, width)``, and how many there are of each item."""
+    """Sums of unit queries without the item itself, ``(items, width)``, and how many there are of each item.
+
+    Each history is summed once: of ``v_u``, an item takes its own part ``a_ui p_i``.
+    """
     histories, count = living_histories(model), len(people.counts)
     sums, counts = np.zeros((count, histories.width), np.float32), np.zeros(count, np.float32)
-    order = np.argsort(people.owners, kind="stable")
-    bounds = np.searchsorted(people.owners[order], np.arange(count + 1))
-    for place, number in enumerate(numbers.tolist()):
-        rows = people.rows[order[bounds[place] : bounds[place + 1]]]
-        if len(rows):
-            sums[place], counts[place] = _sum(histories, number, people, rows)
+    there = numbers < len(histories)
+    own = np.zeros_like(sums)
+    own[there] = decoded_histories(histories, numbers[there])
+    order = np.argsort(people.rows, kind="stable")
+    owners, rows = people.owners[order], people.rows[order]
+    strengths = _own_strengths(people, numbers[owners], rows)
+    for first in range(0, len(people.indptr) - 1, _ROWS):
+        v = _vectors(histories, people, first, first + _ROWS)
+        lengths = np.einsum("ij,ij->i", v, v)
+        start, end = np.searchsorted(rows, (first, first + _ROWS))
+        for begin in range(start, end, _ENTRIES):
+            part = slice(begin, min(begin + _ENTRIES, end))
+            owner, row = owners[part], rows[part] - first
+            left = v[row] - strengths[part, None] * own[owner]
+            squares = np.einsum("ij,ij->i", left, left)
+            kept = squares > _NOTHING * lengths[row]  # else nothing but the item is in the history
+            inverse = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=kept)
+            if count == 1:
+                sums[0] += inverse @ left
+            else:
+                sums += sparse.csr_matrix((inverse, (owner, np.arange(len(owner)))), (count, len(owner))) @ left
+            counts += np.bincount(owner[kept], minlength=count).astype(np.float32)
     return sums, counts
 
 
-def _sum(histories: CodedHistories | FloatHistories, number: int, people: People, rows: Ints) -> tuple[Floats, int]:
-    """The sum of the unit queries of one item's people, without the item, and how many they are."""
-    bounds, places = entries_of(people.indptr, rows)
-    items = people.indices[places]
-    strengths = np.ones(len(items), np.float32) if people.strengths is None else people.strengths[places]
-    v = _vectors(histories, bounds, items, np.where(items == number, np.float32(0), strengths))
-    lengths = np.sqrt(np.einsum("ij,ij->i", v, v))  # 0 where nothing else is in the history
-    inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    return inverse @ v, int(np.count_nonzero(lengths))
+def _own_strengths(people: People, numbers: Ints, rows: Ints) -> Floats:
+    """``a_ui`` of an item in the history of somebody, for each entry; 0 where it is not there."""
+    count = int(max(people.indices.max(initial=0), numbers.max(initial=0))) + 1
+    keys = np.repeat(np.arange(len(people.indptr) - 1), np.diff(people.indptr)) * count + people.indices
+    wanted = rows * count + numbers
+    places = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+    if not len(keys):
+        return np.zeros(len(wanted), np.float32)
+    strengths = np.ones(len(keys), np.float32) if people.strengths is None else people.strengths
+    return np.where(keys[places] == wanted, strengths[places], np.float32(0))
 
 
-def _vectors(histories: CodedHistories | FloatHistories, bounds: Ints, items: Ints, strengths: Floats) -> Floats:
-    """Sums of histories in float32: a place needs no bits that are the same for every batch."""
+def _vectors(histories: CodedHistories | FloatHistories, people: People, first: int, last: int) -> Floats:
+    """Sums of some histories in float32: a place needs no bits that are the same for every batch."""
+    bounds = people.indptr[first : last + 1]
+    span = slice(int(bounds[0]), int(bounds[-1]))
+    items, bounds = people.indices[span], bounds - bounds[0]
+    strengths = np.ones(len(items), np.float32) if people.strengths is None else people.strengths[span]
     if isinstance(histories, FloatHistories):
         shape = len(bounds) - 1, len(histories)
         return np.asarray(sparse.csr_matrix((strengths, items, bounds), shape) @ histories.items)
-    v = np.empty((len(bounds) - 1, histories.width), np.float32)
-    for start in range(0, len(v), _ROWS):
-        part = bounds[start : start + _ROWS + 1]
-        span = slice(int(part[0]), int(part[-1]))
-        found = histories.histograms(part - part[0], items[span], strengths[span].astype(np.float64))
-        v[start : start + _ROWS] = found.astype(np.float32) @ histories.rows
-    return v
+    return histories.histograms(bounds, items, strengths.astype(np.float64)).astype(np.float32) @ histories.rows
