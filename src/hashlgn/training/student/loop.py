@@ -194,13 +194,11 @@ def fit(
             told, asked = objective.split(batch, rng)
             certain: Tensor = torch.unique(objective.certain(batch, asked))
             among = candidates(n_items, data.chances, certain, places, rng)
-            whole = among.items is None
-            used, columns = (None, None) if whole else torch.unique(told.items, return_inverse=True)
-            p = (
-                (fixed if whole else fixed.index_select(0, used))
-                if fixed is not None
-                else histories.rows(used, optimizer, 0)
-            )
+            used, columns = (None, None) if among.items is None else torch.unique(told.items, return_inverse=True)
+            if fixed is None:
+                p = histories.rows(used, optimizer, 0)
+            else:
+                p = fixed if used is None else fixed.index_select(0, used)
             o = answers.rows(among.items, optimizer, len(rates[0]))
             value = objective.loss(told.queries(p, columns), o, batch, told, asked, among)
             value.backward()  # type: ignore[no-untyped-call]
