@@ -23,6 +23,7 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.serve.attributes import Attributes, Filters, key_of
 from hashlgn.serve.journal import LiveHistories, Stored
 from hashlgn.serve.journal.events import read_id
+from hashlgn.serve.journal.live import joined
 from hashlgn.serve.limits import Limits
 from hashlgn.serve.shapes import Ask, HistoryItem, Item, Problem, Recommendation, Share
 from hashlgn.serve.titles import Titles
@@ -198,13 +199,7 @@ class Served:
 
     def _together(self, questions: Sequence[Question]) -> list[Recommendation | Problem]:
         rows = [self.view.row(one.user) if one.history is None else one.history for one in questions]
-        indptr = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(items) for items, _ in rows], out=indptr[1:])
-        items = np.concatenate([items for items, _ in rows]).astype(np.int64)
-        strengths = None
-        if any(own is not None for _, own in rows):
-            parts = [np.ones(len(its), np.float32) if own is None else own for its, own in rows]
-            strengths = np.concatenate(parts)
+        indptr, items, strengths = joined(rows)
         first, n_items = questions[0], len(self.view.item_ids)
         banned = self.filters.banned(first.alike[3]) if first.alike[3] else None
         exclude = self._exclusion(questions, [its for its, _ in rows], indptr, items)

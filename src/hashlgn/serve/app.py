@@ -25,21 +25,11 @@ from hashlgn.serve.telemetry import Spans
 __all__ = ["Service"]
 
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-
-
-class _Pattern:
-    """A path of a route, whose segments ``*`` may be anything."""
-
-    def __init__(self, path: str) -> None:
-        self.path, self.parts = path, path.split("/")[1:]
-        self.free = [place for place, part in enumerate(self.parts) if part == "*"]
-        self._places = [place for place, part in enumerate(self.parts) if part != "*"]
-        self._fixed = [self.parts[place] for place in self._places]
-        self.names = {method: f"{method} {path}" for method, other in ROUTES if other == path}
-
-    def fits(self, segments: list[str]) -> bool:
-        """Whether as many segments are of this path."""
-        return [segments[place] for place in self._places] == self._fixed
+# By number of segments: method, segments, name in log and figures, scope and handler
+_ROUTES: dict[int, list[tuple[str, list[str], str, tuple[str | None, Handler]]]] = {}
+for (_method, _path), _found in ROUTES.items():
+    _parts = _path.split("/")[1:]
+    _ROUTES.setdefault(len(_parts), []).append((_method, _parts, f"{_method} {_path}", _found))
 
 
 class Service:
@@ -68,10 +58,6 @@ class Service:
         self.batcher = Batcher(_answer_together, self.limits)
         self.ready = True
         self._prefix, self._count = secrets.token_hex(4), itertools.count()
-        self._by_length: dict[tuple[str, int], list[_Pattern]] = {}
-        for method, path in ROUTES:
-            pattern = _Pattern(path)
-            self._by_length.setdefault((method, len(pattern.parts)), []).append(pattern)
 
     async def respond(self, request: Request) -> Answer:
         """The answer to a request; what goes wrong is an answer too."""
@@ -118,17 +104,14 @@ class Service:
     def _route(self, request: Request) -> tuple[str, tuple[str | None, Handler]]:
         method = "GET" if request.method == "HEAD" else request.method
         segments = segments_of(request.path)
-        for pattern in self._by_length.get((method, len(segments)), ()):
-            if pattern.fits(segments):
-                request.parts = [segments[place] for place in pattern.free]
-                return pattern.names[method], ROUTES[method, pattern.path]
-        allowed = [
-            other
-            for (other, length), patterns in self._by_length.items()
-            if length == len(segments) and any(pattern.fits(segments) for pattern in patterns)
-        ]
+        routes = _ROUTES.get(len(segments), ())
+        for known, parts, name, found in routes:
+            if known == method and _fits(parts, segments):
+                request.parts = [segment for part, segment in zip(parts, segments, strict=True) if part == "*"]
+                return name, found
+        allowed = {known for known, parts, *_ in routes if _fits(parts, segments)}
         if allowed:
-            methods = sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])})
+            methods = sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
             raise Problem(405, "bad_method", f"the method must be {' or '.join(methods)}", "method", allow=methods)
         raise Problem(404, "no_route", "there is nothing at this path", "path")
 
@@ -196,6 +179,10 @@ class Service:
             items = [item.item for item in found.items]
             self.journal.exposure(found.user, arm, items, request_id, model=found.model)
         return found
+
+
+def _fits(parts: list[str], segments: list[str]) -> bool:
+    return all(part in ("*", segment) for part, segment in zip(parts, segments, strict=True))
 
 
 def _answer_together(batch: list[tuple[Served, Question]]) -> list[Any]:

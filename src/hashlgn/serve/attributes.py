@@ -68,10 +68,6 @@ class Attributes:
                 raise JournalError(f"attributes of items cannot be written ({error})") from error
             self.items[str(item)] = held
 
-    def names(self) -> set[str]:
-        """Names of all attributes."""
-        return {name for held in list(self.items.values()) for name in held}
-
     def close(self) -> None:
         """Close the file."""
         self._db.close()

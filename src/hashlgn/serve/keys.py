@@ -138,15 +138,6 @@ class KeyFile:
                 found = scope
         return found
 
-    def allows(self, key: str | None, scope: str) -> bool:
-        """Whether a key allows what ``scope`` stands for; ``write`` includes ``read``, ``admin`` both.
-
-        Raises:
-            ArgumentError: as ``scope_of``.
-        """
-        found = self.scope_of(key)
-        return found is not None and SCOPES[found] >= SCOPES[scope]
-
     def _keys(self) -> list[tuple[bytes, str]]:
         try:
             found = self.path.stat()

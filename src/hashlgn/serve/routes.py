@@ -7,6 +7,7 @@ import mimetypes
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import asdict
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,6 +22,7 @@ from hashlgn.serve.page import item_details, map_of
 from hashlgn.serve.shapes import Ask, Batch, Nothing, Problem, Recommendation, Result, read_body, read_json, shaped
 
 if TYPE_CHECKING:
+    from hashlgn.serve.answers import Served
     from hashlgn.serve.app import Service
 
 __all__ = ["ROUTES", "Handler"]
@@ -90,19 +92,29 @@ def _only(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
     return asked
 
 
-async def _resolved(future: Future[Any]) -> Any:
-    return await asyncio.wrap_future(future)
+def _named(service: Service, request: Request, **known: Any) -> tuple[Served, dict[str, Any]]:
+    """The model that a query names, or else the active one, and the query's known parameters."""
+    asked = _only(request, {**known, "model": str})
+    return service.registry.named(asked.get("model")) or service.registry.active, asked
+
+
+def _said(request: Request, **values: Any) -> Answer:
+    return Answer(encoded({**values, "request_id": request.request_id}))
 
 
 # Recommendations
 
 
+async def _recommended(service: Service, request: Request, ask: Ask) -> Answer:
+    found = await service.answered(ask, request.request_id)
+    found.request_id = request.request_id
+    return Answer(encoded(found))
+
+
 @route("GET", "/v1/users/*/recommendations", "read")
 async def _user(service: Service, request: Request) -> Answer:
     fields = _fields_again(request.query) if len(request.query) <= 64 else _fields(request.query)
-    found = await service.answered(Ask(user=request.parts[0], **fields), request.request_id)
-    found.request_id = request.request_id
-    return Answer(encoded(found))
+    return await _recommended(service, request, Ask(user=request.parts[0], **fields))
 
 
 @route("POST", "/v1/sessions", "read")
@@ -110,9 +122,7 @@ async def _session(service: Service, request: Request) -> Answer:
     ask = read_body(request.body, Ask)
     if ask.history is None:
         raise Problem(422, "bad_request", "history must be given", "history")
-    found = await service.answered(ask, request.request_id)
-    found.request_id = request.request_id
-    return Answer(encoded(found))
+    return await _recommended(service, request, ask)
 
 
 @route("POST", "/v1/recommendations", "read")
@@ -122,8 +132,7 @@ async def _batch(service: Service, request: Request) -> Answer:
         most = f"requests must be at most {service.limits.batch} (--max-batch; got {len(asked)})"
         raise Problem(422, "too_large", most, "requests")
     results = await asyncio.gather(*(_member(service, member, request.request_id) for member in asked))
-    body = {"results": results, "model": service.registry.active.version, "request_id": request.request_id}
-    return Answer(encoded(body))
+    return _said(request, results=results, model=service.registry.active.version)
 
 
 async def _member(service: Service, member: Any, request_id: str) -> Recommendation | Result:
@@ -149,16 +158,15 @@ async def _titles(service: Service, request: Request) -> Answer:
     if titles is None:
         raise Problem(409, "no_titles", "the model must have titles to search them")
     found = await asyncio.to_thread(titles.search, asked.get("title", "")[:200], k)
-    return Answer(encoded({"items": [served.described(number) for number in found], "request_id": request.request_id}))
+    return _said(request, items=[served.described(number) for number in found])
 
 
 @route("GET", "/v1/items/*", "read")
 async def _item(service: Service, request: Request) -> Answer:
-    served = service.registry.named(_only(request, {"model": str}).get("model")) or service.registry.active
+    served, _ = _named(service, request)
     number = served.item_number(request.parts[0])
     found = await asyncio.to_thread(item_details, served.recommender.model, number)
-    held = service.registry.attributes_of(found["item"])
-    return Answer(encoded({**found, "attributes": held, "request_id": request.request_id}))
+    return _said(request, **found, attributes=service.registry.attributes_of(found["item"]))
 
 
 @route("PUT", "/v1/items/*", "write")
@@ -173,25 +181,23 @@ async def _put_item(service: Service, request: Request) -> Answer:
             raise Problem(422, "bad_request", f"{taken} (got {name!r:.80})", name[:80] or "body")
     item = service.registry.active.described(number)["item"]
     await asyncio.to_thread(service.registry.put, item, values)
-    return Answer(encoded({"item": item, "attributes": values, "request_id": request.request_id}))
+    return _said(request, item=item, attributes=values)
 
 
 @route("GET", "/v1/items/*/similar", "read")
 async def _similar(service: Service, request: Request) -> Answer:
-    asked = _only(request, {"k": int, "model": str})
+    served, asked = _named(service, request, k=int)
     k = asked.get("k", 10)
     if k > service.limits.k:
         raise Problem(422, "too_large", f"k must be at most {service.limits.k} (--max-k; got {k})", "k")
-    served = service.registry.named(asked.get("model")) or service.registry.active
     number = served.item_number(request.parts[0])
     items = await asyncio.to_thread(served.similar, number, k)
-    item = served.described(number)["item"]
-    return Answer(encoded({"item": item, "items": items, "model": served.version, "request_id": request.request_id}))
+    return _said(request, item=served.described(number)["item"], items=items, model=served.version)
 
 
 @route("GET", "/v1/map", "read")
 async def _map(service: Service, request: Request) -> Answer:
-    served = service.registry.named(_only(request, {"model": str}).get("model")) or service.registry.active
+    served, _ = _named(service, request)
     if "map" not in served.facts:  # who asks meanwhile waits for the same one
         model = served.recommender.model
         served.facts["map"] = asyncio.ensure_future(asyncio.to_thread(lambda: encoded(map_of(model))))
@@ -204,7 +210,7 @@ async def _map(service: Service, request: Request) -> Answer:
 @route("GET", "/v1/users", "read")
 async def _users(service: Service, request: Request) -> Answer:
     k = min(_only(request, {"k": int}).get("k", 10), service.limits.k)
-    return Answer(encoded({"users": service.registry.active.some_users(k), "request_id": request.request_id}))
+    return _said(request, users=service.registry.active.some_users(k))
 
 
 @route("GET", "/v1/users/*/history", "read")
@@ -218,17 +224,10 @@ async def _history(service: Service, request: Request) -> Answer:
         entries = await asyncio.to_thread(service.journal.history, user, served.view)
     items = []
     for entry in entries:
-        time_ = None if entry.time is None else time_text(entry.time)
-        said = {
-            "item": entry.item,
-            "event_id": entry.event_id,
-            "type": entry.type,
-            "weight": entry.weight,
-            "time": time_,
-        }
+        said = asdict(entry) | {"time": None if entry.time is None else time_text(entry.time)}
         number = served.view.item_ids.find(entry.item)
         items.append(said if number < 0 else said | served.described(number))
-    return Answer(encoded({"user": user, "items": items, "request_id": request.request_id}))
+    return _said(request, user=user, items=items)
 
 
 @route("POST", "/v1/events", "write")
@@ -241,12 +240,13 @@ async def _events(service: Service, request: Request) -> Answer:
         most = f"events must be at most {service.limits.events} (--max-events; got {len(events)})"
         raise Problem(422, "too_large", most, "body")
     few = len(events) < 50
-    outcome = await _resolved(journal.submit(events) if few else await asyncio.to_thread(journal.submit, events))
+    written = journal.submit(events) if few else await asyncio.to_thread(journal.submit, events)
+    outcome = await asyncio.wrap_future(written)
     counts = {"accepted": outcome.accepted, "duplicates": outcome.duplicates}
     for name, count in (*counts.items(), ("rejected", len(outcome.rejected))):
         service.metrics.events[name] += count
     rejected = [{"index": index, "error": error} for index, error in outcome.rejected]
-    return Answer(encoded({**counts, "rejected": rejected, "request_id": request.request_id}))
+    return _said(request, **counts, rejected=rejected)
 
 
 def _lines(body: bytes) -> list[Any]:
@@ -262,28 +262,25 @@ def _lines(body: bytes) -> list[Any]:
 
 @route("DELETE", "/v1/events/*", "write")
 async def _delete_event(service: Service, request: Request) -> Answer:
-    return await _deleted(service, request, service.need_journal().delete_event(request.parts[0]))
+    return await _deleted(request, service.need_journal().delete_event)
 
 
 @route("DELETE", "/v1/users/*/history/*", "write")
 async def _delete_item(service: Service, request: Request) -> Answer:
-    return await _deleted(service, request, _submitted(service, service.need_journal().delete_item, *request.parts))
+    return await _deleted(request, service.need_journal().delete_item, service.registry.active.view)
 
 
 @route("DELETE", "/v1/users/*", "write")
 async def _delete_user(service: Service, request: Request) -> Answer:
-    return await _deleted(service, request, _submitted(service, service.need_journal().delete_user, *request.parts))
+    return await _deleted(request, service.need_journal().delete_user, service.registry.active.view)
 
 
-def _submitted(service: Service, call: Callable[..., Future[int]], *ids: str) -> Future[int]:
+async def _deleted(request: Request, delete: Callable[..., Future[int]], *view: Any) -> Answer:
     try:
-        return call(*ids, service.registry.active.view)
+        future = delete(*request.parts, *view)
     except ArgumentError as error:
         raise Problem(422, "bad_id", str(error)) from error
-
-
-async def _deleted(service: Service, request: Request, future: Future[int]) -> Answer:
-    return Answer(encoded({"deleted": await _resolved(future), "request_id": request.request_id}))
+    return _said(request, deleted=await asyncio.wrap_future(future))
 
 
 # Models and the service itself
@@ -291,21 +288,23 @@ async def _deleted(service: Service, request: Request, future: Future[int]) -> A
 
 @route("GET", "/v1/models", "read")
 async def _models(service: Service, request: Request) -> Answer:
-    return Answer(encoded({"models": service.registry.described(), "request_id": request.request_id}))
+    return _said(request, models=service.registry.described())
 
 
 @route("POST", "/v1/models/*/activate", "admin")
 async def _activate(service: Service, request: Request) -> Answer:
-    served = await asyncio.to_thread(service.registry.activate, request.parts[0])
-    service.metrics.say("activated", model=served.version, request_id=request.request_id)
-    return Answer(encoded({"active": served.version, "request_id": request.request_id}))
+    return await _swapped(service, request, "activated", service.registry.activate, request.parts[0])
 
 
 @route("POST", "/v1/models/rollback", "admin")
 async def _rollback(service: Service, request: Request) -> Answer:
-    served = await asyncio.to_thread(service.registry.rollback)
-    service.metrics.say("rolled back", model=served.version, request_id=request.request_id)
-    return Answer(encoded({"active": served.version, "request_id": request.request_id}))
+    return await _swapped(service, request, "rolled back", service.registry.rollback)
+
+
+async def _swapped(service: Service, request: Request, event: str, swap: Callable[..., Served], *names: str) -> Answer:
+    served = await asyncio.to_thread(swap, *names)
+    service.metrics.say(event, model=served.version, request_id=request.request_id)
+    return _said(request, active=served.version)
 
 
 @route("GET", "/health/live", None)

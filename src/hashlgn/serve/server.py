@@ -34,7 +34,18 @@ def build(
     log: bool = True,
     telemetry: bool = False,
 ) -> Any:
-    """The application, see ``serve``; ``close`` it at the end.
+    """The application; ``close`` it at the end.
+
+    Args:
+        models: paths of models; the first one answers, the others can be activated.
+        journal: file of the events; without it histories are those of the training.
+        keys: file of the keys; without it everybody may do everything.
+        watch: folder whose newest model is activated by itself.
+        split: shares of the traffic by names of models.
+        threads: processor threads of a search.
+        limits: what a client may ask for.
+        log: whether lines of JSON go to standard error.
+        telemetry: whether spans of OpenTelemetry are sent.
 
     Raises:
         HashLGNError: a file is missing or broken, or an option breaks its rule.
@@ -69,33 +80,16 @@ def build(
 
 
 def serve(
-    models: Sequence[Path],
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8765,
-    journal: Path | None = None,
-    keys: Path | None = None,
-    watch: Path | None = None,
-    split: Mapping[str, float] | None = None,
-    threads: int | None = None,
-    limits: Limits | None = None,
-    log: bool = True,
-    telemetry: bool = False,
+    models: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8765, watch: Path | None = None, **how: Any
 ) -> None:
     """Serve models until SIGTERM or Ctrl-C.
 
     Args:
-        models: paths of models; the first one answers, the others can be activated.
+        models: as of ``build``.
         host: address to listen at.
         port: to listen at; any free one where 0.
-        journal: file of the events; without it histories are those of the training.
-        keys: file of the keys; without it everybody may do everything.
-        watch: folder whose newest model is activated by itself.
-        split: shares of the traffic by names of models.
-        threads: processor threads of a search.
-        limits: what a client may ask for.
-        log: whether lines of JSON go to standard error.
-        telemetry: whether spans of OpenTelemetry are sent.
+        watch: as of ``build``.
+        how: what else ``build`` takes.
 
     Raises:
         HashLGNError: a file is missing or broken, or an option breaks its rule.
@@ -103,17 +97,7 @@ def serve(
     need("httptools", "serve", "hashlgn serve")
     _check_free(host, port)
     _few_arenas()
-    app = build(
-        models,
-        journal=journal,
-        keys=keys,
-        watch=watch,
-        split=split,
-        threads=threads,
-        limits=limits,
-        log=log,
-        telemetry=telemetry,
-    )
+    app = build(models, watch=watch, **how)
     sys.setswitchinterval(0.0002)  # the thread that searches shall not wait for all answers that the loop has to send
     gc.collect()
     gc.freeze()  # what was loaded stays: collections look at what requests make

@@ -26,7 +26,7 @@ from hashlgn.scoring.rows import rows_of
 from hashlgn.serve.journal.events import HistoryEntry, Id, Row
 from hashlgn.serve.journal.pairs import Pairs
 
-__all__ = ["LiveHistories", "Stored", "microseconds"]
+__all__ = ["LiveHistories", "Stored", "joined", "microseconds"]
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
@@ -136,6 +136,16 @@ class _State:
     live: _Overlay = field(default_factory=dict)
 
 
+def joined(rows: Sequence[tuple[npt.NDArray[Any], Floats | None]]) -> tuple[Int64s, Int64s, Floats | None]:
+    """Histories in compressed-row form: bounds, item numbers, and strengths where any row has some (None: 1 each)."""
+    indptr = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(items) for items, _ in rows], out=indptr[1:])
+    items = np.concatenate([np.empty(0, np.int64), *(items for items, _ in rows)])
+    if all(own is None for _, own in rows):
+        return indptr, items, None
+    return indptr, items, np.concatenate([np.ones(len(its), np.float32) if own is None else own for its, own in rows])
+
+
 class LiveHistories:
     """The histories of all users, in the numbers of one model. Made by ``Journal.bind``."""
 
@@ -159,25 +169,17 @@ class LiveHistories:
         found, stored = self._raw(user)
         return found[0], self._strengths(found[1], stored)
 
-    def histories(self, users: Iterable[Id]) -> tuple[Int64s, Int32s, Floats | None]:
+    def histories(self, users: Iterable[Id]) -> tuple[Int64s, Int64s, Floats | None]:
         """The histories of users in compressed-row form, as ``ServedModel.queries`` takes them.
 
         Args:
             users: external ids, in the type of the model; a stranger has an empty row.
 
         Returns:
-            Bounds ``(q + 1,)`` int64; item numbers int32, ascending within a row, each once; strengths float32, aligned
+            Bounds ``(q + 1,)`` int64; item numbers int64, ascending within a row, each once; strengths float32, aligned
             with them (None: 1 each).
         """
-        rows = [self.row(user) for user in users]
-        indptr = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(items) for items, _ in rows], out=indptr[1:])
-        if len(rows) == 1:
-            return indptr, *rows[0]
-        items = np.concatenate([self._empty[0], *(items for items, _ in rows)])
-        if self.stored.rule == "one":
-            return indptr, items, None
-        return indptr, items, np.concatenate([np.empty(0, np.float32), *(own for _, own in rows if own is not None)])
+        return joined([self.row(user) for user in users])
 
     def stored_entries(self, user: Id, items: set[Id], removed: set[Id | None]) -> list[HistoryEntry]:
         """What the model stores of a user's history, but for some items and what was removed; the newest first."""

@@ -218,7 +218,7 @@ def recover(damaged: Path, out: Path) -> tuple[int, int]:
         last, _ = store.marks()
         with Journal.open(out, store.types, check=False) as target:
             count = 0
-            for rows in _readable(store, "events", _COLUMNS, 1, last, lost):
+            for rows in _readable(store, 1, last, lost):
                 count += target.restore("events", _COLUMNS, rows)
             for table, columns in (("deleted", ("event_id", "user")), ("removals", ("user", "item"))):
                 try:
@@ -233,13 +233,11 @@ def recover(damaged: Path, out: Path) -> tuple[int, int]:
         store.close()
 
 
-def _readable(
-    store: Store, table: str, columns: tuple[str, ...], first: int, last: int, lost: list[int]
-) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows of a table that can be read: of a range that cannot, its halves."""
+def _readable(store: Store, first: int, last: int, lost: list[int]) -> Iterator[list[tuple[Any, ...]]]:
+    """Events that can be read: of a range that cannot, its halves."""
     if first > last:
         return
-    query = f"SELECT {', '.join(columns)} FROM {table} NOT INDEXED WHERE row BETWEEN ? AND ?"
+    query = f"SELECT {', '.join(_COLUMNS)} FROM events NOT INDEXED WHERE row BETWEEN ? AND ?"
     if last - first < 10_000:
         try:
             yield store.db.execute(query, (first, last)).fetchall()
@@ -249,5 +247,5 @@ def _readable(
                 lost.append(first)
                 return
     middle = (first + last) // 2
-    yield from _readable(store, table, columns, first, middle, lost)
-    yield from _readable(store, table, columns, middle + 1, last, lost)
+    yield from _readable(store, first, middle, lost)
+    yield from _readable(store, middle + 1, last, lost)
