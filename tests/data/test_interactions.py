@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashlgn.data import Dropped, Ids, Interactions, random_ratio
+from hashlgn.data.strengths import decayed
 from hashlgn.errors import ArgumentError, DataError
 
 ROWS = st.lists(
@@ -248,3 +249,11 @@ def test_masked_values_are_missing_values(column: str) -> None:
     with pytest.raises(DataError, match=rf"{column} must have no missing values \(row 1 is masked\)"):
         Interactions.from_pairs([1, 2], [3, 4], **{column: values})
     assert len(Interactions.from_pairs([1, 2], [3, 4], **{column: np.ma.array([1, 2])})) == 2
+
+
+@given(st.lists(st.lists(st.integers(-1000, 1000), max_size=4), max_size=6), st.floats(1, 100))
+def test_a_strength_halves_with_age_counted_from_the_newest_of_the_history(rows: list[list[int]], half: float) -> None:
+    indptr = np.cumsum([0, *map(len, rows)]).astype(np.int64)
+    found = decayed(indptr, np.array([time for row in rows for time in row], np.int64), half)
+    wanted = [max(2 ** (-(max(row) - time) / half), 1e-6) for row in rows for time in row]
+    np.testing.assert_allclose(found, np.array(wanted, np.float32), rtol=1e-5)

@@ -87,6 +87,7 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
 @pytest.mark.parametrize("block", [7, 1 << 22])
 def test_written_and_read_back(tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_BLOCK", block)
+    monkeypatch.setattr(room, "_USERS", block)
     data = synthetic(60, 40, 500, seed=3)
     train, test = random_ratio(data, seed=3)
     write_lightgcn(tmp_path / "new" / "folder", train, test)

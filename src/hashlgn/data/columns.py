@@ -6,7 +6,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -97,10 +97,6 @@ class Request:
     def has_header(self, fields: Sequence[str]) -> bool:
         """Whether any of the fields is a usual name of a column of users or items."""
         return any(self.usual(field, role) for field in fields for role in ("user", "item"))
-
-    def changed(self, changes: Mapping[str, Any]) -> Request:
-        """The same request with other fields."""
-        return replace(self, **changes)
 
     def may_leave(self, role: str) -> bool:
         """Whether a column was found by its usual name alone, by a caller who named the columns that they want."""

@@ -20,7 +20,7 @@ from hashlgn.data.titles import NO_GENRE, Items
 from hashlgn.data.values import canonical_integers, parsed_integers
 from hashlgn.errors import DataError
 
-__all__ = ["Gather", "UnusableError"]
+__all__ = ["Gather", "usable"]
 
 _SEPARATORS = ("|", ";", ",")  # of genres in text: the first that occurs
 _SHOWN = 3  # rows that a message names
@@ -33,6 +33,20 @@ class UnusableError(Exception):
         """Name the column by its role."""
         super().__init__(why)
         self.role = role
+
+
+def usable(read: Callable[[Request], Gather], request: Request) -> Gather:
+    """What a source gives, without columns that nobody asked for and that cannot be read; notes say which."""
+    notes: list[str] = []
+    while True:
+        try:
+            gather = read(request)
+            gather.notes[:0] = notes
+            return gather
+        except UnusableError as unusable:
+            notes.append(f"the column of {unusable.role}s was not read ({unusable})")
+            left: dict[str, Any] = {unusable.role: False}
+            request = replace(request, **left)
 
 
 @dataclass

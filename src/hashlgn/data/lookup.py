@@ -64,10 +64,7 @@ class Integers:
 
     def find(self, wanted: pa.Array) -> Int64s:
         """Positions of integers, −1 where an integer is not here."""
-        return self.find_numbers(wanted.to_numpy(zero_copy_only=False))
-
-    def find_numbers(self, numbers: Int64s) -> Int64s:
-        """The same, of a NumPy array."""
+        numbers = wanted.to_numpy(zero_copy_only=False)
         ordered, order = self.search
         if not len(ordered) or not len(numbers):
             return np.full(len(numbers), -1, np.int64)

@@ -133,12 +133,9 @@ def read_interactions(
     data = _rated(*_read(source, format, request), request)
     if items is not None:
         data = _with_table(data, items, replace(request, **of_items))
-    return data if k_core is None else _core(data, k_core)
-
-
-def _core(data: Interactions, k_core: Any) -> Interactions:
-    user_k, item_k = k_core if isinstance(k_core, tuple) and len(k_core) == 2 else (k_core, k_core)
-    return data.k_core(user_k, item_k)[0]
+    if k_core is None:
+        return data
+    return data.k_core(*(k_core if isinstance(k_core, tuple) and len(k_core) == 2 else (k_core, k_core)))[0]
 
 
 def _check_columns(columns: dict[str, Any], *, matrix: bool) -> None:
@@ -272,21 +269,19 @@ def _read_lightgcn(path: Path, request: Request) -> Interactions:
     return with_shifted_movies(data, movies, items)
 
 
-def _read_recbole(path: Path, request: Request) -> Interactions:
-    file = path if path.is_file() else next(path.glob("*.inter"))
-    return read_delimited(file, request).interactions()
+def _files(path: Path, *suffixes: str) -> list[Path]:
+    """The files with such names: the path itself, or those in the folder."""
+    found = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+    return [file for file in found if file.suffix in suffixes]
 
 
-def _read_csv(path: Path, request: Request) -> Interactions:
-    return read_delimited(path if path.is_file() else _only(path, (".csv", ".tsv")), request).interactions()
+def _read_text(*suffixes: str) -> Callable[[Path, Request], Interactions]:
+    """What reads a delimited file, or the one in a folder."""
 
+    def read(path: Path, request: Request) -> Interactions:
+        return read_delimited(path if path.is_file() else _files(path, *suffixes)[0], request).interactions()
 
-def _only(folder: Path, suffixes: tuple[str, ...]) -> Path:
-    return next(p for p in sorted(folder.iterdir()) if p.suffix in suffixes)
-
-
-def _count(folder: Path, suffixes: tuple[str, ...]) -> int:
-    return sum(p.suffix in suffixes for p in folder.iterdir()) if folder.is_dir() else 0
+    return read
 
 
 FORMATS: dict[str, Format] = {
@@ -302,19 +297,19 @@ FORMATS: dict[str, Format] = {
         stars=False,  # as in published splits of MovieLens
     ),
     "recbole": Format(
-        _read_recbole,
-        lambda path: path.suffix == ".inter" if path.is_file() else _count(path, (".inter",)) == 1,
+        _read_text(".inter"),
+        lambda path: len(_files(path, ".inter")) == 1,
         "one .inter file",
     ),
     "parquet": Format(
         lambda path, request: read_parquet(path, request).interactions(),
-        lambda path: path.suffix == ".parquet" if path.is_file() else _count(path, (".parquet",)) > 0,
+        lambda path: len(_files(path, ".parquet")) > 0,
         "a .parquet file, or a folder of them",
         general=True,
     ),
     "csv": Format(
-        _read_csv,
-        lambda path: path.suffix in _TEXT if path.is_file() else _count(path, (".csv", ".tsv")) == 1,
+        _read_text(".csv", ".tsv"),
+        lambda path: len(_files(path, *(_TEXT if path.is_file() else (".csv", ".tsv")))) == 1,
         f"a delimited file ({', '.join(_TEXT)}), or a folder with one .csv or .tsv",
         general=True,
     ),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hashlgn.data.arrays import Int64s
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, choose
 
-__all__ = ["STRENGTHS", "strengths_of"]
+__all__ = ["STRENGTHS", "decayed", "faded", "strengths_of"]
 
 Strengths = npt.NDArray[np.float32] | None
 
@@ -26,11 +28,25 @@ def _decay(data: Interactions, half_life: float | None) -> Strengths:
         raise ArgumentError(
             "model.strength 'decay' needs interactions with times, and model.half_life (one of them is None)"
         )
-    counts = np.diff(data.indptr)
-    newest = np.maximum.reduceat(np.append(data.times, 0), data.indptr[:-1])
-    age = np.repeat(newest, counts) - data.times
-    # An interaction from long ago still counts a little: a strength is positive.
-    return np.maximum(np.exp2(-age / half_life), 1e-6).astype(np.float32)
+    return decayed(data.indptr, data.times, half_life)
+
+
+def decayed(indptr: Int64s, times: Int64s, half_life: float) -> npt.NDArray[np.float32]:
+    """Strengths of all entries of histories in compressed-row form, by their age: see ``faded``.
+
+    Args:
+        indptr: bounds of the histories.
+        times: of the entries; ages count from the newest of a history.
+        half_life: in the unit of the times.
+    """
+    filled = np.flatnonzero(np.diff(indptr))
+    newest = np.maximum.reduceat(times, indptr[filled]) if len(filled) else times
+    return faded(np.repeat(newest, np.diff(indptr)[filled]) - times, half_life)
+
+
+def faded(ages: npt.NDArray[Any], half_life: float) -> npt.NDArray[np.float32]:
+    """``2^(−age / half_life)``, at least 1e-6: an interaction from long ago still counts a little."""
+    return np.maximum(np.exp2(-ages / half_life), 1e-6).astype(np.float32)
 
 
 STRENGTHS: dict[str, Callable[[Interactions, float | None], Strengths]] = {

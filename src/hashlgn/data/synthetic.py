@@ -17,7 +17,8 @@ from hashlgn.utils.storage import reason, replaced_file
 __all__ = ["synthetic", "write_lightgcn"]
 
 Int64s = npt.NDArray[np.int64]
-_BLOCK = 1 << 22  # interactions made or written at a time
+_BLOCK = 1 << 22  # interactions made at a time
+_USERS = 1 << 16  # users written at a time
 _ROUNDS = 16  # draws of an item that the user already has are repeated so often
 
 
@@ -189,24 +190,15 @@ def write_lightgcn(folder: Path, train: Interactions, test: Interactions) -> Non
 
 
 def _write_part(path: Path, data: Interactions, users: Int64s) -> None:
-    user_ids, item_ids = data.user_ids.values, data.item_ids.values
-    stops = np.cumsum(np.diff(data.indptr)[users] + 1)  # where the lines of the users end, in tokens
+    user_ids, item_ids = data.user_ids.values[users], data.item_ids.values
+    bounds = np.append(data.indptr[users], len(data))  # who is not among them has no interactions
     with replaced_file(path) as temporary, temporary.open("xb") as file:
-        first = 0
-        while first < len(users):
-            done = stops[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(stops, done + _BLOCK, "right")))
-            edges = np.concatenate(([0], stops[first:last] - done))
-            tokens = np.empty(edges[-1], np.int64)
-            is_item = np.ones(len(tokens), np.bool_)
-            is_item[edges[:-1]] = False
-            tokens[edges[:-1]] = user_ids[users[first:last]]
-            # Users between two chosen ones have no interactions, so the items of a block lie side by side.
-            items = data.indices[data.indptr[users[first]] : data.indptr[users[last - 1] + 1]]
-            tokens[is_item] = item_ids[items]
-            lines = pa.ListArray.from_arrays(edges.astype(np.int32), pa.array(tokens).cast(pa.string()))
-            joined = pc.binary_join(lines, " ")
-            text = pc.binary_join(pa.ListArray.from_arrays([0, len(joined)], joined), "\n")
+        for first in range(0, len(users), _USERS):
+            part = bounds[first : first + _USERS + 1]
+            edges = part - part[0]
+            tokens = np.insert(item_ids[data.indices[part[0] : part[-1]]], edges[:-1], user_ids[first : first + _USERS])
+            ends = (edges + np.arange(len(edges))).astype(np.int32)  # a user is a token too
+            lines = pc.binary_join(pa.ListArray.from_arrays(ends, pa.array(tokens).cast(pa.string())), " ")
+            text = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")
             file.write(text[0].as_buffer())
             file.write(b"\n")
-            first = last

@@ -12,7 +12,7 @@ import pyarrow.parquet
 from scipy import sparse
 
 from hashlgn.data.columns import Request, find_columns, left_out
-from hashlgn.data.gather import Gather, UnusableError
+from hashlgn.data.gather import Gather, usable
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, DataError, shown
@@ -46,19 +46,16 @@ def read_table(source: Any, request: Request) -> Gather:
     """The columns of a table; ratings and times that cannot be read are left out, and noted."""
     where = f"the {type(source).__name__} given"
     names, column = _columns(source, where)
-    notes: list[str] = []
-    while True:
+
+    def read(request: Request) -> Gather:
         columns = find_columns(names, request, where)
-        gather = Gather(request, where, lambda row: f"row {row}")
-        try:
-            table = pa.table([column(i) for i in columns.values()], names=list(columns))
-            for batch in table.to_batches(max_chunksize=1 << 20):
-                gather.add(dict(zip(columns, batch.columns, strict=True)))
-            gather.notes[:0] = [*left_out(names, columns, request), *notes]
-            return gather
-        except UnusableError as unusable:
-            notes.append(f"the column of {unusable.role}s was not read ({unusable})")
-            request = request.changed({unusable.role: False})
+        gather = Gather(request, where, lambda row: f"row {row}", notes=left_out(names, columns, request))
+        table = pa.table([column(i) for i in columns.values()], names=list(columns))
+        for batch in table.to_batches(max_chunksize=1 << 20):
+            gather.add(dict(zip(columns, batch.columns, strict=True)))
+        return gather
+
+    return usable(read, request)
 
 
 def _columns(source: Any, where: str) -> tuple[list[str], Callable[[int], Any]]:

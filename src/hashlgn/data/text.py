@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from hashlgn.data.columns import Request, find_columns, left_out
-from hashlgn.data.gather import Gather, UnusableError
+from hashlgn.data.gather import Gather, usable
 from hashlgn.errors import DataError
 
 __all__ = ["BLOCK", "BOM", "first_line", "lines_of", "open_stream", "quoting", "read_delimited"]
@@ -133,20 +133,14 @@ def read_delimited(path: Path, request: Request) -> Gather:
     Raises:
         DataError: with the line where one is at fault.
     """
-    notes: list[str] = []
-    while True:
-        try:
-            gather = _read_once(path, request)
-            gather.notes[:0] = notes
-            return gather
-        except UnusableError as unusable:
-            notes.append(f"the column of {unusable.role}s was not read ({unusable})")
-            request = request.changed({unusable.role: False})
-        except UnicodeError as error:
-            if request.encoding is not None:
-                raise DataError(f"{path}: is not {request.encoding} ({error}); give another encoding=") from error
-            notes.append("the text is not UTF-8, and was read as Latin-1; encoding= names another")
-            request = replace(request, encoding="latin-1")
+    try:
+        return usable(lambda request: _read_once(path, request), request)
+    except UnicodeError as error:
+        if request.encoding is not None:
+            raise DataError(f"{path}: is not {request.encoding} ({error}); give another encoding=") from error
+    gather = usable(lambda request: _read_once(path, request), replace(request, encoding="latin-1"))
+    gather.notes.insert(0, "the text is not UTF-8, and was read as Latin-1; encoding= names another")
+    return gather
 
 
 def _read_once(path: Path, request: Request) -> Gather:
@@ -308,7 +302,8 @@ def _layout(path: Path, request: Request) -> _Layout:
             f"number the columns from 0 with {' and '.join(f'{role}=' for role in roles[:2])}"
         )
     places = names or {role: i for i, role in enumerate(roles[: len(fields)])}
-    numbered = request.changed({role: place for role, place in places.items() if getattr(request, role) is not False})
+    wanted: dict[str, Any] = {role: place for role, place in places.items() if getattr(request, role) is not False}
+    numbered = replace(request, **wanted)
     unnamed = [f"column {i}" for i in range(len(fields))]
     return _Layout(delimiter, len(fields), find_columns(unnamed, numbered, where), number - 1)
 

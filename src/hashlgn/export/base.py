@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.items import CodedItems, Items
 from hashlgn.utils.storage import reason, sync_folder
 
-__all__ = ["NAME", "Catalogue", "Exporter", "Part", "Query", "new_folder", "vector_column"]
+__all__ = ["NAME", "Catalogue", "Exporter", "Part", "Query", "new_folder", "vector_column", "write_parquet"]
 
 NAME = "hashlgn_items"  # of the table, or collection, that an export makes
 _ROWS = 16_384  # items held in their exported form at a time
@@ -176,6 +176,17 @@ def new_folder(out: str | Path) -> Iterator[Path]:
         raise ArgumentError(f"out must be writable (got {shown(str(out))}: {reason(error)})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_parquet(folder: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one form, one or more, to ``items.parquet``."""
+    import pyarrow.parquet as pq
+
+    writer: Any = None
+    for table in tables:
+        writer = writer or pq.ParquetWriter(folder / "items.parquet", table.schema, compression="zstd")
+        writer.write_table(table)
+    writer.close()
 
 
 def vector_column(vectors: Floats) -> pa.Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hashlgn.errors import ArgumentError
-from hashlgn.export.base import Catalogue, Exporter, Query
+from hashlgn.export.base import Catalogue, Exporter, Query, write_parquet
 from hashlgn.scoring.items import CodedItems
 
 __all__ = ["FLAT", "FP16", "PQ"]
@@ -17,19 +17,15 @@ __all__ = ["FLAT", "FP16", "PQ"]
 
 def _write(catalogue: Catalogue, folder: Path, index: Any, add: Callable[[Any, Any], None]) -> None:
     import faiss
-    import pyarrow.parquet as pq
 
     if catalogue.model.removed is not None and catalogue.model.removed.any():
         raise ArgumentError(
             "to must name an export whose items have numbers, since items were removed (Faiss counts places)"
         )
-    writer: Any = None
+    write_parquet(folder, (part.attributes for part in catalogue.parts()))
     for part in catalogue.parts():
-        writer = writer or pq.ParquetWriter(folder / "items.parquet", part.attributes.schema, compression="zstd")
-        writer.write_table(part.attributes)
         if len(part.items):
             add(index, part)
-    writer.close()
     faiss.write_index(index, str(folder / "items.faiss"))
 
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from hashlgn.export.base import Catalogue, Exporter, Query, vector_column
+from hashlgn.export.base import Catalogue, Exporter, Query, vector_column, write_parquet
 
 __all__ = ["VECTORS"]
 
 
 def _write(catalogue: Catalogue, folder: Path) -> None:
-    import pyarrow.parquet as pq
-
-    writer: Any = None
-    for attributes, items in catalogue.parts():
-        rows = attributes.append_column("vector", vector_column(items.decode()))
-        writer = writer or pq.ParquetWriter(folder / "items.parquet", rows.schema, compression="zstd")
-        writer.write_table(rows)
-    writer.close()
+    parts = catalogue.parts()
+    write_parquet(folder, (rows.append_column("vector", vector_column(items.decode())) for rows, items in parts))
 
 
 def _query(query: Query, k: int) -> Query:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hashlgn.export.base import NAME, Query
 from hashlgn.scoring.decoders import Floats
 
-__all__ = ["numbers", "score", "select", "without"]
+__all__ = ["numbers", "score", "select"]
 
 
 def numbers(values: Floats) -> str:
@@ -31,14 +31,7 @@ def score(bits: int, low: Callable[[int], str], high: Callable[[int], str]) -> s
     return f"CAST(CAST(scale AS DOUBLE PRECISION) * ({' + '.join(terms)}) AS REAL) + CAST(0 AS REAL)"
 
 
-def without(query: Query) -> str:
-    """The condition that leaves out what the user has seen, or nothing."""
-    return f"WHERE number NOT IN ({', '.join(map(str, query.seen.tolist()))})\n" if len(query.seen) else ""
-
-
 def select(query: Query, k: int, expression: str) -> str:
-    """The k items of the highest score, best first, ties by number."""
-    return (
-        f"SELECT number, id, {expression} AS score\nFROM {NAME}\n{without(query)}"
-        f"ORDER BY score DESC, number LIMIT {k};\n"
-    )
+    """The k items of the highest score that the user has not seen, best first, ties by number."""
+    seen = f"WHERE number NOT IN ({', '.join(map(str, query.seen.tolist()))})\n" if len(query.seen) else ""
+    return f"SELECT number, id, {expression} AS score\nFROM {NAME}\n{seen}ORDER BY score DESC, number LIMIT {k};\n"

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Ids
+from hashlgn.data.strengths import decayed
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
@@ -222,16 +223,9 @@ def _stored(model: ServedModel, pairs: Pairs | None, n_users: int) -> tuple[Stor
     bounds = np.searchsorted(keys, np.arange(len(users) + 1) * n_items).astype(np.int64)
     settings = model.config.get("model", {})
     if "strengths" in columns and settings.get("strength") == "decay":
-        columns["strengths"] = _decayed(bounds, columns["times"], settings["half_life"])
+        columns["strengths"] = decayed(bounds, columns["times"], settings["half_life"])
     part = Part(bounds, items[first], users=users, **columns)
     return stored.changed(part, n_users), items[first[first >= len(old.indices)]].astype(np.int64)
-
-
-def _decayed(bounds: Ints, times: Ints, half_life: float) -> npt.NDArray[np.float32]:
-    """Strengths by age, counted from each user's newest interaction, as a training computes them."""
-    newest = np.maximum(np.maximum.reduceat(times, bounds[:-1]), 0)
-    age = np.repeat(newest, np.diff(bounds)) - times
-    return np.maximum(np.exp2(-age / half_life), 1e-6).astype(np.float32)
 
 
 def _texts(texts: Any, changed: Mapping[int, str], count: int) -> Texts | None:

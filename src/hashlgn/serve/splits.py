@@ -48,16 +48,12 @@ def report_split(
         ArgumentError: an option breaks its rule.
     """
     positive_int("samples", samples)
-    store = Store(journal)
-    try:
-        with store.reading():
-            shown = store.db.execute("SELECT time, user, arm, items FROM exposures ORDER BY row").fetchall()
-            if not shown:
-                raise DataError(f"{journal}: no exposures to compare; serve with --split to have some")
-            query = "SELECT user, item, time FROM events WHERE user IN (SELECT user FROM exposures)"
-            events = store.db.execute(query).fetchall()
-    finally:
-        store.close()
+    with Store.read(journal) as store:
+        shown = store.db.execute("SELECT time, user, arm, items FROM exposures ORDER BY row").fetchall()
+        if not shown:
+            raise DataError(f"{journal}: no exposures to compare; serve with --split to have some")
+        query = "SELECT user, item, time FROM events WHERE user IN (SELECT user FROM exposures)"
+        events = store.db.execute(query).fetchall()
     hits = _hits(shown, events, round(window * SECOND))
     users = Ids.from_values([user for _, user, _, _ in shown])[1]
     arms = np.array([arm for _, _, arm, _ in shown], np.object_)

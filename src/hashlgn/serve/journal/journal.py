@@ -76,24 +76,19 @@ class Journal:
             ArgumentError: the journal holds ids of other types.
         """
         file = Path(path).expanduser()
-        lock = locked(file)
-        try:
-            store = Store(file, types, writes=True)
+        with contextlib.ExitStack() as opened:
+            lock = opened.enter_context(contextlib.closing(locked(file)))
             try:
+                store = opened.enter_context(contextlib.closing(Store(file, types, writes=True)))
                 if check:
                     store.check()
                 if types is not None:
                     store.set_types(types)
-                return cls(store, lock, clock)
-            except BaseException:
-                store.close()
-                raise
-        except sqlite3.Error as error:
-            lock.close()
-            raise failure(file, error) from error
-        except BaseException:
-            lock.close()
-            raise
+                journal = cls(store, lock, clock)
+            except sqlite3.Error as error:
+                raise failure(file, error) from error
+            opened.pop_all()
+        return journal
 
     # Events
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Ids
+from hashlgn.data.strengths import faded
 from hashlgn.inference.model import ServedModel
 from hashlgn.scoring.rows import rows_of
 from hashlgn.serve.journal.events import HistoryEntry, Id, Row
@@ -33,7 +34,6 @@ Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Values = npt.NDArray[Any] | None  # of the entries of a row: weights float32, times int64, or nothing
 _Overlay = dict[Id, tuple[Int32s, Values]]
-_LEAST = 1e-6  # a strength is positive, however old the interaction
 _NEVER = np.iinfo(np.int64).min
 _FOLDED = 20_000  # changed rows from which they are folded, or an eighth of all rows
 _FEW = 8  # so many events of a user are added one by one
@@ -183,17 +183,20 @@ class LiveHistories:
 
     def stored_entries(self, user: Id, items: set[Id], removed: set[Id | None]) -> list[HistoryEntry]:
         """What the model stores of a user's history, but for some items and what was removed; the newest first."""
+        kept = [one for one in self._stored(user, removed) if one[0] not in items]
+        kept.sort(key=lambda one: -one[2])
+        return [HistoryEntry(item, None, None, weight, None if time == _NEVER else time) for item, weight, time in kept]
+
+    def _stored(self, user: Id, removed: set[Id | None]) -> list[tuple[Id, float, int]]:
+        """Item, weight and time of what the model stores of a user, without what was removed."""
         number = self.user_ids.find(user)
         if number < 0 or None in removed:
             return []
         bounds = slice(self.stored.indptr[number], self.stored.indptr[number + 1])
-        strengths = self.stored.strengths
-        weights = [1.0] * (bounds.stop - bounds.start) if strengths is None else strengths[bounds].tolist()
-        times = self.stored.microseconds(bounds).tolist()
-        found = zip(self.item_ids.decode(self.stored.indices[bounds]).tolist(), weights, times, strict=True)
-        kept = [one for one in found if one[0] not in items and one[0] not in removed]
-        kept.sort(key=lambda one: -one[2])
-        return [HistoryEntry(item, None, None, weight, None if time == _NEVER else time) for item, weight, time in kept]
+        strengths, items = self.stored.strengths, self.item_ids.decode(self.stored.indices[bounds]).tolist()
+        weights = [1.0] * len(items) if strengths is None else strengths[bounds].tolist()
+        found = zip(items, weights, self.stored.microseconds(bounds).tolist(), strict=True)
+        return [one for one in found if one[0] not in removed]
 
     def knows(self, user: Id) -> bool:
         """Whether a user has a history that is not empty."""
@@ -232,8 +235,7 @@ class LiveHistories:
     def _strengths(self, values: Values, stored: bool) -> Floats | None:
         if values is None or stored or self.stored.rule != "decay":
             return values
-        ages: npt.NDArray[np.float64] = (values.max(initial=_NEVER) - values) / self._unit
-        return np.maximum(np.exp2(-ages / (self.stored.half_life or 1.0)), _LEAST).astype(np.float32)
+        return faded((values.max(initial=_NEVER) - values) / self._unit, self.stored.half_life or 1.0)
 
     # What the journal tells; one thread calls these
 
@@ -275,16 +277,7 @@ class LiveHistories:
             removed: items that do not count from the stored history; all where None is among them.
         """
         found: dict[int, tuple[int, float]] = {}
-        number = self.user_ids.find(user)
-        if number >= 0 and None not in removed:
-            bounds = slice(self.stored.indptr[number], self.stored.indptr[number + 1])
-            items, strengths = self.stored.indices[bounds], self.stored.strengths
-            weights = [1.0] * len(items) if strengths is None else strengths[bounds].tolist()
-            times = self.stored.microseconds(bounds).tolist()
-            gone = {self.item_ids.find(item) for item in removed if item is not None}
-            stored = zip(items.tolist(), times, weights, strict=True)
-            found = {item: (time, weight) for item, time, weight in stored if item not in gone}
-        for item, weight, time in events:
+        for item, weight, time in (*self._stored(user, removed), *events):
             code = self.item_ids.find(item)
             if code >= 0 and time >= found.get(code, (time,))[0]:
                 found[code] = time, weight

@@ -126,6 +126,13 @@ class Store:
                 error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
                 raise error
 
+    @classmethod
+    @contextlib.contextmanager
+    def read(cls, path: Path) -> Iterator[Store]:
+        """One view of the journal in a file; the connection ends with it."""
+        with contextlib.closing(cls(path)) as store, store.reading():
+            yield store
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """One view of the journal for several queries; errors of SQLite become the project's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Iterator
@@ -43,22 +44,19 @@ def export_events(journal: Path, out: Path) -> int:
         JournalError: the journal cannot be read.
         OSError: the file cannot be written.
     """
-    store, count = Store(journal), 0
-    try:
-        with store.reading():
-            users, items = (_KINDS[kind] for kind in store.types)
-            kinds = (pa.string(), users, items, pa.string(), pa.float64(), pa.timestamp("us", "UTC"))
-            schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
-            with (
-                replaced_file(out) as temporary,
-                pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
-            ):
-                for rows in store.rows_after(0, *_COLUMNS):
-                    columns = [pa.array(c, k) for c, k in zip(zip(*rows, strict=True), kinds, strict=True)]
-                    writer.write_batch(pa.record_batch(columns, schema=schema))
-                    count += len(rows)
-    finally:
-        store.close()
+    count = 0
+    with Store.read(journal) as store:
+        users, items = (_KINDS[kind] for kind in store.types)
+        kinds = (pa.string(), users, items, pa.string(), pa.float64(), pa.timestamp("us", "UTC"))
+        schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
+        with (
+            replaced_file(out) as temporary,
+            pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        ):
+            for rows in store.rows_after(0, *_COLUMNS):
+                columns = [pa.array(c, k) for c, k in zip(zip(*rows, strict=True), kinds, strict=True)]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+                count += len(rows)
     return count
 
 
@@ -120,12 +118,8 @@ def read_journal(journal: Path, data: Interactions | None = None) -> Interaction
         JournalError: the journal cannot be read.
         DataError: nothing is left to train on, or ids are of another type than those of the data.
     """
-    store = Store(journal)
-    try:
-        with store.reading():
-            pairs, removals, _ = read_pairs(store)
-    finally:
-        store.close()
+    with Store.read(journal) as store:
+        pairs, removals, _ = read_pairs(store)
     if data is None:
         data = Interactions.from_pairs([], [])
         users, items = pairs.user_ids, pairs.item_ids
@@ -185,19 +179,16 @@ def backup(journal: Path, out: Path) -> None:
         JournalError: the journal cannot be read.
         OSError: the copy cannot be written.
     """
-    store = Store(journal)
     try:
-        with replaced_file(out) as temporary:
-            copy = sqlite3.connect(temporary, isolation_level=None)
-            try:
-                store.db.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")  # one file
-            finally:
-                copy.close()
+        with (
+            contextlib.closing(Store(journal)) as store,
+            replaced_file(out) as temporary,
+            contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as copy,
+        ):
+            store.db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file
     except sqlite3.Error as error:
         raise failure(journal, error) from error
-    finally:
-        store.close()
 
 
 def recover(damaged: Path, out: Path) -> tuple[int, int]:
@@ -212,25 +203,24 @@ def recover(damaged: Path, out: Path) -> tuple[int, int]:
     """
     if out.exists():
         raise ArgumentError(f"out must be a new file (got {str(out)!r})")
-    store = Store(damaged)
     lost: list[int] = []
     try:
-        last, _ = store.marks()
-        with Journal.open(out, store.types, check=False) as target:
-            count = 0
-            for rows in _readable(store, 1, last, lost):
-                count += target.restore("events", _COLUMNS, rows)
-            for table, columns in (("deleted", ("event_id", "user")), ("removals", ("user", "item"))):
-                try:
-                    rows = store.db.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
-                except sqlite3.Error as error:
-                    raise JournalError(f"{damaged}: the list of what was deleted cannot be read ({error})") from error
-                target.restore(table, columns, rows)
-        return count, len(lost)
+        with contextlib.closing(Store(damaged)) as store:
+            last, _ = store.marks()
+            with Journal.open(out, store.types, check=False) as target:
+                count = 0
+                for rows in _readable(store, 1, last, lost):
+                    count += target.restore("events", _COLUMNS, rows)
+                for table, columns in (("deleted", ("event_id", "user")), ("removals", ("user", "item"))):
+                    try:
+                        rows = store.db.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
+                    except sqlite3.Error as error:
+                        why = f"the list of what was deleted cannot be read ({error})"
+                        raise JournalError(f"{damaged}: {why}") from error
+                    target.restore(table, columns, rows)
     except sqlite3.Error as error:
         raise failure(damaged, error) from error
-    finally:
-        store.close()
+    return count, len(lost)
 
 
 def _readable(store: Store, first: int, last: int, lost: list[int]) -> Iterator[list[tuple[Any, ...]]]:
