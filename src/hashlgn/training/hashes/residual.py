@@ -169,9 +169,10 @@ def _conditional_modes(items: Tensor, flat: Tensor, rows: Tensor, rounds: int = 
         for m in range(rows.shape[1]):
             block = slice(16 * m, 16 * m + 16)
             old = rows[:, m]
-            new = (2 * (away[:, block] - gram[old, block]) + squares[block]).argmin(dim=1) + 16 * m
+            new = (2 * (away[:, block] - gram[:, block].index_select(0, old)) + squares[block]).argmin(dim=1) + 16 * m
             moved = (new != old).nonzero()[:, 0]
-            away[moved] += gram[new[moved]] - gram[old[moved]]
+            change = gram.index_select(0, new[moved]).sub_(gram.index_select(0, old[moved]))
+            away.index_add_(0, moved, change)
             rows[:, m] = new
     return rows
 
