@@ -23,7 +23,7 @@ PUBLIC = {
     "hashlgn.search": "SEARCHERS Decoded Exact FastScan Flat Hits InvertedFile Kernel Searcher build_searcher",
 }
 LIVING = "add_items answer follow remove_items set_titles staleness undo update update_items"
-ANSWERS = "info model queries recommend recommend_batches save score searcher similar_items similar_users"
+ANSWERS = "direct info model queries recommend recommend_batches save score searcher similar_items similar_users"
 METHODS = {
     "HashLGN": f"{ANSWERS} {LIVING} configuration fit get_params set_params",
     "Recommender": f"{ANSWERS} {LIVING}",

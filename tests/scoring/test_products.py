@@ -150,14 +150,6 @@ def test_queries_in_one_call_have_the_bits_of_the_steps(
         got = held.queries(indptr, indices, strengths)
         np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
         assert held.queries(indptr, indices - 9, strengths) is None or not len(indices)
-        rows = kernel.Rows(None, indptr, indices.astype(np.int32), strengths)
-        users = rng.integers(0, q, 5) if q else np.empty(0, np.int64)
-        bounds, items, some, empty = held.stored([rows], users, q)
-        assert [part.tolist() for part in np.split(items, bounds[1:-1])][: len(users)] == [
-            lists[user].tolist() for user in users
-        ]
-        np.testing.assert_array_equal(some.view(np.uint32), want[users].view(np.uint32))
-        assert empty == any(not len(lists[user]) for user in users)
 
 
 @pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-200, 1.0, 1e200, 1.7e308])

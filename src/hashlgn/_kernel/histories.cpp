@@ -91,8 +91,7 @@ void bind_histories(nb::module_& m) {
       .def("changed", &HeldCodes::changed, "places"_a, "packed"_a.noconvert(), "weight"_a.noconvert())
       .def("histogram", &HeldCodes::histogram, "indptr"_a.noconvert(), "indices"_a.noconvert(), "strengths"_a.noconvert(),
            "out"_a.noconvert())
-      .def("queries", &HeldCodes::queries, "indptr"_a.noconvert(), "indices"_a.noconvert(), "strengths"_a.noconvert() = nb::none())
-      .def("stored", &HeldCodes::stored, "segments"_a, "users"_a.noconvert(), "count"_a);
+      .def("queries", &HeldCodes::queries, "indptr"_a.noconvert(), "indices"_a.noconvert(), "strengths"_a.noconvert() = nb::none());
   m.def("columns", &columns, "segments"_a, "users"_a.noconvert());
   m.def("who", &who, "segments"_a, "item"_a);
   m.def("known", &known, "segments"_a, "users"_a.noconvert(), "items"_a.noconvert());

@@ -174,23 +174,6 @@ class HeldCodes {
     return made ? out : nb::object(nb::none());
   }
 
-  // Bounds, items and queries of stored histories, and whether one is empty.
-  nb::object stored(const Segments& segments, In<int64_t, 1> users, int64_t count) const {
-    const Gathered found(segments, users, count);
-    const size_t rows = users.shape(0);
-    float* data;
-    nb::object out = array(nb::make_tuple(rows, codewords_.shape(1)), data);
-    const float* strengths = found.strengths.empty() ? nullptr : found.strengths.data();
-    bool made;
-    {
-      const nb::gil_scoped_release released;
-      made = make(found.bounds.data(), rows, found.items.data(), found.items.size(), strengths, data);
-    }
-    if (!made) return nb::none();
-    const bool empty = std::adjacent_find(found.bounds.begin(), found.bounds.end()) != found.bounds.end();
-    return nb::make_tuple(array_of(found.bounds), array_of(found.items), out, empty);
-  }
-
   // Queries (rows, width) of histories in compressed-row form; false as in `queries`. Works without the interpreter lock.
   bool make(const int64_t* indptr, size_t rows, const int64_t* items, size_t entries, const float* strengths, float* out) const {
     const size_t width = codewords_.shape(1);

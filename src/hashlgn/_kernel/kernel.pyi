@@ -161,11 +161,6 @@ class HistoryCodes:
     ) -> npt.NDArray[np.float32] | None:
         """Unit rows of the products of histograms and codewords; None where the arguments break a rule."""
 
-    def stored(
-        self, segments: list[Rows], users: npt.NDArray[np.int64], count: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32], bool] | None:
-        """Bounds, items and queries of some of ``count`` users, and whether a history is empty; None as above."""
-
 class Answers:
     """What a catalogue answers to histories, from numbers to numbers in one call; everything is kept alive."""
 

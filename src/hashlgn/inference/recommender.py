@@ -524,8 +524,7 @@ def _queries(model: ServedModel, rows: Rows) -> Floats:
     """The query of each row, ``(q, width)``."""
     if rows.codes is not None and model.users is not None:
         return model.users[rows.codes]
-    queries = rows.queries(model.histories)
-    return model.queries(*rows.lists, rows.strengths) if queries is None else queries
+    return model.queries(*rows.lists, rows.strengths)
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -15,7 +15,6 @@ from hashlgn.data.ids import Ids
 from hashlgn.errors import ArgumentError, choose, shown
 from hashlgn.inference.stored import Stored
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.rows import entries_of, rows_of
 
 __all__ = ["UNKNOWN", "Limits", "Rows", "encoded", "listed", "ragged", "skips"]
@@ -101,9 +100,7 @@ class Rows:
         "_asked",
         "_lists",
         "_strengths",
-        "checked",
         "codes",
-        "empty",
         "given_names",
         "ids",
         "n_asked",
@@ -123,8 +120,6 @@ class Rows:
     ) -> None:
         self._lists, self._strengths, self.codes, self.ids, self.given_names = lists, strengths, codes, ids, names
         self.stored, self._asked, self.n_asked = stored, asked, len(self) if n_asked is None else n_asked
-        self.empty: bool | None = None  # whether a list is empty, where this is known
-        self.checked = False  # whether lists are known to ascend
 
     def __len__(self) -> int:
         if self.codes is not None:
@@ -168,21 +163,7 @@ class Rows:
 
     def some_empty(self) -> bool:
         """Whether a list is empty."""
-        if self.empty is None:
-            self.empty = not self.counts.all()
-        return self.empty
-
-    def queries(self, histories: Any) -> npt.NDArray[np.float32] | None:
-        """Queries of stored rows, made with their lists in one call; None where that cannot be done."""
-        if self.stored is None or self._lists is not None or not isinstance(histories, CodedHistories):
-            return None
-        assert self.codes is not None
-        found = histories.stored(self.stored.held, self.codes, len(self.stored))
-        if found is None:
-            return None
-        bounds, items, queries, self.empty = found
-        self._lists, self.checked = (bounds, items), True
-        return queries
+        return not self.counts.all()
 
     def part(self, start: int, stop: int) -> Rows:
         """The rows ``start … stop − 1``."""
@@ -318,8 +299,6 @@ class Limits(NamedTuple):
 
     def exclusion(self, start: int, rows: Rows, own: bool) -> Exclusion:
         """What the rows from ``start`` on leave out: their own lists where ``own``, and what is not allowed."""
-        if own and rows.checked and self.allow is None and self.deny is None and self.row_deny is None:
-            return Exclusion.of_rows(self.n_items, *rows.lists)
         n, mine = len(rows), rows.lists if own else None
         denied = None if self.row_deny is None else rows_of(self.row_deny, np.arange(start, start + n))
         if mine is not None and denied is not None:

@@ -48,13 +48,6 @@ class Exclusion:
             raise ArgumentError(f"seen must hold item numbers in 0 … {self.n_items - 1} (got {bad})")
 
     @classmethod
-    def of_rows(cls, n_items: int, indptr: npt.NDArray[np.int64], indices: Ids) -> Exclusion:
-        """Rows that are known to be in order, as ``ascending_rows`` says: they are not checked."""
-        made = cls.__new__(cls)
-        made.__dict__.update(n_items=n_items, indptr=indptr, indices=indices, banned=None)
-        return made
-
-    @classmethod
     def build(
         cls,
         n_items: int,

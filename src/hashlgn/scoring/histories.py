@@ -163,23 +163,6 @@ class CodedHistories:
         """The arrays; what is made of them is made again."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
-    def stored(self, held: list[Any], users: Ints, count: int) -> tuple[Ints, Ints, Floats, bool] | None:
-        """Histories of some users and their queries in one call, of parts that the kernel holds.
-
-        Args:
-            held: parts of the histories of ``count`` users; the last one that has a user counts.
-            users: their numbers, ``(q,)``.
-            count: users that there are.
-
-        Returns:
-            Bounds, items, queries, and whether a history is empty. None where it is not compiled, or something breaks a
-            rule of ``queries``, which tells what.
-        """
-        found: tuple[Ints, Ints, Floats, bool] | None = (
-            None if _compiled is None else self.held.stored(held, users, count)
-        )
-        return found
-
     @cached_property
     def held(self) -> Any:
         """The same for the kernel."""
