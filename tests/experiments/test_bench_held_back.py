@@ -16,14 +16,12 @@ SMALL = {"model.dim": 16, "model.bits": 32, "model.history_bits": 32, "student.e
 SMALL |= {"student.distillation_epochs": 2}
 
 
-def test_groups_and_ranks_by_hand() -> None:
+def test_held_items_and_ranks_by_hand() -> None:
     data = synthetic(60, 40, 1500, clusters=4)
     degree = np.bincount(data.indices, minlength=data.n_items)
-    groups = held_back._groups(data, [2, 5], 0.2, True, 0)
-    assert list(groups) == [2, 5] and not np.intersect1d(groups[2], groups[5]).size
-    assert all((degree[group] > count).all() and len(group) == 4 for count, group in groups.items())
-    alike = held_back._groups(data, [2, 5], 0.2, False, 0)
-    assert np.array_equal(alike[2], alike[5]) and (degree[alike[2]] > 5).all()
+    held = held_back._held(data, 5, 0.2, 0)
+    assert held.sum() == int(0.2 * np.count_nonzero(degree)) and (degree[held] > 5).all()
+    assert not np.array_equal(held, held_back._held(data, 5, 0.2, 1))
     ranks = held_back._ranks(data, 0)
     for item in range(data.n_items):
         assert sorted(ranks[data.indices == item].tolist()) == list(range(degree[item]))
@@ -47,3 +45,5 @@ def test_bad_requests_are_refused() -> None:
         bench_held_back(data, [1000])
     with pytest.raises(ArgumentError, match="counts must be a positive integer"):
         bench_held_back(data, [-1])
+    with pytest.raises(ArgumentError, match="counts must hold at least one number"):
+        bench_held_back(data, [])

@@ -168,9 +168,6 @@ def bench_held_back(
         str, typer.Option(help="Interactions of an added item, separated by commas; 0: it starts by its genres.")
     ] = "1,2,5,10,20,50",
     share: Annotated[float, typer.Option(help="Share of the items that is held back.")] = 0.05,
-    together: Annotated[
-        bool, typer.Option("--together", help="Items of its own for each number: two trainings instead of many.")
-    ] = False,
     k: Annotated[int, typer.Option(min=1, help="Items of an answer.")] = 50,
     set_: Set = [],  # noqa: B006
     seed: Seed = 0,

@@ -6,9 +6,10 @@ import importlib.util
 import os
 import platform
 import sys
-from importlib import metadata
 
 import typer
+
+from hashlgn.utils.provenance import cores, version_of
 
 __all__ = ["EXTRAS", "doctor"]
 
@@ -39,18 +40,18 @@ def doctor() -> None:
     from hashlgn.search import Kernel
 
     sets = Kernel.instruction_sets()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     lines = {
         "hashlgn": f"{hashlgn.__version__} on Python {platform.python_version()}, {sys.platform} {platform.machine()}",
-        "packages": ", ".join(f"{name} {_version(name)}" for name in _NEEDED),
+        "packages": ", ".join(f"{name} {version_of(name) or '?'}" for name in _NEEDED),
         "search kernel": f"compiled; instruction sets: {', '.join(sets)}" if sets else "not compiled",
-        "threads": f"{usable} may be used, of {os.cpu_count()}",
+        "threads": f"{cores()} may be used, of {os.cpu_count()}",
         "data": f"cache {cache_folder()}; HASHLGN_DATA {os.environ.get('HASHLGN_DATA') or 'not set'}",
     }
     for extra, modules in EXTRAS.items():
         missing = [module for module in modules if not _installed(module)]
-        held = f"installed ({', '.join(f'{module} {_version(module)}' for module in modules)})"
-        lines[f"extra {extra}"] = f"lacks {', '.join(missing)}: pip install 'hashlgn[{extra}]'" if missing else held
+        held = ", ".join(f"{module} {version_of(module) or '?'}" for module in modules)
+        lack = f"lacks {', '.join(missing)}: pip install 'hashlgn[{extra}]'"
+        lines[f"extra {extra}"] = lack if missing else f"installed ({held})"
     for name, text in lines.items():
         typer.echo(f"{name:>16}  {text}")
     if not sets:
@@ -65,10 +66,3 @@ def _installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # a package above it
         return False
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "?"

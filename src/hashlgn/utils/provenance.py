@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-__all__ = ["provenance"]
+__all__ = ["cores", "provenance", "version_of"]
 
 _PACKAGES = ("hashlgn", "numpy", "scipy", "faiss-cpu", "torch")
 
@@ -19,19 +19,14 @@ def provenance(**more: Any) -> dict[str, Any]:
 
     Nothing is imported for it, so a server that records where an answer comes from does not load PyTorch.
     """
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = {name: version for name in _PACKAGES if (version := version_of(name)) is not None}
     return {
         "version": versions.pop("hashlgn", "unknown"),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
-            "cores": _cores(),
+            "cores": cores(),
             "memory_bytes": _memory(),
             "python": platform.python_version(),
             "packages": versions,
@@ -40,7 +35,16 @@ def provenance(**more: Any) -> dict[str, Any]:
     }
 
 
-def _cores() -> int:
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None where there is none."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cores() -> int:
+    """Processor threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,9 +1,9 @@
 """Items held back from a training, then added with a few of their interactions; beside a training that knew these.
 
-A share of the items is drawn, in equal groups, one per number of interactions that is asked for. One model is trained
-without them. Then each of them is added with that number of its interactions, drawn at random. Another model is trained
-on the same interactions at once. Both answer the users of all other interactions of these items, over the whole
-catalogue, and over the new items alone.
+A share of the items is drawn, and one model is trained without them. Then, for each number of interactions that is
+asked for, they are added to this model with so many of their interactions, drawn at random. Another model is trained on
+the same interactions at once. Both answer the users of all other interactions of these items, over the whole catalogue,
+and over the new items alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ def bench_held_back(
     counts: Sequence[int] = (1, 2, 5, 10, 20, 50),
     *,
     share: float = 0.05,
-    together: bool = False,
     k: int = 50,
     among: int = 20,
     threads: int | None = None,
@@ -46,8 +45,6 @@ def bench_held_back(
         data: all interactions.
         counts: how many interactions an added item has; with 0, it starts by its genres where the data has genres.
         share: of the items that is held back.
-        together: whether each number of interactions has items of its own, so that two trainings give all figures;
-            else all items are added with each number in turn, which takes one training more per number.
         k: items of an answer.
         among: items of an answer that holds new items only.
         threads: processor threads; all where None.
@@ -64,9 +61,10 @@ def bench_held_back(
         ArgumentError: a number breaks its rule, or there are too few items of so many interactions.
     """
     counts = sorted({positive_int("counts", count) if count else 0 for count in counts})
-    groups = _groups(data, counts, share, together, seed)
-    held = np.zeros(data.n_items, np.bool_)
-    held[np.concatenate(list(groups.values()))] = True
+    if not counts:
+        raise ArgumentError("counts must hold at least one number (got none)")
+    held = _held(data, counts[-1], share, seed)
+    new = held[data.indices]
 
     def train(part: Interactions) -> Recommender:
         model = recommender(part, changes, seed=seed, threads=threads)
@@ -74,30 +72,22 @@ def bench_held_back(
         return model
 
     rank = _ranks(data, seed)
-    base = train(data.select(~held[data.indices])).model
+    base = train(data.select(~new)).model
     rows = []
-    for turn in [groups] if together else [{count: group} for count, group in groups.items()]:
-        known = ~held[data.indices]
-        for count, group in turn.items():
-            known |= np.isin(data.indices, group) & (rank < count)
+    for count in counts:
+        known = ~new | (rank < count)
         part = data.select(known)
         models = {"added": _added(Recommender(base, threads=threads), data, part, held)}
-        if any(turn):
+        if count:
             models["trained"] = train(part)
-        found = {
-            (name, only): _found(model, data, known, held, among if only else k, only)
-            for name, model in models.items()
-            for only in (False, True)
-        }
-        for count, group in turn.items():
-            mine = np.isin(data.indices[~known & held[data.indices]], group)
-            row: dict[str, Any] = {"interactions": count, "items": len(group), "asked": int(mine.sum())}
-            for only in (False, True):
-                recalls = {name: float(found[name, only][mine].mean()) for name in models if count or name == "added"}
-                row |= {f"{name}, new" if only else name: recall for name, recall in recalls.items()}
-                if recalls.get("trained"):
-                    row["ratio, new" if only else "ratio"] = recalls["added"] / recalls["trained"]
-            rows.append({name: row.get(name) for name in _COLUMNS})
+        row: dict[str, Any] = {"interactions": count, "items": int(held.sum()), "asked": int((~known).sum())}
+        for only, suffix in ((False, ""), (True, ", new")):
+            size = among if only else k
+            recalls = {name: float(_found(m, data, known, held, size, only).mean()) for name, m in models.items()}
+            row |= {name + suffix: recall for name, recall in recalls.items()}
+            if recalls.get("trained"):
+                row["ratio" + suffix] = recalls["added"] / recalls["trained"]
+        rows.append({name: row.get(name) for name in _COLUMNS})
     chance = min(1.0, among / np.count_nonzero(held))
     return {
         "rows": rows,
@@ -121,22 +111,17 @@ def _added(model: Recommender, data: Interactions, part: Interactions, held: Mas
     return model
 
 
-def _groups(data: Interactions, counts: Sequence[int], share: float, together: bool, seed: int) -> dict[int, Ints]:
-    """The items that are held back, by the number of interactions that they are added with."""
+def _held(data: Interactions, most: int, share: float, seed: int) -> Mask:
+    """The items that are held back, which have more interactions than any is added with, ``(n_items,)``."""
     if not 0 < share < 1:
         raise ArgumentError(f"share must lie between 0 and 1 (got {share})")
-    rng, degree = np.random.default_rng(seed), np.bincount(data.indices, minlength=data.n_items)
-    size = int(share * np.count_nonzero(degree)) // (len(counts) if together else 1)
-    free, groups = np.ones(data.n_items, np.bool_), {}
-    for count in reversed(counts):  # items of many interactions are fewest
-        several = np.flatnonzero(free & (degree > count))
-        if not 0 < size <= len(several):
-            raise ArgumentError(f"share must leave items of more than {count} interactions (got {share})")
-        groups[count] = np.sort(rng.choice(several, size, replace=False))
-        if not together:
-            return dict.fromkeys(counts, groups[count])
-        free[groups[count]] = False
-    return dict(sorted(groups.items()))
+    degree = np.bincount(data.indices, minlength=data.n_items)
+    several, size = np.flatnonzero(degree > most), int(share * np.count_nonzero(degree))
+    if not 0 < size <= len(several):
+        raise ArgumentError(f"share must leave items of more than {most} interactions (got {share})")
+    held = np.zeros(data.n_items, np.bool_)
+    held[np.random.default_rng(seed).choice(several, size, replace=False)] = True
+    return held
 
 
 def _ranks(data: Interactions, seed: int) -> Ints:
@@ -152,7 +137,7 @@ def _found(model: Recommender, data: Interactions, known: Mask, held: Mask, k: i
     """Whether each interaction with a held item that is not known is among the k best of its user, of all items or of
     the held ones only.
     """
-    asked = np.flatnonzero(~known & held[data.indices])
+    asked = np.flatnonzero(~known)
     rows = data.rows[asked]
     users = data.user_ids.decode(np.intersect1d(rows, data.rows[known]))  # who has a history
     allow = data.item_ids.decode(np.flatnonzero(held)) if only else None

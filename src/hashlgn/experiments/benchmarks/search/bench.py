@@ -5,7 +5,6 @@ What is measured and how each baseline is set up is told in ``docs/benchmarks.md
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from hashlgn.experiments.benchmarks.search.run import measure
 from hashlgn.experiments.benchmarks.search.trained import trained_catalogue
 from hashlgn.scoring.codes import check_bits
 from hashlgn.search import SEARCHERS
-from hashlgn.utils.provenance import provenance
+from hashlgn.utils.provenance import provenance, version_of
 
 __all__ = ["bench_search"]
 
@@ -104,13 +103,6 @@ def bench_search(
     for catalogue in catalogues:
         size = min(len(catalogue.seen[0]) - 1, batch or (len(catalogue.seen[0]) if models else 256))
         rows += measure(catalogue, Setting(chosen, others, bits, ks, size, singles, repeats, threads, say))
-    packages = {name: _version(name) for name in _PACKAGES}
+    packages = {name: version_of(name) for name in _PACKAGES}
     asked = {"batch": batch, "singles": singles, "repeats": repeats, "dims": dims, "baselines": packages}
     return {"rows": rows, "setting": asked, **provenance(seed=seed, threads=threads)}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
