@@ -36,11 +36,12 @@ def spread() -> tuple[Any, Any, Exclusion]:
     """Items of very different lengths, users, and histories of very different lengths."""
     rng = np.random.default_rng(5)
     catalogue = random_catalogue(N, [64], [16], 40, 5)
-    vectors = catalogue.vectors[16] * np.exp(0.7 * rng.standard_normal((N, 1), np.float32))
+    form = catalogue.forms[0]
+    vectors = form.items.decode() * np.exp(0.7 * rng.standard_normal((N, 1), np.float32))
     counts = rng.integers(1, 400, 40)
     counts[3] = 0
     seen = np.concatenate([rng.choice(N, c, replace=False) for c in counts])
-    return vectors, catalogue.users[16], Exclusion.build(N, seen=(np.concatenate(([0], np.cumsum(counts))), seen))
+    return vectors, form.queries, Exclusion.build(N, seen=(np.concatenate(([0], np.cumsum(counts))), seen))
 
 
 def oracle(vectors: Any, users: Any, exclude: Exclusion | None = None) -> Any:
@@ -72,7 +73,10 @@ def test_an_index_finds_the_best(name: str, spread: tuple[Any, Any, Exclusion]) 
 
 def test_distances_stand_for_products() -> None:
     rng = np.random.default_rng(1)
-    vectors = rng.uniform(1, 1.5, (500, 1)).astype(np.float32) * random_catalogue(500, [64], [16], 1, 1).vectors[16]
+    vectors = (
+        rng.uniform(1, 1.5, (500, 1)).astype(np.float32)
+        * random_catalogue(500, [64], [16], 1, 1).forms[0].items.decode()
+    )
     users = rng.standard_normal((20, 16), np.float32)
     found = INDEXES["faiss-hnsw-l2"](vectors, 64, 1).search["ef 512"](users, K)  # a breadth over all items: exhaustive
     assert np.array_equal(found, oracle(vectors, users))
@@ -118,7 +122,7 @@ def test_agreement_counts_ties_and_missing_answers() -> None:
 
 
 def test_random_scales_spread_as_they_say() -> None:
-    coded = {c.name: c for c in random_catalogue(20_000, [64], [16], 8, 0).coded}
+    coded = {c.name: c for c in random_catalogue(20_000, [64], [16], 8, 0).forms}
     scales = [coded[f"64 bits + {name}"].items.scale for name in ("spread scale", "scale")]
     assert scales[0] is not None
     assert scales[1] is not None
@@ -211,13 +215,12 @@ def test_a_trained_catalogue_is_made_once_of_codes_that_training_makes(cache: Pa
     with monkeypatch.context() as patch:
         patch.setattr(Runner, "_train", lambda *arguments: pytest.fail("trained again"))
         again = trained_catalogue(1000, [64], [16], 0, cache, lambda line: None)
-    assert np.array_equal(first.vectors[16], again.vectors[16])
-    for a, b in zip(first.coded, again.coded, strict=True):
-        assert np.array_equal(a.items.packed, b.items.packed)
+    for a, b in zip(first.forms, again.forms, strict=True):
+        assert a.name == b.name and np.array_equal(a.items.decode(), b.items.decode())
     made = synthetic(200, 1000, 12_000, clusters=50, titles=False)
     model = hashlgn.HashLGN(bits=64, dim=16).fit(random_ratio(made, seed=0)[0]).model
     assert isinstance(model.items, CodedItems)
-    assert np.array_equal(model.items.packed, first.coded[0].items.packed)
+    assert np.array_equal(model.items.packed, first.forms[1].items.packed)
     assert first.truth is not None
     exclude = first.exclusion(np.arange(len(first.seen[0]) - 1))
     rows = np.repeat(np.arange(len(first.truth[0]) - 1), np.diff(first.truth[0]))

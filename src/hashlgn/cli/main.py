@@ -29,6 +29,7 @@ from hashlgn.cli.options import (
     Threads,
     load_installed_plugins,
     load_plugin,
+    names,
     numbers,
     read_both,
     read_data,
@@ -193,8 +194,8 @@ def evaluate(
     answers: Any = model if model.suffix in FILES else load(model, engine=engine, threads=threads)
     held_out = read_data(test, test=True, **reading)
     seen, given = (None if source is None else read_data(source, **reading) for source in (train, history))
-    names = [name.strip() for name in metrics.split(",") if name.strip()] or QUALITY
-    result = evaluate(answers, held_out, cutoffs, threshold=thresholds, metrics=names, train=seen, history=given)
+    chosen = names(metrics) or QUALITY
+    result = evaluate(answers, held_out, cutoffs, threshold=thresholds, metrics=chosen, train=seen, history=given)
     typer.echo(str(result))
     if details:
         typer.echo("\n" + text_table(result.group_rows()))

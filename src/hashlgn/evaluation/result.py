@@ -62,12 +62,11 @@ class Cutoff:
         """Bootstrap 95% interval of the mean over users."""
         return bootstrap_interval(self.per_user[metric], seed=seed)
 
-    def to_dict(self, *, intervals: bool) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As ``Evaluation.to_dict`` has it."""
-        metrics: dict[str, dict[str, Any]] = {name: {"mean": self.mean(name)} for name in self.per_user}
-        if intervals:
-            for name, values in metrics.items():
-                values["interval_95"] = list(self.interval(name))
+        metrics: dict[str, dict[str, Any]] = {
+            name: {"mean": self.mean(name), "interval_95": list(self.interval(name))} for name in self.per_user
+        }
         if {"precision", "recall"} <= self.per_user.keys():
             metrics["f1_of_means"] = {"mean": f1_of_means(self.per_user["precision"], self.per_user["recall"])}
         return {
@@ -140,7 +139,7 @@ class Evaluation:
         held = ", ".join(str(cutoff.k) for cutoff in self.cutoffs if cutoff.k is not None)
         raise ArgumentError(f"k must be one that was evaluated, {held} (got {k})")
 
-    def to_dict(self, *, intervals: bool = True) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Means, their bootstrap 95% intervals, coverage and search time, groups and calibration, ready for JSON."""
         return {
             "users": len(self.users),
@@ -151,7 +150,7 @@ class Evaluation:
                 "unknown_interactions": self.dropped.interactions,
                 "seen_in_training": self.seen,
             },
-            "cutoffs": [cutoff.to_dict(intervals=intervals) for cutoff in self.cutoffs],
+            "cutoffs": [cutoff.to_dict() for cutoff in self.cutoffs],
             "user_groups": [vars(group) for group in self.user_groups],
             "item_groups": [vars(group) for group in self.item_groups],
             "calibration": None if self.reliability is None else self.reliability.to_dict(),

@@ -250,8 +250,7 @@ def _quality(rows: list[dict[str, Any]]) -> str:
         sizes = sorted({row["bytes/item"] for row in rows})
         axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
         axis.minorticks_off()
-        axis.set_xlabel("bytes per item")
-        axis.set_title(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
+        axis.set(xlabel="bytes per item", title=metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
     axes[0].legend(frameon=False)
     return drawn(figure)
 

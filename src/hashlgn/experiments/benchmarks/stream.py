@@ -315,10 +315,9 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
     for line in result["course"]:
         periods = [name for name in line if name != "method"]
         axes.plot([int(name) for name in periods], [line[name] for name in periods], marker="o", label=line["method"])
-    axes.set_xlabel("period")
-    axes.set_ylabel(next(name for name in result["rows"][0] if name.startswith("recall")))
+    recall = next(name for name in result["rows"][0] if name.startswith("recall"))
+    axes.set(xlabel="period", ylabel=recall, xticks=[int(n) for n in result["course"][0] if n != "method"])
     axes.set_ylim(bottom=0)
-    axes.set_xticks([int(name) for name in result["course"][0] if name != "method"])
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     write_figure(path, figure)

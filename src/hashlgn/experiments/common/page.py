@@ -83,6 +83,5 @@ def reliability_plot(chances: Reliability) -> str:
     top = 1.05 * max(chances.predicted.max(), chances.observed.max())
     axis.plot([0, top], [0, top], color="#c3c9d1", linewidth=1)
     axis.plot(chances.predicted, chances.observed, marker="o", color="#1f6f8b")
-    axis.set_xlabel("predicted probability")
-    axis.set_ylabel("share of test interactions")
+    axis.set(xlabel="predicted probability", ylabel="share of test interactions")
     return drawn(figure)

@@ -62,11 +62,11 @@ def _against_threshold(method: str, rows: Sequence[Row], results: Results) -> st
             axis.plot([p["threshold"] for p in sweep], [p[metric] for p in sweep], marker=".", label=metric)
         axis.axvline(results[name]["tips"]["threshold"], color="black", linewidth=0.8, linestyle=":")
         axis.set_title(name, fontsize=8)
-        axis.set_xlabel("threshold (dotted: chosen)")
+        axis.set(xlabel="threshold (dotted: chosen)")
         axes[-1].plot([p["answer_size"] for p in sweep], [p["f1"] for p in sweep], marker=".", label=name[:34])
     axes[0].legend(frameon=False, fontsize=8)
     axes[-1].set_title("F1 against mean size of the answers", fontsize=8)
-    axes[-1].set_xlabel("items per user")
+    axes[-1].set(xlabel="items per user")
     axes[-1].legend(frameon=False, fontsize=7)
     return drawn(figure)
 
@@ -87,10 +87,7 @@ def _times(times: Mapping[str, Any], rows: Sequence[Row]) -> str:
                     color=_COLOURS[row.method],
                     label=row.name,
                 )
-        axis.set_yscale("log")
-        axis.set_title(title)
-        axis.set_xlabel("mean size of the answers at the threshold")
-        axis.set_ylabel("ms per user")
+        axis.set(yscale="log", title=title, xlabel="mean size of the answers at the threshold", ylabel="ms per user")
     axes[1].legend(frameon=False, fontsize=7)
     return drawn(figure)
 
@@ -98,24 +95,22 @@ def _times(times: Mapping[str, Any], rows: Sequence[Row]) -> str:
 def _quality(rows: Sequence[Row], results: Results, cut: str, against: str) -> str:
     figure, axes = new_figure(1, 2, (12, 4))
     last = list(next(iter(results.values()))["mips"])[-1]
+
+    def place(one: Mapping[str, Any]) -> float:
+        if against == "bytes":
+            return float(8 * one["bytes_per_item"])
+        return float(one["users"] / one["mips"][last]["search_seconds"])
+
     for axis, metric in zip(axes, ("recall", "ndcg"), strict=True):
         for method, colour in _COLOURS.items():
             for marker, ours in (("o", True), ("x", False)):
                 found = [results[row.name] for row in rows if row.method == method and (row.how != "paper") == ours]
-                points = [
-                    (
-                        8 * one["bytes_per_item"]
-                        if against == "bytes"
-                        else one["users"] / one["mips"][last]["search_seconds"],
-                        one["mips"][cut][metric],
-                    )
-                    for one in found
-                ]
+                points = [(place(one), one["mips"][cut][metric]) for one in found]
                 label = method + ("" if ours else ", paper's recipe")
                 if points:
                     axis.scatter(*zip(*points, strict=True), marker=marker, color=colour, label=label)
         axis.set_xscale("log", base=2 if against == "bytes" else 10)
-        axis.set_xlabel("bits per item" if against == "bytes" else f"users per second, top {last[1:]}")
-        axis.set_title(f"{metric}{cut}")
+        x = "bits per item" if against == "bytes" else f"users per second, top {last[1:]}"
+        axis.set(xlabel=x, title=f"{metric}{cut}")
     axes[0].legend(frameon=False, fontsize=7)
     return drawn(figure)

@@ -18,7 +18,7 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.scoring.rows import rows_of
 
-__all__ = ["Catalogue", "Coded", "random_catalogue", "saved_catalogue"]
+__all__ = ["Catalogue", "Form", "random_catalogue", "saved_catalogue"]
 
 Ragged = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 SPREAD = 25.0  # the 99th percentile of Gowalla's norms is so many times the 1st
@@ -26,51 +26,54 @@ _CENTRES = 256
 
 
 @dataclass(frozen=True)
-class Coded:
-    """Codes of the catalogue's items.
+class Form:
+    """The catalogue's items in one form, and the users who ask.
 
     Attributes:
         name: what they are.
-        items: codes, decoder and scales.
+        items: vectors; or codes, decoder and scales.
         queries: of the catalogue's users, ``(q, width)``.
-        dim: width of the floats that they stand for, None where they stand for none.
+        floats: name of the floats that codes stand for; None where they stand for none.
     """
 
     name: str
-    items: CodedItems
+    items: FloatItems | CodedItems
     queries: Floats
-    dim: int | None = None
+    floats: str | None = None
+
+    @classmethod
+    def of(cls, vectors: Floats, queries: Floats) -> Form:
+        """Floats."""
+        name = f"{vectors.shape[1]} floats"
+        return cls(name, FloatItems(vectors), queries, name)
 
     @property
     def binary(self) -> bool:
         """Whether both sides are binary, so that scores are Hamming distances."""
-        return isinstance(self.items.decoder, ReweightDecoder) and bool(np.isin(self.queries, (-1, 1)).all())
+        decoder = self.items.decoder if isinstance(self.items, CodedItems) else None
+        return isinstance(decoder, ReweightDecoder) and bool(np.isin(self.queries, (-1, 1)).all())
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """One catalogue and the users who ask.
+    """One catalogue in several forms.
 
     Attributes:
         name: where it comes from.
-        vectors: float items by width, ``(n, dim)``.
-        users: float queries by width, ``(q, dim)``.
-        coded: codes.
+        forms: floats, the narrowest first, and then codes.
         seen: what each user leaves out, in compressed-row form.
         truth: held-out items of each user, at least one each; None where there are none.
     """
 
     name: str
-    vectors: dict[int, Floats]
-    users: dict[int, Floats]
-    coded: list[Coded]
+    forms: list[Form]
     seen: Ragged
     truth: Ragged | None = None
 
     @property
     def n_items(self) -> int:
         """Size of the catalogue."""
-        return len(next(iter(self.vectors.values())))
+        return len(self.forms[0].items)
 
     def exclusion(self, rows: npt.NDArray[np.int64]) -> Exclusion:
         """What some users leave out."""
@@ -84,28 +87,29 @@ def random_catalogue(n: int, bits: Sequence[int], dims: Sequence[int], users: in
     1st, and as binary codes on both sides. Every user has seen 50 to 100 items, drawn evenly.
     """
     rng = np.random.default_rng(seed)
-    vectors, queries = {}, {}
+    forms = []
     for dim in dims:
         centres = rng.standard_normal((_CENTRES, dim), np.float32)
-        queries[dim], vectors[dim] = (_around(rng, centres, size) for size in (users, positive_int("items", n)))
+        queries = _around(rng, centres, users)
+        forms.append(Form.of(_around(rng, centres, positive_int("items", n)), queries))
     near = rng.uniform(0.9, 1.1, n).astype(np.float16)
     far = np.exp(np.log(SPREAD) / (2 * 2.3263) * rng.standard_normal(n, np.float32)).astype(np.float16)
-    coded = []
+    queries, width = forms[0].queries, dims[0]
     for length in bits:
-        subcodes, width = check_bits(length) // 4, dims[0]
+        subcodes = check_bits(length) // 4
         packed = rng.integers(0, 256, (n, length // 8), np.uint8)
         size = np.sqrt(np.float32(subcodes * width))
         decoder = CodebookDecoder(rng.standard_normal((subcodes, 16, width), np.float32) / size)
-        coded += [
-            Coded(f"{length} bits{text}", CodedItems(packed, decoder, scale), queries[width])
+        forms += [
+            Form(f"{length} bits{text}", CodedItems(packed, decoder, scale), queries)
             for text, scale in (("", None), (" + scale", near), (" + spread scale", far))
         ]
         ones = np.ones(length, np.float32)
         signs = rng.choice(np.array([-1, 1], np.float32), (users, length))
-        coded.append(Coded(f"{length} bits, binary users", CodedItems(packed, ReweightDecoder(ones, ones)), signs))
+        forms.append(Form(f"{length} bits, binary users", CodedItems(packed, ReweightDecoder(ones, ones)), signs))
     counts = np.minimum(rng.integers(50, 101, users), n // 4)
     bounds = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    return Catalogue("random", vectors, queries, coded, (bounds, rng.integers(0, n, bounds[-1])))
+    return Catalogue("random", forms, (bounds, rng.integers(0, n, bounds[-1])))
 
 
 def saved_catalogue(models: Sequence[Path], test: Interactions | None) -> Catalogue:
@@ -134,20 +138,17 @@ def saved_catalogue(models: Sequence[Path], test: Interactions | None) -> Catalo
         fresh = data.select(~known.excluded(data.rows, data.indices))
         rows = np.flatnonzero(np.diff(fresh.indptr))
         truth = rows_of((fresh.indptr, fresh.indices), rows)
-    vectors: dict[int, Floats] = {}
-    users: dict[int, Floats] = {}
-    coded = []
+    found, coded = {}, []
     for folder, model in zip(models, served, strict=True):
         items = model.items
         if isinstance(items, FloatItems):
-            vectors[items.width], users[items.width] = items.vectors, model.queries_of(rows)
+            found[items.width] = Form.of(items.vectors, model.queries_of(rows))
         else:
             stem = folder.parent.name if folder.name == "model.safetensors" else folder.name
             name = f"{stem}, {items.decoder.bits} bits" + (" + scale" if items.scale is not None else "")
-            coded.append(Coded(name, items, model.queries_of(rows)))
-    if not vectors:
-        vectors, users = {coded[0].items.width: coded[0].items.decode()}, {coded[0].items.width: coded[0].queries}
-    return Catalogue("saved", vectors, users, coded, rows_of(first.seen, rows), truth)
+            coded.append(Form(name, items, model.queries_of(rows)))
+    floats = [found[width] for width in sorted(found)] or [Form.of(first.items.decode(), coded[0].queries)]
+    return Catalogue("saved", floats + coded, rows_of(first.seen, rows), truth)
 
 
 def _around(rng: np.random.Generator, centres: Floats, size: int) -> Floats:

@@ -20,10 +20,10 @@ from hashlgn.experiments.baselines.indexes import (
     matmul,
     without_seen,
 )
-from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, Coded
+from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, Form
 from hashlgn.experiments.common.measure import timed
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.items import FloatItems
+from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.search import SEARCHERS, Hits, InvertedFile, Kernel
 
 __all__ = ["VECTORISED", "Method", "Setting", "build_methods"]
@@ -92,8 +92,13 @@ class Method:
 
 def build_methods(catalogue: Catalogue, setting: Setting) -> list[Method]:
     """Build everything that is asked for and can be had; Faiss's flat search over the narrowest floats comes first."""
-    floats = [method for dim in sorted(catalogue.vectors) for method in _over_floats(catalogue, setting, dim)]
-    return floats + [method for coded in catalogue.coded for method in _over_codes(coded, setting)]
+    methods: list[Method] = []
+    for form in catalogue.forms:
+        items = form.items
+        methods += (
+            _over_floats(form, items, setting) if isinstance(items, FloatItems) else _over_codes(form, items, setting)
+        )
+    return methods
 
 
 def _built(name: str, over: str, setting: Setting, build: Callable[[], T]) -> tuple[T, float] | None:
@@ -108,9 +113,9 @@ def _built(name: str, over: str, setting: Setting, build: Callable[[], T]) -> tu
     return made, seconds
 
 
-def _over_floats(catalogue: Catalogue, setting: Setting, dim: int) -> Iterator[Method]:
-    vectors, over = catalogue.vectors[dim], f"{dim} floats"
-    method = partial(Method, over=over, floats=over, queries=catalogue.users[dim])
+def _over_floats(form: Form, items: FloatItems, setting: Setting) -> Iterator[Method]:
+    vectors, over, dim = items.vectors, form.name, items.width
+    method = partial(Method, over=over, floats=over, queries=form.queries)
     for name in dict.fromkeys(["faiss-flat", *setting.baselines]):
         for length in setting.bits if name in CODED else setting.bits[:1]:
             built = _built(name, over, setting, partial(INDEXES[name], vectors, length, setting.threads))
@@ -125,7 +130,7 @@ def _over_floats(catalogue: Catalogue, setting: Setting, dim: int) -> Iterator[M
                     yield method("numpy product", build=0.0, size=4 * dim, filtered=partial(matmul, vectors))
                     yield from _loops(method, search, size)
     if "flat" in setting.searchers:
-        flat, build = timed(lambda: SEARCHERS["flat"](FloatItems(vectors), setting.threads))
+        flat, build = timed(lambda: SEARCHERS["flat"](items, setting.threads))
         yield method("flat", build=build, size=4 * dim, filtered=flat.search)
 
 
@@ -135,31 +140,31 @@ def _loops(method: Callable[..., Method], search: Search, size: float) -> Iterat
         yield method(name, build=0.0, size=size, filtered=partial(loop_over_seen, search, together=together))
 
 
-def _over_codes(coded: Coded, setting: Setting) -> Iterator[Method]:
-    floats = None if coded.dim is None else f"{coded.dim} floats"
+def _over_codes(form: Form, items: CodedItems, setting: Setting) -> Iterator[Method]:
+    method = partial(Method, over=form.name, floats=form.floats)
     for name in setting.searchers:
         if name == "flat":
             continue
-        built = _built(name, coded.name, setting, partial(SEARCHERS[name], coded.items, setting.threads))
+        built = _built(name, form.name, setting, partial(SEARCHERS[name], items, setting.threads))
         if built is None:
             continue
         searcher, build = built
-        size = searcher.nbytes / len(coded.items) if isinstance(searcher, Kernel) else coded.items.bytes_per_item
-        size = 4.0 * coded.items.width if name == "decoded" else size
-        find, above = searcher.search, searcher.search_above
-        method = Method(name, coded.name, floats, coded.queries, build, size, find, find, above)
+        size = searcher.nbytes / len(items) if isinstance(searcher, Kernel) else items.bytes_per_item
+        size = 4.0 * items.width if name == "decoded" else size
+        ours = method(name, queries=form.queries, build=build, size=size, above=searcher.search_above)
         if not isinstance(searcher, InvertedFile) or searcher.lists <= 1:
-            yield method
+            yield replace(ours, search=searcher.search, filtered=searcher.search)
             continue
         for probes in sorted({max(1, round(share * searcher.lists)) for share in _SHARES}):
             search = partial(_probed, searcher, probes)
             label = f"{name}, probes {probes}"
-            yield replace(method, name=label, search=search, filtered=search, above=None, times={})
-    if coded.binary:
-        index, build = timed(lambda: binary_flat(coded.items.packed))
-        queries, hamming = np.packbits(coded.queries > 0, axis=1, bitorder="little"), index.search[""]
+            yield replace(ours, name=label, search=search, filtered=search, above=None, times={})
+    if form.binary:
+        index, build = timed(lambda: binary_flat(items.packed))
+        queries, hamming = np.packbits(form.queries > 0, axis=1, bitorder="little"), index.search[""]
         skipping = partial(without_seen, hamming)
-        yield Method("faiss-binary", coded.name, floats, queries, build, index.bytes_per_item, hamming, skipping)
+        size = index.bytes_per_item
+        yield method("faiss-binary", queries=queries, build=build, size=size, search=hamming, filtered=skipping)
 
 
 def _probed(searcher: InvertedFile, probes: int, queries: Any, k: int, exclude: Exclusion | None = None) -> Hits:

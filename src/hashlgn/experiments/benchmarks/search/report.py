@@ -59,17 +59,11 @@ def draw(path: Path, rows: Rows) -> None:
                 lines.setdefault((row["method"].partition(", ")[0], row["over"]), []).append((quality, speed))
         for number, ((method, over), points) in enumerate(lines.items()):
             points.sort()
-            style = {
-                "color": f"C{number % 10}",
-                "marker": "os^Dv<>P"[number // 10 % 8],
-                "markersize": 4,
-                "linewidth": 1,
-            }
-            axis.plot(*zip(*points, strict=True), label=f"{method}, {over}", **style)
-        axis.set_yscale("log")
-        axis.set_xlabel(f"recall@{key[2]}" if evaluated else f"agreement with the exact answer at {key[2]}")
-        axis.set_ylabel("queries a second" + (", seen items left out" if evaluated else ""))
-        axis.set_title(_title(key))
+            style = {"color": f"C{number % 10}", "marker": "os^Dv<>P"[number // 10 % 8], "markersize": 4}
+            axis.plot(*zip(*points, strict=True), label=f"{method}, {over}", linewidth=1, **style)
+        x = f"recall@{key[2]}" if evaluated else f"agreement with the exact answer at {key[2]}"
+        y = "queries a second" + (", seen items left out" if evaluated else "")
+        axis.set(yscale="log", xlabel=x, ylabel=y, title=_title(key))
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     write_figure(path, figure)

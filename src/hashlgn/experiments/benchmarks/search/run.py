@@ -81,15 +81,11 @@ def measure(catalogue: Catalogue, setting: Setting) -> list[dict[str, Any]]:
 def _truths(catalogue: Catalogue, setting: Setting) -> dict[str, Truth]:
     """Exact answers by what is searched."""
     length = min(catalogue.n_items, max(*setting.ks, 10 * _WANTED))
-    sides: list[tuple[str, Floats, FloatItems | CodedItems]] = [
-        *((f"{dim} floats", catalogue.users[dim], FloatItems(v)) for dim, v in catalogue.vectors.items()),
-        *((coded.name, coded.queries, coded.items) for coded in catalogue.coded),
-    ]
     truths = {}
-    for over, users, items in sides:
-        setting.say(f"exact answers of {over}")
-        queries = np.ascontiguousarray(users[: setting.batch])
-        truths[over] = Truth(queries, _best(queries, items, length), items)
+    for form in catalogue.forms:
+        setting.say(f"exact answers of {form.name}")
+        queries = np.ascontiguousarray(form.queries[: setting.batch])
+        truths[form.name] = Truth(queries, _best(queries, form.items, length), form.items)
     return truths
 
 

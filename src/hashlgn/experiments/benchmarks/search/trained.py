@@ -11,10 +11,9 @@ import numpy as np
 from hashlgn.data import random_ratio
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import need
-from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, Coded
+from hashlgn.experiments.benchmarks.search.catalogues import Catalogue, Form
 from hashlgn.experiments.common.runs import FLOATS, Run, Runner
 from hashlgn.inference.model import ServedModel
-from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.scoring.rows import rows_of
 
 __all__ = ["trained_catalogue"]
@@ -55,16 +54,15 @@ def trained_catalogue(
         say(f"trained: {changes} in {result.own_seconds:.1f} s")
         return result.whole
 
-    vectors, users, coded = {}, {}, []
-    for dim in dims:
-        floats = model({**FLOATS, "model.dim": dim})
-        assert isinstance(floats.items, FloatItems)
-        width = floats.items.width  # which a student with a graph filter for a teacher chooses itself
-        vectors[width], users[width] = floats.items.vectors, np.ascontiguousarray(floats.queries_of(chosen))
+    found, coded = {}, []
+    for dim in dims:  # a student with a graph filter for a teacher chooses its width itself
+        served = model({**FLOATS, "model.dim": dim})
+        form = Form.of(served.items.decode(), np.ascontiguousarray(served.queries_of(chosen)))
+        found[form.items.width] = form
+    floats = [found[width] for width in sorted(found)]
     for length in bits:
-        codes = model({"model.dim": min(dims), "model.bits": length})
-        assert isinstance(codes.items, CodedItems)
-        queries = np.ascontiguousarray(codes.queries_of(chosen))
-        coded.append(Coded(f"{length} bits + scale", codes.items, queries, min(vectors)))
+        served = model({"model.dim": min(dims), "model.bits": length})
+        queries = np.ascontiguousarray(served.queries_of(chosen))
+        coded.append(Form(f"{length} bits + scale", served.items, queries, floats[0].name))
     seen, truth = (rows_of((part.indptr, part.indices), chosen) for part in (train, test))
-    return Catalogue("trained", vectors, users, coded, seen, truth)
+    return Catalogue("trained", floats + coded, seen, truth)
