@@ -231,8 +231,10 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
     for method in METHODS:
         line, other = tables["mips"][method], tables["tips"][method]
         # the F1 of two methods is that of the means, by the paper's own numbers: each stands in its own column alone
-        precision, recall = (PUBLISHED[method]["mips"][f"{metric}@50"] for metric in ("precision", "recall"))
-        of_means = abs(2 * precision * recall / (precision + recall) - PUBLISHED[method]["mips"]["f1@50"]) < 0.002
+        printed = PUBLISHED[method]["mips"]
+        precision, recall = (printed[f"{metric}@50"] for metric in ("precision", "recall"))
+        (f1,) = (printed[name] for name in ("f1@50", "f1_of_means@50") if name in printed)
+        of_means = abs(2 * precision * recall / (precision + recall) - f1) < 0.002
         assert of_means == (method != "HashGNN")
         for where, at in ((line, "@50"), (other, "")):
             assert (where[f"f1{at}"] is None) == of_means and (where[f"f1_of_means{at}"] is None) != of_means

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from hashlgn.experiments.common.measure import median_seconds, timed
+from hashlgn.experiments.common.tables import markdown
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems
@@ -64,9 +65,7 @@ def limits(n: int) -> None:
     whole = np.zeros(1 << 26, np.uint64)  # 512 MiB: beyond every cache
     bandwidth = whole.nbytes / median_seconds(whole.max, 7)
     print(f"{Kernel.instruction_sets()[0]}; one thread reads {bandwidth / 1e9:.1f} GB/s\n")
-    names = "codes, µs per query, bytes of table, scan, rescoring and hits, order, rescored, look-ups a ns"
-    columns = [*names.split(", "), "100 seen", "two threads", "single query, µs", "its GB/s"]
-    print("| " + " | ".join(columns) + " |\n" + "| --- " * len(columns) + "|")
+    rows = []
     for bits in (64, 128, 256):
         for scaled in (False, True):
             items, queries = made(n, bits, scaled=scaled)
@@ -87,19 +86,21 @@ def limits(n: int) -> None:
                 statistics.median(times[name]) for name in ("plain", "seen", "two", "single")
             )
             found = one.profile(queries, K)
-            stages = " | ".join(f"{1e6 * found[name] / BATCH:.1f}" for name in ("quantize", "scan", "rescore", "order"))
-            cells = (
-                f"{bits} bits{' + scale' * scaled}",
-                f"{1e6 * plain / BATCH:.0f}",
-                stages,
-                f"{found['rescored'] / BATCH:.0f}",
-                f"{n * bits / 4 * BATCH / found['scan'] / 1e9:.0f}",
-                f"{100 * (with_seen / plain - 1):+.1f}%",
-                f"{plain / both:.2f}x",
-                f"{1e6 * single:.0f}",
-                f"{n * bits / 8 / single / 1e9:.1f}",
+            stages = {"bytes of table": "quantize", "scan": "scan", "rescoring and hits": "rescore", "order": "order"}
+            rows.append(
+                {
+                    "codes": f"{bits} bits{' + scale' * scaled}",
+                    "µs per query": f"{1e6 * plain / BATCH:.0f}",
+                    **{column: f"{1e6 * found[name] / BATCH:.1f}" for column, name in stages.items()},
+                    "rescored": f"{found['rescored'] / BATCH:.0f}",
+                    "look-ups a ns": f"{n * bits / 4 * BATCH / found['scan'] / 1e9:.0f}",
+                    "100 seen": f"{100 * (with_seen / plain - 1):+.1f}%",
+                    "two threads": f"{plain / both:.2f}x",
+                    "single query, µs": f"{1e6 * single:.0f}",
+                    "its GB/s": f"{n * bits / 8 / single / 1e9:.1f}",
+                }
             )
-            print("| " + " | ".join(cells) + " |", flush=True)
+    print(markdown(rows))
 
 
 def index(n: int) -> None:
