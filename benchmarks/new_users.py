@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hashlgn import HashLGN, evaluate, read_interactions
-from hashlgn.data import Interactions, leave_users, validation_slice
+from hashlgn.data import Interactions, leave_users, random_ratio
 from hashlgn.data.sources import resolved
 from hashlgn.evaluation import Evaluation
 from hashlgn.evaluation.metrics import paired_bootstrap
@@ -105,7 +105,7 @@ def main() -> None:
     folder = resolved(chosen.data)
     part = {"part": "all"} if (folder / "test.txt").is_file() else {}
     parts = split(read_interactions(folder, **part), chosen.seed)
-    fit, held_out = validation_slice(parts[0][0], seed=chosen.seed)
+    fit, held_out = random_ratio(parts[0][0], seed=chosen.seed)
     rows = []
     for name in chosen.models.split(","):
         settings = chosen.seed, chosen.threads, chosen.k

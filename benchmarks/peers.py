@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 from hashlgn import HashLGN, LightGCN, evaluate, read_interactions
-from hashlgn.data import validation_slice
+from hashlgn.data import random_ratio
 from hashlgn.data.sources import resolved
 from hashlgn.evaluation.metrics import paired_bootstrap
 from hashlgn.experiments.baselines.recommenders import RECOMMENDERS, tuned
@@ -35,7 +35,7 @@ def main() -> None:
     chosen = parser.parse_args()
     folder, common = resolved(chosen.data), {"seed": chosen.seed, "threads": chosen.threads}
     train, test = (read_interactions(folder, part=part) for part in ("train", "test"))
-    fit, held_out = validation_slice(train, seed=chosen.seed)
+    fit, held_out = random_ratio(train, seed=chosen.seed)
 
     def measured(name: str) -> Recommender:
         if name == "hashlgn":

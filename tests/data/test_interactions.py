@@ -222,7 +222,7 @@ def test_weights_stay_with_their_pairs() -> None:
     assert sorted([*train.weights.tolist(), *test.weights.tolist()]) == [0.5, 2, 3, 4, 5]
     far = ((1e-60, "1e-60"), (1e-7, "1e-07"), (1e13, "10000000000000.0"), (1e38, r"1e\+38"))
     for wrong, shown in ((0, "0"), (-1, "-1"), (float("nan"), "nan"), (float("inf"), "inf"), *far):
-        with pytest.raises(DataError, match=rf"a weight must be a number from 1e-6 to 1e12 .*\(row 1 is {shown}"):
+        with pytest.raises(DataError, match=rf"weights must be from 1e-6 to 1e12 .*\(row 1 is {shown}"):
             Interactions.from_pairs([1, 2], [1, 2], weights=[1, wrong])
     assert Interactions.from_pairs([1, 2], [1, 2], weights=[1e-6, 1e12]).weights is not None
 

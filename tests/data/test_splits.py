@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashlgn.data import Ids, Interactions, global_time, leave_last, leave_users, random_ratio, validation_slice
+from hashlgn.data import Ids, Interactions, global_time, leave_last, leave_users, random_ratio
 from hashlgn.errors import ArgumentError, DataError
 
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 20)), min_size=1, max_size=50)
 SPLITS: list[Callable[[Interactions], tuple[Interactions, Interactions]]] = [
     lambda data: random_ratio(data, 0.3, seed=1),
     lambda data: leave_last(data, 2),
-    lambda data: validation_slice(data, 0.4, seed=1, max_users=2),
+    lambda data: random_ratio(data, 0.4, seed=1, max_users=2),
     lambda data: global_time(data, 0.3),
 ]
 
@@ -88,11 +88,11 @@ def test_global_time_keeps_a_moment_together() -> None:
 
 def test_validation_slice_is_of_few_users() -> None:
     data = Interactions.from_pairs(np.repeat(np.arange(50), 10), np.tile(np.arange(10), 50))
-    fit, validation = validation_slice(data, 0.2, seed=0, max_users=7)
+    fit, validation = random_ratio(data, 0.2, seed=0, max_users=7)
     sizes = np.diff(validation.indptr)
     assert sorted(sizes.tolist()) == [0] * 43 + [2] * 7
-    assert pairs(validation_slice(data, 0.2, seed=1, max_users=7)[1]) != pairs(validation)
-    assert len(validation_slice(data, 0.2)[1]) == 100
+    assert pairs(random_ratio(data, 0.2, seed=1, max_users=7)[1]) != pairs(validation)
+    assert len(random_ratio(data, 0.2)[1]) == 100
     assert len(fit) == 486
 
 
@@ -101,10 +101,10 @@ def test_bad_arguments() -> None:
     for share in (0, 1, -0.5, float("nan"), True, "0.2"):
         with pytest.raises(ArgumentError, match="test must be a number between 0 and 1, both excluded"):
             random_ratio(data, share)
-    with pytest.raises(ArgumentError, match=r"fraction must be .* \(got 2\)"):
-        validation_slice(data, 2)
+    with pytest.raises(ArgumentError, match=r"test must be .* \(got 2\)"):
+        random_ratio(data, 2)
     with pytest.raises(ArgumentError, match=r"max_users must be a positive integer \(got 0\)"):
-        validation_slice(data, max_users=0)
+        random_ratio(data, max_users=0)
     with pytest.raises(ArgumentError, match=r"n must be a positive integer \(got 0\)"):
         leave_last(data, 0)
     for split in (leave_last, global_time):

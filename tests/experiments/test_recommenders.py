@@ -5,7 +5,6 @@ import pytest
 
 from conftest import clusters
 from hashlgn.data import Interactions, random_ratio
-from hashlgn.data.splits import validation_slice
 from hashlgn.errors import ArgumentError, DataError
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.experiments.baselines import recommenders as module
@@ -14,7 +13,7 @@ from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.items import FloatItems
 
 TRAIN, TEST = random_ratio(clusters(), 0.3, seed=0)
-FIT, HELD_OUT = validation_slice(TRAIN, 0.2, seed=0)
+FIT, HELD_OUT = random_ratio(TRAIN, 0.2, seed=0)
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ MODEL = hashlgn.Recommender(
 
 @pytest.mark.parametrize("strength", ["x", None, 1e300, 1e-300, 10**400, float("nan"), True, [1.0], 0, -1])
 def test_a_strength_that_is_no_positive_number_is_named(strength: object) -> None:
-    with pytest.raises(ArgumentError, match="a strength in history must be a number from 1e-6 to 1e12"):
+    with pytest.raises(ArgumentError, match="a strength in history must be from 1e-6 to 1e12"):
         MODEL.recommend(history={"ann": {11: strength}}, k=1)
 
 

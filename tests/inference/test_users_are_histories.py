@@ -230,7 +230,7 @@ def test_strengths_count_and_only_their_ratios(model: Recommender) -> None:
     found = served.queries(np.array([0, 4]), np.arange(4), np.array([*one.values()], np.float32))
     np.testing.assert_allclose(found, v / np.linalg.norm(v), rtol=1e-4, atol=1e-5)
     for wrong in (0, -1.0, float("nan"), float("inf"), 1e38):
-        with pytest.raises(ArgumentError, match="a strength in history must be a number from 1e-6 to 1e12"):
+        with pytest.raises(ArgumentError, match="a strength in history must be from 1e-6 to 1e12"):
             model.recommend(history={"x": {items[0]: wrong}})
 
 

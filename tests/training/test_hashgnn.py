@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import hashlgn
 from conftest import clusters, unit
 from hashlgn.config import Config, ModelConfig, preset_changes
-from hashlgn.data import validation_slice
+from hashlgn.data import random_ratio
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring.codes import hamming, pack_signs
 from hashlgn.scoring.items import CodedItems
@@ -173,7 +173,7 @@ def test_every_encoder_and_hash_can_be_binary_on_both_sides(encoder: str, hash_:
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("form", ["hashgnn", "hashgnn-code"])
 def test_it_finds_the_planted_groups(form: str, guided: bool) -> None:
-    fit, test = validation_slice(clusters(80, 48, groups=4, share=0.4), 0.25, seed=1)
+    fit, test = random_ratio(clusters(80, 48, groups=4, share=0.4), 0.25, seed=1)
     done = train(fit, config(train__loss=form, train__joint_epochs=40, train__joint_lr=0.03, model__guidance=guided))
     queries, items, _ = done.model.export(done.graph)
     scores = queries.numpy() @ items.decode().T

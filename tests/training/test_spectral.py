@@ -8,7 +8,7 @@ import pytest
 import hashlgn.training.encoders.spectral
 from conftest import clusters
 from hashlgn.config import Config
-from hashlgn.data import Interactions, validation_slice
+from hashlgn.data import Interactions, random_ratio
 from hashlgn.training.graph import Graph
 from hashlgn.training.trainer import train
 from hashlgn.utils.progress import Progress
@@ -42,7 +42,7 @@ def test_the_width_of_the_closed_form_is_the_one_that_validates_best(monkeypatch
 
 def test_codes_of_a_closed_form_are_closed_too() -> None:
     steps: list[Progress] = []
-    fit, held_out = validation_slice(data(), 0.25, seed=1)
+    fit, held_out = random_ratio(data(), 0.25, seed=1)
     done = train(fit, config(model__encoder="spectral"), report=steps.append)
     assert not steps
     queries, items, _ = done.model.export(Graph(fit))

@@ -11,7 +11,7 @@ import torch
 
 from conftest import clusters
 from hashlgn.config import Config
-from hashlgn.data import Interactions, validation_slice
+from hashlgn.data import Interactions, random_ratio
 from hashlgn.errors import ArgumentError, DataError
 from hashlgn.training.checkpoint import Best
 from hashlgn.training.decoders import DECODERS
@@ -90,7 +90,7 @@ def test_every_combination_trains_and_is_served(encoder: str, hash_: str, decode
 @pytest.mark.parametrize("loss", UNTAUGHT)
 def test_it_finds_the_planted_groups(how: dict[str, object], loss: str) -> None:
     data = clusters(80, 48, groups=4, share=0.4)
-    train_part, test = validation_slice(data, 0.25, seed=1)
+    train_part, test = random_ratio(data, 0.25, seed=1)
     done = train(
         train_part, config(train__loss=loss, train__pretrain_epochs=8, train__joint_epochs=4, model__bits=32, **how)
     )
@@ -270,7 +270,7 @@ def test_the_best_weights_are_kept_and_patience_ends_a_stage() -> None:
     done = train(data, how, report=seen.append)
     values = [step.metric for step in seen if step.metric is not None]
     assert len(values) < 40  # such a rate does harm at once
-    fit, held_out = validation_slice(data, 0.1, seed=0, max_users=30)
+    fit, held_out = random_ratio(data, 0.1, seed=0, max_users=30)
     again = validation_metric(done.model, Graph(fit), fit, held_out, done.config)
     assert again == pytest.approx(done.metrics["joint"]) and done.metrics["encoder"] >= max(values)
     assert done.metrics["joint"] < 1  # else all are as good as the best
@@ -283,7 +283,7 @@ def test_a_stage_ends_with_its_best_weights_not_its_last(stage: str) -> None:
     kind = "float" if stage == "encoder" else "hashlgn"
     how = config(model__kind=kind, train__pretrain_epochs=0, train__joint_epochs=6, train__validate_every=1, **rates)
     done = train(data, how, report=seen.append)
-    fit, held_out = validation_slice(data, 0.1, seed=0, max_users=30)
+    fit, held_out = random_ratio(data, 0.1, seed=0, max_users=30)
     again = validation_metric(done.model, Graph(fit), fit, held_out, done.config)
     assert again == pytest.approx(done.metrics[stage]) and seen[-1].metric < done.metrics[stage]
 
@@ -318,7 +318,7 @@ def test_width_and_filter_are_the_simplest_that_validate_as_well_as_any() -> Non
     done = train(data, config(**how))
     settings = done.config
     how_cut = {"seed": settings.train.seed, "max_users": settings.train.validation_users}
-    fit, held_out = validation_slice(data, settings.train.validation_share, **how_cut)
+    fit, held_out = random_ratio(data, settings.train.validation_share, **how_cut)
     graph = Graph(fit)
     encoder = Spectral.create(graph, settings.model)
     values = [ranking_values(*encoder.cut(20, power).forward(graph), fit, held_out, settings) for power in powers]

@@ -3,7 +3,7 @@
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import CoreReport, Dropped, Interactions
 from hashlgn.data.readers import FORMATS, read_interactions
-from hashlgn.data.splits import global_time, leave_last, leave_users, random_ratio, validation_slice
+from hashlgn.data.splits import global_time, leave_last, leave_users, random_ratio
 
 __all__ = [
     "FORMATS",
@@ -16,5 +16,4 @@ __all__ = [
     "leave_users",
     "random_ratio",
     "read_interactions",
-    "validation_slice",
 ]

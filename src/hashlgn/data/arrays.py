@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ _BLOCK = 1 << 18  # rows handled at a time
 # Of an interaction. Histories are sums in float32 whose squares must be finite, and which are normalised: only the
 # ratios of weights count.
 WEIGHTS = 1e-6, 1e12
-WEIGHT_RULE = "a number from 1e-6 to 1e12 (only ratios count: divide all by one number)"
+WEIGHT_RULE = "from 1e-6 to 1e12 (only ratios count: divide all by one number)"
 
 
 def pages(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -132,17 +133,9 @@ def finite(ratings: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
     """A column of n ratings.
 
     Raises:
-        DataError: another length, no numbers, or not finite.
+        DataError: another length, no numbers, or not finite in float32.
     """
-    column = _column("ratings", ratings, n)
-    if column.dtype.kind not in "fiu":
-        raise DataError(f"ratings must be numbers (got dtype {column.dtype})")
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused
-        column = column.astype(np.float32, copy=False)
-    if not np.isfinite(column).all():
-        row = int(np.flatnonzero(~np.isfinite(column))[0])
-        raise DataError(f"ratings must be finite (row {row} is {column[row]})")
-    return column
+    return _floats("ratings", ratings, n, np.isfinite, "finite")
 
 
 def positive(weights: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
@@ -151,15 +144,19 @@ def positive(weights: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
     Raises:
         DataError: another length, no numbers, or one outside of ``WEIGHTS``.
     """
-    column = _column("weights", weights, n)
+    return _floats("weights", weights, n, is_weight, WEIGHT_RULE)
+
+
+def _floats(name: str, values: npt.ArrayLike, n: int, good: Callable[[Any], Any], rule: str) -> npt.NDArray[np.float32]:
+    column = _column(name, values, n)
     if column.dtype.kind not in "fiu":
-        raise DataError(f"weights must be numbers (got dtype {column.dtype})")
-    with np.errstate(over="ignore", under="ignore"):
+        raise DataError(f"{name} must be numbers (got dtype {column.dtype})")
+    with np.errstate(over="ignore", under="ignore"):  # what is too large for float32 becomes infinite
         narrow = column.astype(np.float32, copy=False)
-    wrong = ~is_weight(narrow)
+    wrong = ~good(narrow)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise DataError(f"a weight must be {WEIGHT_RULE} (row {row} is {column[row]})")
+        raise DataError(f"{name} must be {rule} (row {row} is {column[row]})")
     return narrow
 
 

@@ -16,24 +16,33 @@ import numpy.typing as npt
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, DataError, positive_int, shown
 
-__all__ = ["global_time", "leave_last", "leave_users", "random_ratio", "validation_slice"]
+__all__ = ["global_time", "leave_last", "leave_users", "random_ratio"]
 
 Int64s = npt.NDArray[np.int64]
 Parts = tuple[Interactions, Interactions]
 
 
-def random_ratio(data: Interactions, test: float = 0.2, *, seed: int = 0) -> Parts:
+def random_ratio(data: Interactions, test: float = 0.2, *, seed: int = 0, max_users: int | None = None) -> Parts:
     """Hold out a random share of every user's interactions.
 
     A user with n interactions gives ``round(test · n)`` of them (halves upwards) to the test part, but never
     the last one left for training.
 
+    Args:
+        data: interactions.
+        test: the share, between 0 and 1.
+        seed: fixes the draws.
+        max_users: so many users give any, at most, drawn at random; all of them where None.
+
     Raises:
-        ArgumentError: ``test`` is not between 0 and 1.
+        ArgumentError: ``test`` is not between 0 and 1, or ``max_users`` no positive integer.
     """
-    wanted = _per_user(data, _share("test", test))
-    draws = np.random.default_rng(seed).random(len(data))
-    return _hold_out(data, np.lexsort((draws, data.rows)), wanted)
+    wanted, rng = _per_user(data, _share("test", test)), np.random.default_rng(seed)
+    if max_users is not None:
+        candidates = np.flatnonzero(wanted)
+        chosen = rng.permutation(candidates)[: positive_int("max_users", max_users)]
+        wanted[np.setdiff1d(candidates, chosen)] = 0
+    return _hold_out(data, np.lexsort((rng.random(len(data)), data.rows)), wanted)
 
 
 def leave_last(
@@ -122,24 +131,6 @@ def leave_users(
     rest, test = _hold_out(data, np.lexsort((rng.random(len(data)), data.rows)), held)
     told = left_out[rest.rows]
     return rest.select(~told), rest.select(told), test
-
-
-def validation_slice(
-    train: Interactions, fraction: float = 0.1, *, seed: int = 0, max_users: int | None = None
-) -> Parts:
-    """Cut (fit, validation) from a training part: ``random_ratio``, of at most ``max_users`` users drawn at
-    random.
-
-    Raises:
-        ArgumentError: ``fraction`` is not between 0 and 1, or ``max_users`` no positive integer.
-    """
-    wanted = _per_user(train, _share("fraction", fraction))
-    rng = np.random.default_rng(seed)
-    if max_users is not None:
-        candidates = np.flatnonzero(wanted)
-        chosen = rng.permutation(candidates)[: positive_int("max_users", max_users)]
-        wanted[np.setdiff1d(candidates, chosen)] = 0
-    return _hold_out(train, np.lexsort((rng.random(len(train)), train.rows)), wanted)
 
 
 def _per_user(data: Interactions, share: float) -> Int64s:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hashlgn.config import Config, TrainConfig
-from hashlgn.data import Interactions, validation_slice
+from hashlgn.data import Interactions, random_ratio
 from hashlgn.evaluation.metrics import METRICS, Evaluated, Floats
 from hashlgn.training.graph import Graph
 
@@ -19,7 +19,7 @@ def cut_slice(data: Interactions, settings: TrainConfig) -> tuple[Interactions, 
     """(fit, held out); (data, None) where no slice is wanted, or no user has five interactions to give one of."""
     if not settings.validation_users:
         return data, None
-    fit, held_out = validation_slice(
+    fit, held_out = random_ratio(
         data, settings.validation_share, seed=settings.seed, max_users=settings.validation_users
     )
     return (fit, held_out) if len(held_out) else (data, None)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.config import Config
-from hashlgn.data import Interactions, read_interactions, validation_slice
+from hashlgn.data import Interactions, random_ratio, read_interactions
 from hashlgn.data.synthetic import synthetic
 from hashlgn.errors import ArgumentError, HashLGNError, choose, need, positive_int
 from hashlgn.estimators import LightGCN, train_model
@@ -225,7 +225,7 @@ def _run_other(task: _Task, data: Interactions, trace: _Trace) -> None:
     fit, held_out = data, None
     if task.target is not None:
         share, users = config.train.validation_share, config.train.validation_users
-        fit, held_out = validation_slice(data, share, seed=task.seed, max_users=users)
+        fit, held_out = random_ratio(data, share, seed=task.seed, max_users=users)
     from hashlgn.experiments.baselines.lightgcn_reference import CONTENDERS
 
     other = CONTENDERS[task.variant](fit, seed=task.seed, device=task.device)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.config import Config
-from hashlgn.data import Interactions, validation_slice
+from hashlgn.data import Interactions, random_ratio
 from hashlgn.errors import DataError, MissingExtraError
 from hashlgn.estimators import HashLGN, served_model, train_model
 from hashlgn.experiments.baselines.recommenders import tuned
@@ -213,7 +213,7 @@ class Runner:
     def slices(self, run: Run, seed: int) -> tuple[Interactions, Interactions]:
         """(fit, held out), as training under this seed cuts them."""
         settings = run.config(seed).train
-        return validation_slice(self.train, settings.validation_share, seed=seed, max_users=settings.validation_users)
+        return random_ratio(self.train, settings.validation_share, seed=seed, max_users=settings.validation_users)
 
     def folder(self, run: Run, seed: int) -> Path:
         """Where a trained model is kept."""
