@@ -17,7 +17,7 @@ from hashlgn.data.convert import is_text, numbers, texts, times
 from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.titles import NO_GENRE, Items
-from hashlgn.data.values import canonical_integers, parsed_integers
+from hashlgn.data.values import canonical_integers, parsed_integers, whole_numbers
 from hashlgn.errors import DataError
 
 __all__ = ["Gather", "usable"]
@@ -242,14 +242,10 @@ class Gather:
             array = decoded(array)
         kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
         wrong, rule = np.zeros(len(array), np.bool_), "an integer or a string"
-        if pa.types.is_floating(kind):
-            floats = pc.fill_null(array.cast(pa.float64()), 0).to_numpy(zero_copy_only=False)
-            wrong = ~((np.floor(floats) == floats) & (np.abs(floats) <= 2**53)) & array.is_valid().to_numpy(False)
-            array = pa.array(np.where(wrong | ~np.isfinite(floats), 0, floats).astype(np.int64))
-        elif kind == pa.uint64() and self.request.id_type != "str":
-            large = pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
-            wrong, rule = large >= 2**63, "an integer of 64 signed bits"
-            array = pa.array(large.astype(np.int64), mask=array.is_null().to_numpy(zero_copy_only=False))
+        if pa.types.is_floating(kind) or (kind == pa.uint64() and self.request.id_type != "str"):
+            found, valid = whole_numbers(array)
+            array, wrong = pa.array(found), ~valid
+            rule = "an integer of 64 signed bits" if kind == pa.uint64() else rule
         elif pa.types.is_dictionary(array.type):
             return array, wrong, rule
         elif is_text(kind):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from hashlgn.data.arrays import Int64s, decoded
 from hashlgn.errors import DataError, choose, shown
 
-__all__ = ["IdValues", "canonical_integers", "parsed_integers", "read_ids"]
+__all__ = ["IdValues", "canonical_integers", "parsed_integers", "read_ids", "whole_numbers"]
 
 # What an integer looks like where the values decide on the type: nothing that another spelling could mean as well.
 _CANONICAL = r"^\s*(0|-?[1-9][0-9]{0,18})(\.0+)?\s*$"
@@ -75,16 +75,22 @@ class IdValues:
             return pa.array(numbers), None if whole.all() else whole
         array = self.array
         valid: npt.NDArray[np.bool_] | None = None
-        if pa.types.is_floating(kind):
-            values = array.to_numpy(zero_copy_only=False)
-            valid = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) <= 2**53)
-            array = pa.array(np.where(valid, values, 0).astype(np.int64))
-        elif kind == pa.uint64():
-            values = array.to_numpy(zero_copy_only=False)
-            if id_type == "int":
-                valid = values < 2**63
-                array = pa.array(np.where(valid, values, 0).astype(np.int64))
+        if pa.types.is_floating(kind) or (kind == pa.uint64() and id_type == "int"):
+            found, valid = whole_numbers(array)
+            array = pa.array(found)
         return array.cast(pa.large_string()) if id_type == "str" else array, valid
+
+
+def whole_numbers(array: pa.Array) -> tuple[Int64s, npt.NDArray[np.bool_]]:
+    """Floats or unsigned integers as int64, and which of them are integers that fit; 0 where they do not, or are
+    missing.
+    """
+    floats = pa.types.is_floating(array.type)
+    values = pc.fill_null(array.cast(pa.float64()) if floats else array, 0).to_numpy(zero_copy_only=False)
+    valid = values < 2**63
+    if floats:
+        valid = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) <= 2**53)
+    return np.where(valid, values, 0).astype(np.int64), valid
 
 
 def parsed_integers(texts: pa.Array) -> tuple[Int64s, npt.NDArray[np.bool_]]:
