@@ -45,6 +45,7 @@ __all__ = ["TrainedStudent", "train_student"]
 _T = TypeVar("_T")
 
 _EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
+_ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
 _FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
 _QUERIES = 20_000  # users whose queries are the metric of the codes
 _LIKELY, _LIKELY_PAIRS = 20, 2**32  # best items of each user that are scored for certain; of users times items, at most
@@ -209,7 +210,8 @@ def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Si
 
 def _mixture(run: _Run, student: FloatStudent, spectrum: Spectrum) -> Mixture | None:
     """The mixture of a label student and another teacher that validates best; None where none is better than the
-    student. The other one is EASE, or the graph filter where the catalogue is too large for EASE.
+    student. The other one is EASE, or the graph filter where the catalogue is too large for EASE. Of shares that
+    validate alike it gets the largest: it is in closed form, and owes nothing to the draws of a training.
     """
     settings, data = run.config.student, run.data
     if settings.teacher == "labels":
@@ -227,7 +229,7 @@ def _mixture(run: _Run, student: FloatStudent, spectrum: Spectrum) -> Mixture | 
         return ways[shares[1]]
     values = {share: run.validation.metric(mixture) for share, mixture in ways.items()}
     run.choice.update({"labels": run.metrics["labels"], **{f"labels + {x:g} {name}": v for x, v in values.items()}})
-    best = max(values, key=lambda share: values[share])
+    best = max(share for share, value in values.items() if value >= (1 - _ALIKE) * max(values.values()))
     return ways[best] if values[best] > run.metrics["labels"] else None
 
 
