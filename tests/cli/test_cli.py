@@ -130,6 +130,15 @@ def test_advice_is_given_as_it_is_typed() -> None:
     )
 
 
+def test_train_names_the_columns_that_it_does_not_read(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,created_at,weight\n1,2,5,1.5\n")
+    assert run("train", path, "--out", tmp_path / "m") == 1  # too little to learn from
+    told = capsys.readouterr().err
+    assert "the column 'created_at' was not read; name it with --columns time=NAME where it is the time" in told
+    assert "the column 'weight' was not read; name it with --columns weight=NAME where it is the weight" in told
+
+
 def test_real_exports_and_what_is_said_about_them(tmp_path: Path, capsys) -> None:
     rows = "".join(f"u{n % 7};café {n % 5};{1 + n % 5},5\n" for n in range(35))
     (tmp_path / "export.csv").write_bytes(f"user;sku;stars\n{rows}broken\n".encode("latin-1"))

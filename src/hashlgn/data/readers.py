@@ -5,13 +5,13 @@ matrices.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from scipy import sparse
 
-from hashlgn.data.columns import Request
+from hashlgn.data.columns import ROLES, Request
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.movielens import RATINGS, read_movielens, read_movies, with_shifted_movies
 from hashlgn.data.ragged import is_ragged, read_ragged
@@ -26,6 +26,7 @@ __all__ = ["FORMATS", "Format", "read_interactions"]
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".gz", ".bz2", ".zst", ".lz4")
 _STARS, _LIKED = (0.5, 5.0), 4.0  # a scale of stars, and the rating from which an item was liked
+_ASKED = {one.name for one in fields(Request)}  # what a caller may say of columns and rows
 _PARTS = {"train": ("train.txt",), "test": ("test.txt",), "all": ("train.txt", "test.txt")}
 
 
@@ -118,21 +119,12 @@ def read_interactions(
         DataError: the source cannot be read, or nothing is left; with file and line where they are known.
         ArgumentError: an argument breaks its rule.
     """
-    columns: dict[str, Any] = {"user": user, "item": item, "rating": rating, "time": time, "weight": weight}
-    of_items: dict[str, Any] = {"title": title, "genres": genres}
-    _check_columns(columns | of_items, matrix=sparse.issparse(source))
-    rows: dict[str, Any] = {"part": part, "min_rating": min_rating, "duplicates": duplicates, "id_type": id_type}
-    rows |= {
-        "delimiter": delimiter,
-        "encoding": encoding,
-        "decimal": decimal,
-        "on_bad": on_bad,
-        "on_missing": on_missing,
-    }
-    request = Request(**columns, **rows, **(of_items if items is None else {}))
+    asked = {name: value for name, value in locals().items() if name in _ASKED}
+    _check_columns({role: asked[role] for role in ROLES}, matrix=sparse.issparse(source))
+    request = Request(**asked | ({} if items is None else {"title": None, "genres": None}))
     data = _rated(*_read(source, format, request), request)
     if items is not None:
-        data = _with_table(data, items, replace(request, **of_items))
+        data = _with_table(data, items, replace(request, title=title, genres=genres))
     if k_core is None:
         return data
     return data.k_core(*(k_core if isinstance(k_core, tuple) and len(k_core) == 2 else (k_core, k_core)))[0]
