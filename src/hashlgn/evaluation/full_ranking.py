@@ -18,7 +18,8 @@ from hashlgn.evaluation.calibration import Reliability, reliability
 from hashlgn.evaluation.groups import item_groups, user_groups
 from hashlgn.evaluation.metrics import BEYOND, METRICS, Evaluated, Recommended, coverage, gini
 from hashlgn.evaluation.result import Cutoff, Evaluation
-from hashlgn.inference.recommender import BATCH, Recommender
+from hashlgn.inference.answering import BATCH
+from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.rows import rows_of
 

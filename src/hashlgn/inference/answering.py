@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -21,7 +21,9 @@ from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import Hits, Searcher
 from hashlgn.search.base import order_hits
 
-__all__ = ["Ask", "Catalogue", "Columns", "Popular", "answer", "find"]
+__all__ = ["BATCH", "Ask", "Catalogue", "Columns", "Popular", "answer", "find", "tables", "whole"]
+
+BATCH = 2048  # rows answered at a time
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -81,6 +83,19 @@ def answer(catalogue: Catalogue, rows: Rows, limits: Limits, start: int, ask: As
     exclude = limits.exclusion(start, rows, ask.own)
     pairs = None if limits.row_allow is None else limits.candidates(start, len(rows))
     return Columns(catalogue.ids, rows, ask).table(find(catalogue, queries, rows, exclude, ask, pairs))
+
+
+def tables(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Iterator[Table]:
+    """The answers to all rows, a batch at a time."""
+    for start in range(0, max(len(rows), 1), BATCH):
+        yield answer(catalogue, rows.part(start, start + BATCH), limits, start, ask)
+
+
+def whole(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Table:
+    """The answers to all rows in one table."""
+    if len(rows) <= BATCH:
+        return answer(catalogue, rows, limits, 0, ask)
+    return Table.concatenate(list(tables(catalogue, rows, limits, ask)))
 
 
 def find(

@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, NotFittedError, choose, flag, k_or_threshold, thread_count
-from hashlgn.inference.answering import Ask, Catalogue, Popular, answer, find
+from hashlgn.inference.answering import BATCH, Ask, Catalogue, Popular, find, tables, whole
 from hashlgn.inference.artifact import load_artifact
 from hashlgn.inference.direct import Direct
 from hashlgn.inference.living import Living
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.requests import UNKNOWN, Limits, Rows, listed, skips
+from hashlgn.inference.similar import Similar
 from hashlgn.inference.sizes import model_bytes
 from hashlgn.inference.staleness import Staleness, staleness
 from hashlgn.inference.tables import Table
@@ -28,21 +28,20 @@ from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.histories import CodedHistories
-from hashlgn.scoring.items import CodedItems, FloatItems, Items
+from hashlgn.scoring.items import CodedItems, Items
 from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import SEARCHERS, Hits, Kernel, Searcher, build_searcher
 from hashlgn.search.block_items import BlockItems
 from hashlgn.utils.tensors import model_file
 
-__all__ = ["BATCH", "Recommender", "load"]
+__all__ = ["Recommender", "load"]
 
-BATCH = 2048  # users answered at a time
 _ON_EMPTY = {"popular": None, "skip": True, "raise": False}
 Ints = npt.NDArray[np.int64]
 _T = TypeVar("_T")
 
 
-class Recommender(Living):
+class Recommender(Similar, Living):
     """A trained model that answers.
 
     Args:
@@ -138,7 +137,7 @@ class Recommender(Living):
             plain = self._plain(users, k, filter_seen, on_unknown, history, on_empty, titles)
             if plain is not None:
                 return plain
-        return _whole(
+        return whole(
             *self._request(
                 users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
             )
@@ -163,7 +162,7 @@ class Recommender(Living):
 
         There is at least one table, empty where there is nothing to answer.
         """
-        return _tables(
+        return tables(
             *self._request(
                 users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
             )
@@ -258,70 +257,6 @@ class Recommender(Living):
         exclude = Exclusion(len(model.item_ids), indptr, indices) if exclude is None else exclude
         queries, rows = model.queries(indptr, indices, strengths), Rows((indptr, indices), strengths)
         return find(self._catalogue("items", model, self._items), queries, rows, exclude, ask)
-
-    def similar_items(
-        self,
-        items: Any,
-        k: int | None = None,
-        *,
-        threshold: float | None = None,
-        allow: Any = None,
-        deny: Any = None,
-        on_unknown: str = "raise",
-        titles: bool = True,
-    ) -> Table:
-        """The items most similar to each item, by the cosine of their vectors: of ``g(c)`` where items are codes.
-
-        Args:
-            items: external ids of items, or one id. The item itself is left out of its answer.
-            k: number of neighbours per item. Default: 10, unless a threshold is given.
-            threshold: instead of ``k``: every item whose cosine is greater than this.
-            allow: external ids of the only items that may be answered, as in ``recommend``: for all, or per item asked.
-            deny: external ids of items that must not be answered, in the same forms.
-            on_unknown: what to do about unknown ids: ``raise``, the default, or ``skip`` them.
-            titles: add a column ``title``, that of the similar item, where the model knows titles. Default: True.
-
-        Returns:
-            Columns item, similar, score (cosine) and rank (from 1), and title.
-
-        Raises:
-            ArgumentError: an argument breaks its rule, or ``k`` and ``threshold`` are both given.
-            UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
-            NotFittedError: the model is not trained.
-        """
-        bounds = k_or_threshold(k, threshold)
-        return self._similar("item", self._similar_items, items, bounds, (allow, deny), on_unknown, titles)
-
-    def similar_users(
-        self,
-        users: Any,
-        k: int | None = None,
-        *,
-        threshold: float | None = None,
-        allow: Any = None,
-        deny: Any = None,
-        on_unknown: str = "raise",
-    ) -> Table:
-        """The users of the training who are most similar to each user, by the cosine of their queries ``f(q)``.
-
-        Args:
-            users: external ids of users, or one id. The user is left out of their own answer.
-            k: number of neighbours per user. Default: 10, unless a threshold is given.
-            threshold: instead of ``k``: every user whose cosine is greater than this.
-            allow: external ids of the only users that may be answered: for all, or per user asked.
-            deny: external ids of users that must not be answered, in the same forms.
-            on_unknown: what to do about unknown ids: ``raise``, the default, or ``skip`` them.
-
-        Returns:
-            Columns user, similar, score (cosine) and rank (from 1).
-
-        Raises:
-            ArgumentError: an argument breaks its rule, or ``k`` and ``threshold`` are both given.
-            UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
-            NotFittedError: the model is not trained.
-        """
-        bounds = k_or_threshold(k, threshold)
-        return self._similar("user", self._similar_users, users, bounds, (allow, deny), on_unknown, False)
 
     def score(self, users: Any, items: Any) -> Floats:
         """The scores ``q_u · o_i`` of given pairs, as ``recommend`` gives them.
@@ -428,45 +363,6 @@ class Recommender(Living):
         same = type(last.searcher) is Kernel and last.items.decoder is items.decoder
         return last.searcher.over(items) if same else None
 
-    def _similar_items(self, model: ServedModel) -> Catalogue:
-        """Unit vectors of items: scores are cosines."""
-        items = model.items
-        if isinstance(items, FloatItems):
-            return self._cosines(model.item_ids, _unit(items.vectors), self.engine, model.removed)
-        blocks = (items.packed[start : start + 65_536] for start in range(0, len(items), 65_536))
-        lengths = [np.linalg.norm(items.decoder.decode(block), axis=1) for block in blocks]
-        scale = 1 / np.maximum(np.concatenate([np.empty(0, np.float32), *lengths]), 1e-12)
-        coded = CodedItems(items.packed, items.decoder, scale)
-
-        def queries(rows: Rows) -> Floats:
-            return _unit(coded.decoder.decode(coded.packed[rows.codes]))
-
-        return Catalogue(model.item_ids, coded, self._searcher(coded, self.engine), queries, model.removed)
-
-    def _similar_users(self, model: ServedModel) -> Catalogue:
-        return self._cosines(model.user_ids, _unit(model.queries_of(np.arange(len(model.user_ids)))), "auto")
-
-    def _cosines(self, ids: Ids, unit: Floats, engine: Any, removed: npt.NDArray[np.bool_] | None = None) -> Catalogue:
-        items = FloatItems(unit)
-        return Catalogue(ids, items, self._searcher(items, engine), lambda rows: unit[rows.codes], removed)
-
-    def _similar(
-        self,
-        side: str,
-        build: Callable[[ServedModel], Catalogue],
-        values: Any,
-        bounds: tuple[int | None, float | None],
-        limits: tuple[Any, Any],
-        on_unknown: str,
-        titles: bool,
-    ) -> Table:
-        model = self.model
-        ids, skip, titles = getattr(model, f"{side}_ids"), skips(on_unknown), flag("titles", titles)
-        rows = Rows.of_ids(ids, f"{side}s", values, skip)
-        ask = Ask(*bounds, columns=(side, "similar"), titles=model.titles if titles else None)
-        catalogue = self._catalogue(f"similar {side}s", model, build)
-        return _whole(catalogue, rows, Limits.build(ids, ids, rows, *limits, skip), ask)
-
 
 def load(
     path: str | Path,
@@ -497,19 +393,6 @@ def load(
     return recommender
 
 
-def _tables(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Iterator[Table]:
-    """The answers to all rows, a batch at a time."""
-    for start in range(0, max(len(rows), 1), BATCH):
-        yield answer(catalogue, rows.part(start, start + BATCH), limits, start, ask)
-
-
-def _whole(catalogue: Catalogue, rows: Rows, limits: Limits, ask: Ask) -> Table:
-    """The answers to all rows in one table."""
-    if len(rows) <= BATCH:
-        return answer(catalogue, rows, limits, 0, ask)
-    return Table.concatenate(list(_tables(catalogue, rows, limits, ask)))
-
-
 def _calibration(model: ServedModel) -> Calibration:
     if model.calibration is None:
         raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
@@ -525,8 +408,3 @@ def _queries(model: ServedModel, rows: Rows) -> Floats:
     if rows.codes is not None and model.users is not None:
         return model.users[rows.codes]
     return model.queries(*rows.lists, rows.strengths)
-
-
-def _unit(vectors: Floats) -> Floats:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
