@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Ids
+from hashlgn.inference.model import ServedModel
 from hashlgn.inference.requests import Limits, Pairs, Rows
 from hashlgn.inference.tables import Table
 from hashlgn.scoring.calibration import Calibration
@@ -21,7 +22,7 @@ from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import Hits, Searcher
 from hashlgn.search.base import order_hits
 
-__all__ = ["BATCH", "Ask", "Catalogue", "Columns", "Popular", "answer", "find", "tables", "whole"]
+__all__ = ["BATCH", "Ask", "Catalogue", "Columns", "Popular", "answer", "find", "popular", "tables", "whole"]
 
 BATCH = 2048  # rows answered at a time
 
@@ -53,6 +54,11 @@ class Popular:
 
     value: Doubles
     order: Ints
+
+
+def popular(model: ServedModel) -> Popular:
+    """What ranks answers to somebody of whom nothing is known."""
+    return Popular(model.popularity, model.most_popular)
 
 
 class Ask(NamedTuple):

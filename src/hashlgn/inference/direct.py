@@ -9,12 +9,13 @@ such as an unknown id or an empty history, is left to that way, which tells what
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.inference.answering import Ask, Columns
+from hashlgn.inference.answering import Ask, Columns, popular
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.requests import Rows
 from hashlgn.inference.tables import Table
@@ -51,22 +52,27 @@ class Direct:
         """Seconds of the search in the last answer, from queries to hits."""
         return float(self._answers.seconds)
 
-    def users(self, ids: list[Any], k: int, own: bool, ask: Ask) -> Table | None:
+    def users(self, ids: list[Any], k: int, own: bool, titles: bool) -> Table | None:
         """Answers to users of the training, without their own items where ``own``."""
         model = self._model
         codes = model.user_ids.known(ids)
         if codes is None:
             return None
-        columns = Columns(model.item_ids, Rows(codes=codes, ids=model.user_ids, stored=model.stored), ask)
+        columns = self._columns(Rows(codes=codes, ids=model.user_ids, stored=model.stored), k, titles)
         return _table(columns, self._answers.stored, codes, k, own)
 
-    def history(self, ids: list[Any], k: int, own: bool, ask: Ask) -> Table | None:
+    def history(self, ids: list[Any], k: int, own: bool, titles: bool) -> Table | None:
         """The answer to one history without a name."""
         items = self._model.item_ids.known(ids)
         if items is None:
             return None
-        columns = Columns(self._model.item_ids, Rows((np.array((0, len(items))), items)), ask)
+        columns = self._columns(Rows((np.array((0, len(items))), items)), k, titles)
         return _table(columns, self._answers.given, items, k, own)
+
+    def _columns(self, rows: Rows, k: int, titles: bool) -> Columns:
+        model = self._model
+        ask = Ask(k, None, popular=partial(popular, model), titles=model.titles if titles else None)
+        return Columns(model.item_ids, rows, ask)
 
 
 def _table(

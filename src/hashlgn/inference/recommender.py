@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError, NotFittedError, choose, flag, k_or_threshold, thread_count
-from hashlgn.inference.answering import BATCH, Ask, Catalogue, Popular, find, tables, whole
+from hashlgn.inference.answering import BATCH, Ask, Catalogue, find, popular, tables, whole
 from hashlgn.inference.artifact import load_artifact
 from hashlgn.inference.direct import Direct
 from hashlgn.inference.living import Living
@@ -82,7 +82,7 @@ class Recommender(Similar, Living):
     def direct(self) -> Direct | None:
         """The short way to an answer, which ``recommend`` takes where it can; None where model and engine have none."""
         model = self.model
-        return self._kept("direct", (model, self.engine, self.threads), lambda: Direct.of(model, self.searcher))
+        return self._kept("direct", (model, self.engine, self.threads), lambda: self._short(model))
 
     def recommend(
         self,
@@ -172,20 +172,19 @@ class Recommender(Similar, Living):
         self, users: Any, k: Any, filter_seen: Any, on_unknown: Any, history: Any, on_empty: Any, titles: Any
     ) -> Table | None:
         """The answer to a plain request (see ``direct``); None where it is none."""
-        model, k = self._model, 10 if k is None else k
+        k = 10 if k is None else k
         flags = type(filter_seen) is bool and type(titles) is bool and type(k) is int and 0 < k < 2**31
-        if not flags or model is None or (type(on_unknown), type(on_empty)) != (str, str):
+        if not flags or self._model is None or (type(on_unknown), type(on_empty)) != (str, str):
             return None
         if on_unknown not in UNKNOWN or on_empty not in _ON_EMPTY:
             return None
         direct = self.direct
         if direct is None:
             return None
-        ask = Ask(k, None, popular=lambda: _popular(model), titles=model.titles if titles else None)
         if history is None:
             ids = [users] if type(users) in (int, str) else users
-            return direct.users(ids, k, filter_seen, ask) if type(ids) is list and len(ids) <= BATCH else None
-        return direct.history(history, k, filter_seen, ask) if users is None and type(history) is list else None
+            return direct.users(ids, k, filter_seen, titles) if type(ids) is list and len(ids) <= BATCH else None
+        return direct.history(history, k, filter_seen, titles) if users is None and type(history) is list else None
 
     def _request(
         self,
@@ -217,7 +216,7 @@ class Recommender(Similar, Living):
         if allow is not None or deny is not None:
             limits = Limits.build(model.item_ids, model.user_ids, rows, allow, deny, skip)
         ask = Ask(
-            *bounds, calibration, lambda: _popular(model), own=filter_seen, titles=model.titles if titles else None
+            *bounds, calibration, lambda: popular(model), own=filter_seen, titles=model.titles if titles else None
         )
         return catalogue, rows, limits, ask
 
@@ -253,7 +252,7 @@ class Recommender(Similar, Living):
         """
         model = self.model
         calibration = _calibration(model) if calibrated else None
-        ask = Ask(*k_or_threshold(k, threshold), calibration, lambda: _popular(model))
+        ask = Ask(*k_or_threshold(k, threshold), calibration, lambda: popular(model))
         exclude = Exclusion(len(model.item_ids), indptr, indices) if exclude is None else exclude
         queries, rows = model.queries(indptr, indices, strengths), Rows((indptr, indices), strengths)
         return find(self._catalogue("items", model, self._items), queries, rows, exclude, ask)
@@ -343,6 +342,9 @@ class Recommender(Similar, Living):
         made: _T = held[1]
         return made
 
+    def _short(self, model: ServedModel) -> Direct | None:
+        return Direct.of(model, self._catalogue("items", model, self._items).searcher)
+
     def _searcher(self, items: Items, engine: Any) -> Searcher:
         return build_searcher(items, engine, thread_count("threads", self.threads))
 
@@ -397,10 +399,6 @@ def _calibration(model: ServedModel) -> Calibration:
     if model.calibration is None:
         raise ArgumentError("calibrated needs a model that was calibrated on a validation slice (this one was not)")
     return model.calibration
-
-
-def _popular(model: ServedModel) -> Popular:
-    return Popular(model.popularity, model.most_popular)
 
 
 def _queries(model: ServedModel, rows: Rows) -> Floats:
