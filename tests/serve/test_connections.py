@@ -216,7 +216,7 @@ def test_messages_name_the_field_the_rule_and_the_value(service: Running) -> Non
     for body, message in (
         ({"history": [5], "k": "7"}, 'k must be int or null (got "7")'),
         ({"history": [5], "k": 0}, "k must be int >= 1 (got 0)"),
-        ({"history": [{"item": 5, "weight": -1}]}, "history[0].weight must be float > 0.0 (got -1)"),
+        ({"history": [{"item": 5, "weight": -1}]}, "history[0].weight must be float >= 1e-06 (got -1)"),
         ({"history": [5], "colour": 1}, "colour is no field that is known here"),
         ({"history": [{"weight": 1}]}, "history[0].item must be given"),
         ([], "body must be object (got [])"),
