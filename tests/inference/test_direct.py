@@ -105,3 +105,22 @@ def test_the_short_way_is_there_where_it_should_be_and_leaves_the_rest_to_the_lo
     before = recommender.direct
     recommender.remove_items(3)
     assert recommender.direct is not before
+
+
+def test_an_answer_is_of_one_state_when_the_model_changes_meanwhile() -> None:
+    model = model_of(3, strings=False, weighted=False)
+    recommender = Recommender(model)
+
+    class Between(Recommender):
+        """A model that another thread changes once while the short way is made."""
+
+        def _short(self, model: ServedModel) -> Direct | None:
+            if not changes:
+                changes.append(self.update_items([1, 2, 3], users=[[7, 8], [9], [10, 11]]))
+                self.add_items(10**6, [7, 8], titles=["new"])
+            return super()._short(model)
+
+    changes: list[None] = []
+    users = list(range(1, 30))
+    same(Between(model).recommend(users, k=7), recommender.recommend(users, k=7))
+    assert changes

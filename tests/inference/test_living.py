@@ -21,6 +21,7 @@ from hashlgn.errors import ArgumentError, ArtifactError, UnknownIdError
 from hashlgn.inference import attributes as attributes_module
 from hashlgn.inference import stored
 from hashlgn.inference.live import live_of
+from hashlgn.inference.living import Updated
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.stored import Stored
@@ -601,3 +602,18 @@ def test_an_item_that_comes_back_has_the_genres_that_it_had(monkeypatch: pytest.
     recommender.remove_items([50])
     recommender.add_items([50], attributes="genres")
     np.testing.assert_allclose(recommender.model.items.decode()[ITEMS], start, rtol=1e-5)
+
+
+def test_what_changes_nothing_is_no_change_that_undo_takes_back() -> None:
+    model = Recommender(served())
+    known = model.model.item_ids.values.tolist()
+    user = model.model.user_ids.values.tolist()[0]
+    model.remove_items(known[:1])
+    state = model.model
+    model.remove_items(known[:1])
+    assert model.model is state
+    bounds, items, _ = model.model.stored.rows(np.zeros(1, np.int64))
+    seen = Interactions.from_pairs([user] * len(items), model.model.item_ids.decode(items).tolist())
+    assert model.update(seen) == Updated(0, 0, 0, 0) and model.model is state
+    model.undo()
+    assert model.model.removed is None

@@ -173,8 +173,10 @@ class Living:
         """
         values = listed("ids", ids)
 
-        def plan(model: ServedModel) -> Change:
-            return Change(removed=tuple(np.unique(model.item_ids.encode(values, name="ids")).tolist()))
+        def plan(model: ServedModel) -> Change | None:
+            numbers = np.unique(model.item_ids.encode(values, name="ids"))
+            left = numbers if model.removed is None else numbers[~model.removed[numbers]]
+            return Change(removed=tuple(left.tolist())) if len(left) else None
 
         self._change(plan)
 
@@ -222,11 +224,11 @@ class Living:
         done: list[Updated] = []
         most = positive_int("budget", budget) if budget != 0 else 0
 
-        def plan(model: ServedModel) -> Change:
+        def plan(model: ServedModel) -> Change | None:
             change, placed = taken_in(model, data, most)
             added = 0 if change.pairs is None else len(change.pairs.users)
             done.append(Updated(len(change.users), len(change.items), added, placed))
-            return change
+            return change if done[-1] != Updated(0, 0, 0, 0) else None
 
         self._change(plan)
         return done[-1]
@@ -308,12 +310,14 @@ class Living:
         held: _Held = self.__dict__.setdefault("_held", _Held())
         return held
 
-    def _change(self, plan: Callable[[ServedModel], Change]) -> None:
-        """Make a change: into the journal first, then visible."""
+    def _change(self, plan: Callable[[ServedModel], Change | None]) -> None:
+        """Make a change: into the journal first, then visible. None is no change, and ``undo`` does not count it."""
         held = self._changes()
         with held.lock:
             model = self.model
             change = plan(model)
+            if change is None:
+                return
             after = applied(model, change)
             if held.journal is not None:
                 held.journal.append(live_of(after).changes, change)

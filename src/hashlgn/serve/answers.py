@@ -143,7 +143,7 @@ class Served:
             Problem: it breaks a rule or a limit.
         """
         if (ask.user is None) == (ask.history is None):
-            raise Problem(422, "bad_request", "either user or history must be given", "user")
+            raise Problem(422, "bad_request", "user or history must be given, and not both", "user")
         if ask.k is not None and ask.threshold is not None:
             raise Problem(422, "bad_request", "k and threshold must not both be given", "threshold")
         if ask.k is not None and ask.k > limits.k:
