@@ -612,7 +612,7 @@ def test_what_changes_nothing_is_no_change_that_undo_takes_back() -> None:
     state = model.model
     model.remove_items(known[:1])
     assert model.model is state
-    bounds, items, _ = model.model.stored.rows(np.zeros(1, np.int64))
+    _, items, _ = model.model.stored.rows(np.zeros(1, np.int64))
     seen = Interactions.from_pairs([user] * len(items), model.model.item_ids.decode(items).tolist())
     assert model.update(seen) == Updated(0, 0, 0, 0) and model.model is state
     model.undo()
