@@ -156,7 +156,8 @@ class Sequences(RuleBasedStateMachine):
     @precondition(lambda self: len(self.items) - len(self.removed) > 2)
     def remove(self, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from(self.items), unique=True, min_size=1, max_size=2))
-        self.keep()
+        if not self.removed.issuperset(ids):  # else it is no change
+            self.keep()
         self.model.remove_items(ids)
         self.removed |= set(ids)
 
@@ -178,6 +179,8 @@ class Sequences(RuleBasedStateMachine):
         told = Interactions.from_pairs(*map(list, columns), times=list(range(len(pairs))) if timed else None)
         done = self.model.update(told, budget=2)
         assert done.interactions == len({(u, i) for u, i in pairs if i not in self.seen.get(u, ())})
+        if done == Updated(0, 0, 0, 0):  # no change
+            self.past.pop()
         for user, item in pairs:
             self.seen.setdefault(user, set()).add(item)
             if item not in self.items:
