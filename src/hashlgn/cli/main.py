@@ -115,11 +115,7 @@ def train(
         resolve(settings)
     kinds = {"hashlgn": HashLGN, "float": LightGCN}
     estimator = choose("model.kind", settings.model.kind, kinds)(config=settings, device=device, threads=threads)
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    if checkpoint.exists() and not resume:
-        raise ArgumentError(f"resume must be given, or the unfinished training deleted (found {checkpoint})")
-    if resume and not checkpoint.exists():
-        say(quiet, f"nothing to resume at {checkpoint}: starting anew")
+    checkpoint = _checkpoint(out, resume, quiet)
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     interactions = read_both(data, journal, quiet=quiet, **reading)
@@ -140,16 +136,33 @@ def train(
     replaced = ", in the place of the model that was there" if model_file(out).exists() else ""
     estimator.save(out)
     Checkpoint(checkpoint).remove()
-    info = estimator.info()
+    _tell_trained(estimator.info(), monitor, f"{out}{replaced}", quiet)
+
+
+def _checkpoint(out: Path, resume: bool, quiet: bool) -> Path:
+    """Where an unfinished training is kept.
+
+    Raises:
+        ArgumentError: there is one, and nobody said that it goes on.
+    """
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    if checkpoint.exists() and not resume:
+        raise ArgumentError(f"resume must be given, or the unfinished training deleted (found {checkpoint})")
+    if resume and not checkpoint.exists():
+        say(quiet, f"nothing to resume at {checkpoint}: starting anew")
+    return checkpoint
+
+
+def _tell_trained(info: dict[str, Any], monitor: str, place: str, quiet: bool) -> None:
     best = info["metrics"]["validation"]
-    if tried := info["provenance"].get("teachers"):
-        values = ", ".join(f"{name} {value:.4f}" for name, value in tried.items())
+    if teachers := info["provenance"].get("teachers"):
+        values = ", ".join(f"{name} {value:.4f}" for name, value in teachers.items())
         say(quiet, f"teachers tried, validation {monitor}: {values}")
     say(
         quiet,
         f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"
         + (f", validation {monitor} {list(best.values())[-1]:.4f}" if best else "")
-        + f"; {info['bytes']['per_item']:.1f} bytes per item; saved to {out}{replaced}",
+        + f"; {info['bytes']['per_item']:.1f} bytes per item; saved to {place}",
     )
 
 
