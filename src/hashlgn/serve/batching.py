@@ -70,7 +70,7 @@ class Batcher:
         if live:
             try:
                 found = self._work([asked for _, asked, _ in live])
-            except Exception as error:
+            except Exception as error:  # goes to everybody who waits, in place of an answer
                 found = [error] * len(live)
             self.batches += 1
             self.answered += len(live)

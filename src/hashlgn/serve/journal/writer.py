@@ -132,7 +132,7 @@ class Writer:
             answers = [task.work(changes) for task in batch]
             self._store.insert_exposures([one for one in exposures if one[1] not in changes.gone])
             db.execute("COMMIT")
-        except Exception as error:
+        except Exception as error:  # whatever it is, nothing was written: who waits is told
             with contextlib.suppress(sqlite3.Error):
                 if db.in_transaction:
                     db.execute("ROLLBACK")
@@ -169,7 +169,7 @@ class Writer:
 def _alone(task: _Task, store: Store) -> None:
     try:
         task.done.set_result(task.work(Changes()))
-    except Exception as error:
+    except Exception as error:  # as above, of this task alone
         _fail([task], error, store)
 
 
