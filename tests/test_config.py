@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hashlgn.config import PRESETS, Config, load_config
+from hashlgn.config import PRESETS, Config, ModelConfig, StudentConfig, TrainConfig, load_config
 from hashlgn.errors import ArgumentError
 
 
@@ -44,6 +46,31 @@ def test_there_and_back() -> None:
 def test_a_wrong_key_or_value_is_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         Config().updated(changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ModelConfig(scale="yes"), r"model.scale must be true or false \(got 'yes'\)"),
+        (lambda: ModelConfig(norm_penalty="much"), r"model.norm_penalty must be a number \(got 'much'\)"),
+        (lambda: ModelConfig(layer_weights=3), r"model.layer_weights must be numbers .* \(got 3\)"),
+        (lambda: ModelConfig(bits="0"), r"model.bits must be a positive multiple of 8 \(got 0\)"),
+        (lambda: TrainConfig(seed=1.5), r"train.seed must be an integer \(got 1.5\)"),
+        (lambda: TrainConfig(loss=3), r"train.loss must be text \(got 3\)"),
+        (lambda: TrainConfig(lr=10**400), "train.lr must be a number"),
+        (lambda: StudentConfig(hidden=None), r"student.hidden must be a number \(got None\)"),
+        (lambda: Config(model={"bits": 64}), r"model must be a ModelConfig \(got {'bits': 64}\)"),
+    ],
+)
+def test_a_section_checks_the_type_of_each_setting_itself(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+def test_text_and_numpy_numbers_are_read_in_the_type_of_the_setting() -> None:
+    made = ModelConfig(bits="64", scale="False", layer_weights="1,2,3,4", dim="auto", norm_penalty=np.float32(1))
+    assert made == ModelConfig(bits=64, scale=False, layer_weights=(1.0, 2.0, 3.0, 4.0), norm_penalty=1.0)
+    assert type(TrainConfig(seed=np.int64(3)).seed) is int and type(TrainConfig(lr=1).lr) is float
 
 
 def test_sections_may_be_mappings_of_their_own() -> None:

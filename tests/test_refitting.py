@@ -102,3 +102,9 @@ def test_the_page_about_changes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     names: dict[str, Any] = {}
     exec(blocks[0], names)
     assert names["model"].model.titles[100] == "The new one"
+
+
+def test_a_refit_is_refused_before_anything_is_read(trained: Recommender) -> None:
+    for how, message in (({"device": "wrong"}, "device must be"), ({"epochs": 3}, "epochs must be a share")):
+        with pytest.raises(ArgumentError, match=message):
+            refit(trained, "no-such-file.csv", **how)

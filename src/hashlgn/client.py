@@ -76,7 +76,8 @@ class Client:
                 strengths.
             on_empty: the same about a history without a known item. Default: ``popular``.
             calibrated: add a column ``probability``; ``threshold`` is a probability then. Default: False.
-            titles: add a column ``title`` where the service knows titles. Default: True.
+            titles: add a column ``title`` where the service knows titles: None for an item without one. Default:
+                True.
             explain: add a column ``why``: for each answer up to five dicts of an item of the history, its title, and
                 its share of the score. Default: False.
             filters: values that attributes of an item must have: ``{"category": ["a", "b"], "available": [True]}``.

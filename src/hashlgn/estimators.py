@@ -103,8 +103,11 @@ class _Trainable(Recommender):
         for name, key in self._keys.items():  # what was left open says what the configuration makes of it
             section, _, field = key.partition(".")
             held, value = getattr(self, name), whole[section][field]
-            if (held is None or type(held) in (_Int, _Text)) and held != value:
-                setattr(self, name, _Text(value) if isinstance(value, str) else None if value is None else _Int(value))
+            if held == value:
+                continue
+            if held is None or type(held) in (_Int, _Text):
+                value = _Text(value) if isinstance(value, str) else None if value is None else _Int(value)
+            setattr(self, name, value)
         return self
 
     def fit(

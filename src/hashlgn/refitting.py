@@ -11,7 +11,7 @@ import numpy as np
 
 from hashlgn.config import Config
 from hashlgn.data import Interactions
-from hashlgn.errors import ArgumentError, need, shown, thread_count
+from hashlgn.errors import ArgumentError, need, shown, thread_count, threshold_value
 from hashlgn.estimators import served_model
 from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
@@ -22,7 +22,7 @@ from hashlgn.utils.pages import Pages
 if TYPE_CHECKING:
     from hashlgn.utils.progress import Progress
 
-__all__ = ["Overlap", "overlaps", "refit"]
+__all__ = ["Overlap", "check_refit", "overlaps", "refit"]
 
 _TOP = 20  # answers that are compared
 _GROUP = 2000  # users of a group who are compared, at most
@@ -76,12 +76,10 @@ def refit(
         DataError: the interactions cannot be read.
         MissingExtraError: PyTorch is not installed.
     """
-    need("torch", "train", "training")
+    check_refit(model, epochs=epochs, device=device)
     from hashlgn.training.student import train_student
     from hashlgn.training.student.forms import Start
 
-    if not 0 < epochs <= 1:
-        raise ArgumentError(f"epochs must be a share over 0 and at most 1 (got {shown(epochs)})")
     state = Recommender(model.model)
     if interactions is not None:
         state.update(interactions, **reading)
@@ -112,6 +110,22 @@ def refit(
     how = made.provenance | {"refit": {"epochs": epochs, "of": old.provenance.get("created")}}
     made = replace(made, calibration=old.calibration or made.calibration, provenance=how, live=live)
     return Recommender(made, engine=model.engine, threads=model.threads)
+
+
+def check_refit(model: Recommender, *, epochs: float, device: str) -> None:
+    """Refuse what ``refit`` would refuse, before data are read and taken in.
+
+    Raises:
+        ArgumentError: as ``refit``.
+        MissingExtraError: PyTorch is not installed.
+    """
+    need("torch", "train", "training")
+    from hashlgn.training.resolve import resolve_device
+
+    resolve_device(device)
+    if not 0 < threshold_value("epochs", epochs) <= 1:
+        raise ArgumentError(f"epochs must be a share over 0 and at most 1 (got {shown(epochs)})")
+    living_histories(model.model)
 
 
 def overlaps(before: Recommender, after: Recommender, seed: int = 0) -> list[Overlap]:

@@ -284,11 +284,27 @@ def test_what_a_terminal_cannot_show_ends_in_no_traceback(model: Path, tmp_path:
 
 def test_recommend_writes_titles_where_they_are_asked_for(model: Path, tmp_path: Path) -> None:
     served = hashlgn.load(model).model
-    titled = dataclasses.replace(served, titles=[f"title {place}" for place in range(len(served.item_ids))])
-    hashlgn.Recommender(titled).save(tmp_path / "titled")
+    titles = [f"title {place}" * (place % 3 > 0) for place in range(len(served.item_ids))]
+    hashlgn.Recommender(dataclasses.replace(served, titles=titles)).save(tmp_path / "titled")
     for option in ([], ["--titles"]):
-        assert run("recommend", tmp_path / "titled", "--out", tmp_path / "r.csv", "--k", 2, "--quiet", *option) == 0
-        assert ("title" in (tmp_path / "r.csv").read_text().splitlines()[0]) == bool(option)
+        assert run("recommend", tmp_path / "titled", "--out", tmp_path / "r.jsonl", "--k", 9, "--quiet", *option) == 0
+        rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+        assert ("title" in rows[0]) == bool(option)
+    places = served.item_ids.encode([row["item"] for row in rows]).tolist()
+    assert [row["title"] for row in rows] == [titles[place] or None for place in places]
+    assert {type(row["title"]) for row in rows} == {str, type(None)}
+
+
+def test_recommend_skips_users_whom_the_model_does_not_know(model: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "users.txt").write_text("1000\nnobody\n1001\n999999\n")
+    command = ["recommend", model, "--out", tmp_path / "r.jsonl", "--users", tmp_path / "users.txt", "--k", 1]
+    assert run(*command) == 2
+    assert "unknown id" in capsys.readouterr().err
+    assert run(*command, "--on-unknown", "skip") == 0
+    assert "left out 2 users whom the model does not know" in " ".join(capsys.readouterr().err.split())
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [row["user"] for row in rows] == [1000, 1001]
+    assert run(*command, "--on-unknown", "popular") == 2
 
 
 def test_similar_and_info(model: Path, capsys) -> None:

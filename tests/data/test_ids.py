@@ -196,7 +196,7 @@ def test_any_column_of_strings(column: object) -> None:
         ([1, True, "a"], "row 1 is True"),
         ([b"a"], "must hold integers or strings"),
         ([datetime.date(2020, 1, 1)], "must hold integers or strings"),
-        ([[1], [2]], "must hold integers or strings"),
+        ([[1], [2]], r"must hold integers or strings \(row 0 is \[1\]\)"),
         (["\ud800"], "not valid Unicode"),
         ("abc", "single value 'abc'"),
         (7, "must be a list of ids"),

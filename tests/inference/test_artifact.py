@@ -328,6 +328,15 @@ def test_no_folder_an_empty_folder_and_a_file(tmp_path: Path) -> None:
             load_artifact(tmp_path / place)
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in ("file", "file/inside", "file/inside/m.safetensors"):
+        with pytest.raises(ArtifactError, match=f"{tmp_path / 'file'} is a file, not a folder"):
+            load_artifact(tmp_path / path)
+        with pytest.raises(ArgumentError, match=f"{tmp_path / 'file'} is neither"):
+            check_target(tmp_path / path, FORMAT)
+
+
 def test_only_a_model_is_replaced_and_files_beside_it_are_left_alone(tmp_path: Path) -> None:
     from safetensors.numpy import save
 

@@ -234,6 +234,12 @@ def test_strengths_count_and_only_their_ratios(model: Recommender) -> None:
             model.recommend(history={"x": {items[0]: wrong}})
 
 
+@pytest.mark.parametrize("history", [[[1, 2], [3]], [1, (2,)], np.ones((2, 2), np.int64)])
+def test_several_histories_without_names_are_refused_in_plain_words(model: Recommender, history: Any) -> None:
+    with pytest.raises(ArgumentError, match="history must be one list of items, or a mapping from names to such lists"):
+        model.recommend(history=history)
+
+
 def test_stored_strengths_are_given_strengths(model: Recommender, tmp_path: Path) -> None:
     rng, served = np.random.default_rng(2), model.model
     strengths = (rng.random(len(served.seen[1])) + 0.1).astype(np.float32)

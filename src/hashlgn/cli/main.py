@@ -236,6 +236,9 @@ def recommend(
         bool, typer.Option("--calibrated", help="Write a column of probabilities; the threshold is one of them.")
     ] = False,
     users: Annotated[Path | None, typer.Option(help="File with one user id per line; all by default.")] = None,
+    on_unknown: Annotated[
+        str, typer.Option(help="Ids of that file that the model does not know: raise or skip.")
+    ] = "raise",
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Do not leave out what users have seen.")] = False,
     titles: Annotated[
         bool, typer.Option("--titles", help="Write a column of titles, where the model has them.")
@@ -253,13 +256,21 @@ def recommend(
     wanted = None if users is None else _ids(users)
     began, rows = time.perf_counter(), 0
     batches = recommender.recommend_batches(
-        wanted, bounds[0], threshold=bounds[1], filter_seen=not keep_seen, calibrated=calibrated, titles=titles
+        wanted,
+        bounds[0],
+        threshold=bounds[1],
+        filter_seen=not keep_seen,
+        on_unknown=on_unknown,
+        calibrated=calibrated,
+        titles=titles,
     )
     with RowWriter(out) as writer:
         for table in batches:
             writer.write(table)
             rows += len(table)
-    say(quiet, f"wrote {rows:,} recommendations to {out} in {time.perf_counter() - began:.1f} s")
+    unknown = sum(recommender.model.user_ids.encode(wanted or [], on_unknown="mark") < 0)
+    left_out = f"; left out {unknown:,} users whom the model does not know" if unknown else ""
+    say(quiet, f"wrote {rows:,} recommendations to {out} in {time.perf_counter() - began:.1f} s{left_out}")
 
 
 @app.command()

@@ -28,11 +28,12 @@ def refit(
     """Train a saved model anew from where it is, on what it knows and new interactions, and say how answers moved."""
     from hashlgn.inference.artifact import FORMAT
     from hashlgn.inference.recommender import load
-    from hashlgn.refitting import overlaps, refit
+    from hashlgn.refitting import check_refit, overlaps, refit
     from hashlgn.utils.tensors import check_target
 
     check_target(out.expanduser(), FORMAT)
     before = load(model, threads=threads)
+    check_refit(before, epochs=epochs, device=device)
     interactions = read_data(data, quiet=quiet, **reading)
     done = before.update(interactions)
     say(

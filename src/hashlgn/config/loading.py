@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +21,20 @@ __all__ = ["Config", "by_key", "load_config", "override_changes", "preset_change
 
 @dataclass(frozen=True)
 class Config:
-    """The whole configuration: ``[model]``, ``[train]`` and ``[student]`` in a TOML file."""
+    """The whole configuration: ``[model]``, ``[train]`` and ``[student]`` in a TOML file.
+
+    Raises:
+        ArgumentError: a section is none.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
+
+    def __post_init__(self) -> None:
+        for name, kind in (("model", ModelConfig), ("train", TrainConfig), ("student", StudentConfig)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise ArgumentError(f"{name} must be a {kind.__name__} (got {shown(value)})")
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Nested plain values, as JSON and TOML take them."""
@@ -56,25 +64,21 @@ class Config:
         return cls().updated(_flat(values))
 
     def updated(self, changes: Mapping[str, Any]) -> Config:
-        """A copy with changes such as ``{"train.lr": 0.01}`` or ``{"train": {"lr": 0.01}}``; text is converted to the
-        key's type.
+        """A copy with changes such as ``{"train.lr": 0.01}`` or ``{"train": {"lr": 0.01}}``.
 
-        Where None is allowed, the text ``auto`` means None.
+        Text is read as the key's type. Where None is allowed, the text ``auto`` means None.
 
         Raises:
             ArgumentError: an unknown key, a value of the wrong type, or one that breaks a rule.
         """
-        sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        hints = {
-            f"{s}.{key}": hint for s, c in sections.items() for key, hint in typing.get_type_hints(type(c)).items()
-        }
-        converted: dict[str, dict[str, Any]] = {section: {} for section in sections}
+        known = [f"{name}.{key}" for name, section in self.to_dict().items() for key in section]
+        found: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(self)}
         for name, value in by_key(changes).items():
-            if name not in hints:
-                raise ArgumentError(f"configuration key must be one of {', '.join(sorted(hints))} (got {name!r})")
+            if name not in known:
+                raise ArgumentError(f"configuration key must be one of {', '.join(sorted(known))} (got {shown(name)})")
             section, _, key = name.partition(".")
-            converted[section][key] = _converted(name, value, hints[name])
-        return Config(**{s: dataclasses.replace(c, **converted[s]) for s, c in sections.items()})
+            found[section][key] = value
+        return Config(**{name: dataclasses.replace(getattr(self, name), **keys) for name, keys in found.items()})
 
 
 def by_key(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,29 +149,3 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
                 f"configuration must have its keys in sections: [model], [train], [student] (got {section!r} outside)"
             )
     return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
-
-
-def _converted(name: str, value: Any, hint: Any) -> Any:
-    """``value`` in the type of its key, or an error that names both."""
-    optional = type(None) in typing.get_args(hint)
-    kind = next(k for k in typing.get_args(hint) if k is not type(None)) if optional else hint
-    if optional and (value is None or (isinstance(value, str) and value.lower() == "auto")):
-        return None
-    if typing.get_origin(kind) is tuple:
-        parts = value.strip("[]()").split(",") if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple):
-            raise ArgumentError(f"{name} must be numbers separated by commas (got {shown(value)})")
-        return tuple(_converted(name, part, typing.get_args(kind)[0]) for part in parts)
-    rule = {int: "an integer", float: "a number", bool: "true or false", str: "text"}[kind]
-    if kind is int and hasattr(value, "__index__") and not isinstance(value, bool):
-        value = int(value)
-    if isinstance(value, str) and kind is not str:
-        try:
-            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-        except (ValueError, KeyError):
-            raise ArgumentError(f"{name} must be {rule} (got {shown(value)})") from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ArgumentError(f"{name} must be {rule} (got {shown(value)})")
-    return value

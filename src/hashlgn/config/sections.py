@@ -1,10 +1,14 @@
-"""The sections of a configuration: small frozen dataclasses that check their own numbers."""
+"""The sections of a configuration: small frozen dataclasses that read their own values and check them."""
 
 from __future__ import annotations
 
 import math
+import numbers
+import typing
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from hashlgn.errors import ArgumentError, positive_int, shown
 
@@ -53,7 +57,7 @@ class ModelConfig:
             falls from 1 to 0 (HashGNN).
 
     Raises:
-        ArgumentError: a number breaks its rule.
+        ArgumentError: a value is not of its type, or breaks its rule.
     """
 
     kind: str = "hashlgn"
@@ -80,6 +84,7 @@ class ModelConfig:
     guidance: bool = False
 
     def __post_init__(self) -> None:
+        _read_fields(self, "model")
         if self.dim is not None:
             positive_int("model.dim", self.dim)
         if self.strength not in (None, "one", "weight", "decay"):
@@ -97,9 +102,7 @@ class ModelConfig:
             _check_finite("model.layer_weights", weight)
         for name in ("bits", "history_bits"):
             bits = getattr(self, name)
-            if bits is None and name == "history_bits":
-                continue
-            if not isinstance(bits, int) or bits < 1 or bits % 8:
+            if bits is not None and (bits < 1 or bits % 8):
                 raise ArgumentError(f"model.{name} must be a positive multiple of 8 (got {bits})")
         for name in ("answers", "histories"):
             if getattr(self, name) not in ("codes", "floats"):
@@ -150,7 +153,7 @@ class TrainConfig:
         seed: fixes every draw.
 
     Raises:
-        ArgumentError: a number breaks its rule.
+        ArgumentError: a value is not of its type, or breaks its rule.
     """
 
     loss: str = "softmax"
@@ -178,6 +181,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _read_fields(self, "train")
         for name in ("pretrain_epochs", "joint_epochs", "validation_users"):
             _check_count(f"train.{name}", getattr(self, name))
         for name in ("batch_users", "batch_size", "candidates", "patience", "validate_every", "monitor_k"):
@@ -218,7 +222,7 @@ class StudentConfig:
         ease_penalty: λ of EASE.
 
     Raises:
-        ArgumentError: a number breaks its rule.
+        ArgumentError: a value is not of its type, or breaks its rule.
     """
 
     epochs: int = 20
@@ -238,6 +242,7 @@ class StudentConfig:
     ease_penalty: float = 50.0
 
     def __post_init__(self) -> None:
+        _read_fields(self, "student")
         for name in ("batch_users", "candidates"):
             positive_int(f"student.{name}", getattr(self, name))
         for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs"):
@@ -255,8 +260,41 @@ class StudentConfig:
             raise ArgumentError(f"student.teacher must be 'auto' or 'labels' (got {shown(self.teacher)})")
 
 
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+def _read_fields(section: Any, name: str) -> None:
+    """Give every field of a section the type that it is declared with.
+
+    Raises:
+        ArgumentError: a value is not of its type, nor text that spells one.
+    """
+    for key, hint in typing.get_type_hints(type(section)).items():
+        object.__setattr__(section, key, _typed(f"{name}.{key}", getattr(section, key), hint))
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    optional = type(None) in typing.get_args(hint)
+    kind = next(k for k in typing.get_args(hint) if k is not type(None)) if optional else hint
+    if optional and (value is None or (isinstance(value, str) and value.lower() == "auto")):
+        return None
+    if typing.get_origin(kind) is tuple:
+        parts = value.strip("[]()").split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ArgumentError(f"{name} must be numbers separated by commas (got {shown(value)})")
+        return tuple(_typed(name, part, typing.get_args(kind)[0]) for part in parts)
+    rule = {int: "an integer", float: "a number", bool: "true or false", str: "text"}[kind]
+    abstract = {int: numbers.Integral, float: numbers.Real, bool: bool | np.bool_, str: str}[kind]
+    readable = isinstance(value, abstract) and (kind is bool or not isinstance(value, bool))
+    try:
+        if isinstance(value, str) and kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        if readable or isinstance(value, str):
+            return kind(value)
+    except (ValueError, KeyError, OverflowError):
+        pass
+    raise ArgumentError(f"{name} must be {rule} (got {shown(value)})")
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 0:
         raise ArgumentError(f"{name} must be an integer of at least 0 (got {shown(value)})")
 
 

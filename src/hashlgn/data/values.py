@@ -142,7 +142,8 @@ def read_ids(values: Any, name: str) -> IdValues:
         return IdValues(array.cast(pa.float64()), name)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
         return IdValues(array.cast(pa.large_string()), name)
-    raise DataError(f"{name} must hold integers or strings (got {kind})")
+    what = f"row 0 is {shown(array[0].as_py())}" if len(array) else f"got {kind}"
+    raise DataError(f"{name} must hold integers or strings ({what})")
 
 
 def _as_arrow(values: Any, name: str) -> pa.Array | list[Any]:

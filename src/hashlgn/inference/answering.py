@@ -227,7 +227,7 @@ class Columns:
             return np.where(counts > 0, found, np.nan).astype(np.float32)
         assert ask.titles is not None  # the only one that is left
         titles = ask.titles
-        return np.array([*(titles[item] for item in hits.items.tolist()), None], np.object_)[:-1]
+        return np.array([*(titles[item] or None for item in hits.items.tolist()), None], np.object_)[:-1]
 
 
 _SOURCES = np.array(["popular", "model"], np.object_)

@@ -119,7 +119,8 @@ class Recommender(Similar, Living):
                 nothing for them.
             calibrated: add a column ``probability``: the chance that the user will interact with the item (see
                 ``scoring.calibration``). ``threshold`` is a probability then. Default: False.
-            titles: add a column ``title`` where the model knows titles. Default: True.
+            titles: add a column ``title`` where the model knows titles: None for an item without one. Default:
+                True.
 
         Returns:
             Columns user, item, score, rank (from 1) and source (``model``, or ``popular``, whose score is a count of

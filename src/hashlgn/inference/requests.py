@@ -246,6 +246,11 @@ class Rows:
                     f"strengths: of one person {{'me': {{318: 2.0}}}} (got the value {shown(bare)})"
                 )
         plain = [listed("history", list(items) if isinstance(items, Mapping) else items) for items in given]
+        if not named and (getattr(plain[0], "ndim", 1) > 1 or any(map(_is_list, plain[0]))):
+            raise ArgumentError(
+                "history must be one list of items, or a mapping from names to such lists, as {'me': [318], 'you': "
+                f"[2, 5]}} (got the list of lists {shown(history)})"
+            )
         lists = ragged(ids, "history", plain, skip)
         strengths = None
         if any(isinstance(items, Mapping) for items in given):

@@ -284,10 +284,12 @@ WRITERS: dict[str, Any] = {".parquet": _parquet, ".csv": _Csv, ".jsonl": _JsonLi
 
 def _json_column(name: str, column: pa.Array) -> pa.Array:
     """Each value as JSON text; each distinct string is escaped once."""
+    import pyarrow.compute as pc
+
     if pa.types.is_string(column.type):
         held = column.dictionary_encode()
         escaped = pa.array([json.dumps(text) for text in held.dictionary.to_pylist()], pa.string())
-        return escaped.take(held.indices)
+        return pc.fill_null(escaped.take(held.indices), "null")
     if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy(zero_copy_only=False)).all():
         raise ArgumentError(f"{name} must be finite, since JSON has no other numbers")
     return column.cast(pa.string())
@@ -297,7 +299,7 @@ def _arrow(name: str, column: npt.NDArray[Any]) -> pa.Array:
     if column.dtype != np.object_:
         return pa.array(column)
     kinds = {type(value) for value in column.tolist()}
-    if kinds <= {str}:
+    if kinds <= {str, type(None)}:
         return pa.array(column, pa.string())
     if kinds == {int}:
         return pa.array(column, pa.int64())

@@ -192,7 +192,7 @@ class Served:
         model = self.recommender.model
         said: dict[str, Any] = {"item": model.item_ids.decode(np.array([number])).tolist()[0]}
         if model.titles is not None:
-            said["title"] = model.titles[number]
+            said["title"] = model.titles[number] or None
         if model.genres is not None:
             said["genres"] = list(model.genres[number])
         return said
@@ -277,7 +277,7 @@ class Served:
         if model.titles is not None or model.genres is not None:
             for one, number in zip(items, numbers.tolist(), strict=True):
                 if model.titles is not None:
-                    one.title = model.titles[number]
+                    one.title = model.titles[number] or None
                 if model.genres is not None:
                     one.genres = list(model.genres[number])
         bounds = [0, *accumulate(len(numbers) for numbers, _ in rows)]
@@ -292,7 +292,7 @@ class Served:
             one.why = [Share(names[place], float(row[place])) for place in largest]
             if model.titles is not None:
                 for share, place in zip(one.why, largest, strict=True):
-                    share.title = model.titles[int(history[0][place])]
+                    share.title = model.titles[int(history[0][place])] or None
 
     def _history(self, given: Sequence[Any] | None, strict: bool) -> tuple[Ints, Floats | None] | None:
         """The known items of a history that a client sent, ascending, each once; the last weight of an item counts."""

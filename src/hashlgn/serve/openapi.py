@@ -74,7 +74,7 @@ _HISTORY = {
         "type": {"type": ["string", "null"]},
         "weight": {"type": "number"},
         "time": {"type": ["string", "null"]},
-        "title": _TEXT,
+        "title": {"type": ["string", "null"]},
         "genres": _list(_TEXT),
     },
     "required": ["event_id", "item", "time", "type", "weight"],

@@ -86,7 +86,7 @@ def item_details(model: ServedModel, number: int) -> dict[str, Any]:
     scale = None if coded is None else coded.scale
     return {
         "item": model.item_ids.decode(np.array([number])).tolist()[0],
-        "title": None if model.titles is None else model.titles[number],
+        "title": (model.titles[number] or None) if model.titles is not None else None,
         "genres": None if model.genres is None else list(model.genres[number]),
         "users": int(model.counts.take(np.array([number]))[0]),
         "scale": None if scale is None else float(scale[number]),

@@ -72,7 +72,7 @@ class Share(Struct):
 
     item: Id
     share: float
-    title: str | UnsetType = UNSET
+    title: str | UnsetType | None = UNSET
 
 
 class Item(Struct):
@@ -81,7 +81,7 @@ class Item(Struct):
     item: Id
     score: float
     probability: float | UnsetType = UNSET
-    title: str | UnsetType = UNSET
+    title: str | UnsetType | None = UNSET
     genres: list[str] | UnsetType = UNSET
     why: list[Share] | UnsetType = UNSET
 

@@ -76,6 +76,11 @@ def model_file(path: str | Path) -> Path:
     return place if place.suffix == ".safetensors" and not place.is_dir() else place / "model.safetensors"
 
 
+def _existing(file: Path) -> Path:
+    """The nearest thing above a file that is there."""
+    return next((parent for parent in file.absolute().parents if parent.exists()), file)
+
+
 def check_target(path: str | Path, form: str, *, overwrite: bool = True) -> Path:
     """Check that a file may be written: it is new, empty, or of the same format and may be replaced.
 
@@ -87,8 +92,8 @@ def check_target(path: str | Path, form: str, *, overwrite: bool = True) -> Path
     """
     file = model_file(path)
     if not file.exists():
-        if file.parent.exists() and not file.parent.is_dir():
-            raise ArgumentError(f"path must be a folder or end in .safetensors ({file.parent} is neither)")
+        if not (above := _existing(file)).is_dir():
+            raise ArgumentError(f"path must be a folder or end in .safetensors ({above} is neither)")
         return file
     if not file.is_file():
         raise ArgumentError(f"path must be a regular file ({file} is something else)")
@@ -162,7 +167,12 @@ def read_tensors(path: str | Path, *forms: str, verify: bool = False) -> TensorF
             if not stat.S_ISREG(file.stat().st_mode):  # asked before it is opened: a FIFO would block
                 raise ValueError("must be a regular file")
             digest, header, whole = _header(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            if (above := _existing(file)).is_file():
+                raise ValueError(
+                    f"missing: {above} is a file, not a folder (a model is a folder, or a file whose name ends in "
+                    ".safetensors)"
+                ) from None
             if any((file.parent / name).exists() for name in ("manifest.json", "index.json")):
                 raise ValueError("missing: the folder is of an earlier, unreleased format: train again") from None
             raise
