@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 __all__ = ["RowAdam"]
 
-_MEAN, _SQUARE, _TINY = 0.9, 0.999, 1e-8
+_SETTINGS: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+_SETTINGS |= {"amsgrad": False, "maximize": False, "fused": True}  # fused: one pass over memory in place of six
 
 
 class RowAdam:
@@ -44,23 +47,18 @@ class RowAdam:
     @torch.no_grad()
     def step(self, factor: float) -> None:
         """Apply the gradients of what was taken, at ``factor`` times the rates."""
+        done = torch.tensor(float(self._steps))
         self._steps += 1
-        growth, size = 1 - _MEAN**self._steps, (1 - _SQUARE**self._steps) ** 0.5
         for number, rows, leaf in self._taken:
             if leaf.grad is None:
                 continue
-            first, second = (part if rows is None else part.index_select(0, rows) for part in self._moments[number])
-            first.lerp_(leaf.grad, 1 - _MEAN)
-            second.mul_(_SQUARE).addcmul_(leaf.grad, leaf.grad, value=1 - _SQUARE)
-            # first / growth / (second^½ / size + tiny), in as few passes as there are
-            deviation = second.sqrt().add_(_TINY * size)
-            rate = factor * self._rates[number] * size / growth
-            if rows is None:
-                self._tables[number].addcdiv_(first, deviation, value=-rate)
-            else:
-                moved = torch.addcdiv(leaf, first, deviation, value=-rate)
-                for part, changed in zip(
-                    (self._tables[number], *self._moments[number]), (moved, first, second), strict=True
-                ):
-                    part.index_copy_(0, rows, changed)
+            table, moments = self._tables[number], self._moments[number]
+            moved = table if rows is None else leaf.detach()
+            first, second = moments if rows is None else (part.index_select(0, rows) for part in moments)
+            steps = [done.to(leaf.device, copy=True)]
+            parts = [moved], [leaf.grad], [first], [second], [], steps
+            adam(*parts, lr=factor * self._rates[number], **_SETTINGS)
+            if rows is not None:
+                for whole, changed in zip((table, *moments), (moved, first, second), strict=True):
+                    whole.index_copy_(0, rows, changed)
         self._taken.clear()
