@@ -1,8 +1,8 @@
 """Every command that README and docs show is executed, on data and sizes that take seconds.
 
-A line of a page is a command where it is indented by four blanks and begins with ``hashlgn``. What a reader fills in
-(DATA, MODEL, …) is filled in; numbers that set how long a command takes are made small, by the tables below. Nothing
-else is changed: an option or a name that does not exist fails here.
+A line of a page is a command where it is indented by four blanks and begins with ``hashlgn`` or ``python benchmarks/``.
+What a reader fills in (DATA, MODEL, …) is filled in; numbers that set how long a command takes are made small, by the
+tables below. Nothing else is changed: an option or a name that does not exist fails here.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ ADDED = {
     "reproduce": f"--seeds 1 --preset quick --threads 1 {TRAINING} --set model.layers=1",
     "experiment ablation": f"--rows default {TRAINING}",
     "experiment grid": f"--encoders lightgcn --hashes float,residual {TRAINING}",
-    "bench read": "--rows 1000",
+    "benchmarks/reading.py": "--rows 1000",
+    "benchmarks/journal.py": "--users 30 --items 600",
     "bench serve": "--items 600 --users 100 --seconds 0.2 --connections 2 --baselines none",
     "bench stream": f"--interactions 600 --periods 1 --methods never,users {TRAINING}",
     "bench held-back": f"--counts 1 --share 0.2 {TRAINING}",
@@ -90,9 +91,9 @@ NEEDS = {"reproduce": "implicit", "tune": "optuna"}
 def commands(page: Path) -> Iterator[str]:
     """The commands of a page, as they stand there."""
     text = re.sub(r" *\\\n +", " ", page.read_text("utf-8"))
-    for line in re.findall(r"^ {4}(hashlgn .*)$", text, re.MULTILINE):
+    for line in re.findall(r"^ {4}((?:hashlgn|python benchmarks/).*)$", text, re.MULTILINE):
         for part in re.split(r" (?:·|&&) ", line.split("   #")[0]):
-            if part.startswith("hashlgn "):
+            if part.startswith(("hashlgn ", "python ")):
                 yield part.strip()
 
 
@@ -184,7 +185,10 @@ def test_the_command_works(command: str, place: Path, tmp_path: Path, monkeypatc
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "best.toml").write_text("[train]\nlr = 0.01\n")
     line = small(words, place / "model", place / "data" / "ml-100k")
-    if words[0] == "serve":  # it goes on until it is told to end
+    if words[0].endswith(".py"):
+        done = subprocess.run([sys.executable, ROOT / line[0], *line[1:]], capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.count("\n") > 5, done.stderr
+    elif words[0] == "serve":  # it goes on until it is told to end
         pytest.importorskip("httptools", reason="an extra is not installed")
         assert_serves(line)
     else:

@@ -561,7 +561,6 @@ def test_help_everywhere(capsys) -> None:
         ["data", "get"],
         ["data", "stats"],
         ["data", "synth"],
-        ["bench", "read"],
         ["bench", "train"],
         ["bench", "search"],
     ):

@@ -21,7 +21,6 @@ from hashlgn.experiments.common.tables import interval
 from hashlgn.experiments.reproduction import run as module
 from hashlgn.experiments.reproduction import timing
 from hashlgn.experiments.reproduction.evaluate import NDCGS
-from hashlgn.experiments.reproduction.probability import ByProbability
 from hashlgn.experiments.reproduction.rows import METHODS, Row, made_of, rows_of_preset, thresholds_of
 from hashlgn.experiments.reproduction.run import reproduce
 from hashlgn.experiments.reproduction.tables import PUBLISHED, paired
@@ -55,14 +54,13 @@ ROWS = {
         Row("HashLGN", CODES, sweep=True),
         Row("HashGNN", Run("signs", {"model.bits": 16, "model.scale": False}, FLOAT, "itq-hamming"), sweep=True),
         Row("HashLGN", STUDENT, sweep=True),
-        Row("HashLGN", STUDENT, "probability", sweep=True),
         Row("HashGNN", HASHGNN, "paper"),
         Row("HashGNN", HASHGNN, "reranked"),
         Row("baseline", Run("popularity", baseline="popularity")),
         Row("quantizer", Run("product", {"model.bits": 16}, Run("float student", FLOATS), "product")),
     )
 }
-CHANCES, AGAIN = "student, by probability", "hashgnn, re-ranked by continuous vectors"
+AGAIN = "hashgnn, re-ranked by continuous vectors"
 TRAIN, TEST = random_ratio(clusters(120, 80), 0.3, seed=0)
 
 
@@ -111,22 +109,6 @@ def test_the_threshold_is_the_best_on_validation(done) -> None:
             assert cell["tips"]["validation_f1"] == best
             sizes = [point["answer_size"] for point in cell["sweep"]]
             assert sizes == sorted(sizes)  # thresholds fall
-
-
-def test_thresholds_are_probabilities_that_rank_as_scores_do(done) -> None:
-    out, result = done
-    cells = {cell["name"]: cell for cell in result["runs"] if cell["seed"] == 0}
-    assert cells[CHANCES]["mips"]["@5"]["recall"] == cells["student"]["mips"]["@5"]["recall"]
-    assert {0 < point["threshold"] < 1 for point in cells[CHANCES]["sweep"]} == {True}
-    model = Runner(TRAIN, out, keep=True, threads=1).model(STUDENT.updated(FAST), 0).whole
-    users, threshold = model.user_ids.decode(np.arange(len(model.user_ids))), cells[CHANCES]["tips"]["threshold"]
-    table = Recommender(model).recommend(users, threshold=threshold, calibrated=True)
-    exclude = Exclusion.build(len(model.items), seen=model.seen)
-    queries = model.queries_of(np.arange(len(users)))
-    hits = ByProbability(model).searcher.search_above(queries, threshold, exclude)
-    assert len(hits.items) > 0
-    np.testing.assert_array_equal(model.item_ids.decode(hits.items), table["item"])
-    np.testing.assert_array_equal(hits.scores, table["probability"])
 
 
 def test_a_student_keeps_its_items_where_a_slice_is_held_out(done) -> None:
@@ -260,7 +242,7 @@ def test_the_tables_and_the_page_are_whole(done) -> None:
 def test_search_is_timed_both_ways_over_answers_of_the_same_sizes(done) -> None:
     _, result = done
     times = result["times"]
-    swept = {name for name, row in ROWS.items() if row.sweep and row.how != "probability"}
+    swept = {name for name, row in ROWS.items() if row.sweep}
     assert {(line["row"], line["k"], line["mean size"]) for line in times["mips"]} == {
         (name, k, k) for name in swept for k in (5, 10)
     }

@@ -17,16 +17,7 @@ from hashlgn.utils.console import say, write_json
 
 __all__ = ["bench_app"]
 
-bench_app = typer.Typer(help="Measure reading, training and search on this machine.", no_args_is_help=True)
-
-
-@bench_app.command("read")
-def bench_read(
-    rows: Annotated[int, typer.Option(min=1, help="Interactions to read in each format.")] = 5_000_000,
-    json_: Json = None,
-) -> None:
-    """Rows a second and memory of reading, by format."""
-    _run("read", locals())
+bench_app = typer.Typer(help="Measure training, search and the service on this machine.", no_args_is_help=True)
 
 
 @bench_app.command("call")
@@ -65,19 +56,6 @@ def bench_gpu(
 ) -> None:
     """The default training on a GPU, beside the processor."""
     _run("gpu", locals() | {"say": _tell})
-
-
-@bench_app.command("journal")
-def bench_journal(
-    events: Annotated[int, typer.Option(min=1, help="Events that the journal holds.")] = 1_000_000,
-    users: Annotated[int, typer.Option(min=2, help="Number of users.")] = 100_000,
-    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 100_000,
-    folder: Annotated[Path | None, typer.Option(help="Folder on the disk to measure.")] = None,
-    seed: Seed = 0,
-    json_: Json = None,
-) -> None:
-    """Start, memory and rates of the journal of a service."""
-    _run("journal", locals() | {"say": _tell})
 
 
 @bench_app.command("serve")

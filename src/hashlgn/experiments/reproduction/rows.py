@@ -13,7 +13,6 @@ from hashlgn.data import Interactions
 from hashlgn.experiments.baselines.recommenders import RECOMMENDERS
 from hashlgn.experiments.baselines.rerank import CANDIDATES, RerankedRecommender
 from hashlgn.experiments.common.runs import FLOATS, Made, Run, Runner, left_out
-from hashlgn.experiments.reproduction.probability import ByProbability
 from hashlgn.inference.model import ServedModel
 from hashlgn.search import Searcher
 
@@ -35,8 +34,8 @@ class Row:
     Attributes:
         method: of ``METHODS``, or ``baseline`` or ``quantizer``.
         run: how its model is made.
-        how: ``paper`` for the paper's recipe, ``ours``; ``probability``: thresholds of the run are probabilities;
-            ``reranked``: the run's answers, ordered by continuous vectors.
+        how: ``paper`` for the paper's recipe, ``ours``, or ``reranked``: the run's answers, ordered by continuous
+            vectors.
         sweep: whether quality and time are measured at all thresholds, not at the chosen one alone.
     """
 
@@ -48,8 +47,7 @@ class Row:
     @property
     def name(self) -> str:
         """Of the line, and different from every other."""
-        more = {"probability": ", by probability", "reranked": ", re-ranked by continuous vectors"}
-        return self.run.name + more.get(self.how, "")
+        return self.run.name + ", re-ranked by continuous vectors" * (self.how == "reranked")
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """The same row with more changes from the default configuration."""
@@ -83,7 +81,6 @@ def rows_of_preset(preset: str) -> list[Row]:
         *(Row("HashLGN", run, sweep=run.changes["model.bits"] == 64) for run in codes),
         Row("HashLGN", Run("HashLGN, 64 bits, mlp3 + reweight, ours", form, ENCODER), sweep=True),
         Row("HashLGN", STUDENT, sweep=True),
-        Row("HashLGN", codes[0], "probability", True),
         *(Row("baseline", Run(name, baseline=name)) for name in RECOMMENDERS if name != "slim" or not quick),
         *_quantizer_rows((64,) if quick else (64, 128)),
     ]
@@ -128,16 +125,15 @@ def _quantized(quantizer: str, bits: int, name: str, *, scale: bool = False) -> 
 def made_of(row: Row, runner: Runner, seed: int) -> Made:
     """The row's model under a seed."""
     made = runner.model(row.run, seed)
-    if row.how == "reranked":
-        floats = made.part("whole-continuous").items
-        both = made.whole.items.bytes_per_item + floats.bytes_per_item
-        return replace(
-            made,
-            part=lambda name: made.part(f"{name}-continuous"),
-            details={"bytes_per_item": both, "candidates": CANDIDATES},
-            recommender=RerankedRecommender,
-        )
-    return replace(made, recommender=ByProbability) if row.how == "probability" else made
+    if row.how != "reranked":
+        return made
+    both = made.whole.items.bytes_per_item + made.part("whole-continuous").items.bytes_per_item
+    return replace(
+        made,
+        part=lambda name: made.part(f"{name}-continuous"),
+        details={"bytes_per_item": both, "candidates": CANDIDATES},
+        recommender=RerankedRecommender,
+    )
 
 
 def thresholds_of(model: ServedModel, searcher: Searcher, held_out: Interactions) -> list[float]:

@@ -126,9 +126,7 @@ def _times(
     same: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Search times of the rows that are swept, under seed 0; a round takes about 90 s on MovieLens 1M."""
-    # A probability is a threshold of the scores for each user, and Faiss takes one for all.
-    swept = {name: row for name, row in rows.items() if row.sweep and row.how != "probability"}
-    measured = {name: row for name, row in swept.items() if name in results}
+    measured = {name: row for name, row in rows.items() if row.sweep and name in results}
     ask = {name: _evenly([point["threshold"] for point in results[name][0]["sweep"]]) for name in measured}
 
     def measure() -> Mapping[str, Any]:
@@ -148,8 +146,7 @@ def _comparisons(rows: Mapping[str, Row], results: Mapping[str, Any]) -> list[tu
     first = next((name for name in ours if rows[name].sweep), None)
     if first is None:
         return []
-    others = [name for name, row in rows.items() if name not in ours and row.how != "probability"]
-    return [(first, name) for name in others if name in results]
+    return [(first, name) for name in rows if name not in ours and name in results]
 
 
 def _evenly(values: Sequence[float]) -> list[float]:

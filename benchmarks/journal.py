@@ -1,24 +1,27 @@
-"""The journal of a service by size: how fast it starts, what histories cost, how fast events are written and read."""
+"""The journal of a service by size: how fast it starts, what histories cost, how fast events are written and read.
+
+    python benchmarks/journal.py --events 1000000
+
+Users and items of the events are drawn uniformly. Half of the users are the model's, without stored histories; all
+items are.
+"""
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from hashlgn.data import Ids
-from hashlgn.errors import positive_int
 from hashlgn.experiments.common.measure import timed
 from hashlgn.serve.journal import Event, Journal, LiveHistories, Stored
 from hashlgn.serve.journal.pairs import snapshot_file
-from hashlgn.utils.provenance import provenance
-
-__all__ = ["bench_journal"]
 
 T = TypeVar("T")
 _BLOCK = 100_000
@@ -26,37 +29,23 @@ _COLUMNS = ("event_id", "user", "item", "type", "weight", "time")
 _NOW = 1_767_225_600_000_000
 
 
-def bench_journal(
-    events: int,
-    users: int,
-    items: int,
-    *,
-    folder: Path | None = None,
-    seed: int = 0,
-    say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Fill a journal, then measure.
-
-    Args:
-        events: how many it holds, of users and items drawn uniformly.
-        users: how many users; half of them are the model's, without stored histories.
-        items: how many items, all of them the model's.
-        folder: where the file lies; the system's for temporary files where None.
-        seed: of the draws.
-        say: takes a line for each measurement.
-
-    Returns:
-        Seconds of each step, bytes and rates, ready for JSON.
-    """
-    for name, value in (("events", events), ("users", users), ("items", items)):
-        positive_int(name, value)
-    found: dict[str, Any] = {"events": events, "users": users, "items": items}
+def main() -> None:
+    """Fill a journal, then measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument(
+        "--folder", type=Path, help="on the disk to measure; the system's for temporary files by default"
+    )
+    chosen = parser.parse_args()
+    events, users, items = chosen.events, chosen.users, chosen.items
+    found: dict[str, float] = {}
 
     def step(name: str, work: Callable[[], T]) -> T:
         used = time.process_time()
         answer, seconds = timed(work)
-        found[name] = {"seconds": seconds, "cpu_seconds": time.process_time() - used}
-        say(f"{name}: {seconds:.2f} s, {found[name]['cpu_seconds']:.2f} s of CPU")
+        print(f"{name}: {seconds:.2f} s, {time.process_time() - used:.2f} s of CPU", flush=True)
         return answer
 
     known = users // 2 + 1
@@ -65,8 +54,8 @@ def bench_journal(
     def bind(journal: Journal) -> LiveHistories:
         return journal.bind_parts(Ids.range(items), Ids.range(known), stored)
 
-    rng = np.random.default_rng(seed)
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as place:
         path = Path(place) / "events.db"
         with Journal.open(path) as journal:
             step("fill", lambda: _fill(journal, events, users, items, rng))
@@ -84,10 +73,8 @@ def bench_journal(
         journal = step("open again", lambda: Journal.open(path))
         with journal:
             step("histories from the events alone", lambda: bind(journal))
-    sizes = {name: value for name, value in found.items() if name.startswith("bytes_per_event")}
-    for name, value in (sizes | rates).items():
-        say(f"{name}: {value:.4g}")
-    return found | rates | provenance()
+    for name, value in (found | rates).items():
+        print(f"{name}: {value:.4g}")
 
 
 def _fill(journal: Journal, events: int, users: int, items: int, rng: np.random.Generator) -> None:
@@ -120,3 +107,7 @@ def _rates(journal: Journal, view: LiveHistories, users: int, items: int, rng: n
         "acknowledged_ms": float(np.median(waits)) * 1e3,
         "row_us": float(np.median(reads)) * 1e6,
     }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """The compiled kernel against the limits of the machine, and what an index costs in memory, at the start and to change.
 
-    OMP_NUM_THREADS=1 python -m hashlgn.experiments.benchmarks.kernel limits --items 1000000
-    OMP_NUM_THREADS=1 python -m hashlgn.experiments.benchmarks.kernel index --items 10000000
+    OMP_NUM_THREADS=1 python benchmarks/kernel.py limits --items 1000000
+    OMP_NUM_THREADS=1 python benchmarks/kernel.py index --items 10000000
 
 ``limits``: the stages of a search, the look-ups of its scan, the bytes a second of a single query beside what the
 machine reads at most, the cost of leaving 100 seen items out, and two threads beside one. ``index``: bytes per item,

@@ -1,12 +1,19 @@
-"""Rows a second and memory of reading, format by format, each in a process of its own."""
+"""Rows a second and memory of reading, format by format, each in a process of its own.
+
+    python benchmarks/reading.py --rows 5000000
+
+``csr_mb`` are the arrays of the result (row pointers, items, and where the format has them ratings and times);
+``peak_mb``, by how much the most memory that the process held exceeds what it held before; ``chunk_mb``, the same for
+200,000 rows: what the reader needs whatever the size; and ``times_csr``, (peak − chunk) / csr.
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,38 +23,28 @@ import pyarrow.parquet
 
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.data.synthetic import synthetic, write_lightgcn
-from hashlgn.errors import positive_int
 from hashlgn.experiments.common.measure import alone, memory, timed
-from hashlgn.utils.provenance import provenance
-
-__all__ = ["bench_read"]
+from hashlgn.experiments.common.tables import table
 
 _SMALL = 200_000  # rows, of the read that shows what a reader needs whatever the size
 
 
-def bench_read(rows: int = 5_000_000, *, seed: int = 0) -> dict[str, Any]:
-    """Write made-up interactions in every format to a temporary folder and read each in a new process.
-
-    Returns:
-        ``rows``, one a format: rows a second; MB of the file; ``csr_mb``, the arrays of the result (row pointers,
-        items, and where the format has them ratings and times); ``peak_mb``, by how much the most memory that the
-        process held exceeds what it held before; ``chunk_mb``, the same for 200,000 rows: what the reader needs
-        whatever the size; and ``times_csr``, (peak − chunk) / csr. And the provenance.
-
-    Raises:
-        ArgumentError: ``rows`` is no positive integer.
-    """
-    rows = positive_int("rows", rows)
+def main() -> None:
+    """Write made-up interactions in every format to a temporary folder and read each in a new process."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    rows = parser.parse_args().rows
     result = []
     with tempfile.TemporaryDirectory(prefix="hashlgn-bench-") as name:
-        whole, small = (_made(n, seed) for n in (rows, min(rows, _SMALL)))
+        whole, small = (_made(n) for n in (rows, min(rows, _SMALL)))
         for number, (format, write) in enumerate(_WRITERS.items()):
             paths = [Path(name) / f"{number}-{size}" for size in ("large", "small")]
             for folder, data in zip(paths, (whole, small), strict=True):
                 folder.mkdir()
                 write(folder, data)
             size = sum(p.stat().st_size for p in paths[0].iterdir())
-            read, chunk = alone(_read, paths[0]), alone(_read, paths[1])["peak"]
+            read = alone(_read, paths[0])
+            chunk = read["peak"] if rows <= _SMALL else alone(_read, paths[1])["peak"]
             for path in paths:
                 shutil.rmtree(path)  # the next format needs the space on the disk
             result.append(
@@ -61,14 +58,14 @@ def bench_read(rows: int = 5_000_000, *, seed: int = 0) -> dict[str, Any]:
                     "times_csr": round((read["peak"] - chunk) / read["csr"], 2),
                 }
             )
-    return {"rows": result, **provenance(interactions=rows, seed=seed)}
+    print(table(result))
 
 
-def _made(rows: int, seed: int) -> pa.Table:
+def _made(rows: int) -> pa.Table:
     """A table of ``rows`` interactions, user by user and in no order within a user, with ratings and times."""
     n_users, n_items = max(1, rows // 50), max(50, rows // 100)
-    data = synthetic(n_users, n_items, rows, seed=seed, titles=False)
-    rng = np.random.default_rng(seed)
+    data = synthetic(n_users, n_items, rows, titles=False)
+    rng = np.random.default_rng(0)
     order = np.lexsort((rng.random(rows), data.rows))
     return pa.table(
         {
@@ -124,3 +121,7 @@ def _read(folder: Path) -> dict[str, float]:
     columns = (data.indptr, data.indices, data.ratings, data.times)
     held = sum(column.nbytes for column in columns if column is not None)
     return {"rows": len(data), "seconds": seconds, "csr": held, "peak": (memory("VmHWM") or 0) - before}
+
+
+if __name__ == "__main__":
+    main()
