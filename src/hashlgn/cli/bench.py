@@ -212,12 +212,8 @@ def _run(
 ) -> dict[str, Any]:
     """Call ``bench_NAME`` of the module NAME with what was typed, print its table, and write its results.
 
-    Args:
-        name: of the module; that of the function is its first part.
-        typed: the command's options, of which json_, md and plot are files to write and reading is how data are read.
-        lists: options that hold names; nothing typed means all, and ``none`` means none of them.
-        integers: options that hold numbers, and what they are called on the command line.
-        text: the rows as text.
+    ``lists`` are options that hold names: nothing typed means all, and ``none`` means none of them. ``integers`` are
+    options that hold numbers, and what they are called on the command line.
     """
     given = {key: value for key, value in typed.items() if key not in ("json_", "md", "plot", "reading", "set_")}
     given |= {key: [] if given[key] == "none" else names(given[key]) or None for key in lists}

@@ -34,18 +34,7 @@ def build(
     log: bool = True,
     telemetry: bool = False,
 ) -> Any:
-    """The application; ``close`` it at the end.
-
-    Args:
-        models: paths of models; the first one answers, the others can be activated.
-        journal: file of the events; without it histories are those of the training.
-        keys: file of the keys; without it everybody may do everything.
-        watch: folder whose newest model is activated by itself.
-        split: shares of the traffic by names of models.
-        threads: processor threads of a search.
-        limits: what a client may ask for.
-        log: whether lines of JSON go to standard error.
-        telemetry: whether spans of OpenTelemetry are sent.
+    """The application, which is to be closed at the end; arguments are the options of ``hashlgn serve``.
 
     Raises:
         HashLGNError: a file is missing or broken, or an option breaks its rule.
@@ -82,14 +71,7 @@ def build(
 def serve(
     models: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8765, watch: Path | None = None, **how: Any
 ) -> None:
-    """Serve models until SIGTERM or Ctrl-C.
-
-    Args:
-        models: as of ``build``.
-        host: address to listen at.
-        port: to listen at; any free one where 0.
-        watch: as of ``build``.
-        how: what else ``build`` takes.
+    """Serve models until SIGTERM or Ctrl-C, at any free port where that is 0; ``how`` is what else ``build`` takes.
 
     Raises:
         HashLGNError: a file is missing or broken, or an option breaks its rule.

@@ -30,14 +30,9 @@ class Spans:
         self._tracer = self._provider.get_tracer("hashlgn.serve")
 
     def note(self, request: Request, route: str, answer: Answer, start: int, end: int) -> None:
-        """Note a request that was answered.
+        """Note a request that was answered; ``start`` and ``end`` are nanoseconds since 1970.
 
-        Args:
-            request: it; a header ``traceparent`` makes the span a part of the client's trace.
-            route: as the log names it, with ``*`` in the place of ids.
-            answer: to it.
-            start: nanoseconds since 1970.
-            end: the same.
+        A header ``traceparent`` makes the span a part of the client's trace. The route is named as in the log.
         """
         parent = request.header(b"traceparent")
         carrier = {} if parent is None else {"traceparent": parent.decode("latin-1")}

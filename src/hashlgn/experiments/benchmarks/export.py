@@ -53,19 +53,12 @@ def bench_export(
     to: Sequence[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """One row per export whose engine is installed, and one for the library's own search.
+    """One row per export whose engine is installed, and one for the library's own search; arguments are the options of
+    ``hashlgn bench export``.
 
     Each user asks for 100 items besides those that they have seen, one user after the other; the engine's first answer
-    is not counted. Faiss, DuckDB and PostgreSQL run on one thread, the others as they come.
-
-    Args:
-        model: a saved model. Default: codes of made vectors.
-        items: number of made items.
-        bits: length of a made code.
-        dim: width of made vectors.
-        users: how many users ask.
-        to: names of exports; all where None. ``faiss-pq`` needs codes without scales, and so is measured without.
-        seed: fixes every draw.
+    is not counted. Faiss, DuckDB and PostgreSQL run on one thread, the others as they come. ``faiss-pq`` needs codes
+    without scales, and so is measured without.
     """
     names = list(EXPORTERS) if to is None else list(to)
     for name in names:

@@ -140,20 +140,11 @@ def bench_serve(
     baselines: Sequence[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Start the service and the other servers, one after the other, and measure them.
+    """Start the service and the other servers, one after the other, and measure them; arguments are the options of
+    ``hashlgn bench serve``.
 
-    Args:
-        items: size of the catalogue.
-        users: users with stored histories.
-        length: items per history.
-        k: items asked for.
-        seconds: length of each measurement.
-        connections: that are kept open.
-        threads: of the search inside the service.
-        baselines: ``fastapi-implicit`` and ``cornac`` (Cornac's own server over matrix factorisation), both where None;
-            ``uvicorn`` and ``granian`` with an application that does nothing, beside which ours answers
-            ``/health/live``.
-        seed: fixes every draw.
+    ``uvicorn`` and ``granian`` are asked with an application that does nothing, beside which ours answers
+    ``/health/live``.
 
     Returns:
         ``rows``, one per service: ``ready s``, ``requests/s``, ``CPU us`` of the service's process per request
@@ -254,12 +245,7 @@ def _ask(
 ) -> tuple[float, list[float]]:
     """Answers per second, and seconds that each took.
 
-    Args:
-        port: of the service.
-        requests: that are asked in turn.
-        seconds: how long.
-        connections: that are kept open.
-        rate: requests per second; None asks again as soon as a connection is free.
+    ``rate`` is of requests per second; where it is None, a connection asks again as soon as it is free.
 
     Raises:
         HashLGNError: an answer is not 200.

@@ -103,33 +103,19 @@ def bench_train(
     changes: Mapping[str, Any] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure every variant on all data, in turn.
+    """Measure every variant on all data, in turn; arguments are the options of ``hashlgn bench train``.
 
     Without a target, steps are timed: no validation, codes from the first step on, ended when ``seconds`` have passed
     since that step. With one, each recipe runs as it is, validated after every epoch, until what it would serve has
     that Recall@20 on the validation slice, or the recipe ends, or ``seconds`` are over; preparation and validation
-    count. A student is validated at its end.
-
-    Args:
-        data: interactions; None makes synthetic ones.
-        sizes: how many to make; there is a user for 50 of them and an item for 200.
-        variants: keys of ``VARIANTS``, all of these where None; or of ``OTHERS``, LightGCN's published recipe (batches
-            of 2,048 under BPR) with PyTorch and with PyTorch Geometric.
-        seconds: how long to run each.
-        target: Recall@20 on validation.
-        threads: processor threads; all where None.
-        device: ``auto``, ``cpu`` or ``cuda``; memory is the processor's in any case.
-        seed: fixes every draw.
-        changes: of the configuration of our variants.
-        say: called with a line after every measurement.
+    count. A student is validated at its end. Made data have a user for 50 interactions and an item for 200.
 
     Returns:
         ``rows``, one a measurement, and the provenance. ``start s`` are the seconds up to the end of the first step;
         ``s/epoch`` is the mean step after it times the steps of an epoch (``epochs`` tells how many were measured);
         ``ns/interaction`` is that divided by the interactions; ``peak MB`` is the most memory in training, data
         included, less what the process held before there was data. With a target, ``s/epoch`` has preparation and
-        validations in it.
-        A process that dies, as for want of memory, leaves a row that says so.
+        validations in it. A process that dies, as for want of memory, leaves a row that says so.
 
     Raises:
         ArgumentError: an argument breaks its rule.

@@ -33,18 +33,8 @@ def evaluated(
     """The result of a row under one seed.
 
     The threshold is the one of ``thresholds_of`` with the best mean F1 on the held-out part, for the model as that part
-    was held out from it. The test part is looked at once, for all cutoffs and thresholds together.
-
-    Args:
-        made: the row's model.
-        held_out: the validation slice of its seed.
-        test: what it is evaluated by.
-        sweep: evaluate every threshold on the test part, not the chosen one alone.
-        cuts: cutoffs of the top-k search; metrics by user are kept at the first.
-        threads: of the search; all where None.
-
-    Returns:
-        ``mips`` and ``tips`` with means of all metrics, ``sweep``, ``per_user``, sizes and seconds.
+    was held out from it. The test part is looked at once, for all cutoffs and thresholds together: for every threshold
+    where there is a ``sweep``, else for the chosen one alone. Metrics by user are kept at the first cutoff.
     """
     before = made.recommender(made.fit, threads=threads)
     thresholds = thresholds_of(made.fit, before.searcher, held_out)

@@ -26,13 +26,7 @@ Results = Mapping[str, Mapping[str, Any]]  # the first seed's, by row
 
 
 def write_page(path: Path, result: Mapping[str, Any], rows: Sequence[Row], results: Results) -> None:
-    """Write the page.
-
-    Args:
-        path: the HTML file.
-        result: what ``reproduce`` returns.
-        rows: what was compared.
-        results: of the first seed, by row.
+    """Write the page of what ``reproduce`` returns; ``results`` are those of the first seed, by row.
 
     Raises:
         MissingExtraError: matplotlib or Jinja is not installed.

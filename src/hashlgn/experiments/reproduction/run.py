@@ -40,20 +40,11 @@ def reproduce(
     command: str = "hashlgn reproduce",
     **how: Any,
 ) -> dict[str, Any]:
-    """Run what is not there yet, and write tables, figures and the page.
+    """Run what is not there yet, and write tables, figures and the page; arguments are the options of
+    ``hashlgn reproduce``.
 
-    Args:
-        train: what the models learn from.
-        test: what they are evaluated by.
-        out: folder for ``runs/``, ``models/``, ``results.json``, ``reproduction.md`` and ``index.html``.
-        seeds: how many, from 0 on.
-        preset: ``quick``: the paper's recipes are stopped after a few epochs, which the rows say; ``full``.
-        rows: what to compare; those of the preset where None.
-        changes: from every row's configuration.
-        cuts: cutoffs of the top-k searches.
-        data_name: of the data, for the report.
-        command: how this was run, for the report.
-        how: device, threads (of training and search), quiet and say, as of ``Runner``.
+    ``rows`` are compared, those of the preset where it is None, by the top k of each of ``cuts``; ``changes`` are from
+    every row's configuration; ``command``, for the report, is how this was run.
 
     Returns: what ``results.json`` holds.
 

@@ -66,18 +66,10 @@ def ablation(
     changes: Mapping[str, Any] | None = None,
     **others: Any,
 ) -> dict[str, Any]:
-    """Evaluate the rows that are not there yet, and write ``ablation.json`` and ``ablation.md``.
+    """Evaluate the rows, keys of ``ROWS``, that are not there yet, and write ``ablation.json`` and ``ablation.md``;
+    arguments as of ``study``.
 
-    Args:
-        train: what the models learn from; each cuts its validation slice from it.
-        test: what they are evaluated by, once.
-        out: folder of the results and the table.
-        rows: keys of ``ROWS``; all where None.
-        changes: from the default, in all rows; what a row changes itself goes before it.
-        others: seeds, k, device, threads, data_name, quiet and say, as for ``study``.
-
-    Returns:
-        What ``study`` returns.
+    ``changes`` from the default stand in all rows; what a row changes itself goes before them.
 
     Raises:
         ArgumentError: an argument or a row's configuration breaks its rule.

@@ -92,26 +92,10 @@ def grid(
     baselines: Sequence[str] | None = (),
     **others: Any,
 ) -> dict[str, Any]:
-    """Evaluate the combinations that are not there yet, and write ``grid.json`` and ``grid.md``.
+    """Evaluate the combinations that are not there yet, and write ``grid.json`` and ``grid.md``; arguments as of
+    ``grid_runs`` and ``study``.
 
-    Args:
-        train: what the models learn from.
-        test: what they are evaluated by, once.
-        out: folder of the results and the table.
-        changes: from the default, in all rows; they go before a row's own.
-        bits: as for ``grid_runs``, and so are encoders, hashes, losses and baselines.
-        encoders: keys of ``ENCODERS``.
-        hashes: keys of ``HASHES`` or ``QUANTIZERS``, or ``float``.
-        losses: keys of ``LOSSES``.
-        baselines: keys of ``RECOMMENDERS``.
-        others: seeds, k, device, threads, data_name, quiet and say, as for ``study``.
-
-    Returns:
-        What ``study`` returns.
-
-    Raises:
-        ArgumentError: an unknown name, or as for ``study``.
-        MissingExtraError: PyTorch is not installed.
+    ``changes`` from the default stand in all rows, and go before a row's own.
     """
     held = dict(changes or {})
     Config().updated(held)

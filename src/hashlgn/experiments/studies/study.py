@@ -111,12 +111,7 @@ def study(
 
 
 def read_parts(source: str | Path, out: Path, split: str = "ratio") -> tuple[Interactions, Interactions, str]:
-    """Read a data set, and split it where it is not split.
-
-    Args:
-        source: a path, or the name of a published data set.
-        out: folder of the study, where the parts of data without a split are written.
-        split: a key of ``SPLITS``; a split that the data brings goes before it.
+    """Read a data set, and split it as ``SPLITS`` says where it is not split; the parts are then written to ``out``.
 
     Returns:
         Train, test, and what the commands of the library take for both.

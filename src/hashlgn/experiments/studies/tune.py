@@ -115,24 +115,12 @@ def tune(
     quiet: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Search, or go on with the search that ``out`` holds.
+    """Search, or go on with the search that ``out`` holds; arguments are the options of ``hashlgn tune``.
 
     The base is the first trial, so the best is no worse, as far as validation can tell. A trial is given up where its
     best value so far lies below the median of the trials that came to their end (Optuna's ``MedianPruner``). Test data
     has no part in any of it. One process at a time works on a study; one that was killed goes on with the trial it was
-    at, and ends as it would have.
-
-    Args:
-        data: the training interactions; every trial cuts the same validation slice from them.
-        out: folder of the study, made where it does not exist.
-        base: what is not varied, and where the search begins; ``train.seed`` fixes the draws of the search too.
-        fixed: keys of ``SPACE`` that are not varied.
-        trials: how many in all, those of earlier runs included.
-        timeout: seconds after which no other trial begins.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        threads: processor threads; all where None.
-        quiet: show no progress bar.
-        say: called with a line after every trial.
+    at, and ends as it would have. ``train.seed`` fixes the draws of the search too.
 
     Returns:
         What ``trials.json`` holds: ``best``, ``rows`` (one per trial), what was searched and where it comes from.

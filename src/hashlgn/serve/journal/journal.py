@@ -189,15 +189,8 @@ class Journal:
         time: int | None = None,
         model: str | None = None,
     ) -> None:
-        """Note what was shown to whom; it is written within a second, and nobody waits for it.
-
-        Args:
-            user: id of the user.
-            arm: name of the arm of the split.
-            items: ids of the items, best first.
-            request_id: of the answer.
-            time: microseconds since 1970; now where None.
-            model: version of the model.
+        """Note what was shown to whom, best first, by which arm of a split. It is written within a second, and nobody
+        waits for it. The time is in microseconds since 1970, now where it is None.
         """
         owner = read_id("user", user, self.types[0])
         shown = json.dumps([item if isinstance(item, str) else int(item) for item in items], ensure_ascii=False)

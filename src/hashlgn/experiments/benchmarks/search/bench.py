@@ -46,25 +46,7 @@ def bench_search(
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Time and evaluate every method over every catalogue.
-
-    Args:
-        items: sizes of the catalogues.
-        bits: lengths of code.
-        dims: widths of floats; times are told as ratios to the narrowest.
-        ks: numbers of items asked for.
-        batch: queries a batch; 256 where None, and all users of saved models.
-        singles: queries asked one a call.
-        repeats: rounds, of which the median counts.
-        threads: processor threads, of ours and of every baseline.
-        searchers: keys of ``SEARCHERS``; all but the oracle where None.
-        baselines: keys of ``INDEXES``; all that are installed where None.
-        trained: search catalogues trained on made-up interactions instead of random ones.
-        cache: folder where these are kept.
-        models: folders of saved models over the same data: searched instead of made catalogues.
-        test: held-out interactions for the saved models.
-        seed: fixes every draw.
-        say: called with a line of progress.
+    """Time and evaluate every method over every catalogue; arguments are the options of ``hashlgn bench search``.
 
     Returns:
         ``rows``, one a catalogue, method and k; the setting, and the provenance.

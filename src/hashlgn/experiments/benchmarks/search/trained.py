@@ -29,15 +29,7 @@ def trained_catalogue(
     """Twelve interactions per item among 50 tastes, of which a fifth is held out; see ``docs/benchmarks.md``.
 
     Floats and codes are those of the default training: answers of float students of each width, and codes of the
-    answers at the narrowest width, beside histories in codes.
-
-    Args:
-        n: number of items.
-        bits: lengths of code.
-        dims: widths of floats.
-        seed: fixes every draw.
-        cache: folder where the models are kept, and found the next time; they are not kept where None.
-        say: called with a line of progress.
+    answers at the narrowest width, beside histories in codes. ``cache`` is the folder where the models are kept.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
