@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from exports import made_vectors
 
 import hashlgn
 from hashlgn.errors import HashLGNError
 from hashlgn.experiments.baselines.indexes import INDEXES
 from hashlgn.experiments.baselines.quantizers import quantize
-from hashlgn.experiments.benchmarks.export import made_vectors
 from hashlgn.experiments.common.tables import table
 from hashlgn.scoring.decoders import Floats
 from hashlgn.search import Searcher, build_searcher

@@ -14,18 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from engines import ENGINES, Answer, Engine, QdrantEdge, postgres_answers, qdrant_answers
+from postgres import Psql, postgres_server, rows_of_output
 from random_models import random_model
 
 from hashlgn.errors import ArgumentError, MissingExtraError, UnknownIdError
-from hashlgn.experiments.benchmarks.engines import (
-    ENGINES,
-    Answer,
-    Engine,
-    QdrantEdge,
-    postgres_answers,
-    qdrant_answers,
-)
-from hashlgn.experiments.benchmarks.postgres import Psql, postgres_server, rows_of_output
 from hashlgn.export import EXPORTERS, asked, export, fill, milvus, queries
 from hashlgn.export.base import NAME
 from hashlgn.inference.recommender import Recommender

@@ -33,21 +33,6 @@ def bench_call(
     _run("call", locals())
 
 
-@bench_app.command("export")
-def bench_export(
-    model: Annotated[Path | None, typer.Option(help="A saved model; codes of made vectors by default.")] = None,
-    items: Annotated[int, typer.Option(min=100, help="Made items.")] = 100_000,
-    bits: Annotated[int, typer.Option(help="Length of a made code.")] = 128,
-    dim: Annotated[int, typer.Option(min=1, help="Width of made vectors.")] = 128,
-    users: Annotated[int, typer.Option(min=1, help="Users who ask.")] = 20,
-    to: Annotated[str, typer.Option(help="Names of exports, separated by commas.  [default: all]")] = "",
-    seed: Seed = 0,
-    json_: Json = None,
-) -> None:
-    """Every export in its engine: bytes, time per query, how far off; beside the library's own search."""
-    _run("export", locals(), lists=("to",))
-
-
 @bench_app.command("gpu")
 def bench_gpu(
     made: Annotated[int, typer.Option(min=1000, help="Made interactions to train on as well.")] = 10_000_000,

@@ -1,7 +1,16 @@
-"""``bench export``: every export asked in its engine, beside the library's own search."""
+"""Every export asked in its engine: bytes, time per query, how far off; beside the library's own search.
+
+    python benchmarks/exports.py                         # 100,000 made vectors of 128 dimensions, as codes of 128 bits
+    python benchmarks/exports.py --model MODEL --to duckdb,faiss-flat
+
+Each user asks for 100 items besides those that they have seen, one user after the other; the engine's first answer is
+not counted. Faiss, DuckDB and PostgreSQL run on one thread, the others as they come. ``faiss-pq`` needs codes without
+scales, and so is measured without. An export whose engine is not installed is left out, with the reason.
+"""
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from engines import ENGINES, Answer, QdrantEdge
 
 from hashlgn.data import Ids
 from hashlgn.errors import HashLGNError, choose, positive_int
-from hashlgn.experiments.benchmarks.engines import ENGINES, Answer, QdrantEdge
 from hashlgn.experiments.common.measure import timed
+from hashlgn.experiments.common.tables import table
 from hashlgn.export import EXPORTERS, Query, asked, export, fill
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender, load
@@ -25,9 +35,6 @@ from hashlgn.scoring.items import CodedItems
 from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import Kernel
 from hashlgn.search.overfetch import faiss_threads
-from hashlgn.utils.provenance import provenance
-
-__all__ = ["bench_export", "made_vectors"]
 
 _CENTRES, _HISTORY = 1000, 20  # groups of made vectors, items in a made history
 
@@ -52,14 +59,8 @@ def bench_export(
     users: int = 20,
     to: Sequence[str] | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
-    """One row per export whose engine is installed, and one for the library's own search; arguments are the options of
-    ``hashlgn bench export``.
-
-    Each user asks for 100 items besides those that they have seen, one user after the other; the engine's first answer
-    is not counted. Faiss, DuckDB and PostgreSQL run on one thread, the others as they come. ``faiss-pq`` needs codes
-    without scales, and so is measured without.
-    """
+) -> list[dict[str, Any]]:
+    """One row for the library's own search, and one per export, all where ``to`` is None; of made items, or a model."""
     names = list(EXPORTERS) if to is None else list(to)
     for name in names:
         choose("to", name, EXPORTERS)
@@ -72,7 +73,7 @@ def bench_export(
             rows.append(_row(name, recommender, numbers))
         except HashLGNError as error:
             rows.append({**dict.fromkeys(rows[0]), "to": name, "left out": str(error)})
-    return {"rows": rows, **provenance(threads=1)}
+    return rows
 
 
 def _made(n: int, bits: int, dim: int, users: int, seed: int) -> Recommender:
@@ -152,3 +153,20 @@ def _unscaled(recommender: Recommender) -> Recommender:
     if not isinstance(items, CodedItems) or items.scale is None:
         return recommender
     return Recommender(replace(recommender.model, items=CodedItems(items.packed, items.decoder)), threads=1)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a saved model; codes of made vectors by default")
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--bits", type=int, default=128)
+    parser.add_argument("--dim", type=int, default=128, help="width of made vectors")
+    parser.add_argument("--users", type=int, default=20, help="users who ask")
+    parser.add_argument("--to", type=lambda text: text.split(","), help="exports, separated by commas; all by default")
+    parser.add_argument("--seed", type=int, default=0)
+    print(table(bench_export(**vars(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Other engines, asked what an export makes for them: answers and times of ``bench export`` and of the tests."""
+"""Other engines, asked what an export makes for them: answers and times of ``exports.py`` and of the tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from postgres import postgres_server, rows_of_output
 
 from hashlgn.errors import need
-from hashlgn.experiments.benchmarks.postgres import postgres_server, rows_of_output
 from hashlgn.experiments.common.measure import timed
 from hashlgn.export import Query, milvus
 from hashlgn.export.base import NAME
