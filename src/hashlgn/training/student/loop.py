@@ -142,9 +142,9 @@ class Distillation:
 
     def certain(self, batch: Batch, asked: History) -> Tensor:
         """See ``Objective``: what is likely."""
-        return (
-            asked.items if self.likely is None else self.likely.index_select(0, torch.from_numpy(batch.users)).flatten()
-        )
+        if self.likely is None:
+            return asked.items
+        return self.likely.index_select(0, torch.from_numpy(batch.users)).flatten().to(asked.items.device)
 
     def loss(
         self, queries: Tensor, items: Tensor, batch: Batch, told: History, asked: History, among: Candidates
