@@ -13,7 +13,7 @@ from hashlgn.config import Config
 from hashlgn.scoring.histories import queries
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.hashes import HASHES
-from hashlgn.training.student import train_student
+from hashlgn.training.student import plan, train_student
 from hashlgn.training.trainer import train
 from hashlgn.utils.progress import Progress
 
@@ -59,8 +59,11 @@ def test_a_training_on_a_gpu_is_resumed(tmp_path: Path) -> None:
     assert got.metrics["joint"] == pytest.approx(whole.metrics["joint"], abs=0.1)
 
 
-def test_a_student_trains_as_on_the_processor() -> None:
+@pytest.mark.parametrize("candidates", [8_192, 32])  # all items, and a sample of them
+def test_a_student_trains_as_on_the_processor(candidates: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_FEWEST_CANDIDATES", 1)
     small = {"model.dim": 16, "model.bits": 32, "model.history_bits": 32, "student.batch_users": 16}
+    small |= {"student.candidates": candidates}
     data = clusters(80, 48)
     near, far = (train_student(data, Config().updated(small), device=device) for device in ("cpu", "cuda"))
     assert far.device.startswith("cuda") and far.metrics["histories"] > near.metrics["histories"] - 0.1
