@@ -19,6 +19,7 @@ import hashlgn
 from hashlgn.data import Ids, Interactions
 from hashlgn.errors import ArgumentError, ArtifactError, UnknownIdError
 from hashlgn.inference import attributes as attributes_module
+from hashlgn.inference import people as people_module
 from hashlgn.inference import stored
 from hashlgn.inference.live import live_of
 from hashlgn.inference.living import Updated
@@ -241,6 +242,34 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TestSequences = Sequences.TestCase
 TestSequences.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_people_of_an_item_weigh_less_the_longer_their_histories_are(count: int) -> None:
+    """Means and their worth, beside the definition; a person with nothing but the item counts for nobody."""
+    rng = np.random.default_rng(count)
+    chosen = rng.random((30, 12)) < 0.3
+    chosen[0], chosen[0, 0] = False, True
+    p, strengths = rng.standard_normal((2, 12, 5)).astype(np.float32), rng.random(chosen.sum()).astype(np.float32)
+    stored = Stored.of(
+        np.append(0, chosen.sum(axis=1).cumsum()), np.nonzero(chosen)[1].astype(np.int32), strengths + np.float32(0.1)
+    )
+    histories = FloatHistories(p[0])
+    model = ServedModel("hashlgn", {}, Ids.range(30), Ids.range(12), FloatItems(p[1]), stored, histories)
+    numbers = np.arange(count)
+    owners, users = np.nonzero(chosen.T[:count])
+    means, worth = people_module.weighted_means(model, numbers, people_module.people_of(model, owners, users, count))
+    matrix = np.zeros((30, 12))
+    matrix[chosen] = strengths + np.float32(0.1)
+    for item in numbers:
+        who = np.flatnonzero(chosen[:, item] & (chosen.sum(axis=1) > 1))
+        left = matrix[who] @ p[0] - matrix[who, item, None] * p[0, item]
+        lengths = np.linalg.norm(left, axis=1)
+        weights = lengths**-0.25
+        np.testing.assert_allclose(
+            means[item], weights @ (left / lengths[:, None]) / weights.sum(), rtol=2e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(worth[item], weights.sum() ** 2 / (weights**2).sum(), rtol=1e-4)
 
 
 def test_a_new_item_goes_to_the_people_who_had_it() -> None:

@@ -14,12 +14,12 @@ from hashlgn.inference.attributes import Neighbours
 from hashlgn.inference.changes import Placed
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
-from hashlgn.inference.placement import Placement, decoded_histories
+from hashlgn.inference.placement import WEIGHT, Placement, decoded_histories
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems
 
-__all__ = ["People", "given", "living_histories", "people_of", "place"]
+__all__ = ["People", "given", "living_histories", "people_of", "place", "weighted_means"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -118,8 +118,8 @@ def place(
         near: where items start that nobody has.
     """
     histories = living_histories(model)
-    sums, counts = _sums(model, numbers, people)
-    o, p = placement.vectors(sums, counts, people.counts.astype(np.float64))
+    means, worth = weighted_means(model, numbers, people)
+    o, p = placement.vectors(means, worth, people.counts.astype(np.float64))
     for row, number in enumerate(numbers.tolist()):
         if near and number in near and not people.counts[row]:
             items, weights = near[number]
@@ -146,13 +146,14 @@ def _formed(model: ServedModel, placement: Placement, numbers: Ints, o: Floats, 
     return Placed(numbers, answers, scale, known, weight, counts)
 
 
-def _sums(model: ServedModel, numbers: Ints, people: People) -> tuple[Floats, Floats]:
-    """Sums of unit queries without the item itself, ``(items, width)``, and how many there are of each item.
+def weighted_means(model: ServedModel, numbers: Ints, people: People) -> tuple[Floats, Floats]:
+    """Weighted means of unit queries without the item itself, ``(items, width)``, and of how many people each is worth:
+    m and n' of ``placement``.
 
     Each history is summed once: of ``v_u``, an item takes its own part ``a_ui p_i``.
     """
     histories, count = living_histories(model), len(people.counts)
-    sums, counts = np.zeros((count, histories.width), np.float32), np.zeros(count, np.float32)
+    sums, totals, squared = (np.zeros(shape, np.float32) for shape in ((count, histories.width), count, count))
     there = numbers < len(histories)
     own = np.zeros_like(sums)
     own[there] = decoded_histories(histories, numbers[there])
@@ -169,13 +170,19 @@ def _sums(model: ServedModel, numbers: Ints, people: People) -> tuple[Floats, Fl
             left = v[row] - strengths[part, None] * own[owner]
             squares = np.einsum("ij,ij->i", left, left)
             kept = squares > _NOTHING * lengths[row]  # else nothing but the item is in the history
-            inverse = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=kept)
+            inverse = np.where(kept, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0).astype(np.float32)
+            weights = inverse**WEIGHT
             if count == 1:
-                sums[0] += inverse @ left
+                sums[0] += weights * inverse @ left
             else:
-                sums += sparse.csr_matrix((inverse, (owner, np.arange(len(owner)))), (count, len(owner))) @ left
-            counts += np.bincount(owner[kept], minlength=count).astype(np.float32)
-    return sums, counts
+                sums += (
+                    sparse.csr_matrix((weights * inverse, (owner, np.arange(len(owner)))), (count, len(owner))) @ left
+                )
+            totals += np.bincount(owner, weights, count).astype(np.float32)
+            squared += np.bincount(owner, weights**2, count).astype(np.float32)
+    means: Floats = (sums / np.maximum(totals, 1e-30)[:, None]).astype(np.float32)
+    worth: Floats = (totals**2 / np.maximum(squared, 1e-30)).astype(np.float32)
+    return means, worth
 
 
 def _own_strengths(people: People, numbers: Ints, rows: Ints) -> Floats:

@@ -1,13 +1,15 @@
 """Where a new item goes: both of its vectors from the people who first had it, without a training.
 
-Let ``q_u`` be the queries of the n people who have an item, each without the item itself, and ``m`` their mean. Over
-the items of the training, ``m = μ + s + e``: the signal s tells items apart and has the covariance ``S``; the error of
-a mean over n people, e, has ``N / n``. In the axes w that make N the identity and S diagonal, ``λ``, the best linear
-estimate of an item's vector o from m is
+Let ``v_u`` be the sums of the histories of the n people who have an item, each without the item itself, and ``m`` the
+mean of the unit queries ``v_u / ‖v_u‖`` with the weights ``‖v_u‖^-1/4``: a long history says less of each of its items.
+A weighted mean is worth ``n' = (Σ weights)² / Σ weights²`` people (Kish, *Survey Sampling*, 1965). Over the items of a
+training, ``m = μ + s + e``: the signal s tells items apart and has the covariance ``S``; the error e has ``N / n'``. In
+the axes w that make N the identity and S diagonal, ``λ``, the best linear estimate of an item's vector o from m is
 
-    o(m, n) = a + b ln(1 + n) + Σ_k c_k · w_k·(m − μ) / (λ_k + 1 / n),      c_k = cov(o, w_k·m)
+    o(m, n) = a + b ln(1 + n) + Σ_k c_k · w_k·(m − μ) / (λ_k + 0.7 / n'),      c_k = cov(o, w_k·m)
 
-so that a single interaction moves an item little from where an average item of the training is, and many move it to
+but for the factor 0.7: an order of items suffers less from noise than from directions that are shrunk. So a single
+interaction moves an item little from where an average item of the training is, and many move it to
 where the training would have put it. The same holds for the vector p of an item in a history, which counts by
 ``n / (n + 100)`` beside: a history suffers more from an item at a wrong place than from one that it lacks. All
 constants but that one come in closed form from the histories and the vectors of the training (an empirical Bayes
@@ -29,19 +31,20 @@ from hashlgn.scoring.encoding import encode
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, Items
 
-__all__ = ["Coder", "Placement", "decoded_histories", "fit_placement"]
+__all__ = ["WEIGHT", "Coder", "Placement", "decoded_histories", "fit_placement"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
+WEIGHT = 0.25  # exponent of the weight ``(1 / ‖v_u‖)^WEIGHT`` of a person
 _ENTRIES = 1_000_000  # interactions of a sample of users that decide the constants
-_AXES = 256
+_NOISE = 0.7  # of an error's variance that counts, see above
+_LEAST = 1e-2  # of the largest λ: a direction with less tells items apart all the same
 _UNIFORM_SHARE = 0.1  # of a metric: the part that is made the same in all directions
 _CHUNK = 65_536
 _CODED = 512  # vectors coded at a time
 _TRUST = 100  # people from which on an item counts half in a history: a few tell little of what else theirs will want
-_LONGER = 1.2  # an error across a direction is less for the scale to make up for where the sum is a little long
 _DECODED = 128  # items decoded at a time
 _ITEMS = 20_000  # whose answers are the metric of the histories' codes
 
@@ -92,21 +95,21 @@ class Placement:
             coders[side] = Coder(codewords, self.metrics[number], float(self.lengths[number]))
         return coders[side]
 
-    def vectors(self, sums: Floats, counts: Floats, totals: Doubles) -> tuple[Floats, Floats]:
+    def vectors(self, means: Floats, worth: Floats, totals: Doubles) -> tuple[Floats, Floats]:
         """Both vectors of items.
 
         Args:
-            sums: of the unit queries of people who have each item, ``(n, width)``.
-            counts: how many they are, ``(n,)``; an item without any is an average one.
+            means: weighted, of the unit queries of people who have each item, ``(n, width)``.
+            worth: of how many people, n', ``(n,)``; an item with 0 is an average one.
             totals: how many people have the item, ``(n,)``.
 
         Returns:
             o and p, each ``(n, width)`` float32.
         """
-        found = np.maximum(counts, 1)[:, None].astype(np.float32)
-        features = (sums / found - self.mean) @ self.axes / (self.signal + 1 / found)
-        features *= counts[:, None] > 0
-        whole: Floats = np.column_stack((features, np.ones(len(counts)), np.log1p(totals))).astype(np.float32)
+        whole = np.empty((len(means), len(self.answers)), np.float32)
+        n = worth[:, None] / np.float32(_NOISE)
+        whole[:, :-2] = (means - self.mean) @ self.axes * (n / (self.signal * n + 1))
+        whole[:, -2], whole[:, -1] = 1, np.log1p(totals)
         return whole @ self.answers, whole @ self.histories * (totals / (totals + _TRUST))[:, None].astype(np.float32)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -130,7 +133,7 @@ class Coder:
         self.metric = ((1 - _UNIFORM_SHARE) * metric + uniform * np.eye(len(metric))).astype(np.float32)
         self.products = np.ascontiguousarray(self.metric @ flat.T)  # (width, 16 M)
         self.gram = np.ascontiguousarray(flat @ self.products)
-        self.flat, self.length = flat, _LONGER * length
+        self.flat, self.length = flat, length
 
     def code(self, vectors: Floats) -> tuple[Bytes, npt.NDArray[np.float16]]:
         """Packed sub-codes ``(n, M / 2)`` of the directions, and the scales ``(n,)`` that bring the decoded vectors
@@ -185,14 +188,13 @@ def fit_placement(
     x = x[:, used]
     p, o = decoded_histories(histories, used), items.take(used).decode()
     v = np.asarray(x @ p)
-    inverse = _inverse_lengths(x, v, p)  # 1 / ‖v_u − a_ui p_i‖ of each interaction
-    share = sparse.csr_matrix((x.data * inverse.data, x.indices, x.indptr), x.shape)
-    sums = inverse.T @ v - np.asarray(share.sum(axis=0)).reshape(-1, 1) * p
-    counts = np.bincount(inverse.indices[inverse.data > 0], minlength=len(used)).astype(np.float64)
-    known = counts >= 2
+    inverse = _inverse_lengths(x, v, p)
+    sums, totals, worth = _weighted(x, v, p, inverse)
+    known = np.bincount(x.indices[inverse > 0], minlength=len(used)) >= 2
     if np.count_nonzero(known) < 2:
         return _average(items, histories)
-    mean, axes, signal, z, weight = _axes(x, v, p, inverse, share, sums, counts, known)
+    noise = _noise(x, v, p, inverse, sums, totals, worth)
+    mean, axes, signal, z, weight = _axes(sums[known] / totals[known, None], worth[known], noise)
     logs = np.column_stack((np.ones(int(known.sum())), np.log1p(degree[used][known])))
     parts = (_regressed(part[known], z, logs, weight) for part in (o, p))
     lengths = _lengths(items, histories)
@@ -233,7 +235,7 @@ def _sampled(seen: tuple[Ints, npt.NDArray[np.int32]], strengths: Floats | None,
     return x[active]
 
 
-def _inverse_lengths(x: Any, v: Floats, p: Floats) -> Any:
+def _inverse_lengths(x: Any, v: Floats, p: Floats) -> Floats:
     """``1 / ‖v_u − a_ui p_i‖`` for every interaction; 0 where nothing is left."""
     rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
     products = np.empty(len(rows), np.float32)
@@ -242,38 +244,52 @@ def _inverse_lengths(x: Any, v: Floats, p: Floats) -> Any:
         products[part] = np.einsum("ij,ij->i", v[rows[part]], p[x.indices[part]])
     own, square = np.einsum("ij,ij->i", v, v)[rows], np.einsum("ij,ij->i", p, p)[x.indices]
     left = own - 2 * x.data * products + x.data**2 * square
-    inverse = np.where(left > 1e-6 * own, 1 / np.sqrt(np.maximum(left, 1e-30)), 0).astype(np.float32)
-    return sparse.csr_matrix((inverse, x.indices, x.indptr), x.shape)
+    inverse: Floats = np.where(left > 1e-6 * own, 1 / np.sqrt(np.maximum(left, 1e-30)), 0).astype(np.float32)
+    return inverse
 
 
-def _axes(
-    x: Any, v: Floats, p: Floats, inverse: Any, share: Any, sums: Floats, counts: Doubles, known: npt.NDArray[np.bool_]
-) -> tuple[Floats, Floats, Floats, Doubles, Doubles]:
-    """Mean, axes and signal of the items' mean queries; their coordinates, and the weight of each item."""
-    squares = sparse.csr_matrix((inverse.data**2, x.indices, x.indptr), x.shape)
-    crossed = sparse.csr_matrix((share.data * inverse.data, x.indices, x.indptr), x.shape)
-    total = v.T @ (np.asarray(squares.sum(axis=1)).reshape(-1, 1) * v)
+def _weighted(x: Any, v: Floats, p: Floats, inverse: Floats) -> tuple[Floats, Floats, Floats]:
+    """Of each item the sum of its people's unit queries with their weights, the sum of the weights, and n'."""
+    weights = inverse**WEIGHT
+    shares = sparse.csr_matrix((weights * inverse, x.indices, x.indptr), x.shape)
+
+    def summed(values: Floats) -> Floats:
+        return np.bincount(x.indices, values, x.shape[1]).astype(np.float32)
+
+    sums = np.asarray(shares.T @ v) - summed(x.data * shares.data)[:, None] * p
+    totals, squares = summed(weights), summed(weights**2)
+    worth: Floats = (totals**2 / np.maximum(squares, 1e-30)).astype(np.float32)
+    return sums, totals, worth
+
+
+def _noise(x: Any, v: Floats, p: Floats, inverse: Floats, sums: Floats, totals: Floats, worth: Floats) -> Doubles:
+    """``N``: how the queries of an item's people spread around their mean."""
+    squares = sparse.csr_matrix((inverse ** (2 + WEIGHT), x.indices, x.indptr), x.shape)
+    crossed = sparse.csr_matrix((x.data * squares.data, x.indices, x.indptr), x.shape)
+    own = np.bincount(x.indices, x.data**2 * squares.data, x.shape[1]).astype(np.float32)
     cross = v.T @ np.asarray(crossed @ p)
-    own = sparse.csr_matrix((share.data**2, x.indices, x.indptr), x.shape)
-    total = total - cross - cross.T + p.T @ (np.asarray(own.sum(axis=0)).reshape(-1, 1) * p)
-    n, means = counts[known], sums[known] / counts[known, None]
-    single = counts == 1  # their people are no evidence of a spread within an item
-    total = total.astype(np.float64) - sums[single].T @ sums[single]
-    noise = (total - (means * n[:, None]).T @ means) / max((n - 1).sum(), 1)
-    noise += 1e-3 * np.trace(noise) / len(noise) * np.eye(len(noise))
-    weight = n / (n + 10)
+    total = v.T @ (np.asarray(squares.sum(axis=1)).reshape(-1, 1) * v) - cross - cross.T + p.T @ (own[:, None] * p)
+    means = sums / np.maximum(totals, 1e-30)[:, None]  # of an item of one person, all of its part of the total
+    freedom = float((totals * (1 - 1 / np.maximum(worth, 1))).sum())
+    noise = (total.astype(np.float64) - sums.T @ means) / max(freedom, 1e-30)
+    lifted: Doubles = noise + 1e-3 * np.trace(noise) / len(noise) * np.eye(len(noise))
+    return lifted
+
+
+def _axes(means: Floats, worth: Floats, noise: Doubles) -> tuple[Floats, Floats, Floats, Doubles, Doubles]:
+    """Mean, axes and signal of the items' mean queries; their coordinates, and the weight of each item."""
+    weight = worth.astype(np.float64) / (worth + 10)
     weight /= weight.sum()
     mean = weight @ means
-    spread = ((means - mean) * weight[:, None]).T @ (means - mean) - noise * (weight / n).sum()
+    spread = ((means - mean) * weight[:, None]).T @ (means - mean) - noise * (weight / worth).sum()
     try:
-        values, vectors = linalg.eigh(spread, noise)
+        values, axes = linalg.eigh(spread, noise)
     except linalg.LinAlgError:  # few people, or strengths far apart: rounding left less than nothing in some directions
-        values, vectors = linalg.eigh(spread, _lifted(noise))
-    chosen = np.argsort(-values)[:_AXES]
-    chosen = chosen[values[chosen] > 1e-6 * max(float(values.max()), 1e-12)]
-    axes, signal = vectors[:, chosen], values[chosen]
-    z = (means - mean) @ axes
-    return mean.astype(np.float32), axes.astype(np.float32), signal.astype(np.float32), z, weight
+        values, axes = linalg.eigh(spread, _lifted(noise))
+    if values[-1] <= 0:  # nothing tells items apart
+        values, axes = values[:0], axes[:, :0]
+    signal = np.maximum(values, _LEAST * values.max(initial=0))
+    return mean.astype(np.float32), axes.astype(np.float32), signal.astype(np.float32), (means - mean) @ axes, weight
 
 
 def _lifted(noise: Doubles) -> Doubles:
