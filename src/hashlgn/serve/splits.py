@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hashlgn.data import Ids
 from hashlgn.errors import DataError, positive_int
-from hashlgn.evaluation.metrics import bootstrap_interval
+from hashlgn.evaluation.metrics.bootstrap import bootstrap_interval, resampled_means
 from hashlgn.serve.journal.events import SECOND
 from hashlgn.serve.journal.store import Store
 
@@ -19,7 +19,6 @@ __all__ = ["report_split"]
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
-_CHUNK = 2_000_000  # numbers drawn at a time
 
 
 def report_split(
@@ -68,7 +67,7 @@ def report_split(
             first = mine
             continue
         found[arm]["difference"] = float(mine.mean() - first.mean())
-        apart = _means(mine, samples, seed) - _means(first, samples, seed + 1)
+        apart = resampled_means(mine, samples, seed) - resampled_means(first, samples, seed + 1)
         low, high = np.quantile(apart, [(1 - level) / 2, (1 + level) / 2])
         found[arm]["difference_interval"] = float(low), float(high)
     return {"window": window, "level": level, "samples": samples, "arms": found}
@@ -108,13 +107,3 @@ def _shares(users: Ints, hits: npt.NDArray[np.bool_]) -> Doubles:
     """The share of hits among the answers of each user."""
     _, number, counts = np.unique(users, return_inverse=True, return_counts=True)
     return np.asarray(np.bincount(number, hits, len(counts)) / counts, np.float64)
-
-
-def _means(values: Doubles, samples: int, seed: int) -> Doubles:
-    """Means of resamples."""
-    generator, means = np.random.default_rng(seed), np.empty(samples)
-    step = max(1, _CHUNK // len(values))
-    for start in range(0, samples, step):
-        draws = generator.integers(0, len(values), (min(step, samples - start), len(values)))
-        means[start : start + step] = values[draws].mean(axis=1)
-    return means

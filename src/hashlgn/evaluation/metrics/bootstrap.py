@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError, positive_int, shown
-from hashlgn.evaluation.metrics.arrays import numbers
+from hashlgn.evaluation.metrics.arrays import Floats, numbers
 
-__all__ = ["bootstrap_interval", "paired_bootstrap"]
+__all__ = ["bootstrap_interval", "paired_bootstrap", "resampled_means"]
 
 # Numbers drawn at a time: enough to be vectorised, little enough to stay in tens of megabytes.
 _CHUNK = 2_000_000
@@ -36,15 +36,18 @@ def bootstrap_interval(
     array = numbers("values", values)
     if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 < level < 1:
         raise ArgumentError(f"level must lie between 0 and 1 (got {shown(level)})")
-    count = positive_int("samples", samples)
-    generator = np.random.default_rng(seed)
-    means = np.empty(count)
-    step = max(1, _CHUNK // len(array))
-    for start in range(0, count, step):
-        draws = generator.integers(0, len(array), (min(step, count - start), len(array)))
-        means[start : start + step] = array[draws].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(resampled_means(array, samples, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def resampled_means(values: Floats, samples: int, seed: int) -> Floats:
+    """Means of resamples with replacement, ``(samples,)``."""
+    count, generator = positive_int("samples", samples), np.random.default_rng(seed)
+    means, step = np.empty(count), max(1, _CHUNK // len(values))
+    for start in range(0, count, step):
+        draws = generator.integers(0, len(values), (min(step, count - start), len(values)))
+        means[start : start + step] = values[draws].mean(axis=1)
+    return means
 
 
 def paired_bootstrap(
