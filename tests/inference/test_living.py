@@ -258,7 +258,9 @@ def test_the_people_of_an_item_weigh_less_the_longer_their_histories_are(count: 
     model = ServedModel("hashlgn", {}, Ids.range(30), Ids.range(12), FloatItems(p[1]), stored, histories)
     numbers = np.arange(count)
     owners, users = np.nonzero(chosen.T[:count])
-    means, worth = people_module.weighted_means(model, numbers, people_module.people_of(model, owners, users, count))
+    means, worth = people_module.weighted_means(
+        histories, numbers, people_module.people_of(model, owners, users, count), histories.items[:count]
+    )
     matrix = np.zeros((30, 12))
     matrix[chosen] = strengths + np.float32(0.1)
     for item in numbers:

@@ -14,7 +14,7 @@ from hashlgn.inference.attributes import Neighbours
 from hashlgn.inference.changes import Placed
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
-from hashlgn.inference.placement import WEIGHT, Placement, decoded_histories
+from hashlgn.inference.placement import WEIGHT, Placement, decoded_answers, decoded_histories
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems
@@ -82,7 +82,10 @@ def people_of(model: ServedModel, owners: Ints, users: Ints, count: int) -> Peop
         sizes = np.repeat(np.maximum(counts, 1), counts)
         chosen = order[(rank * _MOST // sizes) != ((rank - 1) * _MOST // sizes)]
         owners, users = owners[chosen], users[chosen]
-    asked, rows = np.unique(users, return_inverse=True)
+    if count == 1 and (users[1:] > users[:-1]).all():
+        asked, rows = users, np.arange(len(users))
+    else:
+        asked, rows = np.unique(users, return_inverse=True)
     return People(counts, owners, rows, *model.stored.rows(asked), asked)
 
 
@@ -118,19 +121,20 @@ def place(
         near: where items start that nobody has.
     """
     histories = living_histories(model)
-    means, worth = weighted_means(model, numbers, people)
+    own = _own_vectors(histories, numbers)
+    means, worth = weighted_means(histories, numbers, people, own)
     o, p = placement.vectors(means, worth, people.counts.astype(np.float64))
     for row, number in enumerate(numbers.tolist()):
         if near and number in near and not people.counts[row]:
             items, weights = near[number]
-            o[row] = weights @ model.items.take(items).decode()
+            o[row] = weights @ decoded_answers(model.items, items)
     live = live_of(model)
     trained = np.flatnonzero(numbers < live.items) if blended else numbers[:0]
     if len(trained):
         here = numbers[trained]
         old = np.minimum(live.counts.take(here) / np.maximum(people.counts[trained], 1), 1)[:, None].astype(np.float32)
-        o[trained] += old * (model.items.take(here).decode() - o[trained])
-        p[trained] += old * (decoded_histories(histories, here) - p[trained])
+        o[trained] += old * (decoded_answers(model.items, here) - o[trained])
+        p[trained] += old * (own[trained] - p[trained])
     return _formed(model, placement, numbers, o, p, people.counts)
 
 
@@ -146,21 +150,34 @@ def _formed(model: ServedModel, placement: Placement, numbers: Ints, o: Floats, 
     return Placed(numbers, answers, scale, known, weight, counts)
 
 
-def weighted_means(model: ServedModel, numbers: Ints, people: People) -> tuple[Floats, Floats]:
+def _own_vectors(histories: CodedHistories | FloatHistories, numbers: Ints) -> Floats:
+    """``p`` of some items; 0 of those that are in no history yet."""
+    own = np.zeros((len(numbers), histories.width), np.float32)
+    there = numbers < len(histories)
+    own[there] = decoded_histories(histories, numbers[there])
+    return own
+
+
+def weighted_means(
+    histories: CodedHistories | FloatHistories, numbers: Ints, people: People, own: Floats
+) -> tuple[Floats, Floats]:
     """Weighted means of unit queries without the item itself, ``(items, width)``, and of how many people each is worth:
-    m and n' of ``placement``.
+    m and n' of ``placement``; ``own`` are the vectors of the items, ``(items, width)``.
 
     Each history is summed once: of ``v_u``, an item takes its own part ``a_ui p_i``.
     """
-    histories, count = living_histories(model), len(people.counts)
+    count, n_rows = len(people.counts), len(people.indptr) - 1
+    if count == 1 and n_rows <= _ROWS:  # the same with fewer calls
+        strengths = _own_strengths(people, numbers[people.owners], people.rows)
+        v = _vectors(histories, people, 0, n_rows)[people.rows]
+        left = v - strengths[:, None] * own[0]
+        weights, shares = _weighed(left, np.einsum("ij,ij->i", v, v))
+        return _means((shares @ left)[None], weights.sum(keepdims=True), (weights @ weights)[None])
     sums, totals, squared = (np.zeros(shape, np.float32) for shape in ((count, histories.width), count, count))
-    there = numbers < len(histories)
-    own = np.zeros_like(sums)
-    own[there] = decoded_histories(histories, numbers[there])
     order = np.argsort(people.rows, kind="stable")
     owners, rows = people.owners[order], people.rows[order]
     strengths = _own_strengths(people, numbers[owners], rows)
-    for first in range(0, len(people.indptr) - 1, _ROWS):
+    for first in range(0, n_rows, _ROWS):
         v = _vectors(histories, people, first, first + _ROWS)
         lengths = np.einsum("ij,ij->i", v, v)
         start, end = np.searchsorted(rows, (first, first + _ROWS))
@@ -168,18 +185,23 @@ def weighted_means(model: ServedModel, numbers: Ints, people: People) -> tuple[F
             part = slice(begin, min(begin + _ENTRIES, end))
             owner, row = owners[part], rows[part] - first
             left = v[row] - strengths[part, None] * own[owner]
-            squares = np.einsum("ij,ij->i", left, left)
-            kept = squares > _NOTHING * lengths[row]  # else nothing but the item is in the history
-            inverse = np.where(kept, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0).astype(np.float32)
-            weights = inverse**WEIGHT
-            if count == 1:
-                sums[0] += weights * inverse @ left
-            else:
-                sums += (
-                    sparse.csr_matrix((weights * inverse, (owner, np.arange(len(owner)))), (count, len(owner))) @ left
-                )
+            weights, shares = _weighed(left, lengths[row])
+            sums += sparse.csr_matrix((shares, (owner, np.arange(len(owner)))), (count, len(owner))) @ left
             totals += np.bincount(owner, weights, count).astype(np.float32)
             squared += np.bincount(owner, weights**2, count).astype(np.float32)
+    return _means(sums, totals, squared)
+
+
+def _weighed(left: Floats, whole: Floats) -> tuple[Floats, Floats]:
+    """Weights of people, and of their sums without the item, from these sums and the squared lengths with it."""
+    squares = np.einsum("ij,ij->i", left, left)
+    kept = squares > _NOTHING * whole  # else nothing but the item is in the history
+    inverse = np.where(kept, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0).astype(np.float32)
+    weights = inverse**WEIGHT
+    return weights, weights * inverse
+
+
+def _means(sums: Floats, totals: Floats, squared: Floats) -> tuple[Floats, Floats]:
     means: Floats = (sums / np.maximum(totals, 1e-30)[:, None]).astype(np.float32)
     worth: Floats = (totals**2 / np.maximum(squared, 1e-30)).astype(np.float32)
     return means, worth

@@ -27,11 +27,12 @@ from scipy import linalg, sparse
 
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring.codes import Bytes, pack_subcodes, unpack_subcodes
+from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.encoding import encode
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, Items
 
-__all__ = ["WEIGHT", "Coder", "Placement", "decoded_histories", "fit_placement"]
+__all__ = ["WEIGHT", "Coder", "Placement", "decoded_answers", "decoded_histories", "fit_placement"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -43,7 +44,7 @@ _NOISE = 0.7  # of an error's variance that counts, see above
 _LEAST = 1e-2  # of the largest λ: a direction with less tells items apart all the same
 _UNIFORM_SHARE = 0.1  # of a metric: the part that is made the same in all directions
 _CHUNK = 65_536
-_CODED = 512  # vectors coded at a time
+_CODED = 256  # vectors coded at a time
 _TRUST = 100  # people from which on an item counts half in a history: a few tell little of what else theirs will want
 _DECODED = 128  # items decoded at a time
 _ITEMS = 20_000  # whose answers are the metric of the histories' codes
@@ -130,44 +131,53 @@ class Coder:
     def __init__(self, codewords: Floats, metric: Floats, length: float) -> None:
         flat = codewords.reshape(-1, codewords.shape[2])
         uniform = _UNIFORM_SHARE * np.trace(metric) / len(metric)
-        self.metric = ((1 - _UNIFORM_SHARE) * metric + uniform * np.eye(len(metric))).astype(np.float32)
-        self.products = np.ascontiguousarray(self.metric @ flat.T)  # (width, 16 M)
+        metric = ((1 - _UNIFORM_SHARE) * metric + uniform * np.eye(len(metric))).astype(np.float32)
+        self.products = np.ascontiguousarray(metric @ flat.T)  # (width, 16 M)
         self.gram = np.ascontiguousarray(flat @ self.products)
-        self.flat, self.length = flat, length
+        self.starts, self.length = np.arange(0, len(flat), 16), length
 
     def code(self, vectors: Floats) -> tuple[Bytes, npt.NDArray[np.float16]]:
         """Packed sub-codes ``(n, M / 2)`` of the directions, and the scales ``(n,)`` that bring the decoded vectors
         closest to the vectors.
         """
-        parts = [self._coded(vectors[start : start + _CODED]) for start in range(0, max(len(vectors), 1), _CODED)]
+        if len(vectors) <= _CODED:
+            return self._coded(vectors)
+        parts = [self._coded(vectors[start : start + _CODED]) for start in range(0, len(vectors), _CODED)]
         packed, scales = zip(*parts, strict=True)
         return np.concatenate(packed), np.concatenate(scales)
 
-    def subcodes(self, vectors: Floats) -> npt.NDArray[np.uint8]:
-        """Sub-codes of the directions, ``(n, M)``."""
-        lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), 1e-24))[:, None]
-        return encode(vectors * (self.length / lengths) @ self.products, self.gram)
-
     def _coded(self, vectors: Floats) -> tuple[Bytes, npt.NDArray[np.float16]]:
-        words = self.subcodes(vectors)
-        close = self.flat[words + 16 * np.arange(words.shape[1])].sum(axis=1)
-        turned = close @ self.metric
-        fit = np.einsum("ij,ij->i", vectors, turned) / np.maximum(np.einsum("ij,ij->i", close, turned), 1e-12)
-        return pack_subcodes(words), np.clip(fit, 6e-5, 6e4).astype(np.float16)
+        lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), 1e-24)) / self.length
+        dots = vectors @ self.products
+        words = encode(dots / lengths[:, None], self.gram)
+        columns = words + self.starts
+        along = np.take_along_axis(dots, columns, axis=1).sum(axis=1)
+        square = self.gram[columns[:, :, None], columns[:, None, :]].sum(axis=(1, 2))
+        return pack_subcodes(words), np.clip(along / np.maximum(square, 1e-12), 6e-5, 6e4).astype(np.float16)
 
 
 def decoded_histories(histories: CodedHistories | FloatHistories, items: Ints) -> Floats:
     """Vectors ``p`` of some items, ``(n, width)`` float32."""
     if isinstance(histories, FloatHistories):
         return histories.items[items]
-    decoded = np.empty((len(items), histories.width), np.float32)
-    flat = histories.codewords.reshape(-1, histories.width)
-    for start in range(0, len(items), _DECODED):
-        part = items[start : start + _DECODED]
-        packed, weight = histories.take(part)
-        rows = unpack_subcodes(packed) + 16 * np.arange(len(histories.codewords))
-        decoded[start : start + _DECODED] = flat[rows].sum(axis=1)
-        decoded[start : start + _DECODED] *= weight[:, None]
+    return _decoded(histories.codewords, *histories.take(items))
+
+
+def decoded_answers(items: Items, some: Ints) -> Floats:
+    """Vectors ``o`` of some items, ``(n, width)`` float32."""
+    part = items.take(some)
+    if isinstance(part, CodedItems) and isinstance(part.decoder, CodebookDecoder) and part.scale is not None:
+        return _decoded(part.decoder.codewords, part.packed, part.scale)
+    return part.decode()
+
+
+def _decoded(codewords: Floats, packed: Bytes, scale: npt.NDArray[np.floating[Any]]) -> Floats:
+    decoded = np.empty((len(packed), codewords.shape[2]), np.float32)
+    flat, starts = codewords.reshape(-1, codewords.shape[2]), 16 * np.arange(len(codewords))
+    for start in range(0, len(packed), _DECODED):
+        part = slice(start, start + _DECODED)
+        decoded[part] = flat[unpack_subcodes(packed[part]) + starts].sum(axis=1)
+        decoded[part] *= scale[part, None]
     return decoded
 
 
@@ -186,7 +196,7 @@ def fit_placement(
     x = _sampled(seen, strengths, n_items)
     used = np.flatnonzero(np.bincount(x.indices, minlength=n_items))
     x = x[:, used]
-    p, o = decoded_histories(histories, used), items.take(used).decode()
+    p, o = decoded_histories(histories, used), decoded_answers(items, used)
     v = np.asarray(x @ p)
     inverse = _inverse_lengths(x, v, p)
     sums, totals, worth = _weighted(x, v, p, inverse)
@@ -197,29 +207,41 @@ def fit_placement(
     mean, axes, signal, z, weight = _axes(sums[known] / totals[known, None], worth[known], noise)
     logs = np.column_stack((np.ones(int(known.sum())), np.log1p(degree[used][known])))
     parts = (_regressed(part[known], z, logs, weight) for part in (o, p))
-    lengths = _lengths(items, histories)
+    lengths = _lengths(items, histories, used, o, p)
     return Placement(mean, axes, signal, next(parts), next(parts), _moments(v, o), lengths)
 
 
-def _lengths(items: Items, histories: CodedHistories | FloatHistories) -> Floats:
-    """Mean lengths of decoded codes before their scales, of both sides; 1 where they are floats."""
-    some = np.arange(0, len(items), -(-len(items) // _ITEMS))
-    found = np.ones(2, np.float32)
+def _lengths(items: Items, histories: CodedHistories | FloatHistories, some: Ints, o: Floats, p: Floats) -> Floats:
+    """Mean lengths of decoded codes before their scales, of both sides; 1 where they are floats.
+
+    Args:
+        items: answers.
+        histories: items in histories.
+        some: items, ``(n,)``.
+        o: their vectors as answers, ``(n, width)``.
+        p: in histories, ``(n, width)``.
+    """
+    found = np.ones(2)
     if isinstance(items, CodedItems):
-        found[0] = np.linalg.norm(items.decoder.decode(items.take(some).packed), axis=1).mean()
+        scale = items.take(some).scale
+        found[0] = _mean_length(o, np.ones(len(o)) if scale is None else scale)
     if isinstance(histories, CodedHistories):
-        plain = CodedHistories(histories.packed, histories.codewords, np.ones(len(histories), np.float16))
-        found[1] = np.linalg.norm(decoded_histories(plain, some), axis=1).mean()
-    return np.maximum(found, 1e-6)
+        found[1] = _mean_length(p, histories.take(some)[1])
+    return np.maximum(found, 1e-6).astype(np.float32)
+
+
+def _mean_length(vectors: Floats, scales: npt.NDArray[np.floating[Any]]) -> float:
+    scales = np.abs(scales.astype(np.float64))
+    return float((np.linalg.norm(vectors, axis=1)[scales > 0] / scales[scales > 0]).sum() / max((scales > 0).sum(), 1))
 
 
 def _average(items: Items, histories: CodedHistories | FloatHistories) -> Placement:
     """Every new item is an average one: nothing is known of the people."""
     some, width = np.arange(0, len(items), -(-len(items) // _ITEMS)), items.width
-    o, p = items.take(some).decode(), decoded_histories(histories, some)
+    o, p = decoded_answers(items, some), decoded_histories(histories, some)
     a, b = (np.vstack((part.mean(axis=0), np.zeros(width))).astype(np.float32) for part in (o, p))
     nothing = np.zeros((width, 0), np.float32)
-    lengths = _lengths(items, histories)
+    lengths = _lengths(items, histories, some, o, p)
     return Placement(np.zeros(width, np.float32), nothing, nothing[0], a, b, _moments(p, o), lengths)
 
 
