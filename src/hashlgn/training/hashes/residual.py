@@ -87,11 +87,9 @@ class Residual(Hash):
 
     def _closest(self, quantizer: faiss.ResidualQuantizer, vectors: Floats, beam: int) -> Tensor:
         """Sub-codes by a beam search, ``(n, M)``."""
-        quantizer.max_beam_size, quantizer.use_beam_LUT = (
-            beam,
-            1,
-        )  # distances from tables: the same codes, 3 times as fast
-        quantizer.compute_codebook_tables()
+        # Distances from tables: the same codes, three times as fast.
+        quantizer.max_beam_size, quantizer.use_beam_LUT = beam, 1
+        quantizer.compute_codebook_tables()  # type: ignore[attr-defined]  # Faiss's stub lacks it
         return torch.from_numpy(unpack_subcodes(quantizer.compute_codes(vectors))).long()
 
     def _quantizer(self, dim: int) -> faiss.ResidualQuantizer:

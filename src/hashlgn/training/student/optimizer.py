@@ -55,9 +55,8 @@ class RowAdam:
             table, moments = self._tables[number], self._moments[number]
             moved = table if rows is None else leaf.detach()
             first, second = moments if rows is None else (part.index_select(0, rows) for part in moments)
-            steps = [done.to(leaf.device, copy=True)]
-            parts = [moved], [leaf.grad], [first], [second], [], steps
-            adam(*parts, lr=factor * self._rates[number], **_SETTINGS)
+            step = done.to(leaf.device, copy=True)
+            adam([moved], [leaf.grad], [first], [second], [], [step], lr=factor * self._rates[number], **_SETTINGS)
             if rows is not None:
                 for whole, changed in zip((table, *moments), (moved, first, second), strict=True):
                     whole.index_copy_(0, rows, changed)
