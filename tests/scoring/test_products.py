@@ -17,6 +17,7 @@ from hashlgn.scoring.products import (
     histograms,
     norms,
     ordered_product,
+    single_product,
     unit_rows,
     weighted_sums,
 )
@@ -63,6 +64,33 @@ def test_products_have_the_bits_of_the_definition(seed: int, q: int, n: int, wid
         np.testing.assert_array_equal(bits(ordered_product(x, y, isa)), bits(want))
         for cut in range(q):
             np.testing.assert_array_equal(bits(ordered_product(x[cut : cut + 3], y, isa)), bits(want[cut : cut + 3]))
+
+
+@settings(deadline=None, max_examples=100)
+@given(seeds, st.integers(0, 11), st.integers(0, 70), st.integers(0, 70), st.integers(-290, 290))
+def test_products_in_single_precision_have_the_bits_of_the_definition(
+    seed: int, q: int, n: int, width: int, exponent: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = numbers(rng, q, n).astype(np.float64) / 3, np.clip(numbers(rng, n, width), -1e6, 1e6)
+    with by_numpy():
+        want = single_product(x, y)
+    by_hand = np.zeros((q, width), np.float32)
+    power = 2.0 ** -np.frexp(np.abs(x).max(axis=1, initial=0))[1]
+    with np.errstate(under="ignore"):
+        for j in range(n):
+            by_hand += (x[:, j] * power).astype(np.float32)[:, None] * y[j]
+    np.testing.assert_array_equal(bits(by_hand.astype(np.float64)), bits(want * power[:, None]))
+    sizes = np.abs(x) @ np.abs(y).astype(np.float64)
+    assert (np.abs(want - x @ y.astype(np.float64)) <= 1e-5 * sizes + 1e-37 * np.abs(x).sum(axis=1)[:, None]).all()
+    for isa in SETS:
+        np.testing.assert_array_equal(bits(single_product(x, y, isa)), bits(want))
+        for cut in range(q):
+            np.testing.assert_array_equal(bits(single_product(x[cut : cut + 3], y, isa)), bits(want[cut : cut + 3]))
+    far = np.ldexp(x, exponent)  # only ratios count, as long as all numbers stay inside float64
+    if np.abs(x[x != 0]).min(initial=1) > 1e-200:
+        for isa in ("auto", *SETS)[: 1 + len(SETS)]:
+            np.testing.assert_array_equal(bits(single_product(far, y, isa)), bits(np.ldexp(want, exponent)))
 
 
 @pytest.mark.parametrize("broken", [np.inf, -np.inf, np.nan])
@@ -135,7 +163,7 @@ def test_queries_in_one_call_have_the_bits_of_the_steps(
     strengths = rng.lognormal(0, 2, len(indices)).astype(np.float32) if weighted else None
     with by_numpy():
         ones = np.ones(len(indices)) if strengths is None else strengths.astype(np.float64)
-        found = ordered_product(histograms(indptr, indices, ones * weight[indices], packed), codewords)
+        found = single_product(histograms(indptr, indices, ones * weight[indices], packed), codewords)
         want = unit_rows(found)
     np.testing.assert_array_equal(unit_rows(found).view(np.uint32), want.view(np.uint32))
     if kernel is not None:

@@ -1,10 +1,11 @@
-// Answers to histories in one call: rows, queries, tables and search, with no Python in between. A call to a large catalogue finds
-// caches that the scan before it has filled: each step that Python takes there costs several times what it costs alone.
+// Answers to histories in one call: numbers of ids, rows, queries, tables and search, with no Python in between. A search of a large
+// catalogue fills the caches: each step that Python takes after it costs several times what it costs alone.
 #include <atomic>
 #include <chrono>
 
 #include "catalogue.hpp"
 #include "histories.hpp"
+#include "lookup.hpp"
 
 namespace hashlgn {
 namespace {
@@ -13,37 +14,49 @@ namespace {
 class HeldAnswers {
  public:
   HeldAnswers(const std::vector<const HeldSegment*>& catalogue, In<float, 2> columns, const HeldCodes* histories, const Segments& stored,
-              int64_t users, std::optional<In<bool, 1>> banned, int threads, const std::string& isa)
-      : columns_(columns), histories_(histories), stored_(stored), users_(users), banned_(banned), threads_(threads), lanes_(lanes_named(isa)) {
+              int64_t users, std::optional<In<bool, 1>> banned, const HeldIds* user_ids, const HeldIds* item_ids, int threads,
+              const std::string& isa)
+      : columns_(columns), histories_(histories), stored_(stored), users_(users), banned_(banned), user_ids_(user_ids), item_ids_(item_ids),
+        threads_(threads), lanes_(lanes_named(isa)) {
     require(histories, "histories must not be None");
     require(columns.shape(0) == histories->width() && columns.shape(1) % 16 == 0, "columns must fit the histories");
     require(!banned || banned->shape(0) == histories->size(), "banned must have one value per item");
+    require(!item_ids || item_ids->size() == histories->size(), "item_ids must have one id per item");
     require(threads >= 1, "threads must be positive");
     segments_ = segments_of(catalogue, std::nullopt, columns.shape(1) / 16);
   }
 
-  // Row bounds, items and scores of stored users; with `own`, without the items of their histories. None where somebody has no
-  // history, or one that breaks a rule: the caller finds out which.
-  nb::object stored(In<int64_t, 1> users, size_t k, bool own) const {
-    return answer(Gathered(stored_, users, users_), k, own);
+  // Numbers of stored users, row bounds, items and scores, and ids of the items where they are integers; with `own`, without the
+  // items of their histories. None where an id is not found, or somebody has no history, or one that breaks a rule: the caller
+  // finds out which.
+  nb::object stored(nb::list ids, size_t k, bool own) const {
+    std::vector<int64_t> users;
+    if (!user_ids_ || !user_ids_->find(ids, users)) return nb::none();
+    return answer(users, Gathered(stored_, users, users_), k, own);
   }
 
-  // The same of one history of distinct items, in any order.
-  nb::object given(In<int64_t, 1> items, size_t k, bool own) const {
+  // The same of one history, with the numbers of its items, ascending.
+  nb::object given(nb::list ids, size_t k, bool own) const {
     Gathered history;
-    history.items.assign(items.data(), items.data() + items.shape(0));
+    if (!item_ids_ || !item_ids_->find(ids, history.items)) return nb::none();
     std::sort(history.items.begin(), history.items.end());
     history.items.erase(std::unique(history.items.begin(), history.items.end()), history.items.end());
     history.bounds.push_back(static_cast<int64_t>(history.items.size()));
-    return answer(history, k, own);
+    return answer(history.items, history, k, own);
   }
 
   // Seconds of the last search, from queries to hits.
   double seconds() const { return seconds_; }
 
  private:
-  nb::object answer(const Gathered& rows, size_t k, bool own) const {
-    if (std::adjacent_find(rows.bounds.begin(), rows.bounds.end()) != rows.bounds.end()) return nb::none();
+  // All arrays are made before the search.
+  nb::object answer(const std::vector<int64_t>& asked, const Gathered& rows, size_t k, bool own) const {
+    const size_t count = rows.bounds.size() - 1, most = count * std::min(k, histories_->size());
+    if (!count || std::adjacent_find(rows.bounds.begin(), rows.bounds.end()) != rows.bounds.end()) return nb::none();
+    const int64_t* integers = item_ids_ ? item_ids_->integers() : nullptr;
+    const nb::object numbers = array_of(asked);
+    HitArrays hits(count, most);
+    EarlyArray<int64_t> ids(integers ? most : 0);
     std::optional<Answer> found;
     {
       const nb::gil_scoped_release released;
@@ -51,8 +64,11 @@ class HeldAnswers {
     }
     if (PyErr_Occurred()) throw nb::python_error();
     if (!found) return nb::none();
-    const HitArrays hits(*found);
-    return nb::make_tuple(hits.bounds, hits.items, hits.scores);
+    const size_t size = hits.fill(*found);
+    if (!integers) return nb::make_tuple(numbers, hits.bounds, hits.items.held, hits.scores.held, nb::none());
+    const int64_t* items = hits.items.made(size);
+    std::transform(items, items + size, ids.made(size), [integers](int64_t item) { return integers[item]; });
+    return nb::make_tuple(numbers, hits.bounds, hits.items.held, hits.scores.held, ids.held);
   }
 
   // Works without the interpreter lock.
@@ -83,6 +99,7 @@ class HeldAnswers {
   Segments stored_;
   int64_t users_;
   std::optional<In<bool, 1>> banned_;
+  const HeldIds *user_ids_, *item_ids_;  // or null
   int threads_;
   const Lanes* lanes_;
   mutable std::atomic<double> seconds_{0};
@@ -93,12 +110,13 @@ class HeldAnswers {
 void bind_answers(nb::module_& m) {
   nb::class_<HeldAnswers>(m, "Answers")
       .def(nb::init<const std::vector<const HeldSegment*>&, In<float, 2>, const HeldCodes*, const Segments&, int64_t,
-                    std::optional<In<bool, 1>>, int, const std::string&>(),
-           nb::keep_alive<1, 2>(), nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>(), "catalogue"_a, "columns"_a.noconvert(), "histories"_a,
-           "stored"_a, "users"_a, "banned"_a.noconvert().none(), "threads"_a, "isa"_a)
+                    std::optional<In<bool, 1>>, const HeldIds*, const HeldIds*, int, const std::string&>(),
+           nb::keep_alive<1, 2>(), nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>(), nb::keep_alive<1, 8>(), nb::keep_alive<1, 9>(),
+           "catalogue"_a, "columns"_a.noconvert(), "histories"_a, "stored"_a, "users"_a, "banned"_a.noconvert().none(),
+           "user_ids"_a.none(), "item_ids"_a.none(), "threads"_a, "isa"_a)
       .def_prop_ro("seconds", &HeldAnswers::seconds)
-      .def("stored", &HeldAnswers::stored, "users"_a.noconvert(), "k"_a, "own"_a)
-      .def("given", &HeldAnswers::given, "items"_a.noconvert(), "k"_a, "own"_a);
+      .def("stored", &HeldAnswers::stored, "ids"_a, "k"_a, "own"_a)
+      .def("given", &HeldAnswers::given, "ids"_a, "k"_a, "own"_a);
 }
 
 }  // namespace hashlgn

@@ -83,24 +83,51 @@ inline std::vector<Segment> segments_of(const std::vector<const HeldSegment*>& h
   return segments;
 }
 
-// Row bounds, items and scores.
-struct HitArrays {
-  nb::object bounds, items, scores;
+// An array that is made before its length is certain: after a large search, NumPy has left the caches.
+template <class T>
+class EarlyArray {
+ public:
+  explicit EarlyArray(size_t likely) { made(likely <= kMost ? likely : 0); }
 
-  explicit HitArrays(const Answer& answer) {
-    int64_t *ends, *numbers;
-    float* values;
-    const size_t queries = answer.keys.size();
-    bounds = array<int64_t>(queries + 1, ends);
-    ends[0] = 0;
-    for (size_t i = 0; i < queries; ++i) ends[i + 1] = ends[i] + static_cast<int64_t>(answer.keys[i].size());
-    items = array<int64_t>(static_cast<size_t>(ends[queries]), numbers);
-    scores = array<float>(static_cast<size_t>(ends[queries]), values);
-    const nb::gil_scoped_release released;
+  // Where its numbers are, of the right length.
+  T* made(size_t size) {
+    if (!data_ || size != size_) held = array<T>(size, data_), size_ = size;
+    return data_;
+  }
+
+  nb::object held;
+
+ private:
+  static constexpr size_t kMost = 1 << 16;
+  T* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Row bounds, items and scores.
+class HitArrays {
+ public:
+  // `most` is how many hits there are at most.
+  HitArrays(size_t queries, size_t most) : items(most), scores(most) { bounds = array<int64_t>(queries + 1, ends_); }
+
+  // Takes the hits of as many queries; how many there are.
+  size_t fill(const Answer& answer) {
+    ends_[0] = 0;
+    for (size_t i = 0; i < answer.keys.size(); ++i) ends_[i + 1] = ends_[i] + static_cast<int64_t>(answer.keys[i].size());
+    const size_t count = static_cast<size_t>(ends_[answer.keys.size()]);
+    int64_t* numbers = items.made(count);
+    float* values = scores.made(count);
     for (const auto& keys : answer.keys) {
       for (const uint64_t key : keys) *numbers++ = item_of(key), *values++ = score_of(key);
     }
+    return count;
   }
+
+  nb::object bounds;
+  EarlyArray<int64_t> items;
+  EarlyArray<float> scores;
+
+ private:
+  int64_t* ends_;
 };
 
 // Whether Python wants to raise, as after Ctrl-C.

@@ -36,7 +36,7 @@ nb::object known(const Segments& segments, In<int64_t, 1> users, In<int64_t, 1> 
 }
 
 nb::tuple gather(const Segments& segments, In<int64_t, 1> users, int64_t count) {
-  const Gathered found(segments, users, count);
+  const Gathered found(segments, {users.data(), users.data() + users.shape(0)}, count);
   const bool weighted = !segments.empty() && segments[0]->weighted();
   return nb::make_tuple(array_of(found.bounds), array_of(found.items), weighted ? array_of(found.strengths) : nb::object(nb::none()));
 }

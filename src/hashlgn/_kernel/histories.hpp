@@ -68,6 +68,14 @@ class HeldRows {
     return {begin, end};
   }
 
+  // Ask memory for where a row is, and for the row.
+  void ask_bounds(size_t row) const { __builtin_prefetch(indptr_.data() + row); }
+  void ask(size_t row) const {
+    constexpr int64_t kLine = 16, kMost = 16 * kLine;  // items
+    const auto [begin, end] = bounds(row);
+    for (int64_t place = begin; place < std::min(end, begin + kMost); place += kLine) __builtin_prefetch(indices_.data() + place);
+  }
+
   // Adds a row to others.
   void add(size_t row, std::vector<int64_t>& items, std::vector<float>& strengths) const {
     const auto [begin, end] = bounds(row);
@@ -116,14 +124,25 @@ struct Gathered {
   std::vector<float> strengths;  // empty where all are 1
 
   Gathered() = default;
-  Gathered(const Segments& segments, const In<int64_t, 1>& users, int64_t count) {
-    for (size_t i = 0; i < users.shape(0); ++i) {
-      require(users.data()[i] >= 0 && users.data()[i] < count, "users must be numbers of users");
-      if (const auto [segment, row] = row_of(segments, users.data()[i]); segment) segment->add(row, items, strengths);
+  Gathered(const Segments& segments, const std::vector<int64_t>& users, int64_t count) {
+    std::vector<std::pair<const HeldRows*, size_t>> rows;
+    for (const int64_t user : users) {
+      require(user >= 0 && user < count, "users must be numbers of users");
+      rows.push_back(row_of(segments, user));
+      if (rows.back().first) rows.back().first->ask_bounds(rows.back().second);
+    }
+    for (size_t next = 0, i = 0; i < rows.size(); ++i) {
+      for (; next < std::min(rows.size(), i + kAhead); ++next) {
+        if (rows[next].first) rows[next].first->ask(rows[next].second);
+      }
+      if (rows[i].first) rows[i].first->add(rows[i].second, items, strengths);
       bounds.push_back(static_cast<int64_t>(items.size()));
     }
     require(strengths.empty() || strengths.size() == items.size(), "all segments must have strengths, or none");
   }
+
+ private:
+  static constexpr size_t kAhead = 8;  // rows for which memory is asked in advance: they lie anywhere
 };
 
 // Items in histories as codes, in pages of one size: a change makes the pages anew in which something changes.
@@ -182,12 +201,13 @@ class HeldCodes {
       if (!(strengths[e] > 0 && std::isfinite(strengths[e]))) return false;
     }
     std::unique_ptr<double[]> weights(new double[entries]), h(new double[rows * 32 * bytes_]), v(new double[rows * width]);
-    for (size_t e = 0; e < entries; ++e) {
+    for (size_t next = 0, e = 0; e < entries; ++e) {
+      for (; next < std::min(entries, e + kAhead); ++next) ask(items[next]);
       weights[e] = strengths ? static_cast<double>(strengths[e]) * weight_of(items[e]) : weight_of(items[e]);
     }
     const auto weight = [&](int64_t e) { return weights[static_cast<size_t>(e)]; };
     histograms(indptr, rows, items, weight, [&](int64_t item) { return code_of(item); }, bytes_, h.get());
-    available().front()->product(h.get(), rows, 32 * bytes_, codewords_.data(), width, v.get());
+    available().front()->single(h.get(), rows, 32 * bytes_, codewords_.data(), width, v.get());
     return unit_rows(v.get(), rows, width, out);
   }
 
@@ -219,12 +239,21 @@ class HeldCodes {
     return pages_[number >> shift_].first + (number & mask_) * bytes_;
   }
 
+  // Asks memory for what it has of an item: it may lie anywhere.
+  void ask(int64_t item) const {
+    const uint64_t number = static_cast<uint64_t>(item);
+    __builtin_prefetch(code_of(item));
+    __builtin_prefetch(static_cast<const char*>(pages_[number >> shift_].second) + (number & mask_) * (half_ ? 2 : 4));
+  }
+
   double weight_of(int64_t item) const {
     const uint64_t number = static_cast<uint64_t>(item);
     const void* page = pages_[number >> shift_].second;
     return half_ ? half_to_double(static_cast<const uint16_t*>(page)[number & mask_])
                  : static_cast<double>(static_cast<const float*>(page)[number & mask_]);
   }
+
+  static constexpr size_t kAhead = 32;  // entries for which memory is asked in advance
 
   std::vector<In<uint8_t, 2>> packed_;
   std::vector<Scale> weight_;

@@ -50,6 +50,11 @@ def product(
 ) -> None:
     """``out[q, :] = Σ_j x[q, j] · y[j, :]``, j ascending, without terms whose x is 0."""
 
+def single(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float32], out: npt.NDArray[np.float64], isa: str = "auto"
+) -> None:
+    """The product in single precision; see ``scoring.products.single_product``."""
+
 def chosen(
     x: npt.NDArray[np.float64],
     y: npt.NDArray[np.float32],
@@ -161,8 +166,16 @@ class HistoryCodes:
     ) -> npt.NDArray[np.float32] | None:
         """Unit rows of the products of histograms and codewords; None where the arguments break a rule."""
 
+_Found = tuple[
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.int64] | None,
+]
+
 class Answers:
-    """What a catalogue answers to histories, from numbers to numbers in one call; everything is kept alive."""
+    """What a catalogue answers to histories, from ids to hits in one call; everything is kept alive."""
 
     def __init__(
         self,
@@ -172,6 +185,8 @@ class Answers:
         stored: list[Rows],
         users: int,
         banned: npt.NDArray[np.bool_] | None,
+        user_ids: Ids | None,
+        item_ids: Ids | None,
         threads: int,
         isa: str,
     ) -> None:
@@ -181,19 +196,21 @@ class Answers:
     def seconds(self) -> float:
         """Seconds of the last search, from queries to hits."""
 
-    def stored(
-        self, users: npt.NDArray[np.int64], k: int, own: bool
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
-        """Row bounds, items and scores of users; with ``own``, without the items of their histories. None where a
-        history is empty, or breaks a rule.
+    def stored(self, ids: list[Any], k: int, own: bool) -> _Found | None:
+        """Numbers of users, row bounds, items and scores, and ids of the items where they are integers; with ``own``,
+        without the items of their histories. None where an id is not found, or a history is empty or breaks a rule.
         """
 
-    def given(
-        self, items: npt.NDArray[np.int64], k: int, own: bool
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
-        """The same of one history, in any order."""
+    def given(self, ids: list[Any], k: int, own: bool) -> _Found | None:
+        """The same of one history by the ids of its items, with their numbers."""
 
-class Integers:
+class Ids:
+    """Ids of one type."""
+
+    def find(self, wanted: list[Any]) -> npt.NDArray[np.int64] | None:
+        """Numbers of a list of ids; None where a value is of another type, or unknown."""
+
+class Integers(Ids):
     """Ids that are integers, and the same ascending with the position of each; the arrays are kept alive."""
 
     def __init__(
@@ -202,13 +219,10 @@ class Integers:
         ordered: npt.NDArray[np.int64],
         order: npt.NDArray[np.int32] | None = None,
     ) -> None: ...
-    def find(self, wanted: list[Any]) -> npt.NDArray[np.int64] | None:
-        """Numbers of a list of ints; None where a value is no int, or unknown."""
-
     def decode(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Ids of numbers."""
 
-class Texts:
+class Texts(Ids):
     """Ids that are strings, and their hashes ascending with the position of each; the arrays are kept alive."""
 
     def __init__(
@@ -219,8 +233,5 @@ class Texts:
         order: npt.NDArray[np.int32],
         base: int,
     ) -> None: ...
-    def find(self, wanted: list[Any]) -> npt.NDArray[np.int64] | None:
-        """Numbers of a list of strings; None where a value is no string, or unknown."""
-
     def decode(self, numbers: npt.NDArray[np.int64]) -> list[str]:
         """Ids of numbers."""

@@ -68,8 +68,9 @@ struct Lanes {
   // Quantizes the table to bytes, `width` per sub-code: whole steps above the least entry of a sub-code. An entry is rounded upwards, to
   // a whole number of steps below the greatest, which is exact: the best items have most of these. How many steps all sub-codes span.
   int64_t (*quantize)(const double* table, const float* greatest, int subcodes, double inverse, uint8_t* out);
-  // Products of rows, see products.hpp.
+  // Products of rows, and the same in single precision, see products.hpp.
   void (*product)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
+  void (*single)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
 };
 
 // V is a trait: the registers of one instruction set, `V::width` bytes each. This is a sink of `Tile` that keeps all values.
@@ -305,7 +306,10 @@ struct Scans {
   }
 
   static constexpr Lanes lanes(const char* name) {
-    return {name, V::width, V::tile, values, candidates, select, count, sums, read, quantize, Products<std::max(V::width / 8, 2)>::product};
+    return {name,   V::width, V::tile, values, candidates, select,
+            count,  sums,     read,    quantize,
+            Products<double, std::max(V::width / 8, 2)>::product,
+            Products<float, std::max(V::width / 4, 4)>::narrow};
   }
 };
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "binding.hpp"
+#include "lookup.hpp"
 
 namespace hashlgn {
 namespace {
@@ -26,7 +26,7 @@ void require_numbers(const In<int64_t, 1>& numbers, size_t count) {
   }
 }
 
-class HeldIntegers {
+class HeldIntegers final : public HeldIds {
  public:
   HeldIntegers(In<int64_t, 1> values, In<int64_t, 1> ordered, std::optional<In<int32_t, 1>> order)
       : values_(values), ordered_(ordered), order_(order) {
@@ -35,34 +35,35 @@ class HeldIntegers {
     gapless_ = n && !order && static_cast<uint64_t>(values.data()[n - 1]) - static_cast<uint64_t>(values.data()[0]) == n - 1;
   }
 
-  // Numbers of a list of ints; None where a value is none, or unknown.
-  nb::object find(nb::list wanted) const {
-    std::vector<int64_t> keys;
+  size_t size() const override { return values_.shape(0); }
+  const int64_t* integers() const override { return values_.data(); }
+
+  bool find(nb::list wanted, std::vector<int64_t>& keys) const override {
     for (nb::handle value : wanted) {
       int overflow = 0;
-      if (!PyLong_CheckExact(value.ptr())) return nb::none();
+      if (!PyLong_CheckExact(value.ptr())) return false;
       keys.push_back(PyLong_AsLongLongAndOverflow(value.ptr(), &overflow));
-      if (overflow) return nb::none();
+      if (overflow) return false;
     }
-    const size_t n = values_.shape(0);
+    const size_t n = size();
     if (gapless_) {
       for (int64_t& key : keys) {
         const uint64_t place = static_cast<uint64_t>(key) - static_cast<uint64_t>(values_.data()[0]);
-        if (place >= n) return nb::none();
+        if (place >= n) return false;
         key = static_cast<int64_t>(place);
       }
-      return array_of(keys);
+      return true;
     }
     const std::vector<size_t> found = places(ordered_.data(), n, keys);
     for (size_t i = 0; i < keys.size(); ++i) {
-      if (found[i] >= n || ordered_.data()[found[i]] != keys[i]) return nb::none();
+      if (found[i] >= n || ordered_.data()[found[i]] != keys[i]) return false;
       keys[i] = order_ ? order_->data()[found[i]] : static_cast<int64_t>(found[i]);
     }
-    return array_of(keys);
+    return true;
   }
 
   nb::object decode(In<int64_t, 1> numbers) const {
-    require_numbers(numbers, values_.shape(0));
+    require_numbers(numbers, size());
     int64_t* data;
     nb::object out = array<int64_t>(numbers.shape(0), data);
     for (size_t i = 0; i < numbers.shape(0); ++i) data[i] = values_.data()[numbers.data()[i]];
@@ -75,7 +76,7 @@ class HeldIntegers {
   bool gapless_ = false;
 };
 
-class HeldTexts {
+class HeldTexts final : public HeldIds {
  public:
   HeldTexts(In<uint8_t, 1> utf8, In<int64_t, 1> offsets, In<uint64_t, 1> hashes, In<int32_t, 1> order, uint64_t base)
       : utf8_(utf8), offsets_(offsets), hashes_(hashes), order_(order), base_(base) {
@@ -83,17 +84,18 @@ class HeldTexts {
     require(offsets.shape(0) == n + 1 && order.shape(0) == n, "offsets and order must fit the hashes");
   }
 
-  // Numbers of a list of strings; None where a value is none, or unknown.
-  nb::object find(nb::list wanted) const {
+  size_t size() const override { return hashes_.shape(0); }
+
+  bool find(nb::list wanted, std::vector<int64_t>& numbers) const override {
     std::vector<uint64_t> keys;
     std::vector<std::pair<const char*, size_t>> texts;
     for (nb::handle value : wanted) {
-      if (!PyUnicode_CheckExact(value.ptr())) return nb::none();
+      if (!PyUnicode_CheckExact(value.ptr())) return false;
       Py_ssize_t size = 0;
       const char* text = PyUnicode_AsUTF8AndSize(value.ptr(), &size);
       if (!text) {  // half of a surrogate pair: no id has it
         PyErr_Clear();
-        return nb::none();
+        return false;
       }
       uint64_t hash = 0;
       for (Py_ssize_t i = 0; i < size; ++i) hash = hash * base_ + static_cast<uint8_t>(text[i]) + 1;
@@ -107,14 +109,14 @@ class HeldTexts {
     for (const size_t place : found) {
       if (place < hashes_.shape(0)) ask(order_.data()[place]);
     }
-    std::vector<int64_t> numbers(keys.size());
+    numbers.resize(keys.size());
     for (size_t i = 0; i < keys.size(); ++i) {
       size_t place = found[i];
       while (place < hashes_.shape(0) && hashes_.data()[place] == keys[i] && !same(order_.data()[place], texts[i])) ++place;
-      if (place >= hashes_.shape(0) || hashes_.data()[place] != keys[i]) return nb::none();
+      if (place >= hashes_.shape(0) || hashes_.data()[place] != keys[i]) return false;
       numbers[i] = order_.data()[place];
     }
-    return array_of(numbers);
+    return true;
   }
 
   nb::list decode(In<int64_t, 1> numbers) const {
@@ -163,15 +165,20 @@ class HeldTexts {
 }  // namespace
 
 void bind_lookup(nb::module_& m) {
-  nb::class_<HeldIntegers>(m, "Integers")
+  nb::class_<HeldIds>(m, "Ids").def(
+      "find",
+      [](const HeldIds& ids, nb::list wanted) {
+        std::vector<int64_t> numbers;
+        return ids.find(wanted, numbers) ? array_of(numbers) : nb::object(nb::none());
+      },
+      "wanted"_a);
+  nb::class_<HeldIntegers, HeldIds>(m, "Integers")
       .def(nb::init<In<int64_t, 1>, In<int64_t, 1>, std::optional<In<int32_t, 1>>>(), "values"_a.noconvert(), "ordered"_a.noconvert(),
            "order"_a.noconvert() = nb::none())
-      .def("find", &HeldIntegers::find, "wanted"_a)
       .def("decode", &HeldIntegers::decode, "numbers"_a.noconvert());
-  nb::class_<HeldTexts>(m, "Texts")
+  nb::class_<HeldTexts, HeldIds>(m, "Texts")
       .def(nb::init<In<uint8_t, 1>, In<int64_t, 1>, In<uint64_t, 1>, In<int32_t, 1>, uint64_t>(), "utf8"_a.noconvert(),
            "offsets"_a.noconvert(), "hashes"_a.noconvert(), "order"_a.noconvert(), "base"_a)
-      .def("find", &HeldTexts::find, "wanted"_a)
       .def("decode", &HeldTexts::decode, "numbers"_a.noconvert());
 }
 

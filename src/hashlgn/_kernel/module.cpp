@@ -51,18 +51,19 @@ nb::tuple run(const std::vector<const HeldSegment*>& held, In<float, 3> tables, 
   request.items = items;
   if (probes) request.probes = probes->data(), request.n_probes = probes->shape(1);
   request.threads = threads, request.lanes = lanes_named(isa), request.interrupted = interrupted;
+  HitArrays hits(queries, queries * k);
   Answer answer;
   {
     const nb::gil_scoped_release released;
     answer = search(segments, request, timed);
   }
   if (PyErr_Occurred()) throw nb::python_error();
-  const HitArrays hits(answer);
+  hits.fill(answer);
   nb::dict profile;
   const Profile& p = answer.profile;
   profile["scanned"] = p.scanned, profile["rescored"] = p.rescored, profile["kept"] = p.kept;
   profile["quantize"] = p.quantize, profile["scan"] = p.scan, profile["rescore"] = p.rescore, profile["order"] = p.order;
-  return nb::make_tuple(hits.bounds, hits.items, hits.scores, profile);
+  return nb::make_tuple(hits.bounds, hits.items.held, hits.scores.held, profile);
 }
 
 void pack(In<uint8_t, 2> codes, std::optional<In<uint32_t, 1>> order, Out<uint8_t, 3> rows) {
@@ -80,13 +81,17 @@ void unpack(In<uint8_t, 3> rows, size_t first, Out<uint8_t, 2> codes) {
   unpack_blocks(rows.data(), codes.shape(1), first, codes.shape(0), codes.data());
 }
 
-void product(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) {
+template <class Form>
+void product_by(const Form& form, In<double, 2> x, In<float, 2> y, Out<double, 2> out) {
   require(x.shape(1) == y.shape(0), "x and y must fit");
   require(out.shape(0) == x.shape(0) && out.shape(1) == y.shape(1), "out must have the shape of the product");
-  const Lanes* lanes = lanes_named(isa);
   const nb::gil_scoped_release released;
-  lanes->product(x.data(), x.shape(0), x.shape(1), y.data(), y.shape(1), out.data());
+  form(x.data(), x.shape(0), x.shape(1), y.data(), y.shape(1), out.data());
 }
+
+void product(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) { product_by(lanes_named(isa)->product, x, y, out); }
+
+void single(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) { product_by(lanes_named(isa)->single, x, y, out); }
 
 void require_rows(const int64_t* numbers, size_t count, size_t rows) {
   for (size_t i = 0; i < count; ++i) {
@@ -165,6 +170,7 @@ NB_MODULE(kernel, m) {
   m.def("pack", &pack, "codes"_a.noconvert(), "order"_a.noconvert(), "rows"_a.noconvert());
   m.def("unpack", &unpack, "rows"_a.noconvert(), "first"_a, "codes"_a.noconvert());
   m.def("product", &product, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert(), "isa"_a = "auto");
+  m.def("single", &single, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert(), "isa"_a = "auto");
   m.def("chosen", &chosen, "x"_a.noconvert(), "y"_a.noconvert(), "items"_a.noconvert(), "out"_a.noconvert());
   m.def("sums", &sums, "indptr"_a.noconvert(), "indices"_a.noconvert(), "weights"_a.noconvert(), "vectors"_a.noconvert(),
         "out"_a.noconvert());

@@ -195,9 +195,13 @@ class Ids:
         """Internal numbers of a list of ids in one compiled call; None where it cannot find all of them: ``encode``
         can, or tells why not.
         """
-        held = self._segments[0].held if len(self._segments) == 1 else None
-        found: Int64s | None = held.find(values) if held is not None and values else None
+        found: Int64s | None = self.held.find(values) if values and self.held is not None else None
         return found
+
+    @property
+    def held(self) -> Any:
+        """The ids as the kernel holds them; None where it does not, or ids were added."""
+        return self._segments[0].held if len(self._segments) == 1 else None
 
     def decode(self, indices: npt.ArrayLike) -> npt.NDArray[Any]:
         """External ids of internal numbers, in the same shape: int64, or objects of type str.
@@ -206,7 +210,7 @@ class Ids:
             ArgumentError: a number is outside ``0 … len − 1``.
         """
         codes = np.asarray(indices)
-        if len(self._segments) == 1 and (held := self._segments[0].held) is not None:
+        if (held := self.held) is not None:
             try:
                 found = held.decode(codes)
                 return found if self._type == "int" else _objects(found)

@@ -193,7 +193,7 @@ class Columns:
         ask: what is wanted.
     """
 
-    __slots__ = ("_ask", "_ids", "_names", "_rows")
+    __slots__ = ("_ask", "_ids", "_rows", "names")
 
     def __init__(self, ids: Ids, rows: Rows, ask: Ask) -> None:
         self._ids, self._rows, self._ask = ids, rows, ask
@@ -202,18 +202,17 @@ class Columns:
             names = (*names, "source")
         if ask.calibration is not None:
             names = (*names, "probability")
-        self._names = names if ask.titles is None else (*names, "title")
+        self.names = names if ask.titles is None else (*names, "title")
 
     def table(self, hits: Hits) -> Table:
         """The answer."""
-        return Table.deferred(len(hits.items), self._names, partial(self._make, hits))
+        return Table.deferred({**dict.fromkeys(self.names, partial(self.make, hits)), "score": hits.scores})
 
-    def _make(self, hits: Hits, name: str) -> npt.NDArray[Any]:
+    def make(self, hits: Hits, name: str) -> npt.NDArray[Any]:
+        """A column of the answer."""
         ids, rows, ask = self._ids, self._rows, self._ask
         if name == ask.columns[1]:
             return ids.decode(hits.items)
-        if name == "score":
-            return hits.scores
         lengths = np.diff(hits.indptr)
         if name == ask.columns[0]:
             return np.repeat(np.asarray(rows.names), lengths)

@@ -1,14 +1,14 @@
 """The short way to an answer: a plain request goes from ids to hits in one compiled call.
 
-After a search of a large catalogue the caches hold codes, and each step that Python takes costs several times what it
-costs alone. What is plain is most of what is asked: users of the training by a list of ids, or one history, with k, and
-without lists of what is allowed or denied. The answers are those of the long way, bit for bit; whatever is unusual,
-such as an unknown id or an empty history, is left to that way, which tells what it is.
+A search of a large catalogue fills the caches, and each step that Python takes after it costs several times what it
+costs alone. So the table is made before the search, and the columns that few read are made when they are asked for.
+What is plain is most of what is asked: users of the training by a list of ids, or one history, with k, and without
+lists of what is allowed or denied. The answers are those of the long way, bit for bit; whatever is unusual, such as an
+unknown id or an empty history, is left to that way, which tells what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -33,10 +33,17 @@ class Direct:
         answers: what the kernel holds of it, a ``kernel.Answers``.
     """
 
-    __slots__ = ("_answers", "_model")
+    __slots__ = ("_answers", "_model", "_names")
 
     def __init__(self, model: ServedModel, answers: Any) -> None:
         self._model, self._answers = model, answers
+        no_row = Rows((np.zeros(1, np.int64), np.empty(0, np.int64)))
+        no_user = Rows(codes=np.empty(0, np.int64), ids=model.user_ids, stored=model.stored)
+        self._names = {
+            (given, titles): Columns(model.item_ids, rows, _ask(model, titles)).names
+            for given, rows in ((True, no_row), (False, no_user))
+            for titles in (True, False)
+        }
 
     @classmethod
     def of(cls, model: ServedModel, searcher: Searcher) -> Direct | None:
@@ -44,7 +51,8 @@ class Direct:
         histories, stored = model.histories, model.stored
         if type(searcher) is not Kernel or model.users is not None or not isinstance(histories, CodedHistories):
             return None
-        answers = searcher.answers(histories.held, stored.held, len(stored), model.removed)
+        ids = model.user_ids.held, model.item_ids.held
+        answers = searcher.answers(histories.held, stored.held, len(stored), model.removed, *ids)
         return None if answers is None else cls(model, answers)
 
     @property
@@ -52,35 +60,43 @@ class Direct:
         """Seconds of the search in the last answer, from queries to hits."""
         return float(self._answers.seconds)
 
-    def users(self, ids: list[Any], k: int, own: bool, titles: bool) -> Table | None:
-        """Answers to users of the training, without their own items where ``own``."""
-        model = self._model
-        codes = model.user_ids.known(ids)
-        if codes is None:
+    def answer(self, ids: list[Any], given: bool, k: int, own: bool, titles: bool) -> Table | None:
+        """The k best items, without those of the history where ``own``; None where the long way must answer.
+
+        Args:
+            ids: users of the training; or items, one history without a name, where ``given``.
+            given: see ``ids``.
+            k: number of items.
+            own: whether a history leaves out its items.
+            titles: whether there is a column of titles, if the model has any.
+        """
+        later: list[Any] = []
+        make = partial(_column, self._model, given, titles, later)
+        columns: dict[str, Any] = dict.fromkeys(self._names[given, titles], make)
+        table = Table.deferred(columns)
+        try:
+            found = self._answers.given(ids, k, own) if given else self._answers.stored(ids, k, own)
+        except ValueError:  # a damaged catalogue
             return None
-        columns = self._columns(Rows(codes=codes, ids=model.user_ids, stored=model.stored), k, titles)
-        return _table(columns, self._answers.stored, codes, k, own)
-
-    def history(self, ids: list[Any], k: int, own: bool, titles: bool) -> Table | None:
-        """The answer to one history without a name."""
-        items = self._model.item_ids.known(ids)
-        if items is None:
+        if found is None:
             return None
-        columns = self._columns(Rows((np.array((0, len(items))), items)), k, titles)
-        return _table(columns, self._answers.given, items, k, own)
-
-    def _columns(self, rows: Rows, k: int, titles: bool) -> Columns:
-        model = self._model
-        ask = Ask(k, None, popular=partial(popular, model), titles=model.titles if titles else None)
-        return Columns(model.item_ids, rows, ask)
+        later += found
+        columns["score"] = found[3]
+        if found[4] is not None:
+            columns["item"] = found[4]
+        return table
 
 
-def _table(
-    columns: Columns, answer: Callable[..., Any], numbers: npt.NDArray[np.int64], k: int, own: bool
-) -> Table | None:
-    """The answer; all that can be made before the search has been made, while caches still hold this program."""
-    try:
-        found = answer(numbers, k, own)
-    except ValueError:  # a damaged catalogue
-        return None
-    return None if found is None else columns.table(Hits(*found))
+def _column(model: ServedModel, given: bool, titles: bool, found: list[Any], name: str) -> npt.NDArray[Any]:
+    """A column of an answer, of which ``found`` is what the kernel gave."""
+    numbers, bounds, items, scores, _ = found
+    if name == "item":  # what everybody reads
+        return model.item_ids.decode(items)
+    rows = Rows((np.array((0, len(numbers))), numbers))
+    if not given:
+        rows = Rows(codes=numbers, ids=model.user_ids, stored=model.stored)
+    return Columns(model.item_ids, rows, _ask(model, titles)).make(Hits(bounds, items, scores), name)
+
+
+def _ask(model: ServedModel, titles: bool) -> Ask:
+    return Ask(None, None, popular=partial(popular, model), titles=model.titles if titles else None)

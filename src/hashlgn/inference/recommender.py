@@ -179,13 +179,17 @@ class Recommender(Similar, Living):
             return None
         if on_unknown not in UNKNOWN or on_empty not in _ON_EMPTY:
             return None
-        direct = self.direct
+        kept = self.__dict__.get("_built", {}).get("direct")
+        same = kept is not None and kept[0] == (self._model, self.engine, self.threads)
+        direct: Direct | None = kept[1] if kept is not None and same else self.direct  # three calls less
         if direct is None:
             return None
         if history is None:
             ids = [users] if type(users) in (int, str) else users
-            return direct.users(ids, k, filter_seen, titles) if type(ids) is list and len(ids) <= BATCH else None
-        return direct.history(history, k, filter_seen, titles) if users is None and type(history) is list else None
+            few = type(ids) is list and len(ids) <= BATCH
+            return direct.answer(ids, False, k, filter_seen, titles) if few else None
+        mine = users is None and type(history) is list
+        return direct.answer(history, True, k, filter_seen, titles) if mine else None
 
     def _request(
         self,

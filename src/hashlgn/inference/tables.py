@@ -40,14 +40,18 @@ class Table(Mapping[str, npt.NDArray[Any]]):
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
             raise ArgumentError(f"columns must have one length (got {lengths})")
-        self._n_rows = next(iter(lengths.values()))
         self._columns: dict[str, Column | Callable[[str], Column]] = dict(columns)
 
     @classmethod
-    def deferred(cls, n_rows: int, names: Sequence[str], make: Callable[[str], Column]) -> Table:
-        """A table whose columns, of ``n_rows`` rows each, are made by name when they are first asked for."""
+    def deferred(cls, columns: dict[str, Column | Callable[[str], Column]]) -> Table:
+        """A table of arrays, and of what makes a column from its name when it is first asked for.
+
+        Args:
+            columns: which is kept: a caller may still put arrays in place of what makes them. At least one is an array
+                by the time when the table is read.
+        """
         table = cls.__new__(cls)
-        table._n_rows, table._columns = n_rows, dict.fromkeys(names, make)
+        table._columns = columns
         return table
 
     @classmethod
@@ -83,13 +87,13 @@ class Table(Mapping[str, npt.NDArray[Any]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """All columns, made."""
-        return {"_n_rows": self._n_rows, "_columns": dict(self.items())}
+        return {"_columns": dict(self.items())}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
 
     def __len__(self) -> int:
-        return self._n_rows
+        return next(len(column) for column in self._columns.values() if isinstance(column, np.ndarray))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Table):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hashlgn._kernel import compiled
 from hashlgn.errors import ArgumentError
 from hashlgn.scoring.codes import Bytes
-from hashlgn.scoring.products import Doubles, histograms, ordered_product, unit_rows, weighted_sums
+from hashlgn.scoring.products import Doubles, histograms, single_product, unit_rows, weighted_sums
 from hashlgn.scoring.rows import ascending_rows
 from hashlgn.utils.pages import Pages
 
@@ -96,7 +96,7 @@ class CodedHistories:
     """Histories from codes: ``p_i = weight_i · Σ_m C'_m[subcode'_im]``.
 
     The sum over a history is taken by sub-codes first: ``h[m, k] = Σ_i a_ui weight_i [subcode'_im = k]``, then
-    ``v = Σ_{m,k} h[m, k] C'_m[k]``.
+    ``v = Σ_{m,k} h[m, k] C'_m[k]``, which is summed in float32 (see ``single_product``), and so costs half the time.
 
     Attributes:
         packed: codes, ``(n, bits / 8)`` uint8.
@@ -135,7 +135,7 @@ class CodedHistories:
     def vectors(self, indptr: npt.ArrayLike, indices: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Doubles:
         """Sums of histories; see ``Histories``."""
         bounds, items, strengths = sorted_rows(indptr, indices, weights, len(self))
-        return ordered_product(self.histograms(bounds, items, strengths), self.rows)
+        return single_product(self.histograms(bounds, items, strengths), self.rows)
 
     def histograms(self, bounds: Ints, items: Ints, strengths: Doubles) -> Doubles:
         """``h`` of histories in compressed-row form, ``(q, 16 M)``; nothing is checked that the caller knows."""

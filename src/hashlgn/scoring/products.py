@@ -1,4 +1,4 @@
-"""Products in float64 whose bits do not depend on the batch, the number of threads or the instruction set.
+"""Products whose bits do not depend on the batch, the number of threads or the instruction set.
 
 A product of matrices by BLAS adds its terms in an order that depends on the shapes, so the last bit of a row changes
 with the number of rows beside it. Here each entry is a sum of its own: it starts at +0.0 and takes one multiplication
@@ -23,6 +23,7 @@ __all__ = [
     "histograms",
     "norms",
     "ordered_product",
+    "single_product",
     "unit_rows",
     "weighted_sums",
 ]
@@ -61,6 +62,34 @@ def ordered_product(x: npt.NDArray[np.floating[Any]], y: Floats, isa: str = "aut
             else:
                 out[used] += column[used, None] * row
     return out
+
+
+def single_product(x: Doubles, y: Floats, isa: str = "auto") -> Doubles:
+    """``out[q, :] = Σ_j x[q, j] · y[j, :]``, j ascending, products and sums in float32: half the time.
+
+    A row of x is multiplied by the power of two that brings its largest number into ½ … 1, and the sums by its inverse:
+    this changes no bit, and nothing leaves the range of float32.
+
+    Args:
+        x: ``(q, n)`` float64; each number is rounded to float32 once.
+        y: ``(n, width)`` float32, finite.
+        isa: as of ``ordered_product``.
+
+    Returns:
+        ``(q, width)`` float64.
+    """
+    if _compiled is not None:
+        out = np.empty((len(x), y.shape[1]), np.float64)
+        _compiled.single(np.ascontiguousarray(x), np.ascontiguousarray(y), out, isa)
+        return out
+    largest = np.abs(x).max(axis=1, initial=0.0, keepdims=True)
+    power = np.clip(np.frexp(largest)[1], -1000, 1000)
+    sums = np.zeros((len(x), y.shape[1]), np.float32)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        narrow = (x * np.ldexp(1.0, -power)).astype(np.float32)
+        for column, row in zip(narrow.T, y, strict=True):
+            sums += column[:, None] * row
+        return sums * np.ldexp(1.0, power)
 
 
 def chosen_products(x: npt.NDArray[np.floating[Any]], y: Floats, chosen: Ints) -> Doubles:

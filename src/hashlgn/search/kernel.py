@@ -96,14 +96,24 @@ class Kernel:
         """Every item whose score is greater than ``threshold``, for each query."""
         return self._search(queries, 0, threshold_value("threshold", threshold), exclude)[0]
 
-    def answers(self, histories: Any, stored: list[Any], users: int, banned: npt.NDArray[np.bool_] | None) -> Any:
-        """What answers histories over the catalogue as it is now, from their numbers, in one compiled call.
+    def answers(
+        self,
+        histories: Any,
+        stored: list[Any],
+        users: int,
+        banned: npt.NDArray[np.bool_] | None,
+        user_ids: Any,
+        item_ids: Any,
+    ) -> Any:
+        """What answers histories over the catalogue as it is now, from ids to hits, in one compiled call.
 
         Args:
             histories: the items in histories, as the kernel holds them.
             stored: the histories of ``users`` users, as the kernel holds them.
             users: how many there are.
             banned: what is never answered, or None.
+            user_ids: ids of the users, as the kernel holds them, or None.
+            item_ids: ids of the items, as the kernel holds them, or None.
 
         Returns:
             A ``kernel.Answers``; None where items are no codes under codewords, or a unit query may leave float32.
@@ -112,7 +122,8 @@ class Kernel:
         if not isinstance(decoder, CodebookDecoder) or not in_range(state.score_bound, 1.0, decoder.width):
             return None
         segments = [one.segment for one in state.segments]
-        return kernel.Answers(segments, decoder.columns, histories, stored, users, banned, self.threads, self.isa)
+        people = histories, stored, users, banned, user_ids, item_ids
+        return kernel.Answers(segments, decoder.columns, *people, self.threads, self.isa)
 
     def profile(self, queries: Floats, k: int, exclude: Exclusion | None = None) -> dict[str, float]:
         """What a top-k search did: items scanned, rescored and kept (over all queries), seconds by stage and thread."""
