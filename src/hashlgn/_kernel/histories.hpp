@@ -200,15 +200,26 @@ class HeldCodes {
     for (size_t e = 0; strengths && e < entries; ++e) {
       if (!(strengths[e] > 0 && std::isfinite(strengths[e]))) return false;
     }
-    std::unique_ptr<double[]> weights(new double[entries]), h(new double[rows * 32 * bytes_]), v(new double[rows * width]);
+    const size_t n = 32 * bytes_;
+    const std::unique_ptr<double[]> weights(new double[entries]), h(new double[n]), v(new double[width]);
+    const std::unique_ptr<float[]> narrowed(new float[rows * n]), sums(new float[rows * width]);
+    std::vector<int> exponents(rows);
     for (size_t next = 0, e = 0; e < entries; ++e) {
       for (; next < std::min(entries, e + kAhead); ++next) ask(items[next]);
       weights[e] = strengths ? static_cast<double>(strengths[e]) * weight_of(items[e]) : weight_of(items[e]);
     }
     const auto weight = [&](int64_t e) { return weights[static_cast<size_t>(e)]; };
-    histograms(indptr, rows, items, weight, [&](int64_t item) { return code_of(item); }, bytes_, h.get());
-    available().front()->single(h.get(), rows, 32 * bytes_, codewords_.data(), width, v.get());
-    return unit_rows(v.get(), rows, width, out);
+    const auto code = [&](int64_t item) { return code_of(item); };
+    for (size_t r = 0; r < rows; ++r) {
+      histograms(indptr + r, 1, items, weight, code, bytes_, h.get());
+      exponents[r] = narrow(h.get(), n, narrowed.get() + r * n);
+    }
+    available().front()->single(narrowed.get(), rows, n, codewords_.data(), width, sums.get());
+    for (size_t r = 0; r < rows; ++r) {
+      widen(sums.get() + r * width, width, exponents[r], v.get());
+      if (!unit_rows(v.get(), 1, width, out + r * width)) return false;
+    }
+    return true;
   }
 
   size_t width() const { return codewords_.shape(1); }

@@ -70,7 +70,7 @@ struct Lanes {
   int64_t (*quantize)(const double* table, const float* greatest, int subcodes, double inverse, uint8_t* out);
   // Products of rows, and the same in single precision, see products.hpp.
   void (*product)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
-  void (*single)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
+  void (*single)(const float* x, size_t queries, size_t n, const float* y, size_t width, float* out);
 };
 
 // V is a trait: the registers of one instruction set, `V::width` bytes each. This is a sink of `Tile` that keeps all values.
@@ -309,7 +309,7 @@ struct Scans {
     return {name,   V::width, V::tile, values, candidates, select,
             count,  sums,     read,    quantize,
             Products<double, std::max(V::width / 8, 2)>::product,
-            Products<float, std::max(V::width / 4, 4)>::narrow};
+            Products<float, std::max(V::width / 4, 4)>::product};
   }
 };
 

@@ -81,17 +81,29 @@ void unpack(In<uint8_t, 3> rows, size_t first, Out<uint8_t, 2> codes) {
   unpack_blocks(rows.data(), codes.shape(1), first, codes.shape(0), codes.data());
 }
 
-template <class Form>
-void product_by(const Form& form, In<double, 2> x, In<float, 2> y, Out<double, 2> out) {
+void require_product(const In<double, 2>& x, const In<float, 2>& y, const Out<double, 2>& out) {
   require(x.shape(1) == y.shape(0), "x and y must fit");
   require(out.shape(0) == x.shape(0) && out.shape(1) == y.shape(1), "out must have the shape of the product");
-  const nb::gil_scoped_release released;
-  form(x.data(), x.shape(0), x.shape(1), y.data(), y.shape(1), out.data());
 }
 
-void product(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) { product_by(lanes_named(isa)->product, x, y, out); }
+void product(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) {
+  require_product(x, y, out);
+  const Lanes* lanes = lanes_named(isa);
+  const nb::gil_scoped_release released;
+  lanes->product(x.data(), x.shape(0), x.shape(1), y.data(), y.shape(1), out.data());
+}
 
-void single(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) { product_by(lanes_named(isa)->single, x, y, out); }
+void single(In<double, 2> x, In<float, 2> y, Out<double, 2> out, const std::string& isa) {
+  require_product(x, y, out);
+  const Lanes* lanes = lanes_named(isa);
+  const size_t rows = x.shape(0), n = x.shape(1), width = y.shape(1);
+  const nb::gil_scoped_release released;
+  std::vector<float> narrowed(rows * n), sums(rows * width);
+  std::vector<int> exponents(rows);
+  for (size_t r = 0; r < rows; ++r) exponents[r] = narrow(x.data() + r * n, n, narrowed.data() + r * n);
+  lanes->single(narrowed.data(), rows, n, y.data(), width, sums.data());
+  for (size_t r = 0; r < rows; ++r) widen(sums.data() + r * width, width, exponents[r], out.data() + r * width);
+}
 
 void require_rows(const int64_t* numbers, size_t count, size_t rows) {
   for (size_t i = 0; i < count; ++i) {

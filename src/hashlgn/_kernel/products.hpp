@@ -19,19 +19,6 @@ inline double half_to_double(uint16_t half) {
   return static_cast<double>(value) * (half & 0x8000 ? -0x1p112 : 0x1p112);
 }
 
-// The exponent of the number of the greatest size, as std::frexp gives it, inside -1000 ... 1000; none where one is not finite.
-// Upper halves are compared, since many integers are at once.
-static inline std::optional<int> exponent_of(const double* x, size_t n) {
-  uint32_t greatest = 0;
-  for (size_t j = 0; j < n; ++j) {
-    uint64_t bits;
-    std::memcpy(&bits, x + j, 8);
-    greatest = std::max(greatest, static_cast<uint32_t>(bits >> 32) & 0x7fffffffu);
-  }
-  const int exponent = static_cast<int>(greatest >> 20);
-  return exponent == 0x7ff ? std::nullopt : std::optional(std::clamp(exponent - 1022, -1000, 1000));
-}
-
 constexpr size_t kProductQueries = 4;  // rows of x that share what is read of y: their sums fill half of 16 registers
 
 // Products and sums are of type T, of which a register has N. Lanes of a register are columns, so that no sum is split.
@@ -59,23 +46,6 @@ struct Products {
       }
     }
     for (size_t q = done; q < queries; ++q) alone(x + q * n, n, y, width, out + q * width);
-  }
-
-  // The same of rows of doubles whose numbers are rounded to T. A power of two brings those of a row under 1, so that none leaves
-  // the range of T, and is taken back in the end: it changes no bit.
-  static void narrow(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out) {
-    std::vector<T> rounded(queries * n), sums(queries * width);
-    std::vector<int> exponents(queries);
-    for (size_t q = 0; q < queries; ++q, x += n) {
-      exponents[q] = exponent_of(x, n).value_or(0);
-      const double factor = std::ldexp(1.0, -exponents[q]);
-      for (size_t j = 0; j < n; ++j) rounded[q * n + j] = static_cast<T>(x[j] * factor);
-    }
-    product(rounded.data(), queries, n, y, width, sums.data());
-    for (size_t q = 0; q < queries; ++q) {
-      const double factor = std::ldexp(1.0, exponents[q]);
-      for (size_t i = 0; i < width; ++i) out[q * width + i] = static_cast<double>(sums[q * width + i]) * factor;
-    }
   }
 
  private:
@@ -137,6 +107,34 @@ struct Products {
     }
   }
 };
+
+// The exponent of the number of the greatest size, as std::frexp gives it, inside -1000 ... 1000; none where one is not finite.
+// Upper halves are compared, since many integers are at once.
+static inline std::optional<int> exponent_of(const double* x, size_t n) {
+  uint32_t greatest = 0;
+  for (size_t j = 0; j < n; ++j) {
+    uint64_t bits;
+    std::memcpy(&bits, x + j, 8);
+    greatest = std::max(greatest, static_cast<uint32_t>(bits >> 32) & 0x7fffffffu);
+  }
+  const int exponent = static_cast<int>(greatest >> 20);
+  return exponent == 0x7ff ? std::nullopt : std::optional(std::clamp(exponent - 1022, -1000, 1000));
+}
+
+// Rounds a row to floats, after a power of two has brought its numbers under 1: then no product with them leaves the range of floats
+// where it need not. The power's exponent.
+static inline int narrow(const double* x, size_t n, float* out) {
+  const int exponent = exponent_of(x, n).value_or(0);
+  const double factor = std::ldexp(1.0, -exponent);
+  for (size_t j = 0; j < n; ++j) out[j] = static_cast<float>(x[j] * factor);
+  return exponent;
+}
+
+// Takes the power of two back.
+static inline void widen(const float* x, size_t n, int exponent, double* out) {
+  const double factor = std::ldexp(1.0, exponent);
+  for (size_t j = 0; j < n; ++j) out[j] = static_cast<double>(x[j]) * factor;
+}
 
 // out[q, l] = Σ_j x[q, j] · y[chosen[q, l], j], j ascending, without the terms whose x is 0.
 inline void chosen_products(const double* x, size_t queries, size_t n, const float* y, const int64_t* chosen, size_t length,
