@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +72,28 @@ def test_both_ways_give_the_same_bits(
         one.add_items("999999", users[:2], titles=["new"])
     for ask in ({"users": users}, {"history": history}, {"history": [*history, "999999"]}):
         same(short.recommend(k=k, **ask, **options), long.recommend(k=k, **ask, **options))
+
+
+def test_very_many_hits_and_fewer_than_asked_for() -> None:
+    model = random_model(3000, 40, 5)
+    short, long = Recommender(model), LongWay(model)
+    users = list(range(25))
+    for k in (2000, 2999, 10**9):  # nobody has as many as the last two; all together are over 2^16
+        found = short.recommend(users, k=k)
+        assert len(found) == sum(min(k, 2995) for _ in users) == len(found["score"])
+        same(found, long.recommend(users, k=k))
+        same(short.recommend(history=[7], k=k), long.recommend(history=[7], k=k))
+
+
+def test_a_table_that_nobody_has_read_is_copied_and_stored() -> None:
+    recommender = Recommender(model_of(2, strings=True, weighted=False))
+    users = recommender.model.user_ids.values[1:4].tolist()
+    for made in (
+        pickle.loads(pickle.dumps(recommender.recommend(users, k=3))),
+        copy.deepcopy(recommender.recommend(users, k=3)),
+    ):
+        same(made, recommender.recommend(users, k=3))
+    assert len(recommender.recommend(users, k=3)) == 9
 
 
 def test_the_short_way_is_there_where_it_should_be_and_leaves_the_rest_to_the_long_one() -> None:

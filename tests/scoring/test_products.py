@@ -198,6 +198,8 @@ def test_the_compiled_forms_refuse_arrays_that_do_not_fit() -> None:
     for call, message in (
         (lambda: kernel.product(x, y[:2].copy(), out), "x and y must fit"),
         (lambda: kernel.product(x, y, out[:1]), "out must have the shape"),
+        (lambda: kernel.single(x, y[:2].copy(), out), "x and y must fit"),
+        (lambda: kernel.single(x, y, out[:1]), "out must have the shape"),
         (lambda: kernel.chosen(np.zeros((2, 4)), y, np.zeros((1, 1), np.int64), out[:1, :1].copy()), "items must fit"),
         (lambda: kernel.chosen(np.zeros((1, 4)), y, np.full((1, 1), 3), np.zeros((1, 1))), "must lie inside"),
         (lambda: kernel.sums(rows, np.array([0, -1]), ones, y, out), "must lie inside"),

@@ -1,7 +1,8 @@
 """Histories: a user is the sum of what is in their history, ``v_u = Σ_{i∈H_u} a_ui p_i``, and no vector of their own.
 
 ``a_ui`` is the strength of the interaction and ``p_i`` the vector of item i in a history, kept as floats or as codes.
-Sums run in float64 over ascending item numbers, so that neither the order of events nor the batch changes a bit.
+Sums over items run in float64 and over ascending numbers, so that neither the order of events nor the batch changes a
+bit.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def single_product(x: Doubles, y: Floats, isa: str = "auto") -> Doubles:
         narrow = (x * np.ldexp(1.0, -power)).astype(np.float32)
         for column, row in zip(narrow.T, y, strict=True):
             sums += column[:, None] * row
-        return sums * np.ldexp(1.0, power)
+        return np.asarray(sums * np.ldexp(1.0, power), np.float64)
 
 
 def chosen_products(x: npt.NDArray[np.floating[Any]], y: Floats, chosen: Ints) -> Doubles:
