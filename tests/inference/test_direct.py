@@ -93,7 +93,8 @@ def test_a_table_that_nobody_has_read_is_copied_and_stored() -> None:
         copy.deepcopy(recommender.recommend(users, k=3)),
     ):
         same(made, recommender.recommend(users, k=3))
-    assert len(recommender.recommend(users, k=3)) == 9
+    table = recommender.recommend(users, k=3)
+    assert len(table) == 9 and "title" in table and "probability" not in table
 
 
 def test_the_short_way_is_there_where_it_should_be_and_leaves_the_rest_to_the_long_one() -> None:

@@ -92,6 +92,9 @@ class Table(Mapping[str, npt.NDArray[Any]]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns  # that of a mapping makes the column, or an error
+
     def __len__(self) -> int:
         return next(len(column) for column in self._columns.values() if isinstance(column, np.ndarray))
 
