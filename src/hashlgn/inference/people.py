@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,14 @@ from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems
 
-__all__ = ["People", "given", "living_histories", "people_of", "place", "weighted_means"]
+__all__ = ["People", "given", "living_histories", "people_of", "place", "unit_queries", "weighted_means"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 _MOST = 128  # people of an item who are asked: more make its mean hardly better
 _ROWS = 2048  # histories whose sums are made at a time
-_ENTRIES = 8192  # people of items whose queries are made at a time
+_ENTRIES = 32_768  # people of items whose queries are made at a time
 _NOTHING = 1e-10  # of a squared length: what rounding leaves of a history without its only item
 
 
@@ -51,6 +52,35 @@ class People:
     indices: Ints
     strengths: Floats | None
     users: Ints | None = None
+
+    def parts(self) -> Iterator[tuple[slice, People]]:
+        """The same in parts whose queries fit into memory, each with its items; entries ascend by item."""
+        order = np.argsort(self.owners, kind="stable")
+        owners, rows = self.owners[order], self.rows[order]
+        if len(owners) <= _ENTRIES:
+            yield slice(0, len(self.counts)), replace(self, owners=owners, rows=rows)
+            return
+        ends = np.searchsorted(owners, np.arange(len(self.counts)), side="right")
+        first = 0
+        while first < len(ends):
+            begin = ends[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, begin + _ENTRIES, side="right")))
+            asked, places = np.unique(rows[begin : ends[last - 1]], return_inverse=True)
+            indptr, indices, strengths = _taken(self.indptr, self.indices, self.strengths, asked)
+            some = slice(first, last)
+            yield (
+                some,
+                People(self.counts[some], owners[begin : ends[last - 1]] - first, places, indptr, indices, strengths),
+            )
+            first = last
+
+
+def _taken(indptr: Ints, indices: Ints, strengths: Floats | None, rows: Ints) -> tuple[Ints, Ints, Floats | None]:
+    """Some rows of histories."""
+    sizes = np.diff(indptr)[rows]
+    bounds = np.concatenate(([0], np.cumsum(sizes)))
+    places = np.arange(bounds[-1]) + np.repeat(indptr[rows] - bounds[:-1], sizes)
+    return bounds, indices[places], None if strengths is None else strengths[places]
 
 
 def living_histories(model: ServedModel) -> CodedHistories | FloatHistories:
@@ -122,8 +152,12 @@ def place(
     """
     histories = living_histories(model)
     own = _own_vectors(histories, numbers)
-    means, worth = weighted_means(histories, numbers, people, own)
-    o, p = placement.vectors(means, worth, people.counts.astype(np.float64))
+    o, p = (np.empty((len(numbers), histories.width), np.float32) for _ in range(2))
+    for some, part in people.parts():
+        units, weights = unit_queries(histories, numbers[some], part, own[some])
+        means, worth = weighted_means(units, weights, part.owners, len(part.counts))
+        o[some], p[some] = placement.vectors(means, worth, part.counts.astype(np.float64))
+        placement.draw(o[some], units, part.owners, part.counts)
     for row, number in enumerate(numbers.tolist()):
         if near and number in near and not people.counts[row]:
             items, weights = near[number]
@@ -158,52 +192,33 @@ def _own_vectors(histories: CodedHistories | FloatHistories, numbers: Ints) -> F
     return own
 
 
-def weighted_means(
+def unit_queries(
     histories: CodedHistories | FloatHistories, numbers: Ints, people: People, own: Floats
 ) -> tuple[Floats, Floats]:
-    """Weighted means of unit queries without the item itself, ``(items, width)``, and of how many people each is worth:
-    m and n' of ``placement``; ``own`` are the vectors of the items, ``(items, width)``.
+    """Queries of people, each without the item itself, ``(entries, width)``, 0 where the history has nothing else; and
+    how much each weighs, ``(entries,)``.
 
-    Each history is summed once: of ``v_u``, an item takes its own part ``a_ui p_i``.
+    Each history is summed once: of ``v_u``, an item takes its own part ``a_ui p_i``; ``own`` are the vectors of the
+    items, ``(items, width)``.
     """
-    count, n_rows = len(people.counts), len(people.indptr) - 1
-    if count == 1 and n_rows <= _ROWS:  # the same with fewer calls
-        strengths = _own_strengths(people, numbers[people.owners], people.rows)
-        v = _vectors(histories, people, 0, n_rows)[people.rows]
-        left = v - strengths[:, None] * own[0]
-        weights, shares = _weighed(left, np.einsum("ij,ij->i", v, v))
-        return _means((shares @ left)[None], weights.sum(keepdims=True), (weights @ weights)[None])
-    sums, totals, squared = (np.zeros(shape, np.float32) for shape in ((count, histories.width), count, count))
-    order = np.argsort(people.rows, kind="stable")
-    owners, rows = people.owners[order], people.rows[order]
-    strengths = _own_strengths(people, numbers[owners], rows)
-    for first in range(0, n_rows, _ROWS):
-        v = _vectors(histories, people, first, first + _ROWS)
-        lengths = np.einsum("ij,ij->i", v, v)
-        start, end = np.searchsorted(rows, (first, first + _ROWS))
-        for begin in range(start, end, _ENTRIES):
-            part = slice(begin, min(begin + _ENTRIES, end))
-            owner, row = owners[part], rows[part] - first
-            left = v[row] - strengths[part, None] * own[owner]
-            weights, shares = _weighed(left, lengths[row])
-            sums += sparse.csr_matrix((shares, (owner, np.arange(len(owner)))), (count, len(owner))) @ left
-            totals += np.bincount(owner, weights, count).astype(np.float32)
-            squared += np.bincount(owner, weights**2, count).astype(np.float32)
-    return _means(sums, totals, squared)
-
-
-def _weighed(left: Floats, whole: Floats) -> tuple[Floats, Floats]:
-    """Weights of people, and of their sums without the item, from these sums and the squared lengths with it."""
+    v = _vectors(histories, people)
+    strengths = _own_strengths(people, numbers[people.owners], people.rows)
+    left = v[people.rows] - strengths[:, None] * own[people.owners]
     squares = np.einsum("ij,ij->i", left, left)
-    kept = squares > _NOTHING * whole  # else nothing but the item is in the history
+    kept = squares > _NOTHING * np.einsum("ij,ij->i", v, v)[people.rows]
     inverse = np.where(kept, 1 / np.sqrt(np.maximum(squares, 1e-30)), 0).astype(np.float32)
-    weights = inverse**WEIGHT
-    return weights, weights * inverse
+    left *= inverse[:, None]
+    return left, inverse**WEIGHT
 
 
-def _means(sums: Floats, totals: Floats, squared: Floats) -> tuple[Floats, Floats]:
+def weighted_means(units: Floats, weights: Floats, owners: Ints, count: int) -> tuple[Floats, Floats]:
+    """Weighted means of the queries of each item's people, ``(count, width)``, and of how many people each is worth: m
+    and n' of ``placement``.
+    """
+    sums = np.asarray(sparse.csr_matrix((weights, (owners, np.arange(len(owners)))), (count, len(owners))) @ units)
+    totals, squares = np.bincount(owners, weights, count), np.bincount(owners, weights**2, count)
     means: Floats = (sums / np.maximum(totals, 1e-30)[:, None]).astype(np.float32)
-    worth: Floats = (totals**2 / np.maximum(squared, 1e-30)).astype(np.float32)
+    worth: Floats = (totals**2 / np.maximum(squares, 1e-30)).astype(np.float32)
     return means, worth
 
 
@@ -219,13 +234,17 @@ def _own_strengths(people: People, numbers: Ints, rows: Ints) -> Floats:
     return np.where(keys[places] == wanted, strengths[places], np.float32(0))
 
 
-def _vectors(histories: CodedHistories | FloatHistories, people: People, first: int, last: int) -> Floats:
-    """Sums of some histories in float32: a place needs no bits that are the same for every batch."""
-    bounds = people.indptr[first : last + 1]
-    span = slice(int(bounds[0]), int(bounds[-1]))
-    items, bounds = people.indices[span], bounds - bounds[0]
-    strengths = np.ones(len(items), np.float32) if people.strengths is None else people.strengths[span]
+def _vectors(histories: CodedHistories | FloatHistories, people: People) -> Floats:
+    """Sums of the histories in float32: a place needs no bits that are the same for every batch."""
+    items, bounds, strengths = people.indices, people.indptr, people.strengths
+    strengths = np.ones(len(items), np.float32) if strengths is None else strengths
     if isinstance(histories, FloatHistories):
         shape = len(bounds) - 1, len(histories)
         return np.asarray(sparse.csr_matrix((strengths, items, bounds), shape) @ histories.items)
-    return histories.histograms(bounds, items, strengths.astype(np.float64)).astype(np.float32) @ histories.rows
+    v = np.empty((len(bounds) - 1, histories.width), np.float32)
+    for first in range(0, len(v), _ROWS):
+        ends = bounds[first : first + _ROWS + 1]
+        span = slice(int(ends[0]), int(ends[-1]))
+        counts = histories.histograms(ends - ends[0], items[span], strengths[span].astype(np.float64))
+        v[first : first + _ROWS] = counts.astype(np.float32) @ histories.rows
+    return v

@@ -9,16 +9,30 @@ the axes w that make N the identity and S diagonal, ``λ``, the best linear esti
     o(m, n) = a + b ln(1 + n) + Σ_k c_k · w_k·(m − μ) / (λ_k + 0.7 / n'),      c_k = cov(o, w_k·m)
 
 but for the factor 0.7: an order of items suffers less from noise than from directions that are shrunk. So a single
-interaction moves an item little from where an average item of the training is, and many move it to
-where the training would have put it. The same holds for the vector p of an item in a history, which counts by
-``n / (n + 100)`` beside: a history suffers more from an item at a wrong place than from one that it lacks. All
-constants but that one come in closed form from the histories and the vectors of the training (an empirical Bayes
-estimate of a normal model: Efron and Morris, *Stein's estimation rule and its competitors*, JASA 1973).
+interaction moves an item little from where an average item of the training is.
+
+A mean does not tell who the people are, and a training knows: it draws an item towards each of them, and away from all
+others. So o moves by the δ that minimises
+
+    n / (n + 3) Σ_{u: people} (q_u·(o + δ) − t)² + α Σ_{u: all} (q_u·δ)² + |δ|²,      α = 0.005
+
+with ``t`` what people of an item of the training with 2 n of them score on average, a line over ``ln(1 + 2 n)``: a new
+item goes on growing. It is one step of implicit ALS (Hu, Koren and Volinsky, ICDM 2008) with the mean's place as its
+prior. In closed form ``δ = L Xᵀ ((1 + 3 / n) I + X L Xᵀ)^-1 (t − X o)``, with ``X`` the queries of the people, ``L =
+(α U G + I)^-1``, and ``G`` the second moment of the queries of U users. Where s of n people are asked, each counts n /
+s times.
+
+The vector p of an item in a history follows the first rule alone, and counts by ``n / (n + 100)``: a history suffers
+more from an item at a wrong place than from one that it lacks. Constants without a number here come in closed form from
+the histories and the vectors of the training (an empirical Bayes estimate of a normal model: Efron and Morris, *Stein's
+estimation rule and its competitors*, JASA 1973).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,6 +54,9 @@ Doubles = npt.NDArray[np.float64]
 
 WEIGHT = 0.25  # exponent of the weight ``(1 / ‖v_u‖)^WEIGHT`` of a person
 _ENTRIES = 1_000_000  # interactions of a sample of users that decide the constants
+_OTHERS = 0.005  # α: how much a score of a user who does not have an item counts beside one who has it
+_DOUBT = 3  # people at whose number an item is drawn half as much
+_GROWTH = 2  # times as many people as it has are expected of a new item
 _NOISE = 0.7  # of an error's variance that counts, see above
 _LEAST = 1e-2  # of the largest λ: a direction with less tells items apart all the same
 _UNIFORM_SHARE = 0.1  # of a metric: the part that is made the same in all directions
@@ -62,6 +79,8 @@ class Placement:
         histories: of p, the same.
         metrics: the second moments of queries and of answers, ``(2, width, width)``.
         lengths: lengths that decoded codes have before their scales, of answers and of histories, ``(2,)``, positive.
+        levels: t: mean score of the people of an item is ``levels[0] + levels[1] ln(1 + n)``, ``(2,)``.
+        users: of the training, ``(1,)``.
 
     Raises:
         ArgumentError: the arrays do not fit together.
@@ -74,11 +93,14 @@ class Placement:
     histories: Floats
     metrics: Floats
     lengths: Floats
+    levels: Floats
+    users: Floats
 
     def __post_init__(self) -> None:
         width, axes = len(self.mean), len(self.signal)
         shapes = {"mean": (width,), "axes": (width, axes), "signal": (axes,), "metrics": (2, width, width)}
-        shapes |= dict.fromkeys(("answers", "histories"), (axes + 2, width)) | {"lengths": (2,)}
+        shapes |= dict.fromkeys(("answers", "histories"), (axes + 2, width)) | {"lengths": (2,), "levels": (2,)}
+        shapes |= {"users": (1,)}
         for name, shape in shapes.items():
             array = getattr(self, name)
             if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
@@ -113,9 +135,40 @@ class Placement:
         whole[:, -2], whole[:, -1] = 1, np.log1p(totals)
         return whole @ self.answers, whole @ self.histories * (totals / (totals + _TRUST))[:, None].astype(np.float32)
 
+    def draw(self, o: Floats, units: Floats, owners: Ints, totals: Ints) -> None:
+        """Draw items towards their people, in place.
+
+        Args:
+            o: where they would be by the mean alone, ``(n, width)``.
+            units: queries of people, ``(entries, width)``; those that are 0 say nothing.
+            owners: the item of each, ascending, ``(entries,)``.
+            totals: how many people have the item, ``(n,)``; some are asked.
+        """
+        if not len(self.signal):
+            return
+        ends = np.searchsorted(owners, np.arange(len(o) + 1))
+        levels = self.levels[0] + self.levels[1] * np.log1p(_GROWTH * totals)
+        for row, (begin, end) in enumerate(pairwise(ends.tolist())):
+            x = units[begin:end]
+            x = x[x.any(axis=1)]
+            if not len(x):
+                continue
+            moved = x @ self._stiffness
+            together = (moved @ x.T).astype(np.float64)
+            n = max(int(totals[row]), len(x))
+            together.flat[:: len(x) + 1] += (1 + _DOUBT / n) * len(x) / n
+            o[row] += (linalg.solve(together, levels[row] - x @ o[row], assume_a="pos")).astype(np.float32) @ moved
+
+    @cached_property
+    def _stiffness(self) -> Floats:
+        """``(α U G + I)^-1``."""
+        whole = _OTHERS * float(self.users[0]) * self.metrics[0].astype(np.float64)
+        inverse: Floats = linalg.inv(whole + np.eye(len(whole))).astype(np.float32)
+        return inverse
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name, ready to be stored."""
-        names = ("mean", "axes", "signal", "answers", "histories", "metrics", "lengths")
+        names = ("mean", "axes", "signal", "answers", "histories", "metrics", "lengths", "levels", "users")
         return {name: getattr(self, name) for name in names}
 
 
@@ -208,7 +261,9 @@ def fit_placement(
     logs = np.column_stack((np.ones(int(known.sum())), np.log1p(degree[used][known])))
     parts = (_regressed(part[known], z, logs, weight) for part in (o, p))
     lengths = _lengths(items, histories, used, o, p)
-    return Placement(mean, axes, signal, next(parts), next(parts), _moments(v, o), lengths)
+    levels = _levels(x, v, p, o, inverse, np.column_stack((np.ones(len(used)), np.log1p(degree[used]))))
+    users = np.array([np.count_nonzero(np.diff(seen[0]))], np.float32)
+    return Placement(mean, axes, signal, next(parts), next(parts), _moments(v, o), lengths, levels, users)
 
 
 def _lengths(items: Items, histories: CodedHistories | FloatHistories, some: Ints, o: Floats, p: Floats) -> Floats:
@@ -242,7 +297,10 @@ def _average(items: Items, histories: CodedHistories | FloatHistories) -> Placem
     a, b = (np.vstack((part.mean(axis=0), np.zeros(width))).astype(np.float32) for part in (o, p))
     nothing = np.zeros((width, 0), np.float32)
     lengths = _lengths(items, histories, some, o, p)
-    return Placement(np.zeros(width, np.float32), nothing, nothing[0], a, b, _moments(p, o), lengths)
+    unknown = np.zeros(2, np.float32)
+    return Placement(
+        np.zeros(width, np.float32), nothing, nothing[0], a, b, _moments(p, o), lengths, unknown, unknown[:1]
+    )
 
 
 def _sampled(seen: tuple[Ints, npt.NDArray[np.int32]], strengths: Floats | None, n_items: int) -> Any:
@@ -268,6 +326,20 @@ def _inverse_lengths(x: Any, v: Floats, p: Floats) -> Floats:
     left = own - 2 * x.data * products + x.data**2 * square
     inverse: Floats = np.where(left > 1e-6 * own, 1 / np.sqrt(np.maximum(left, 1e-30)), 0).astype(np.float32)
     return inverse
+
+
+def _levels(x: Any, v: Floats, p: Floats, o: Floats, inverse: Floats, logs: Doubles) -> Floats:
+    """The mean score of an item's people, each without the item, as a line over the logarithm of their number."""
+    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    scores = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        left = v[rows[part]] - x.data[part, None] * p[x.indices[part]]
+        scores[part] = np.einsum("ij,ij->i", left, o[x.indices[part]]) * inverse[part]
+    known = inverse > 0
+    columns = logs[x.indices[known]]
+    levels: Floats = linalg.lstsq(columns.T @ columns, columns.T @ scores[known])[0].astype(np.float32)
+    return levels
 
 
 def _weighted(x: Any, v: Floats, p: Floats, inverse: Floats) -> tuple[Floats, Floats, Floats]:
