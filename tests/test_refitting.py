@@ -105,6 +105,13 @@ def test_the_page_about_changes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_refit_is_refused_before_anything_is_read(trained: Recommender) -> None:
-    for how, message in (({"device": "wrong"}, "device must be"), ({"epochs": 3}, "epochs must be a share")):
+    rules = {
+        "device": ("wrong", "device must be"),
+        "epochs": (3, "epochs must be a share"),
+        "threads": (0, "threads must"),
+    }
+    for name, (value, message) in rules.items():
         with pytest.raises(ArgumentError, match=message):
-            refit(trained, "no-such-file.csv", **how)
+            refit(trained, "no-such-file.csv", **{name: value})
+    with pytest.raises(ArgumentError, match="model must be a Recommender"):
+        refit("no-model", None)

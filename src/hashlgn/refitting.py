@@ -76,7 +76,7 @@ def refit(
         DataError: the interactions cannot be read.
         MissingExtraError: PyTorch is not installed.
     """
-    check_refit(model, epochs=epochs, device=device)
+    check_refit(model, epochs=epochs, device=device, threads=threads)
     from hashlgn.training.student import train_student
     from hashlgn.training.student.forms import Start
 
@@ -98,7 +98,7 @@ def refit(
         data,
         quick,
         device=device,
-        threads=thread_count("threads", threads),
+        threads=threads,
         report=report,
         start=Start.of(histories, old.items),
     )
@@ -112,7 +112,7 @@ def refit(
     return Recommender(made, engine=model.engine, threads=model.threads)
 
 
-def check_refit(model: Recommender, *, epochs: float, device: str) -> None:
+def check_refit(model: Recommender, *, epochs: float, device: str, threads: int | None = None) -> None:
     """Refuse what ``refit`` would refuse, before data are read and taken in.
 
     Raises:
@@ -122,7 +122,10 @@ def check_refit(model: Recommender, *, epochs: float, device: str) -> None:
     need("torch", "train", "training")
     from hashlgn.training.resolve import resolve_device
 
+    if not isinstance(model, Recommender):
+        raise ArgumentError(f"model must be a Recommender, as load gives it (got {shown(model)})")
     resolve_device(device)
+    thread_count("threads", threads)
     if not 0 < threshold_value("epochs", epochs) <= 1:
         raise ArgumentError(f"epochs must be a share over 0 and at most 1 (got {shown(epochs)})")
     living_histories(model.model)

@@ -33,7 +33,7 @@ def refit(
 
     check_target(out.expanduser(), FORMAT)
     before = load(model, threads=threads)
-    check_refit(before, epochs=epochs, device=device)
+    check_refit(before, epochs=epochs, device=device, threads=threads)
     interactions = read_data(data, quiet=quiet, **reading)
     done = before.update(interactions)
     say(

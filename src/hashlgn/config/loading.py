@@ -85,7 +85,8 @@ def by_key(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes by ``section.key``: a section that is a mapping of its own is spread out."""
     found: dict[str, Any] = {}
     for name, value in changes.items():
-        found |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
+        section = isinstance(value, Mapping) and "." not in name
+        found |= {f"{name}.{key}": one for key, one in value.items()} if section else {name: value}
     return found
 
 
@@ -132,7 +133,7 @@ def load_config(
             values = tomllib.loads(Path(path).read_text("utf-8"))
         except OSError as error:
             raise ArgumentError(f"config must be a readable TOML file (got {str(path)!r}: {error.strerror})") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # no TOML, no UTF-8, a number of thousands of digits, a path that none can be
             raise ArgumentError(f"config must be valid TOML (got {str(path)!r}: {error})") from error
     changes = {name: value for name, value in (flags or {}).items() if value is not None}
     changes |= override_changes(overrides)

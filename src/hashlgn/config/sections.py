@@ -14,6 +14,9 @@ from hashlgn.errors import ArgumentError, positive_int, shown
 
 __all__ = ["ModelConfig", "StudentConfig", "TrainConfig"]
 
+_MOST_BITS = 4_096  # of a code: the search has no longer ones
+_MOST_DIM = 65_536
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -85,8 +88,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _read_fields(self, "model")
-        if self.dim is not None:
-            positive_int("model.dim", self.dim)
+        if self.dim is not None and positive_int("model.dim", self.dim) > _MOST_DIM:
+            raise ArgumentError(f"model.dim must be at most {_MOST_DIM:,} (got {shown(self.dim)})")
         if self.strength not in (None, "one", "weight", "decay"):
             raise ArgumentError(f"model.strength must be one, weight, decay or None (got {shown(self.strength)})")
         if self.half_life is not None and not 0 < self.half_life < math.inf:
@@ -102,8 +105,9 @@ class ModelConfig:
             _check_finite("model.layer_weights", weight)
         for name in ("bits", "history_bits"):
             bits = getattr(self, name)
-            if bits is not None and (bits < 1 or bits % 8):
-                raise ArgumentError(f"model.{name} must be a positive multiple of 8 (got {bits})")
+            if bits is not None and not (0 < bits <= _MOST_BITS and bits % 8 == 0):
+                rule = f"a positive multiple of 8, at most {_MOST_BITS:,}"
+                raise ArgumentError(f"model.{name} must be {rule} (got {shown(bits)})")
         for name in ("answers", "histories"):
             if getattr(self, name) not in ("codes", "floats"):
                 raise ArgumentError(f"model.{name} must be 'codes' or 'floats' (got {shown(getattr(self, name))})")
@@ -194,9 +198,9 @@ class TrainConfig:
         if not math.isfinite(self.user_weight):
             raise ArgumentError(f"train.user_weight must be finite (got {shown(self.user_weight)})")
         if not 0 < self.validation_share < 1:
-            raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {self.validation_share})")
+            raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {shown(self.validation_share)})")
         if not 0 <= self.seed < 2**63:
-            raise ArgumentError(f"train.seed must lie in 0 … 2^63 − 1 (got {self.seed})")
+            raise ArgumentError(f"train.seed must lie in 0 … 2^63 − 1 (got {shown(self.seed)})")
 
 
 @dataclass(frozen=True)
