@@ -295,7 +295,8 @@ def test_items_are_drawn_to_their_people_and_away_from_others() -> None:
     placement.draw(drawn, units, owners, totals)
     np.testing.assert_array_equal(drawn[1], start[1])
     for item, who, times in ((0, queries[:7], 7 / 10), (2, queries[7:12], 2 * 10 / 13)):
-        wanted = 0.5 + 0.1 * np.log1p(2 * totals[item]) - who @ start[item]
+        scores = who @ start[item]
+        wanted = max(0.5 + 0.1 * np.log1p(2 * totals[item]), scores.mean()) - scores
         rows = np.vstack((times**0.5 * who, 0.005**0.5 * queries, np.eye(width)))
         target = np.concatenate((times**0.5 * wanted, np.zeros(n_users + width)))
         step = np.linalg.lstsq(rows, target)[0]

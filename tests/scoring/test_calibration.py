@@ -66,6 +66,9 @@ def test_scores_that_tell_nothing_give_no_map() -> None:
     scores, labels = rng.random(1000), rng.random(1000) < 0.3
     assert fit_calibration(-labels.astype(float) + 0.1 * scores, np.ones(1000), labels, 0.1) is None
     assert fit_calibration(scores, np.ones(1000), np.arange(1000) < 5, 0.1) is None
+    assert fit_calibration(np.full(1000, 2.0), np.arange(1000.0), labels, 0.1) is None
+    two = fit_calibration(labels.astype(float), np.ones(1000), labels, 0.1)  # two scores tell them apart exactly
+    assert two is not None and (np.diff(two.z) > 0).all()
 
 
 def test_the_error_is_the_mean_gap() -> None:

@@ -44,8 +44,10 @@ def fit_calibration(
     if labels.sum() < _FEWEST:
         return None
     features = np.stack((scores, np.log1p(counts), np.ones(len(scores))), axis=1).astype(np.float64)
-    spread = np.maximum(features.std(axis=0), 1e-12)
-    spread[2] = 1.0
+    spread = features.std(axis=0)
+    if not spread[0] > 1e-9 * np.abs(scores).max():
+        return None
+    spread[spread <= 1e-9 * np.abs(features).max(axis=0)] = 1.0  # the constant, and what is one for these users
     design, target = features / spread, labels.astype(np.float64)
 
     def loss(weights: Doubles) -> tuple[float, Doubles]:
@@ -73,7 +75,7 @@ def fit_calibration(
     means = np.array([z[part].mean() for part in parts])
     rates = np.array([(target[part].sum() + 0.5) / (len(part) + 1) for part in parts])
     rates = np.asarray(isotonic_regression(rates, weights=sizes).x)
-    rising = np.concatenate(([True], (np.diff(rates) > 1e-9) & (np.diff(means) > 0)))
+    rising = np.concatenate(([True], (np.diff(rates) > 1e-9) & (np.diff(means) > 1e-9 * np.abs(means).max())))
     return Calibration(float(slope), float(activity), share, means[rising], rates[rising])
 
 

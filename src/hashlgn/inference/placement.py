@@ -17,10 +17,10 @@ others. So o moves by the δ that minimises
     n / (n + 3) Σ_{u: people} (q_u·(o + δ) − t)² + α Σ_{u: all} (q_u·δ)² + |δ|²,      α = 0.005
 
 with ``t`` what people of an item of the training with 2 n of them score on average, a line over ``ln(1 + 2 n)``: a new
-item goes on growing. It is one step of implicit ALS (Hu, Koren and Volinsky, ICDM 2008) with the mean's place as its
-prior. In closed form ``δ = L Xᵀ ((1 + 3 / n) I + X L Xᵀ)^-1 (t − X o)``, with ``X`` the queries of the people, ``L =
-(α U G + I)^-1``, and ``G`` the second moment of the queries of U users. Where s of n people are asked, each counts n /
-s times.
+item goes on growing; or the mean of what they score already, where that is more. It is one step of implicit ALS (Hu,
+Koren and Volinsky, ICDM 2008) with the mean's place as its prior. In closed form ``δ = L Xᵀ ((1 + 3 / n) I + X L Xᵀ)^-1
+(t − X o)``, with ``X`` the queries of the people, ``L = (α U G + I)^-1``, and ``G`` the second moment of the queries of
+U users. Where s of n people are asked, each counts n / s times.
 
 The vector p of an item in a history follows the first rule alone, and counts by ``n / (n + 100)``: a history suffers
 more from an item at a wrong place than from one that it lacks. Constants without a number here come in closed form from
@@ -157,7 +157,9 @@ class Placement:
             together = (moved @ x.T).astype(np.float64)
             n = max(int(totals[row]), len(x))
             together.flat[:: len(x) + 1] += (1 + _DOUBT / n) * len(x) / n
-            o[row] += (linalg.solve(together, levels[row] - x @ o[row], assume_a="pos")).astype(np.float32) @ moved
+            scores = x @ o[row]
+            away = max(levels[row], float(scores.mean())) - scores
+            o[row] += linalg.solve(together, away, assume_a="pos").astype(np.float32) @ moved
 
     @cached_property
     def _stiffness(self) -> Floats:
