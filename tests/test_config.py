@@ -34,6 +34,10 @@ def test_there_and_back() -> None:
     [
         ({"model.size": 3}, "configuration key must be one of .*model.bits.* \\(got 'model.size'\\)"),
         ({"bits": 3}, "configuration key must be one of"),
+        (
+            {"student.epoch": 3},
+            r"configuration key must be a known one, such as student\.epochs \(got 'student.epoch'\)",
+        ),
         ({"model.bits": "many"}, "model.bits must be an integer \\(got 'many'\\)"),
         ({"model.bits": 3.5}, "model.bits must be an integer"),
         ({"model.bits": True}, "model.bits must be an integer"),
@@ -81,8 +85,8 @@ def test_sections_may_be_mappings_of_their_own() -> None:
     changed = Config().updated({"train": {"lr": 0.5, "loss": "softmax"}, "model.bits": "64"})
     assert (changed.train.lr, changed.train.loss, changed.model.bits) == (0.5, "softmax", 64)
     assert Config().updated(changed.to_dict()) == changed
-    with pytest.raises(ArgumentError, match=r"must be one of .* \(got 'train.speed'\)"):
-        Config().updated({"train": {"speed": 1}})
+    with pytest.raises(ArgumentError, match=r"must be one of .* \(got 'train.velocity'\)"):
+        Config().updated({"train": {"velocity": 1}})
     with pytest.raises(ArgumentError, match=r"\(got 'trian.lr'\)"):
         Config().updated({"trian": {"lr": 1}})
 

@@ -66,10 +66,10 @@ def test_overlaps_are_by_group_and_whole_where_nothing_moved(
     halves: tuple[Interactions, Interactions], trained: Recommender
 ) -> None:
     model = Recommender(trained.model, threads=1)
-    assert [(one.group, one.share) for one in overlaps(model, model)] == [("nothing new", 1.0)]
+    assert [(one.group, one.share) for one in overlaps(model, model)] == [("users with nothing new", 1.0)]
     model.update(Interactions.from_pairs([1000, 9000], [7, 7]))
     found = {one.group: one.users for one in overlaps(model, refit(model, threads=1))}
-    assert found == {"nothing new": 119, "new interactions": 1, "new users": 1}
+    assert found == {"users with nothing new": 119, "users with new interactions": 1, "new users": 1}
 
 
 def test_a_refit_refuses_what_it_cannot_start_from(trained: Recommender) -> None:

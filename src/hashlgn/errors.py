@@ -135,6 +135,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:117]}…"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts, as messages give it: ``1 user``, ``2,000 users``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def choose(name: str, value: Any, choices: dict[str, Any]) -> Any:
     """Look ``value`` up in a table of choices.
 

@@ -145,8 +145,8 @@ def overlaps(before: Recommender, after: Recommender, seed: int = 0) -> list[Ove
     newer = np.concatenate(([0], np.cumsum(model.stored.newer)))
     fresh, counts = newer[indptr[1:]] - newer[indptr[:-1]], np.diff(indptr)
     groups = {
-        "nothing new": (fresh == 0) & (counts > 0),
-        "new interactions": (fresh > 0) & (fresh < counts),
+        "users with nothing new": (fresh == 0) & (counts > 0),
+        "users with new interactions": (fresh > 0) & (fresh < counts),
         "new users": (fresh == counts) & (counts > 0),
     }
     rng, found = np.random.default_rng(seed), []

@@ -60,8 +60,16 @@ def test_it_is_a_module_too() -> None:
 def test_train_says_that_it_replaced_a_model(data: Path, tmp_path: Path, capsys) -> None:
     train = ["train", data, "--out", tmp_path / "model", *[part for part in STUDENT if part != "--quiet"]]
     for replaced in (False, True):
-        assert run(*train) == 0
-        assert ("in the place of the model that was there" in capsys.readouterr().err) == replaced
+        assert run(*train, *settings(train__lr=0.01) * replaced) == 0
+        said = capsys.readouterr().err
+        assert ("in the place of the model that was there" in said) == replaced
+        assert ("train.lr has no effect on the default recipe" in said) == replaced
+    again = tmp_path / "again"
+    for replaced in (False, True):
+        assert run("refit", tmp_path / "model", data, "--out", again) == 0
+        said = capsys.readouterr().err
+        assert "the data has nothing new" in said and "users with nothing new (" in said
+        assert ("in the place of the model that was there" in said) == replaced
 
 
 def test_train_reads_train_txt_alone(model: Path, data: Path) -> None:
@@ -159,6 +167,18 @@ def test_answers_in_a_file_are_evaluated(model: Path, data: Path, tmp_path: Path
     assert run("evaluate", out, "--test", data, "--train", data, "--k", 5, "--json", tmp_path / "r.json") == 0
     assert capsys.readouterr().out.splitlines() == want.splitlines()[:-1]  # answers alone have no probabilities
     assert json.loads((tmp_path / "r.json").read_text())["model"] == str(out)
+    seen = hashlgn.read_interactions(data)  # what a user has is in no answer that counts
+    out.write_text(
+        "user,item\n"
+        + "".join(
+            f"{u},{seen.item_ids.decode(seen.indices[seen.indptr[n] :][:1])[0]}\n"
+            for n, u in enumerate(seen.user_ids.values.tolist())
+        )
+    )
+    assert run("evaluate", out, "--test", data, "--train", data, "--k", 5) == 0
+    assert "no answer is in the test part" in capsys.readouterr().err
+    assert run("evaluate", model, "--test", data / "train.txt", "--k", 5) == 1
+    assert "`hashlgn data split` makes a test part" in capsys.readouterr().err
 
 
 def test_probabilities_are_written_and_cut(model: Path, data: Path, tmp_path: Path, capsys) -> None:
@@ -339,7 +359,7 @@ def test_every_reading_option_is_on_every_command_that_reads(tmp_path: Path, cap
     typed += ["--on-missing", "skip", "--duplicates", "last", "--id-type", "str", "--format", "csv", "--k-core", 1]
     assert run("data", "stats", tmp_path / "a.csv", *typed, "--json", tmp_path / "s.json") == 0
     assert json.loads((tmp_path / "s.json").read_text())["interactions"] == 1
-    assert "1 rows with missing values were left out" in capsys.readouterr().err
+    assert "left out 1 row with missing values" in capsys.readouterr().err
     assert (
         run("data", "stats", tmp_path / "a.csv", "--columns", "user=u,item=i", "--items", tmp_path / "items.csv") == 1
     )

@@ -280,7 +280,7 @@ def test_rows_that_are_no_utf_8_may_be_skipped_too(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", b"user,item\n1,2\n1,\xe6,3\n4,5\n")
     data = read_interactions(path, on_bad="skip")
     assert pairs(data) == [(1, 2), (4, 5)]
-    assert any("1 rows that cannot be read" in note and "æ" in note for note in data.notes)
+    assert any("1 row that cannot be read" in note and "æ" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n'])

@@ -156,7 +156,7 @@ def test_no_interactions_and_one_of_everything() -> None:
     one = Interactions.from_pairs(["u"], [-5])
     assert one.matrix.toarray().tolist() == [[1]]
     assert one.stats()["popularity_gini"] == 0
-    assert repr(one) == "Interactions(1 users, 1 items, 1 interactions)"
+    assert repr(one) == "Interactions(1 user, 1 item, 1 interaction)"
 
 
 @pytest.mark.parametrize(

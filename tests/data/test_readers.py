@@ -104,7 +104,7 @@ def test_a_malformed_movie_costs_the_titles_and_says_so(tmp_path: Path) -> None:
     data = read_interactions(tmp_path)
     same(data)
     assert data.titles is None
-    assert "movies.dat: line 2 has 1 columns instead of 3" in data.notes[0]
+    assert "movies.dat: line 2 has 1 column instead of 3" in data.notes[0]
 
 
 def test_lightgcn_folder_in_parts(tmp_path: Path) -> None:
@@ -286,7 +286,11 @@ def test_columns_by_name_and_position(tmp_path: Path) -> None:
         ("a.csv", b"user,item", "only a header"),
         ("a.csv", b"user,item\n1,2\n1,2,3\n", "line 3 has 3 columns instead of 2"),
         ("a.csv", b"user,item,rating\r\n1,2,3\r\n1,2\r\n", "line 3 has 2 columns instead of 3"),
-        ("a.csv", b"\n\nuser,item\n\n1,2\n1\n", "line 6 has 1 columns instead of 2"),
+        (
+            "a.csv",
+            b"\n\nuser,item\n\n1,2\n1\n",
+            "line 6 has 1 column instead of 2; on_bad='skip' leaves such lines out",
+        ),
         ("a.csv", b"user,thing\n1,2\n", "no column for the item .columns: 'user', 'thing'.; name it with item="),
         ("a.csv", b"user,item,movie\n1,2,3\n", "several columns may be the item .'item', 'movie'."),
         ("a.csv", b"alice,bob\n", "neither known column names nor numbers"),

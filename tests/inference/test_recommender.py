@@ -135,7 +135,7 @@ def test_unknown_ids_are_refused_or_skipped(model: Recommender) -> None:
         ({"history": [], "on_empty": "raise"}, "history must hold at least one known item"),
         ({"on_empty": "guess"}, "on_empty must be one of"),
         ({"calibrated": 1}, "calibrated must be True or False"),
-        ({"users": [1000], "history": [1]}, "users must be None"),
+        ({"users": [1000], "history": [1]}, "users or history must be given, not both"),
         ({"k": 3, "threshold": 0.5}, "k and threshold must not both be given"),
         ({"k": np.array([3])}, "k must be a positive integer"),
         ({"k": True}, "k must be a positive integer"),

@@ -96,6 +96,8 @@ def test_a_batch_answers_each_as_alone(service: Running, first: Recommender) -> 
     assert results[4]["source"] == results[9]["source"] == "popular" and results[4]["reason"]
     assert results[5]["error"]["code"] == "bad_id" and results[5]["error"]["field"] == "user"
     same(results[6], first.recommend([5], threshold=0.25, calibrated=True))
+    nothing = service.post("/v1/recommendations", {"requests": [{"user": 5, "threshold": 1e6}]})["results"][0]
+    assert nothing["items"] == [] and "threshold" in nothing["reason"]
     allowed = [n for n in range(300) if n % 4 in (1, 2)]
     same(results[7], first.recommend([6], 4, allow=allowed))
     for ask, result in zip(asked, results, strict=True):

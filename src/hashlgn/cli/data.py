@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hashlgn.cli.options import Data, Json, Seed, read_data, reads_data
-from hashlgn.errors import ArgumentError, choose, shown
+from hashlgn.errors import ArgumentError, choose, counted, shown
 from hashlgn.utils.console import write_json
 from hashlgn.utils.storage import reason
 
@@ -106,4 +106,5 @@ def data_synth(
 
 def counts(data: Any) -> str:
     """How much there is, in words."""
-    return f"{data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions"
+    sizes = {"user": data.n_users, "item": data.n_items, "interaction": len(data)}
+    return ", ".join(counted(count, noun) for noun, count in sizes.items())

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hashlgn.cli.options import Json, Seed
-from hashlgn.errors import DataError
+from hashlgn.errors import DataError, counted
 from hashlgn.utils.console import say, write_json
 
 __all__ = ["events_app", "keys_app", "report_split"]
@@ -29,7 +29,7 @@ def events_export(
     """Write all events to a Parquet file; the service may go on."""
     from hashlgn.serve.journal.transfer import export_events
 
-    say(False, f"wrote {export_events(journal, out):,} events to {out}")
+    say(False, f"wrote {counted(export_events(journal, out), 'event')} to {out}")
 
 
 @events_app.command("import")
@@ -43,10 +43,10 @@ def events_import(
     from hashlgn.serve.journal.transfer import import_events
 
     outcome = import_events(journal, source)
-    say(False, f"added {outcome.accepted:,} events to {journal}; {outcome.duplicates:,} were there")
+    say(False, f"added {counted(outcome.accepted, 'event')} to {journal}; {outcome.duplicates:,} were there")
     if outcome.rejected:
         listed = "; ".join(f"row {row}: {why}" for row, why in outcome.rejected[:_SHOWN])
-        raise DataError(f"{source}: {len(outcome.rejected):,} rows are no events ({listed})")
+        raise DataError(f"{source}: {counted(len(outcome.rejected), 'row')} cannot be read as events ({listed})")
 
 
 @events_app.command("backup")

@@ -38,8 +38,8 @@ from hashlgn.cli.options import (
 from hashlgn.cli.refit import refit
 from hashlgn.cli.serve import serve
 from hashlgn.cli.studies import experiment_app, reproduce, tune
-from hashlgn.config import load_config
-from hashlgn.errors import ArgumentError, choose, k_or_threshold, need, shown
+from hashlgn.config import TrainConfig, load_config
+from hashlgn.errors import ArgumentError, choose, counted, k_or_threshold, need, shown
 from hashlgn.utils.console import Interrupted, exit_code, json_lines, named, output, say, write_json
 from hashlgn.utils.storage import reason
 
@@ -82,7 +82,9 @@ def train(
     dim: Annotated[
         int | None, typer.Option(help="Width of the vectors behind the codes.  [default: 256; 192 beyond 10,000 items]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes every draw.  [default: 0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed: the same seed gives the same model.  [default: 0]")
+    ] = None,
     threads: Threads = None,
     device: Device = "auto",
     preset: Preset = None,
@@ -125,6 +127,8 @@ def train(
     if settings.model.encoder is None:
         from hashlgn.training.student.plan import tried
 
+        if settings.model.kind == "hashlgn" and settings.train.lr != TrainConfig().lr:
+            say(quiet, "train.lr has no effect on the default recipe: student.lr has")
         say(quiet, f"will try {tried(settings, interactions.n_items)}")
     monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
     try:
@@ -220,6 +224,8 @@ def evaluate(
     ):
         if count:
             output.print(f"left out: {count:,} test interactions {what}")
+    if isinstance(answers, Path) and result.no_hit():
+        output.print("no answer is in the test part: are these the right files?")
     if json_ is not None:
         about = str(model) if isinstance(answers, Path) else answers.info()
         answer = {"model": about, "test": {"fingerprint": held_out.fingerprint()}}
@@ -269,8 +275,8 @@ def recommend(
             writer.write(table)
             rows += len(table)
     unknown = sum(recommender.model.user_ids.encode(wanted or [], on_unknown="mark") < 0)
-    left_out = f"; left out {unknown:,} users whom the model does not know" if unknown else ""
-    say(quiet, f"wrote {rows:,} recommendations to {out} in {time.perf_counter() - began:.1f} s{left_out}")
+    left_out = f"; left out {counted(unknown, 'user')} whom the model does not know" if unknown else ""
+    say(quiet, f"wrote {counted(rows, 'recommendation')} to {out} in {time.perf_counter() - began:.1f} s{left_out}")
 
 
 @app.command()

@@ -72,16 +72,16 @@ _READING: dict[str, tuple[type, str]] = {
     "id_type": (str, "Type of all ids: auto, int or str.  [default: auto]"),
     "k_core": (int, "Keep users and items with this many interactions."),
 }
-Seed = Annotated[int, typer.Option(help="Fixes every draw.")]
+Seed = Annotated[int, typer.Option(help="Random seed: the same seed gives the same result.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=lambda value: checked_device(value))]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
 Preset = Annotated[
-    str | None, typer.Option(help="paper: the paper's own recipe; hashgnn: HashGNN. What else is given goes before it.")
+    str | None, typer.Option(help="paper: the paper's own recipe; hashgnn: HashGNN. Other options override it.")
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with [model], [train] and [student].")]
-Set = Annotated[list[str], typer.Option("--set", help="Any setting, as train.lr=0.01; may be repeated.")]
+Set = Annotated[list[str], typer.Option("--set", help="Any setting, as student.epochs=10; may be repeated.")]
 
 
 def checked_device(value: str) -> str:

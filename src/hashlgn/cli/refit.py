@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hashlgn.cli.options import Data, Device, Quiet, Threads, read_data, reads_data
+from hashlgn.errors import counted
 from hashlgn.utils.console import say
 
 __all__ = ["refit"]
@@ -29,19 +30,20 @@ def refit(
     from hashlgn.inference.artifact import FORMAT
     from hashlgn.inference.recommender import load
     from hashlgn.refitting import check_refit, overlaps, refit
-    from hashlgn.utils.tensors import check_target
+    from hashlgn.utils.tensors import check_target, model_file
 
     check_target(out.expanduser(), FORMAT)
     before = load(model, threads=threads)
     check_refit(before, epochs=epochs, device=device, threads=threads)
     interactions = read_data(data, quiet=quiet, **reading)
     done = before.update(interactions)
-    say(
-        quiet,
-        f"took in {done.interactions:,} new interactions, {done.users:,} new users and {done.items:,} new items",
-    )
+    new = {"new interaction": done.interactions, "new user": done.users, "new item": done.items}
+    taken = "took in " + ", ".join(counted(count, noun) for noun, count in new.items())
+    say(quiet, taken if any(new.values()) else "the data has nothing new")
     after = refit(before, epochs=epochs, device=device, threads=threads)
+    replaced = ", in the place of the model that was there" if model_file(out.expanduser()).exists() else ""
     after.save(out.expanduser())
-    say(quiet, f"trained in {after.info()['provenance']['seconds']:.1f} s; saved to {out}")
+    say(quiet, f"trained in {after.info()['provenance']['seconds']:.1f} s; saved to {out}{replaced}")
     for group in overlaps(before, after):
-        say(quiet, f"{group.group}: {group.users:,} users keep {group.share:.0%} of their 20 best items")
+        who = f"{group.group} ({group.users:,})"
+        say(quiet, f"{who}: {group.share:.0%} of their 20 best items are the same")

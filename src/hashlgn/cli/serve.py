@@ -45,7 +45,10 @@ def serve(
     max_wait: Annotated[float, typer.Option(min=0.01, help="Seconds that a request waits.")] = Limits.wait,
     max_send: Annotated[float, typer.Option(min=0.1, help="Seconds to send a request in.")] = Limits.send,
     max_idle: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that a connection rests, or takes an answer.")
+        float,
+        typer.Option(
+            min=0.1, help="Seconds before an idle connection, or one that does not read its answer, is closed."
+        ),
     ] = Limits.idle,
     max_connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = Limits.connections,
 ) -> None:

@@ -48,10 +48,10 @@ def tune(
     model: Annotated[str | None, typer.Option(help="hashlgn, or float: the float model.")] = None,
     bits: Annotated[int | None, typer.Option(help="Length of an item's code.")] = None,
     dim: Annotated[int | None, typer.Option(help="Length of an embedding.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes every draw, of trials and of trainings.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed, of trials and of trainings.")] = None,
     preset: Preset = None,
     config: Config = None,
-    set_: Annotated[list[str], typer.Option("--set", help="A setting that is held, as train.lr=0.01.")] = [],  # noqa: B006
+    set_: Annotated[list[str], typer.Option("--set", help="A setting that is held, as student.epochs=10.")] = [],  # noqa: B006
     threads: Threads = None,
     device: Device = "auto",
     quiet: Quiet = False,

@@ -1,10 +1,11 @@
 """Configuration: small frozen dataclasses, TOML files and ``key=value`` overrides. An unknown key is an error that
-lists the keys.
+names the key most like it, else all.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -75,7 +76,9 @@ class Config:
         found: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(self)}
         for name, value in by_key(changes).items():
             if name not in known:
-                raise ArgumentError(f"configuration key must be one of {', '.join(sorted(known))} (got {shown(name)})")
+                near = difflib.get_close_matches(str(name), known, 1, cutoff=0.85)
+                which = f"a known one, such as {near[0]}" if near else f"one of {', '.join(sorted(known))}"
+                raise ArgumentError(f"configuration key must be {which} (got {shown(name)})")
             section, _, key = name.partition(".")
             found[section][key] = value
         return Config(**{name: dataclasses.replace(getattr(self, name), **keys) for name, keys in found.items()})

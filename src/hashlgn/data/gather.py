@@ -18,7 +18,7 @@ from hashlgn.data.ids import Ids
 from hashlgn.data.interactions import Interactions
 from hashlgn.data.titles import NO_GENRE, Items
 from hashlgn.data.values import canonical_integers, parsed_integers, whole_numbers
-from hashlgn.errors import DataError
+from hashlgn.errors import DataError, counted
 
 __all__ = ["Gather", "usable"]
 
@@ -122,10 +122,10 @@ class Gather:
         missing = [fault for role in ROLES for fault in self.faults.get(role, [])]
         if missing and self.request.on_missing == "raise":
             raise DataError(f"{self.where}: {'; '.join(missing)}; on_missing='skip' leaves such rows out")
-        self.notes += [f"{self.skipped['missing']:,} rows with missing values were left out"] * bool(missing)
+        self.notes += [f"left out {counted(self.skipped['missing'], 'row')} with missing values"] * bool(missing)
         if self.skipped["bad"]:
             shown = "; ".join(self.faults["bad"])
-            self.notes.append(f"{self.skipped['bad']:,} rows that cannot be read were left out ({shown})")
+            self.notes.append(f"left out {counted(self.skipped['bad'], 'row')} that cannot be read ({shown})")
         if not self.kept:
             raise DataError(f"{self.where}: no interactions (every row was left out: {'; '.join(self.notes)})")
 

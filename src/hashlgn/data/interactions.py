@@ -17,7 +17,7 @@ from hashlgn.data.arrays import Int32s, Int64s, finite, move, positive, remainde
 from hashlgn.data.ids import Ids
 from hashlgn.data.lookup import Texts
 from hashlgn.data.statistics import inequality, summary
-from hashlgn.errors import ArgumentError, DataError, choose, need, positive_int
+from hashlgn.errors import ArgumentError, DataError, choose, counted, need, positive_int
 
 __all__ = ["CoreReport", "Dropped", "Interactions"]
 
@@ -234,7 +234,8 @@ class Interactions:
         return len(self.indices)
 
     def __repr__(self) -> str:
-        return f"Interactions({self.n_users:,} users, {self.n_items:,} items, {len(self):,} interactions)"
+        sizes = {"user": self.n_users, "item": self.n_items, "interaction": len(self)}
+        return f"Interactions({', '.join(counted(count, noun) for noun, count in sizes.items())})"
 
     @cached_property
     def matrix(self) -> sparse.csr_matrix:

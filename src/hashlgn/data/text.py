@@ -19,7 +19,7 @@ import pyarrow.csv
 
 from hashlgn.data.columns import Request, find_columns, left_out
 from hashlgn.data.gather import Gather, usable
-from hashlgn.errors import DataError
+from hashlgn.errors import DataError, counted
 
 __all__ = ["BLOCK", "BOM", "first_line", "lines_of", "open_stream", "quoting", "read_delimited"]
 
@@ -159,7 +159,7 @@ def _read_once(path: Path, request: Request) -> Gather:
 
         def broken(row: pa.csv.InvalidRow, gather: Gather = gather) -> str:
             gather.skipped["bad"] += 1
-            gather.bad(f"{row.actual_columns} columns instead of {row.expected_columns}: {row.text[:60]!r}")
+            gather.bad(f"{counted(row.actual_columns, 'column')} instead of {row.expected_columns}: {row.text[:60]!r}")
             return "skip"
 
         try:
@@ -352,5 +352,6 @@ def _explain(path: Path, layout: _Layout, request: Request, quoted: bool) -> str
     """Which line has the wrong number of columns; a slow second scan, for the error alone."""
     for number, values in _records(path, layout, request, quoted):
         if len(values) != layout.width:
-            return f"line {number} has {len(values)} columns instead of {layout.width}"
+            told = f"line {number} has {counted(len(values), 'column')} instead of {layout.width}"
+            return f"{told}; on_bad='skip' leaves such lines out"
     return None

@@ -134,7 +134,8 @@ def _fresh(test: Interactions, answers: Answers) -> tuple[Interactions, Dropped,
     if seen.all():
         raise DataError(
             "test must hold interactions of users in the training with known items they have not seen (got none: "
-            f"{len(data)} are in the training, and {dropped.interactions} have a user or an item that it does not know)"
+            f"{len(data)} are in the training, and {dropped.interactions} have a user or an item that it does not know"
+            f"{'; `hashlgn data split` makes a test part' if len(data) else ''})"
         )
     return data.select(~seen), dropped, int(seen.sum())
 

@@ -18,6 +18,8 @@ from hashlgn.evaluation.tables import html_table, text_table
 
 __all__ = ["Cutoff", "Evaluation", "Group"]
 
+_OF_HITS = ("recall", "precision", "hit_rate", "ndcg")  # each is 0 where, and only where, there is no hit
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cutoff:
@@ -155,6 +157,11 @@ class Evaluation:
             "item_groups": [vars(group) for group in self.item_groups],
             "calibration": None if self.reliability is None else self.reliability.to_dict(),
         }
+
+    def no_hit(self) -> bool:
+        """Whether no metric of any cutoff that counts hits found one."""
+        hits = [cutoff.per_user[name] for cutoff in self.cutoffs for name in _OF_HITS if name in cutoff.per_user]
+        return bool(hits) and not any(values.any() for values in hits)
 
     def group_rows(self) -> list[list[str]]:
         """The groups as a table of text, its head first: a row per group and cutoff."""

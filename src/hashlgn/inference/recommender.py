@@ -214,7 +214,7 @@ class Recommender(Similar, Living):
         elif users is None:
             rows = Rows.given(model.item_ids, history, skip)
         else:
-            raise ArgumentError("history stands for new users: users must be None where history is given")
+            raise ArgumentError("users or history must be given, not both: history is for new users")
         rows = rows.not_empty(choose("on_empty", on_empty, _ON_EMPTY))
         catalogue = self._catalogue("items", model, self._items)
         limits = catalogue.all

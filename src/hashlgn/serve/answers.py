@@ -36,6 +36,7 @@ _WHY = 5  # items of the history that an explanation names
 REASONS = {
     "stranger": "nothing is known of this user: the most popular items",
     "empty": "the history has no item that the model knows: the most popular items",
+    "threshold": "no item that the history, the lists and the filters leave reaches the threshold",
     "fewer": "fewer items than asked for are left by the history, the lists, the filters and the threshold",
 }
 
@@ -254,6 +255,8 @@ class Served:
             return self._unknown(question, answer)
         if question.k is not None and len(items) < question.k:
             answer.reason = REASONS["fewer"]
+        elif question.k is None and not items:
+            answer.reason = REASONS["threshold"]
         return answer
 
     def _unknown(self, question: Question, answer: Recommendation) -> Recommendation | Problem:

@@ -182,7 +182,7 @@ def bench_stream(
         size = max(20, interactions // 60)
         data = drifting(size, size, interactions, seed=seed)
     if data.times is None:
-        raise DataError("bench stream needs times (the data has none: name their column, as time=when)")
+        raise DataError("bench stream needs times (the data has none: name their column, as --columns time=when)")
     numbered = Interactions(
         Ids.range(data.n_users), Ids.range(data.n_items), data.indptr, data.indices, None, data.times
     )
