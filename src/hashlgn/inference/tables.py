@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hashlgn.errors import ArgumentError, UnknownColumnError, need, shown
+from hashlgn.errors import ArgumentError, UnknownColumnError, counted, need, shown
 from hashlgn.utils.storage import reason, replaced_file
 
 __all__ = ["WRITERS", "RowWriter", "Table"]
@@ -107,7 +107,7 @@ class Table(Mapping[str, npt.NDArray[Any]]):
         rows = self._shown()
         widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
         lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([*lines, *(["…"] if len(self) > _ROWS else []), f"[{len(self):,} rows]"])
+        return "\n".join([*lines, *(["…"] if len(self) > _ROWS else []), f"[{counted(len(self), 'row')}]"])
 
     def _repr_html_(self) -> str:
         head, *rows = ([html.escape(text) for text in row] for row in self._shown())
