@@ -62,7 +62,7 @@ def test_a_wrong_key_or_value_is_named(changes: dict[str, object], message: str)
         (lambda: ModelConfig(history_bits=4_104), r"model.history_bits .* at most 4,096 \(got 4104\)"),
         (lambda: ModelConfig(dim=10**12), r"model.dim must be at most 65,536 \(got 1000000000000\)"),
         (lambda: TrainConfig(seed=10**5000), r"train.seed must lie in 0 … 2\^63 − 1 \(got a int\)"),
-        (lambda: Config().updated({"model.bits_": {}}), r"configuration key must be one of .*model.bits_"),
+        (lambda: Config().updated({"model.bits_": {}}), r"configuration key must be .*model.bits_"),
         (lambda: TrainConfig(seed=1.5), r"train.seed must be an integer \(got 1.5\)"),
         (lambda: TrainConfig(loss=3), r"train.loss must be text \(got 3\)"),
         (lambda: TrainConfig(lr=10**400), "train.lr must be a number"),
@@ -136,5 +136,5 @@ def test_a_file_with_a_number_of_thousands_of_digits_is_refused(tmp_path: Path) 
     with pytest.raises(ArgumentError, match="config must be valid TOML"):
         load_config(path)
     path.write_text("[model.bits_]")
-    with pytest.raises(ArgumentError, match=r"configuration key must be one of .*model.bits_"):
+    with pytest.raises(ArgumentError, match=r"configuration key must be .*model.bits_"):
         load_config(path)
