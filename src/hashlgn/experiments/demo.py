@@ -244,11 +244,12 @@ def _quality(rows: list[dict[str, Any]]) -> str:
     figure, axes = new_figure(1, 2, (9, 3.4))
     for axis, metric in zip(axes, ("recall@50", "ndcg@50"), strict=True):
         for kind, color in _COLORS.items():
-            points = [(row["bytes/item"], row[metric]) for row in rows if _kind(row) == kind]
+            points = sorted((row["bytes/item"], row[metric]) for row in rows if _kind(row) == kind)
             axis.plot(*zip(*points, strict=True), marker="o", color=color, label=_LABELS[kind])
         axis.set_xscale("log", base=2)
         sizes = sorted({row["bytes/item"] for row in rows})
-        axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        ticks = [2**power for power in range(int(np.log2(min(sizes))), int(np.ceil(np.log2(max(sizes)))) + 1)]
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.minorticks_off()
         axis.set(xlabel="bytes per item", title=metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
     axes[0].legend(frameon=False)
