@@ -16,7 +16,8 @@ from hashlgn.inference.changes import Change, Pairs, applied
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.people import People, given, living_histories, people_of, place
-from hashlgn.inference.placement import Placement, fit_placement
+from hashlgn.inference.placement import Placement
+from hashlgn.inference.placement_fit import fit_placement
 from hashlgn.inference.requests import encoded, listed, ragged
 
 __all__ = ["named", "numbered", "placing", "relevant", "taken_in", "undone"]
