@@ -442,7 +442,10 @@ def test_a_full_or_read_only_disk_leaves_the_old(code: int, where: str, tmp_path
         (lambda m: {"histories": FloatHistories(np.ones((2, 4), np.float32))}, "histories must be 2 of width 3"),
         (lambda m: {"histories": FloatHistories(np.ones((3, 3), np.float32))}, "histories must be 2 of width 3"),
         (lambda m: {"stored": Stored.of(*m.seen, np.ones(2, np.float32))}, "strengths must have shape"),
-        (lambda m: {"stored": Stored.of(*m.seen, np.full(3, np.inf, np.float32))}, "strengths must be finite"),
+        (
+            lambda m: {"stored": Stored.of(*m.seen, np.full(3, np.inf, np.float32))},
+            "strengths must be finite and positive",
+        ),
         (lambda m: {"stored": Stored.of(*m.seen, times=np.ones(3, np.int32))}, "times must be an array of int64"),
         (lambda m: {"users": m.users.astype(np.float64)}, "users must be an array of float32"),
         (lambda m: {"users": np.full_like(m.users, np.nan)}, "users must be finite"),

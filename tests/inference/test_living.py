@@ -19,12 +19,10 @@ import hashlgn
 from hashlgn.data import Ids, Interactions
 from hashlgn.errors import ArgumentError, ArtifactError, UnknownIdError
 from hashlgn.inference import attributes as attributes_module
-from hashlgn.inference import people as people_module
 from hashlgn.inference import stored
 from hashlgn.inference.live import live_of
 from hashlgn.inference.living import Updated
 from hashlgn.inference.model import ServedModel
-from hashlgn.inference.placement import Placement
 from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.stored import Stored
 from hashlgn.scoring.codes import pack_subcodes
@@ -132,7 +130,10 @@ class Sequences(RuleBasedStateMachine):
         people = [data.draw(st.lists(st.sampled_from(sorted(self.seen)), unique=True, max_size=4)) for _ in ids]
         titles = {ids[-1]: f"Title of {ids[-1]}"}
         if how == "histories":
-            self.model.add_items(ids, histories=[[sorted(self.seen[u]) for u in one] for one in people], titles=titles)
+            told = [
+                [sorted(self.seen[u]) for u in one if self.seen[u] - {i}] for i, one in zip(ids, people, strict=True)
+            ]
+            self.model.add_items(ids, histories=told, titles=titles)
         else:
             self.model.add_items(ids, people if how == "users" else None, titles=titles)
         for item, users in zip(ids, people, strict=True):
@@ -243,84 +244,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TestSequences = Sequences.TestCase
 TestSequences.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_the_people_of_an_item_weigh_less_the_longer_their_histories_are(count: int) -> None:
-    """Means and their worth, beside the definition; a person with nothing but the item counts for nobody."""
-    rng = np.random.default_rng(count)
-    chosen = rng.random((30, 12)) < 0.3
-    chosen[0], chosen[0, 0] = False, True
-    p, strengths = rng.standard_normal((2, 12, 5)).astype(np.float32), rng.random(chosen.sum()).astype(np.float32)
-    stored = Stored.of(
-        np.append(0, chosen.sum(axis=1).cumsum()), np.nonzero(chosen)[1].astype(np.int32), strengths + np.float32(0.1)
-    )
-    histories = FloatHistories(p[0])
-    model = ServedModel("hashlgn", {}, Ids.range(30), Ids.range(12), FloatItems(p[1]), stored, histories)
-    numbers = np.arange(count)
-    owners, users = np.nonzero(chosen.T[:count])
-    people = people_module.people_of(model, owners, users, count)
-    units, own = people_module.unit_queries(histories, numbers, people, histories.items[:count])
-    means, worth = people_module.weighted_means(units, own, people.owners, count)
-    matrix = np.zeros((30, 12))
-    matrix[chosen] = strengths + np.float32(0.1)
-    for item in numbers:
-        who = np.flatnonzero(chosen[:, item] & (chosen.sum(axis=1) > 1))
-        left = matrix[who] @ p[0] - matrix[who, item, None] * p[0, item]
-        lengths = np.linalg.norm(left, axis=1)
-        weights = lengths**-0.25
-        np.testing.assert_allclose(
-            means[item], weights @ (left / lengths[:, None]) / weights.sum(), rtol=2e-4, atol=1e-5
-        )
-        np.testing.assert_allclose(worth[item], weights.sum() ** 2 / (weights**2).sum(), rtol=1e-4)
-
-
-def test_items_are_drawn_to_their_people_and_away_from_others() -> None:
-    """The step beside its definition, as a problem of least squares; of one item half of the people are asked."""
-    rng = np.random.default_rng(0)
-    width, n_users = 6, 40
-    queries = rng.standard_normal((n_users, width)).astype(np.float32)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    moment = (queries.T @ queries / n_users).astype(np.float32)
-    levels, users = np.array([0.5, 0.1], np.float32), np.array([n_users], np.float32)
-    ones, axes = np.ones(2, np.float32), np.eye(width, dtype=np.float32)
-    regressed = np.zeros((width + 2, width), np.float32)
-    constants = axes[0], axes, np.ones(width, np.float32), regressed, regressed
-    placement = Placement(*constants, np.stack((moment, axes)), ones, levels, users)
-    owners, totals = np.repeat([0, 2], [7, 5]), np.array([7, 3, 10])
-    units = np.vstack((queries[:12], np.zeros((1, width), np.float32)))
-    owners = np.append(owners, 2)  # somebody who has nothing else says nothing
-    start = rng.standard_normal((3, width)).astype(np.float32)
-    drawn = start.copy()
-    placement.draw(drawn, units, owners, totals)
-    np.testing.assert_array_equal(drawn[1], start[1])
-    for item, who, times in ((0, queries[:7], 7 / 10), (2, queries[7:12], 2 * 10 / 13)):
-        scores = who @ start[item]
-        wanted = max(0.5 + 0.1 * np.log1p(2 * totals[item]), scores.mean()) - scores
-        rows = np.vstack((times**0.5 * who, 0.005**0.5 * queries, np.eye(width)))
-        target = np.concatenate((times**0.5 * wanted, np.zeros(n_users + width)))
-        step = np.linalg.lstsq(rows, target)[0]
-        np.testing.assert_allclose(drawn[item] - start[item], step, rtol=1e-3, atol=1e-5)
-
-
-def test_people_in_parts_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(1)
-    chosen = rng.random((30, 12)) < 0.3
-    stored = Stored.of(np.append(0, chosen.sum(axis=1).cumsum()), np.nonzero(chosen)[1].astype(np.int32), None)
-    vectors = rng.standard_normal((12, 5)).astype(np.float32)
-    histories = FloatHistories(vectors)
-    model = ServedModel("hashlgn", {}, Ids.range(30), Ids.range(12), FloatItems(vectors), stored, histories)
-    order = rng.permutation(chosen.sum())
-    owners, users = (part[order] for part in np.nonzero(chosen.T))
-    people, numbers = people_module.people_of(model, owners, users, 12), np.arange(12)
-    ((some, whole),) = people.parts()
-    assert some == slice(0, 12) and (np.diff(whole.owners) >= 0).all()
-    units, _ = people_module.unit_queries(histories, numbers, whole, vectors)
-    monkeypatch.setattr(people_module, "_ENTRIES", 20)
-    parts = list(people.parts())
-    assert len(parts) > 3 and [some.start for some, _ in parts[1:]] == [some.stop for some, _ in parts[:-1]]
-    found = [people_module.unit_queries(histories, numbers[s], part, vectors[s])[0] for s, part in parts]
-    np.testing.assert_allclose(np.vstack(found), units, rtol=1e-5, atol=1e-6)
 
 
 def test_a_new_item_goes_to_the_people_who_had_it() -> None:
@@ -664,9 +587,23 @@ def test_histories_that_say_nothing_of_an_item_are_refused(histories: Any) -> No
     recommender = Recommender(served("floats"), threads=1)
     with pytest.raises(ArgumentError, match=r"histories must hold a known item .*got none for 1\)"):
         recommender.update_items([1], histories=histories)
-    with pytest.raises(ArgumentError, match=r"got none for 1\)"):
-        recommender.update_items([1], histories=[[[999]]], on_unknown="skip")
+    for change, item in ((recommender.update_items, 1), (recommender.add_items, 50)):
+        with pytest.raises(ArgumentError, match=rf"got none for {item}\)"):
+            change([item], histories=[[[999]]], on_unknown="skip")
+        with pytest.raises(ArgumentError, match=rf"got none for {item}\)"):
+            change([item], histories=[[[]]])
     assert recommender.model.live is None
+
+
+def test_a_new_item_may_have_no_history() -> None:
+    recommender = Recommender(served("floats"), threads=1)
+    recommender.add_items([50, 51], histories=[[], [[1, 2]]])
+    recommender.add_items([52])
+    vectors = recommender.model.items.decode()
+    np.testing.assert_array_equal(vectors[ITEMS], vectors[ITEMS + 2])
+    recommender.remove_items([50])
+    recommender.add_items([50], histories=[[]])
+    np.testing.assert_array_equal(recommender.model.items.decode(), vectors)
 
 
 def test_an_item_that_nobody_has_stays_where_it_is() -> None:

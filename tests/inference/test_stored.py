@@ -36,7 +36,8 @@ def check(stored: Stored, table: dict[int, list[int]], changed: set[int]) -> Non
             for item in range(ITEMS):
                 assert stored.who(item).tolist() == [user for user in sorted(table) if item in table[user]]
             asked = np.repeat(users, ITEMS), np.tile(np.arange(ITEMS), len(users))
-            assert stored.known(*asked).tolist() == [item in table[user] for user, item in zip(*asked, strict=True)]
+            told = [10.0 * user + item + 1 if item in table[user] else 0 for user, item in zip(*asked, strict=True)]
+            assert stored.strengths(*asked).tolist() == told
         found = [items[a:b].tolist() for a, b in pairwise(bounds.tolist())]
         assert found == [table[user] for user in users.tolist()] and items.dtype == np.int64
         assert strengths is not None
@@ -99,7 +100,7 @@ def test_columns_that_do_not_fit_are_refused() -> None:
     for stored, message in (
         (Stored.of(indptr.astype(np.int32), indices), "seen.indptr must be an array of int64"),
         (Stored.of(indptr, indices, np.ones(3, np.float32)), r"strengths must have shape \(2,\)"),
-        (Stored.of(indptr, indices, np.array([1, np.nan], np.float32)), "strengths must be finite"),
+        (Stored.of(indptr, indices, np.array([1, np.nan], np.float32)), "strengths must be finite and positive"),
         (Stored.of(indptr, indices, times=np.ones(2)), "times must be an array of int64"),
         (Stored.of(indptr[::-1].copy(), indices), "seen.indptr must ascend"),
         (Stored.of(indptr, indices + 1), "seen.indices must lie in"),

@@ -84,5 +84,6 @@ std::vector<const Lanes*> available();
 void bind_answers(nb::module_& m);
 void bind_histories(nb::module_& m);
 void bind_lookup(nb::module_& m);
+void bind_placing(nb::module_& m);
 
 }  // namespace hashlgn

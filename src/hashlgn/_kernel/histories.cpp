@@ -22,15 +22,19 @@ nb::object who(const std::vector<HeldRows*>& segments, int32_t item) {
   return array_of(users);
 }
 
-// Whether users have items.
-nb::object known(const Segments& segments, In<int64_t, 1> users, In<int64_t, 1> items) {
+// The strength of items in the histories of users, 1 where none are stored; 0 where an item is not there.
+nb::object strengths(const Segments& segments, In<int64_t, 1> users, In<int64_t, 1> items) {
   require(users.shape(0) == items.shape(0), "users and items must be of one length");
-  bool* data;
-  nb::object out = array<bool>(users.shape(0), data);
+  float* data;
+  nb::object out = array<float>(users.shape(0), data);
   for (size_t i = 0; i < users.shape(0); ++i) {
     const auto [segment, row] = row_of(segments, users.data()[i]);
-    const auto [begin, end] = segment ? segment->bounds(row) : std::pair<int64_t, int64_t>{0, 0};
-    data[i] = segment && std::binary_search(segment->items() + begin, segment->items() + end, items.data()[i]);
+    data[i] = 0;
+    if (!segment) continue;
+    const auto [begin, end] = segment->bounds(row);
+    const int32_t* place = std::lower_bound(segment->items() + begin, segment->items() + end, items.data()[i]);
+    if (place == segment->items() + end || *place != items.data()[i]) continue;
+    data[i] = segment->weighted() ? segment->strengths()->data()[place - segment->items()] : 1.0f;
   }
   return out;
 }
@@ -94,7 +98,7 @@ void bind_histories(nb::module_& m) {
       .def("queries", &HeldCodes::queries, "indptr"_a.noconvert(), "indices"_a.noconvert(), "strengths"_a.noconvert() = nb::none());
   m.def("columns", &columns, "segments"_a, "users"_a.noconvert());
   m.def("who", &who, "segments"_a, "item"_a);
-  m.def("known", &known, "segments"_a, "users"_a.noconvert(), "items"_a.noconvert());
+  m.def("strengths", &strengths, "segments"_a, "users"_a.noconvert(), "items"_a.noconvert());
   m.def("gather", &gather, "segments"_a, "users"_a.noconvert(), "count"_a);
   m.def("ascending", &ascending, "indptr"_a.noconvert(), "indices"_a.noconvert(), "n"_a);
 }

@@ -81,15 +81,6 @@ def histogram(
 ) -> None:
     """``out[r, 16 m + k]``: the sum of the weights of the row's entries whose sub-code m is k, ascending."""
 
-def encode(
-    dots: npt.NDArray[np.float32],
-    gram: npt.NDArray[np.float32],
-    beam: int,
-    rounds: int,
-    words: npt.NDArray[np.uint8],
-) -> None:
-    """Sub-codes ``(n, M)`` from inner products of vectors and codewords, and of codewords ``(16 M, 16 M)``."""
-
 def unit(v: npt.NDArray[np.float64], out: npt.NDArray[np.float32]) -> bool:
     """``out[r, :] = v[r, :] / ‖v[r, :]‖``, zeros where the length is 0; False where a number is not finite."""
 
@@ -125,8 +116,12 @@ def columns(
 def who(segments: list[Rows], item: int) -> npt.NDArray[np.int64]:
     """The users who have an item, ascending."""
 
-def known(segments: list[Rows], users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Whether each of some users has the item beside."""
+def strengths(
+    segments: list[Rows], users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """The strength of the item beside in the history of each of some users; 1 where no strengths are stored, 0 where
+    the user does not have it.
+    """
 
 def gather(
     segments: list[Rows], users: npt.NDArray[np.int64], count: int
@@ -235,3 +230,53 @@ class Texts(Ids):
     ) -> None: ...
     def decode(self, numbers: npt.NDArray[np.int64]) -> list[str]:
         """Ids of numbers."""
+
+class Placement:
+    """Where items go: the constants of ``inference.placement``; the arrays are kept alive."""
+
+    def __init__(
+        self,
+        mean: npt.NDArray[np.float32],
+        axes: npt.NDArray[np.float32],
+        signal: npt.NDArray[np.float32],
+        answers: npt.NDArray[np.float32],
+        histories: npt.NDArray[np.float32],
+        stiffness: npt.NDArray[np.float32],
+        levels: npt.NDArray[np.float32],
+        exponent: float,
+        nothing: float,
+        noise: float,
+        doubt: float,
+        growth: float,
+        trust: float,
+    ) -> None: ...
+    def estimates(
+        self,
+        v: npt.NDArray[np.float64],
+        rows: npt.NDArray[np.int64],
+        strengths: npt.NDArray[np.float32],
+        bounds: npt.NDArray[np.int64],
+        own: npt.NDArray[np.float32],
+        totals: npt.NDArray[np.int64],
+        o: npt.NDArray[np.float32],
+        p: npt.NDArray[np.float32],
+    ) -> None:
+        """Both vectors of items, ``(items, width)``; see ``inference.placement.Placement.estimates``."""
+
+class Coder:
+    """Codes under codewords that stay, see ``scoring.encoding``; the arrays are kept alive."""
+
+    def __init__(
+        self,
+        products: npt.NDArray[np.float32],
+        gram: npt.NDArray[np.float32],
+        length: float,
+        least: float,
+        most: float,
+        beam: int,
+        rounds: int,
+    ) -> None: ...
+    def code(
+        self, vectors: npt.NDArray[np.float32], packed: npt.NDArray[np.uint8], scales: npt.NDArray[np.float64]
+    ) -> None:
+        """Packed sub-codes and scales of vectors ``(n, width)``."""

@@ -1,6 +1,5 @@
 // The binding: arrays are checked here, once, and everything after works on plain memory without the interpreter lock.
 #include "catalogue.hpp"
-#include "encode.hpp"
 
 namespace hashlgn {
 
@@ -151,16 +150,6 @@ bool unit(In<double, 2> v, Out<float, 2> out) {
   return unit_rows(v.data(), v.shape(0), v.shape(1), out.data());
 }
 
-void encode(In<float, 2> dots, In<float, 2> gram, size_t beam, size_t rounds, Out<uint8_t, 2> words) {
-  const size_t subcodes = words.shape(1);
-  require(beam >= 1 && beam <= 1024, "beam must lie in 1 ... 1024");
-  require(dots.shape(0) == words.shape(0) && dots.shape(1) == 16 * subcodes, "dots must have 16 numbers per sub-code");
-  require(gram.shape(0) == 16 * subcodes && gram.shape(1) == 16 * subcodes, "gram must be square, 16 rows per sub-code");
-  const nb::gil_scoped_release released;
-  Encoder encoder(gram.data(), subcodes, beam, rounds);
-  for (size_t i = 0; i < words.shape(0); ++i) encoder.encode(dots.data() + i * 16 * subcodes, words.data() + i * subcodes);
-}
-
 }  // namespace
 
 NB_MODULE(kernel, m) {
@@ -188,10 +177,10 @@ NB_MODULE(kernel, m) {
         "out"_a.noconvert());
   m.def("histogram", &histogram, "indptr"_a.noconvert(), "indices"_a.noconvert(), "weights"_a.noconvert(),
         "packed"_a.noconvert(), "out"_a.noconvert());
-  m.def("encode", &encode, "dots"_a.noconvert(), "gram"_a.noconvert(), "beam"_a, "rounds"_a, "words"_a.noconvert());
   bind_histories(m);
   bind_answers(m);
   bind_lookup(m);
+  bind_placing(m);
   m.def("unit", &unit, "v"_a.noconvert(), "out"_a.noconvert());
 }
 

@@ -19,15 +19,14 @@ from hashlgn.errors import ArgumentError
 from hashlgn.inference.live import Live, live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.placement import Placement
-from hashlgn.inference.stored import Part, Stored
+from hashlgn.inference.stored import Part
 from hashlgn.inference.texts import Tags, Texts
 from hashlgn.scoring.fold_in import FoldIn
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.search.block_items import BlockItems
-from hashlgn.utils.pages import Pages
 
-__all__ = ["Change", "Pairs", "Placed", "applied"]
+__all__ = ["Change", "Pairs", "Placed", "applied", "grown"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -82,16 +81,15 @@ class Change:
     Attributes:
         users: ids of new users.
         items: ids of new items; each of them is in ``placed``.
-        pairs: new interactions, or None; those that the model has change nothing.
+        pairs: new interactions, each once and none that the model has, or None.
         placed: items with new codes or vectors, or None.
         removed: numbers of items that are no longer answered.
         restored: numbers of items that are answered again.
         titles: by number.
         genres: by number.
         placement: where new items go from now on, or None where that stays.
-        before: the model with the new users and those new interactions whose items it has, where this was made on the
-            way. It saves time, and is not kept in a journal.
-        item_ids: the ids of all items with the new ones, where they are known; the same holds.
+        before: the model with the new ids and interactions (see ``grown``), where it was made on the way. It saves
+            time, and is not kept in a journal.
     """
 
     users: list[Any] = field(default_factory=list)
@@ -104,7 +102,6 @@ class Change:
     genres: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     placement: Placement | None = None
     before: ServedModel | None = None
-    item_ids: Ids | None = None
 
 
 def applied(model: ServedModel, change: Change) -> ServedModel:
@@ -113,51 +110,48 @@ def applied(model: ServedModel, change: Change) -> ServedModel:
     Raises:
         ArgumentError: the change does not fit the model.
     """
-    live, base, pairs = live_of(model), model, change.pairs
-    if change.before is not None:
-        base = change.before
-        pairs = None if pairs is None else pairs.part(pairs.items >= len(model.item_ids))
-    user_ids = base.user_ids
-    if change.users and base is model:
-        user_ids = user_ids.add(change.users, name="users")[0]
-    item_ids = model.item_ids if change.item_ids is None else change.item_ids
-    if change.items and change.item_ids is None:
-        item_ids = item_ids.add(change.items, name="ids")[0]
-    if len(user_ids) - len(model.user_ids) != len(change.users) or len(item_ids) - len(model.item_ids) != len(
-        change.items
-    ):
-        raise ArgumentError("the change must be of this model (it adds ids that are there)")
-    n_users, n_items = len(user_ids), len(item_ids)
-    stored, fresh = _stored(base, pairs, n_users)
-    sides = _sides(model, change.placed)
-    rests = live.counts if change.placed is None else live.counts.put(change.placed.numbers, change.placed.counts)
-    made = model.changed(
-        user_ids=user_ids,
-        item_ids=item_ids,
-        stored=stored,
+    before = change.before
+    if before is None:
+        user_ids, item_ids = model.user_ids, model.item_ids
+        if change.users:
+            user_ids = user_ids.add(change.users, name="users")[0]
+        if change.items:
+            item_ids = item_ids.add(change.items, name="ids")[0]
+        new = len(user_ids) - len(model.user_ids), len(item_ids) - len(model.item_ids)
+        if new != (len(change.users), len(change.items)):
+            raise ArgumentError("the change must be of this model (it adds ids that are there)")
+        before = grown(model, user_ids, item_ids, change.pairs)
+    live, n_items, placed = live_of(before), len(before.item_ids), change.placed
+    return before.changed(
+        counts=before.counts,
         titles=_texts(model.titles, change.titles, n_items),
         genres=_tags(model.genres, change.genres, n_items),
         live=replace(
             live,
             placement=change.placement or live.placement,
-            counts=rests,
+            counts=live.counts if placed is None else live.counts.put(placed.numbers, placed.counts),
             removed=_removed(live, change, n_items),
             changes=live.changes + 1,
         ),
-        **sides,
+        **_sides(model, placed),
     )
-    made.__dict__["counts"] = _more(base.counts, fresh, n_items)
-    return made
 
 
-def _more(counts: Pages, items: Ints, n_items: int) -> Pages:
-    """How many users have each item, with some more."""
+def grown(model: ServedModel, user_ids: Ids, item_ids: Ids, pairs: Pairs | None) -> ServedModel:
+    """A model with new ids at the end, and new interactions. It lacks vectors of the new items: it is on the way to
+    what ``applied`` makes of it.
+    """
+    stored, counts, n_items = model.stored, model.counts, len(item_ids)
+    if pairs is not None and len(pairs.users):
+        stored = stored.changed(_rows(model, pairs), len(user_ids))
+    elif len(user_ids) > len(stored):
+        stored = stored.changed(None, len(user_ids))
     if len(counts) < n_items:
         counts = counts.put(np.arange(len(counts), n_items), 0)
-    if not len(items):
-        return counts
-    numbers, more = np.unique(items, return_counts=True)
-    return counts.put(numbers, counts.take(numbers) + more)
+    if pairs is not None:
+        numbers, more = np.unique(pairs.items, return_counts=True)
+        counts = counts.put(numbers, counts.take(numbers) + more)
+    return model.changed(user_ids=user_ids, item_ids=item_ids, stored=stored, counts=counts, live=live_of(model))
 
 
 def _sides(model: ServedModel, placed: Placed | None) -> dict[str, Any]:
@@ -200,32 +194,26 @@ def _removed(live: Live, change: Change, n_items: int) -> npt.NDArray[np.bool_] 
     return removed if removed.any() else None
 
 
-def _stored(model: ServedModel, pairs: Pairs | None, n_users: int) -> tuple[Stored, Ints]:
-    """Histories with new interactions, and the items of those that the model did not have."""
-    stored = model.stored
-    if pairs is None or not len(pairs.users):
-        return (stored if n_users == len(stored) else stored.changed(None, n_users)), np.empty(0, np.int64)
+def _rows(model: ServedModel, pairs: Pairs) -> Part:
+    """The rows of the users who have new interactions."""
     users, rows = np.unique(pairs.users, return_inverse=True)
-    old, count = stored.part(users), len(pairs.users)
-    n_items = int(max(pairs.items.max(), old.indices.max(initial=0))) + 1
-    owners = np.concatenate((np.repeat(np.arange(len(users)), np.diff(old.indptr)), rows))
-    items = np.concatenate((old.indices, pairs.items.astype(np.int32)))
-    keys, first = np.unique(owners * n_items + items, return_index=True)  # of two, the one that was there
-    fresh: dict[str, npt.NDArray[Any]] = {"newer": np.ones(count, np.bool_)}
+    old, count = model.stored.part(users), len(pairs.users)
+    fresh: dict[str, Any] = {"indices": pairs.items.astype(np.int32), "newer": np.ones(count, np.bool_)}
     if old.times is not None:
         fresh["times"] = np.zeros(count, np.int64) if pairs.times is None else pairs.times
     if old.strengths is not None:
         fresh["strengths"] = np.ones(count, np.float32) if pairs.strengths is None else pairs.strengths
-    before = {"newer": np.zeros(len(old.indices), np.bool_) if old.newer is None else old.newer}
+    before = {"newer": np.zeros(len(old.indices), np.bool_)} if old.newer is None else {}
+    owners = np.concatenate((np.repeat(np.arange(len(users)), np.diff(old.indptr)), rows))
+    order = np.lexsort((np.concatenate((old.indices, fresh["indices"])), owners))
     columns = {
-        name: np.concatenate((before.get(name, getattr(old, name)), values))[first] for name, values in fresh.items()
+        name: np.concatenate((before.get(name, getattr(old, name)), values))[order] for name, values in fresh.items()
     }
-    bounds = np.searchsorted(keys, np.arange(len(users) + 1) * n_items).astype(np.int64)
+    bounds = np.searchsorted(owners[order], np.arange(len(users) + 1))
     settings = model.config.get("model", {})
     if "strengths" in columns and settings.get("strength") == "decay":
         columns["strengths"] = decayed(bounds, columns["times"], settings["half_life"])
-    part = Part(bounds, items[first], users=users, **columns)
-    return stored.changed(part, n_users), items[first[first >= len(old.indices)]].astype(np.int64)
+    return Part(bounds, users=users, **columns)
 
 
 def _texts(texts: Any, changed: Mapping[int, str], count: int) -> Texts | None:

@@ -153,7 +153,7 @@ def _plain(value: Any) -> Any:
             "data": base64.b64encode(little.tobytes()).decode(),
         }
     if isinstance(value, Change | Pairs | Placed | Placement):
-        held = {one.name: getattr(value, one.name) for one in fields(value) if one.name not in ("before", "item_ids")}
+        held = {one.name: getattr(value, one.name) for one in fields(value) if one.name != "before"}
         return {name: _plain(part) for name, part in held.items() if part is not None and not _empty(part)}
     if isinstance(value, dict):
         return [[number, text] for number, text in value.items()]

@@ -14,7 +14,7 @@ from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, ArtifactError, positive_int, shown
 from hashlgn.inference.artifact import save_artifact
 from hashlgn.inference.attributes import neighbours
-from hashlgn.inference.changes import Change, applied
+from hashlgn.inference.changes import Change, applied, grown
 from hashlgn.inference.journal import Journal
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
@@ -110,7 +110,7 @@ class Living:
         values, skip, single = _listed(ids), skips(on_unknown), _is_one(ids)
 
         def plan(model: ServedModel) -> Change:
-            grown, numbers = numbered(model.item_ids, values, new=True)
+            item_ids, numbers = numbered(model.item_ids, values, new=True)
             there = numbers < len(model.item_ids)
             back = np.zeros(len(numbers), np.bool_) if model.removed is None else there.copy()
             if model.removed is not None:
@@ -118,13 +118,12 @@ class Living:
             if (there & ~back).any():
                 known = values[int(np.flatnonzero(there & ~back)[0])]
                 raise ArgumentError(f"ids must be new: update_items is for items that are there (got {shown(known)})")
-            before, people, pairs = relevant(model, values, single, numbers, users, histories, skip)
+            people, pairs = relevant(model, values, single, numbers, users, histories, skip)
             tags = named("genres", values, numbers, genres, tuple)
             near = neighbours(model, values, numbers, attributes, tags)
             return replace(
-                placing(before, np.sort(numbers), people, pairs, near=near),
-                items=grown.decode(np.sort(numbers[~there])).tolist(),
-                item_ids=grown,
+                placing(grown(model, model.user_ids, item_ids, pairs), np.sort(numbers), people, near=near),
+                items=item_ids.decode(np.sort(numbers[~there])).tolist(),
                 pairs=pairs,
                 restored=tuple(numbers[there].tolist()),
                 titles=named("titles", values, numbers, titles, str),
@@ -155,7 +154,8 @@ class Living:
             if model.removed is not None and model.removed[numbers].any():
                 gone = values[int(np.flatnonzero(model.removed[numbers])[0])]
                 raise ArgumentError(f"ids must be of items that were not removed (got {shown(gone)})")
-            before, people, pairs = relevant(model, values, single, numbers, users, histories, skip)
+            people, pairs = relevant(model, values, single, numbers, users, histories, skip)
+            before = grown(model, model.user_ids, model.item_ids, pairs)
             return replace(placing(before, np.sort(numbers), people, blended=histories is None), pairs=pairs)
 
         self._change(plan)

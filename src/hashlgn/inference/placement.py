@@ -39,26 +39,27 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from hashlgn._kernel import compiled
 from hashlgn.errors import ArgumentError
-from hashlgn.scoring.codes import Bytes, pack_subcodes, unpack_subcodes
+from hashlgn.scoring.codes import Bytes, unpack_subcodes
 from hashlgn.scoring.decoders import CodebookDecoder
-from hashlgn.scoring.encoding import encode
+from hashlgn.scoring.encoding import Coder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems, Items
 
-__all__ = ["WEIGHT", "Coder", "Placement", "decoded_answers", "decoded_histories"]
+__all__ = ["WEIGHT", "Placement", "decoded_answers", "decoded_histories"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
+_compiled: Any = compiled()
 WEIGHT = 0.25  # exponent of the weight ``(1 / ‖v_u‖)^WEIGHT`` of a person
 _OTHERS = 0.005  # α: how much a score of a user who does not have an item counts beside one who has it
 _DOUBT = 3  # people at whose number an item is drawn half as much
 _GROWTH = 2  # times as many people as it has are expected of a new item
 _NOISE = 0.7  # of an error's variance that counts, see above
-_UNIFORM_SHARE = 0.1  # of a metric: the part that is made the same in all directions
-_CODED = 256  # vectors coded at a time
+_NOTHING = 1e-10  # of a squared length: what rounding leaves of a history without its only item
 _TRUST = 100  # people from which on an item counts half in a history: a few tell little of what else theirs will want
 _DECODED = 128  # items decoded at a time
 
@@ -114,48 +115,59 @@ class Placement:
             coders[side] = Coder(codewords, self.metrics[number], float(self.lengths[number]))
         return coders[side]
 
-    def vectors(self, means: Floats, worth: Floats, totals: Doubles) -> tuple[Floats, Floats]:
-        """Both vectors of items.
+    def estimates(
+        self, v: Doubles, rows: Ints, strengths: Floats, bounds: Ints, own: Floats, totals: Ints
+    ) -> tuple[Floats, Floats]:
+        """Both vectors of items. Runs compiled where the kernel could be compiled.
 
         Args:
-            means: weighted, of the unit queries of people who have each item, ``(n, width)``.
-            worth: of how many people, n', ``(n,)``; an item with 0 is an average one.
-            totals: how many people have the item, ``(n,)``.
+            v: sums of histories, ``(histories, width)``.
+            rows: the history of each person who is asked, item by item, ``(entries,)``.
+            strengths: ``a_ui`` of the item in it, 0 where it is not there, ``(entries,)``.
+            bounds: of the people of each item, ``(n + 1,)``.
+            own: vector of each item in a history; 0 of one that is in none, ``(n, width)``.
+            totals: how many people have the item, ``(n,)``; some are asked.
 
         Returns:
             o and p, each ``(n, width)`` float32.
         """
-        whole = np.empty((len(means), len(self.answers)), np.float32)
-        n = worth[:, None] / np.float32(_NOISE)
-        whole[:, :-2] = (means - self.mean) @ self.axes * (n / (self.signal * n + 1))
-        whole[:, -2], whole[:, -1] = 1, np.log1p(totals)
-        return whole @ self.answers, whole @ self.histories * (totals / (totals + _TRUST))[:, None].astype(np.float32)
+        o, p = np.empty_like(own), np.empty_like(own)
+        if _compiled is not None:
+            self._held.estimates(v, rows, strengths, bounds, own, totals, o, p)
+            return o, p
+        for row, (begin, end) in enumerate(pairwise(bounds.tolist())):
+            units, weights = _queries(v[rows[begin:end]], strengths[begin:end, None] * own[row].astype(np.float64))
+            o[row], p[row] = self._estimate(units, weights, int(totals[row]))
+        return o, p
 
-    def draw(self, o: Floats, units: Floats, owners: Ints, totals: Ints) -> None:
-        """Draw items towards their people, in place.
+    def _estimate(self, units: Doubles, weights: Doubles, total: int) -> tuple[Doubles, Doubles]:
+        """Both vectors of one item from the unit queries of its people and their weights."""
+        factors = np.zeros(len(self.answers))
+        factors[-2:] = 1, np.log1p(total)
+        if len(units):
+            n = weights.sum() ** 2 / (weights**2).sum() / _NOISE
+            z = (weights @ units / weights.sum() - self.mean) @ self.axes
+            factors[:-2] = z * (n / (self.signal * n + 1))
+        o = factors @ self.answers
+        if len(units) and len(self.signal):
+            moved = units @ self._stiffness
+            count, n = len(units), max(total, len(units))
+            together = moved @ units.T + (1 + _DOUBT / n) * count / n * np.eye(count)
+            scores = units @ o
+            level = self.levels[0] + self.levels[1] * np.log1p(_GROWTH * total)
+            o = o + linalg.solve(together, max(level, scores.mean()) - scores, assume_a="pos") @ moved
+        return o, factors @ self.histories * (total / (total + _TRUST))
 
-        Args:
-            o: where they would be by the mean alone, ``(n, width)``.
-            units: queries of people, ``(entries, width)``; those that are 0 say nothing.
-            owners: the item of each, ascending, ``(entries,)``.
-            totals: how many people have the item, ``(n,)``; some are asked.
-        """
-        if not len(self.signal):
-            return
-        ends = np.searchsorted(owners, np.arange(len(o) + 1))
-        levels = self.levels[0] + self.levels[1] * np.log1p(_GROWTH * totals)
-        for row, (begin, end) in enumerate(pairwise(ends.tolist())):
-            x = units[begin:end]
-            x = x[x.any(axis=1)]
-            if not len(x):
-                continue
-            moved = x @ self._stiffness
-            together = (moved @ x.T).astype(np.float64)
-            n = max(int(totals[row]), len(x))
-            together.flat[:: len(x) + 1] += (1 + _DOUBT / n) * len(x) / n
-            scores = x @ o[row]
-            away = max(levels[row], float(scores.mean())) - scores
-            o[row] += linalg.solve(together, away, assume_a="pos").astype(np.float32) @ moved
+    @cached_property
+    def _held(self) -> Any:
+        """The same for the kernel."""
+        arrays = self.mean, self.axes, self.signal, self.answers, self.histories, self._stiffness, self.levels
+        constants = WEIGHT, _NOTHING, _NOISE, _DOUBT, _GROWTH, _TRUST
+        return _compiled.Placement(*map(np.ascontiguousarray, arrays), *constants)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arrays; what is made of them is made again."""
+        return self.arrays()
 
     @cached_property
     def _stiffness(self) -> Floats:
@@ -170,41 +182,12 @@ class Placement:
         return {name: getattr(self, name) for name in names}
 
 
-class Coder:
-    """Codes of new vectors under codewords that stay.
-
-    Args:
-        codewords: ``(M, 16, width)``.
-        metric: second moment of what the vectors meet in inner products, ``(width, width)``.
-        length: of decoded codes, before their scales.
-    """
-
-    def __init__(self, codewords: Floats, metric: Floats, length: float) -> None:
-        flat = codewords.reshape(-1, codewords.shape[2])
-        uniform = _UNIFORM_SHARE * np.trace(metric) / len(metric)
-        metric = ((1 - _UNIFORM_SHARE) * metric + uniform * np.eye(len(metric))).astype(np.float32)
-        self.products = np.ascontiguousarray(metric @ flat.T)  # (width, 16 M)
-        self.gram = np.ascontiguousarray(flat @ self.products)
-        self.starts, self.length = np.arange(0, len(flat), 16), length
-
-    def code(self, vectors: Floats) -> tuple[Bytes, npt.NDArray[np.float16]]:
-        """Packed sub-codes ``(n, M / 2)`` of the directions, and the scales ``(n,)`` that bring the decoded vectors
-        closest to the vectors.
-        """
-        if len(vectors) <= _CODED:
-            return self._coded(vectors)
-        parts = [self._coded(vectors[start : start + _CODED]) for start in range(0, len(vectors), _CODED)]
-        packed, scales = zip(*parts, strict=True)
-        return np.concatenate(packed), np.concatenate(scales)
-
-    def _coded(self, vectors: Floats) -> tuple[Bytes, npt.NDArray[np.float16]]:
-        lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), 1e-24)) / self.length
-        dots = vectors @ self.products
-        words = encode(dots / lengths[:, None], self.gram)
-        columns = words + self.starts
-        along = np.take_along_axis(dots, columns, axis=1).sum(axis=1)
-        square = self.gram[columns[:, :, None], columns[:, None, :]].sum(axis=(1, 2))
-        return pack_subcodes(words), np.clip(along / np.maximum(square, 1e-12), 6e-5, 6e4).astype(np.float16)
+def _queries(v: Doubles, own: Doubles) -> tuple[Doubles, Doubles]:
+    """Unit queries of people without the item itself, and how much each weighs, of those whose history has more."""
+    left = v - own
+    lengths = np.linalg.norm(left, axis=1)
+    kept = lengths**2 > _NOTHING * (v**2).sum(axis=1)
+    return left[kept] / lengths[kept, None], lengths[kept] ** -WEIGHT
 
 
 def decoded_histories(histories: CodedHistories | FloatHistories, items: Ints) -> Floats:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hashlgn.data import Ids, Interactions
 from hashlgn.errors import ArgumentError, shown
 from hashlgn.inference.attributes import Neighbours
-from hashlgn.inference.changes import Change, Pairs, applied
+from hashlgn.inference.changes import Change, Pairs, grown
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.people import People, given, living_histories, people_of, place
@@ -25,7 +25,6 @@ __all__ = ["named", "numbered", "placing", "relevant", "taken_in", "undone"]
 Ints = npt.NDArray[np.int64]
 
 _GROWN = 1.5  # an item is placed anew where it has so many times the interactions that its place rests on
-_FEW = 16  # so many items are looked up one by one: all histories would have to be brought together
 _WELL_KNOWN = 20  # interactions from which on an item of the training stays where the training has put it
 
 
@@ -79,7 +78,7 @@ def named(name: str, ids: list[Any], numbers: Ints, values: Any, kind: type) -> 
 
 def relevant(
     model: ServedModel, ids: list[Any], single: bool, numbers: Ints, users: Any, histories: Any, skip: bool
-) -> tuple[ServedModel, People | None, Pairs | None]:
+) -> tuple[People | None, Pairs | None]:
     """What a caller says of the people of items.
 
     Args:
@@ -92,8 +91,10 @@ def relevant(
         skip: whether unknown ids are skipped.
 
     Returns:
-        The model with the new interactions of the items that it has; histories as people, or None where the stored ones
-        decide; all new interactions, or None.
+        Histories as people, or None where the stored ones decide; new interactions, or None.
+
+    Raises:
+        ArgumentError: histories hold nothing but the item itself; a new item may have none.
     """
     if users is not None and histories is not None:
         raise ArgumentError("users and histories must not both be given (got both)")
@@ -101,23 +102,26 @@ def relevant(
     if histories is not None:
         lists = _lists("histories", ids, single, histories)
         nested = [_listed_each("histories of an item", one) for one in lists]
-        return model, given([ragged(model.item_ids, "histories", one, skip) for one in nested], numbers), None
+        rows = [ragged(model.item_ids, "histories", one, skip) for one in nested]
+        for value, number, (bounds, items) in zip(ids, numbers.tolist(), rows, strict=True):
+            here = number < len(model.item_ids) and (model.removed is None or not model.removed[number])
+            if (here or len(bounds) > 1) and not (items != number).any():  # it would become an average item
+                which = f"got none for {shown(value)}"
+                raise ArgumentError(f"histories must hold a known item beside the item itself ({which})")
+        return given(rows, numbers), None
     if users is None:
-        return model, None, None
+        return None, None
     lists = _listed_each("users", _lists("users", ids, single, users))
     found = [np.unique(encoded(model.user_ids, "users", one, skip)) for one in lists]
-    rows = np.concatenate([np.empty(0, np.int64), *found])
-    pairs = Pairs(rows, np.repeat(numbers, [len(one) for one in found]), None, _times(model, None, len(rows)))
-    pairs = _unknown(model, pairs)
-    known = pairs.items < len(model.item_ids)
-    return applied(model, Change(pairs=pairs.part(known))) if known.any() else model, None, pairs
+    people = np.concatenate(found)
+    pairs = Pairs(people, np.repeat(numbers, [len(one) for one in found]), None, _times(model, None, len(people)))
+    return None, _unknown(model, pairs)
 
 
 def placing(
     model: ServedModel,
     numbers: Ints,
     people: People | None,
-    fresh: Pairs | None = None,
     *,
     blended: bool = True,
     near: Neighbours | None = None,
@@ -125,36 +129,22 @@ def placing(
     """A change that places items.
 
     Args:
-        model: with all new interactions of the items that it has.
+        model: with all new ids and interactions.
         numbers: of the items, ascending.
         people: whose histories decide; all who have the items where None.
-        fresh: interactions with items that the model does not have yet.
         blended: whether an item of the training goes towards its new place by the share of its interactions that are
             new, and not all the way.
         near: where new items start that nobody has. None where no item is new: one that nobody has stays.
-
-    Raises:
-        ArgumentError: no item is new, and the histories of one hold nothing else.
     """
     live = live_of(model)
-    if people is not None and near is None:
-        _check_told(model.item_ids, numbers, people)
     if people is None:
-        owners, users = _who(model, numbers)
-        if fresh is not None:
-            new = fresh.items >= len(model.item_ids)
-            owners = np.concatenate((owners, np.searchsorted(numbers, fresh.items[new])))
-            users = np.concatenate((users, fresh.users[new]))
         if blended:  # items of the training of which nothing is new stay
             rests = live.counts.take(np.minimum(numbers, len(live.counts) - 1))
-            counts = np.bincount(owners, minlength=len(numbers))
-            moves = ((numbers >= live.items) & ((counts > 0) | (near is not None))) | (counts > rests)
-            kept = moves[owners]
-            owners, users = (np.cumsum(moves) - 1)[owners[kept]], users[kept]
-            numbers = numbers[moves]
+            counts = model.counts.take(numbers)
+            numbers = numbers[((numbers >= live.items) & ((counts > 0) | (near is not None))) | (counts > rests)]
         if not len(numbers):
             return Change(before=model)
-        people = people_of(model, owners, users, len(numbers))
+        people = people_of(model.stored, numbers)
     placement, first = live.placement, None
     if placement is None:
         placement = first = _fitted(model)
@@ -176,37 +166,27 @@ def taken_in(model: ServedModel, data: Interactions, budget: int) -> tuple[Chang
     rows, columns = users[data.rows], items[data.indices]
     pairs = _unknown(model, Pairs(rows, columns, data.weights, _times(model, data.times, len(rows))))
     added = user_ids.decode(np.arange(n_users, len(user_ids))).tolist()
-    before = applied(model, Change(users=added, pairs=pairs.part(pairs.items < n_items)))
-    grown = _grown(before, budget)
-    chosen = np.concatenate((grown, np.arange(n_items, len(item_ids))))
-    change = placing(before, chosen, None, pairs) if len(chosen) else Change(before=before)
+    before = grown(model, user_ids, item_ids, pairs)
+    regrown = _grown(before, n_items, budget)
+    chosen = np.concatenate((regrown, np.arange(n_items, len(item_ids))))
+    change = placing(before, chosen, None) if len(chosen) else Change(before=before)
     new = np.flatnonzero(items >= n_items).tolist()
     return (
         replace(
             change,
             users=added,
             items=item_ids.decode(np.arange(n_items, len(item_ids))).tolist(),
-            item_ids=item_ids,
             pairs=pairs,
             titles={} if data.titles is None else {int(items[place]): data.titles[place] for place in new},
             genres={} if data.genres is None else {int(items[place]): data.genres[place] for place in new},
         ),
-        len(grown),
+        len(regrown),
     )
 
 
 def undone(after: ServedModel, before: ServedModel) -> ServedModel:
     """The state before a change, as a state that follows it."""
     return replace(before, live=replace(live_of(before), changes=live_of(after).changes + 1), contents=False)
-
-
-def _check_told(item_ids: Ids, numbers: Ints, people: People) -> None:
-    """Refuse histories that say nothing of an item: it would become an average one."""
-    owners = np.repeat(people.owners, np.diff(people.indptr))
-    told = np.bincount(owners[people.indices != numbers[owners]], minlength=len(numbers))
-    if not told.all():
-        which = item_ids.decode(numbers[told == 0][:1]).tolist()[0]
-        raise ArgumentError(f"histories must hold a known item beside the item itself (got none for {shown(which)})")
 
 
 def _fitted(model: ServedModel) -> Placement:
@@ -217,11 +197,11 @@ def _fitted(model: ServedModel) -> Placement:
     return fit_placement(model.items, living_histories(model), (bounds, indices[kept]), strengths)
 
 
-def _grown(model: ServedModel, budget: int) -> Ints:
-    """The items that have grown most since they were placed, ascending."""
+def _grown(model: ServedModel, n_items: int, budget: int) -> Ints:
+    """The items, of the first ``n_items``, that have grown most since they were placed, ascending."""
     live = live_of(model)
     rests = live.counts.whole
-    counts = model.item_counts
+    counts = model.item_counts[:n_items]
     ratio = counts / np.maximum(rests, 1)
     ratio[: live.items][rests[: live.items] >= _WELL_KNOWN] = 0
     if model.removed is not None:
@@ -230,23 +210,9 @@ def _grown(model: ServedModel, budget: int) -> Ints:
     return np.sort(chosen[np.argsort(-ratio[chosen], kind="stable")[:budget]])
 
 
-def _who(model: ServedModel, numbers: Ints) -> tuple[Ints, Ints]:
-    """Who has items: places among the items, and users."""
-    numbers = numbers[numbers < len(model.item_ids)]
-    if len(numbers) <= _FEW:
-        users = [model.stored.who(number) for number in numbers.tolist()]
-        owners = np.repeat(np.arange(len(users)), [len(found) for found in users])
-        return owners, np.concatenate([np.empty(0, np.int64), *users])
-    indptr, indices = model.seen
-    wanted = np.zeros(len(model.item_ids), np.bool_)
-    wanted[numbers] = True
-    places = np.flatnonzero(wanted[indices])
-    return np.searchsorted(numbers, indices[places]), np.searchsorted(indptr, places, side="right") - 1
-
-
 def _unknown(model: ServedModel, pairs: Pairs) -> Pairs:
     """The interactions that are not stored yet."""
-    return pairs.part(~model.stored.known(pairs.users, pairs.items))
+    return pairs.part(model.stored.strengths(pairs.users, pairs.items) == 0)
 
 
 def _times(model: ServedModel, times: Ints | None, count: int) -> Ints | None:

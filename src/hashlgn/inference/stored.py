@@ -175,16 +175,20 @@ class Stored:
             found.append(users)
         return found[0] if len(found) == 1 else np.sort(np.concatenate(found))
 
-    def known(self, users: Ints, items: Ints) -> Mask:
-        """Whether each of some users, ``(n,)``, has the item beside, ``(n,)``."""
+    def strengths(self, users: Ints, items: Ints) -> npt.NDArray[np.float32]:
+        """``a_ui`` of the item beside each of some users, ``(n,)``; 0 where the user does not have it."""
         if _compiled is not None:
-            held: Mask = _compiled.known(self.held, *map(np.ascontiguousarray, (users, items)))
+            held: npt.NDArray[np.float32] = _compiled.strengths(self.held, *map(np.ascontiguousarray, (users, items)))
             return held
-        asked, places = np.unique(users, return_inverse=True)
+        asked, rows = np.unique(users, return_inverse=True)
         found = self.part(asked)
-        n_items = int(max(found.indices.max(initial=0), items.max(initial=0))) + 1
+        if not len(found.indices):
+            return np.zeros(len(users), np.float32)
+        n_items = int(max(found.indices.max(), items.max(initial=0))) + 1
         keys = np.repeat(np.arange(len(asked)) * n_items, np.diff(found.indptr)) + found.indices
-        return np.isin(places * n_items + items, keys)
+        places = np.minimum(np.searchsorted(keys, rows * n_items + items), len(keys) - 1)
+        strengths = np.float32(1) if found.strengths is None else found.strengths[places]
+        return np.where(keys[places] == rows * n_items + items, strengths, np.float32(0))
 
     def changed(self, part: Part | None, count: int) -> Stored:
         """The histories of ``count`` users, with the rows of some users in place of those they have."""
@@ -237,8 +241,8 @@ def _check(part: Part, n_items: int, contents: bool) -> None:
         raise ArgumentError(f"seen.indptr must ascend from 0 to the number of indices ({len(indices)})")
     if not contents:  # who answers checks the rows that are asked for
         return
-    if part.strengths is not None and not np.isfinite(part.strengths).all():
-        raise ArgumentError("strengths must be finite")
+    if part.strengths is not None and not (np.isfinite(part.strengths) & (part.strengths > 0)).all():
+        raise ArgumentError("strengths must be finite and positive")
     if len(indices) and (indices.min() < 0 or indices.max() >= n_items):
         raise ArgumentError(f"seen.indices must lie in 0 … {n_items - 1} (got {indices.min()} … {indices.max()})")
     rising = np.ones(len(indices) + 1, np.bool_)

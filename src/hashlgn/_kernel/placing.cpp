@@ -1,0 +1,212 @@
+// The binding of what places an item: both of its vectors from the sums of its people's histories, and codes of vectors. The
+// NumPy forms, in inference/placement.py and scoring/encoding.py, say what is computed and why.
+#include <cmath>
+
+#include "binding.hpp"
+#include "encode.hpp"
+
+namespace hashlgn {
+namespace {
+
+// Solves A x = b in the place of b. A, (n, n), is symmetric and positive; its upper half becomes U of A = UᵀU (Cholesky).
+void solve(double* a, size_t n, double* b) {
+  for (size_t j = 0; j < n; ++j) {
+    double* row = a + j * n;
+    const double inverse = 1 / std::sqrt(row[j]);
+    for (size_t k = j; k < n; ++k) row[k] *= inverse;
+    for (size_t i = j + 1; i < n; ++i) {
+      for (size_t k = i; k < n; ++k) a[i * n + k] -= row[i] * row[k];
+    }
+    b[j] /= row[j];
+    for (size_t k = j + 1; k < n; ++k) b[k] -= b[j] * row[k];
+  }
+  for (size_t j = n; j-- > 0;) {
+    for (size_t k = j + 1; k < n; ++k) b[j] -= a[j * n + k] * b[k];
+    b[j] /= a[j * n + j];
+  }
+}
+
+class HeldPlacement {
+ public:
+  HeldPlacement(In<float, 1> mean, In<float, 2> axes, In<float, 1> signal, In<float, 2> answers, In<float, 2> histories,
+                In<float, 2> stiffness, In<float, 1> levels, double exponent, double nothing, double noise, double doubt, double growth,
+                double trust)
+      : mean_(mean), axes_(axes), signal_(signal), answers_(answers), histories_(histories), stiffness_(stiffness),
+        levels_{levels.data()[0], levels.data()[1]}, exponent_(exponent), nothing_(nothing), noise_(noise), doubt_(doubt),
+        growth_(growth), trust_(trust) {
+    const size_t width = mean.shape(0), rows = signal.shape(0) + 2;
+    require(axes.shape(0) == width && axes.shape(1) + 2 == rows, "axes must have shape (width, axes)");
+    for (const In<float, 2>& side : {answers, histories}) {
+      require(side.shape(0) == rows && side.shape(1) == width, "answers and histories must have shape (axes + 2, width)");
+    }
+    require(stiffness.shape(0) == width && stiffness.shape(1) == width, "stiffness must have shape (width, width)");
+    require(levels.shape(0) == 2, "levels must be two numbers");
+  }
+
+  void estimates(In<double, 2> v, In<int64_t, 1> rows, In<float, 1> strengths, In<int64_t, 1> bounds, In<float, 2> own,
+                 In<int64_t, 1> totals, Out<float, 2> o, Out<float, 2> p) const {
+    const size_t width = mean_.shape(0), items = totals.shape(0);
+    require_bounds(bounds, rows.shape(0));
+    require(bounds.shape(0) == items + 1 && strengths.shape(0) == rows.shape(0), "bounds and strengths must fit items and rows");
+    require(v.shape(1) == width && own.shape(0) == items && own.shape(1) == width, "v and own must be of this width");
+    require(o.shape(0) == items && o.shape(1) == width && p.shape(0) == items && p.shape(1) == width, "o and p must have the shape of own");
+    for (size_t e = 0; e < rows.shape(0); ++e) {
+      require(rows.data()[e] >= 0 && static_cast<size_t>(rows.data()[e]) < v.shape(0), "rows must be of v");
+    }
+    const nb::gil_scoped_release released;
+    for (size_t i = 0; i < items; ++i) {
+      const size_t begin = static_cast<size_t>(bounds.data()[i]), end = static_cast<size_t>(bounds.data()[i + 1]);
+      const People people = people_of(v.data(), rows.data() + begin, strengths.data() + begin, end - begin, own.data() + i * width);
+      place(people, static_cast<double>(totals.data()[i]), o.data() + i * width, p.data() + i * width);
+    }
+  }
+
+ private:
+  // Unit queries of an item's people, and the mean of them with their weights.
+  struct People {
+    std::vector<float> units;  // (count, width)
+    std::vector<double> mean;
+    double worth = 0;  // of how many people it is
+    size_t count = 0;
+  };
+
+  People people_of(const double* v, const int64_t* rows, const float* strengths, size_t count, const float* own) const {
+    const size_t width = mean_.shape(0);
+    People people;
+    people.units.resize(count * width), people.mean.resize(width);
+    std::vector<double> left(width);
+    double total = 0, squares = 0;
+    for (size_t e = 0; e < count; ++e) {
+      const double* sum = v + static_cast<size_t>(rows[e]) * width;
+      double all = 0, rest = 0;
+      for (size_t j = 0; j < width; ++j) {
+        left[j] = sum[j] - static_cast<double>(strengths[e]) * static_cast<double>(own[j]);
+        all += sum[j] * sum[j], rest += left[j] * left[j];
+      }
+      if (!(rest > nothing_ * all)) continue;
+      const double length = std::sqrt(rest), weight = std::pow(length, -exponent_);
+      float* unit = people.units.data() + people.count++ * width;
+      for (size_t j = 0; j < width; ++j) {
+        people.mean[j] += weight * (left[j] / length);
+        unit[j] = static_cast<float>(left[j] / length);
+      }
+      total += weight, squares += weight * weight;
+    }
+    if (!people.count) return people;
+    for (double& number : people.mean) number /= total;
+    people.worth = total * total / squares;
+    return people;
+  }
+
+  void place(const People& people, double total, float* o, float* p) const {
+    const Lanes* lanes = available().front();
+    const size_t width = mean_.shape(0), axes = signal_.shape(0);
+    std::vector<double> factors(axes + 2), left(people.mean), answer(width), history(width);
+    if (people.count) {
+      const double n = people.worth / noise_;
+      for (size_t j = 0; j < width; ++j) left[j] -= static_cast<double>(mean_.data()[j]);
+      lanes->product(left.data(), 1, width, axes_.data(), axes, factors.data());
+      for (size_t k = 0; k < axes; ++k) factors[k] *= n / (static_cast<double>(signal_.data()[k]) * n + 1);
+    }
+    factors[axes] = 1, factors[axes + 1] = std::log1p(total);
+    lanes->product(factors.data(), 1, axes + 2, answers_.data(), width, answer.data());
+    lanes->product(factors.data(), 1, axes + 2, histories_.data(), width, history.data());
+    if (people.count && axes) draw(people, total, lanes, answer.data());
+    for (size_t j = 0; j < width; ++j) o[j] = static_cast<float>(answer[j]), p[j] = static_cast<float>(history[j] * (total / (total + trust_)));
+  }
+
+  // Draws an answer towards the people, and away from all others.
+  void draw(const People& people, double total, const Lanes* lanes, double* o) const {
+    const size_t width = mean_.shape(0), n = people.count;
+    const float* x = people.units.data();
+    std::vector<float> moved(n * width), turned(width * n), products(n * n);
+    for (size_t e = 0; e < n; ++e) {
+      for (size_t j = 0; j < width; ++j) turned[j * n + e] = x[e * width + j];
+    }
+    lanes->single(x, n, width, stiffness_.data(), width, moved.data());
+    lanes->single(moved.data(), n, width, turned.data(), n, products.data());
+    std::vector<double> together(products.begin(), products.end()), away(n);
+    const double asked = static_cast<double>(n), all = std::max(total, asked);
+    double mean = 0;
+    for (size_t e = 0; e < n; ++e) {
+      together[e * n + e] += (1 + doubt_ / all) * asked / all;
+      for (size_t j = 0; j < width; ++j) away[e] -= static_cast<double>(x[e * width + j]) * o[j];
+      mean -= away[e] / asked;
+    }
+    const double level = std::max(levels_[0] + levels_[1] * std::log1p(growth_ * total), mean);
+    for (double& number : away) number += level;
+    solve(together.data(), n, away.data());
+    for (size_t e = 0; e < n; ++e) {
+      for (size_t j = 0; j < width; ++j) o[j] += away[e] * static_cast<double>(moved[e * width + j]);
+    }
+  }
+
+  In<float, 1> mean_;
+  In<float, 2> axes_;
+  In<float, 1> signal_;
+  In<float, 2> answers_, histories_, stiffness_;
+  double levels_[2], exponent_, nothing_, noise_, doubt_, growth_, trust_;
+};
+
+class HeldCoder {
+ public:
+  HeldCoder(In<float, 2> products, In<float, 2> gram, double length, double least, double most, size_t beam, size_t rounds)
+      : products_(products), gram_(gram), length_(length), least_(least), most_(most), beam_(beam), rounds_(rounds) {
+    require(products.shape(1) == gram.shape(0) && gram.shape(0) == gram.shape(1), "gram must be square and fit the products");
+    require(gram.shape(0) && gram.shape(0) % 32 == 0, "gram must have 32 rows per byte");
+    require(beam >= 1 && beam <= 1024, "beam must lie in 1 ... 1024");
+  }
+
+  void code(In<float, 2> vectors, Out<uint8_t, 2> packed, Out<double, 1> scales) const {
+    const size_t width = products_.shape(0), count = products_.shape(1), bytes = count / 32, rows = vectors.shape(0);
+    require(vectors.shape(1) == width && packed.shape(0) == rows && packed.shape(1) == bytes && scales.shape(0) == rows,
+            "packed and scales must have one row per vector");
+    const nb::gil_scoped_release released;
+    const Lanes* lanes = available().front();
+    Encoder encoder(gram_.data(), 2 * bytes, beam_, rounds_);
+    std::vector<double> x(width), dots(count);
+    std::vector<float> narrowed(width), sums(count), searched(count);
+    std::vector<uint8_t> words(2 * bytes);
+    for (size_t i = 0; i < rows; ++i) {
+      double squares = 0;
+      for (size_t j = 0; j < width; ++j) x[j] = static_cast<double>(vectors.data()[i * width + j]), squares += x[j] * x[j];
+      const int exponent = narrow(x.data(), width, narrowed.data());
+      lanes->single(narrowed.data(), 1, width, products_.data(), count, sums.data());
+      widen(sums.data(), count, exponent, dots.data());
+      const double times = std::sqrt(std::max(squares, 1e-24)) / length_;
+      for (size_t j = 0; j < count; ++j) searched[j] = static_cast<float>(dots[j] / times);
+      encoder.encode(searched.data(), words.data());
+      double along = 0, square = 0;
+      for (size_t m = 0; m < words.size(); ++m) {
+        const float* row = gram_.data() + (16 * m + words[m]) * count;
+        along += dots[16 * m + words[m]];
+        for (size_t l = 0; l < words.size(); ++l) square += static_cast<double>(row[16 * l + words[l]]);
+      }
+      scales.data()[i] = std::clamp(along / std::max(square, 1e-12), least_, most_);
+      for (size_t b = 0; b < bytes; ++b) packed.data()[i * bytes + b] = static_cast<uint8_t>(words[2 * b] | words[2 * b + 1] << 4);
+    }
+  }
+
+ private:
+  In<float, 2> products_, gram_;
+  double length_, least_, most_;
+  size_t beam_, rounds_;
+};
+
+}  // namespace
+
+void bind_placing(nb::module_& m) {
+  nb::class_<HeldPlacement>(m, "Placement")
+      .def(nb::init<In<float, 1>, In<float, 2>, In<float, 1>, In<float, 2>, In<float, 2>, In<float, 2>, In<float, 1>, double, double,
+                    double, double, double, double>(),
+           "mean"_a.noconvert(), "axes"_a.noconvert(), "signal"_a.noconvert(), "answers"_a.noconvert(), "histories"_a.noconvert(),
+           "stiffness"_a.noconvert(), "levels"_a.noconvert(), "exponent"_a, "nothing"_a, "noise"_a, "doubt"_a, "growth"_a, "trust"_a)
+      .def("estimates", &HeldPlacement::estimates, "v"_a.noconvert(), "rows"_a.noconvert(), "strengths"_a.noconvert(),
+           "bounds"_a.noconvert(), "own"_a.noconvert(), "totals"_a.noconvert(), "o"_a.noconvert(), "p"_a.noconvert());
+  nb::class_<HeldCoder>(m, "Coder")
+      .def(nb::init<In<float, 2>, In<float, 2>, double, double, double, size_t, size_t>(), "products"_a.noconvert(), "gram"_a.noconvert(),
+           "length"_a, "least"_a, "most"_a, "beam"_a, "rounds"_a)
+      .def("code", &HeldCoder::code, "vectors"_a.noconvert(), "packed"_a.noconvert(), "scales"_a.noconvert());
+}
+
+}  // namespace hashlgn

@@ -1,0 +1,141 @@
+"""Where items are placed: beside the definition, compiled and in NumPy, alone and with others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hashlgn.data import Ids
+from hashlgn.inference import people as people_module
+from hashlgn.inference import placement as module
+from hashlgn.inference.model import ServedModel
+from hashlgn.inference.people import People, people_of, place
+from hashlgn.inference.placement import Placement
+from hashlgn.inference.stored import Stored
+from hashlgn.scoring.decoders import CodebookDecoder
+from hashlgn.scoring.histories import CodedHistories, FloatHistories
+from hashlgn.scoring.items import CodedItems, FloatItems
+
+USERS, ITEMS = 40, 12
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module compiled, and in NumPy."""
+    if request.param == "numpy":
+        monkeypatch.setattr(module, "_compiled", None)
+
+
+def constants(rng: np.random.Generator, width: int, axes: int) -> Placement:
+    metrics = rng.standard_normal((2, width, 2 * width)).astype(np.float32)
+    metrics = (metrics @ metrics.transpose(0, 2, 1) / width).astype(np.float32)
+    sides = rng.standard_normal((3, axes + 2, width)).astype(np.float32)
+    vectors = rng.random((2, 2)).astype(np.float32) + 1, np.array([USERS], np.float32)
+    signal = (rng.random(axes) + 0.1).astype(np.float32)
+    axes_ = np.ascontiguousarray(sides[2, :-2].T)
+    return Placement(sides[2, -1], axes_, signal, sides[0], sides[1], metrics, *vectors[0], vectors[1])
+
+
+def model_of(rng: np.random.Generator, width: int, *, weighted: bool = True) -> tuple[ServedModel, np.ndarray]:
+    """A float model, and its strengths as a matrix; one user has nothing but item 0."""
+    matrix = (rng.random((USERS, ITEMS)) + 0.1) * (rng.random((USERS, ITEMS)) < 0.4)
+    matrix[0], matrix[0, 0] = 0, 0.5
+    matrix = (matrix if weighted else matrix > 0).astype(np.float32)
+    chosen = matrix > 0
+    p, o = rng.standard_normal((2, ITEMS, width)).astype(np.float32)
+    bounds = np.append(0, chosen.sum(axis=1).cumsum())
+    stored = Stored.of(bounds, np.nonzero(chosen)[1].astype(np.int32), matrix[chosen] if weighted else None)
+    ids = Ids.range(USERS), Ids.range(ITEMS)
+    return ServedModel("hashlgn", {}, *ids, FloatItems(o), stored, FloatHistories(p)), matrix
+
+
+def defined(placement: Placement, matrix: np.ndarray, p: np.ndarray, item: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both vectors of an item, as the equations of the module have them; the draw as a problem of least squares."""
+    everybody = np.flatnonzero(matrix[:, item])
+    who = [user for user in everybody if np.count_nonzero(matrix[user]) > 1]
+    left = matrix[who].astype(np.float64) @ p - matrix[who, item, None] * p[item].astype(np.float64)
+    lengths = np.linalg.norm(left, axis=1)
+    units, weights, total = left / lengths[:, None], lengths**-0.25, len(everybody)
+    worth = weights.sum() ** 2 / (weights**2).sum()
+    z = (weights @ units / weights.sum() - placement.mean) @ placement.axes / (placement.signal + 0.7 / worth)
+    factors = np.concatenate((z, [1, np.log1p(total)]))
+    o, history = factors @ placement.answers, factors @ placement.histories * (total / (total + 100))
+    level = max(placement.levels[0] + placement.levels[1] * np.log1p(2 * total), (units @ o).mean())
+    share = (total / (total + 3) * total / len(who)) ** 0.5
+    others = np.linalg.cholesky(0.005 * USERS * placement.metrics[0].astype(np.float64)).T
+    rows = np.vstack((share * units, others, np.eye(len(o))))
+    step = np.linalg.lstsq(rows, np.concatenate((share * (level - units @ o), np.zeros(2 * len(o)))))[0]
+    return o + step, history
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("weighted", [True, False])
+def test_items_go_where_the_definition_has_them(weighted: bool) -> None:
+    """A person with nothing but the item counts as one, and says nothing."""
+    rng = np.random.default_rng(weighted)
+    model, matrix = model_of(rng, 6, weighted=weighted)
+    placement, numbers = constants(rng, 6, 4), np.array([0, 3, 7])
+    placed = place(model, placement, numbers, people_of(model.stored, numbers))
+    for row, item in enumerate(numbers):
+        o, p = defined(placement, matrix, model.histories.items, item)  # type: ignore[union-attr]
+        np.testing.assert_allclose(placed.answers[row], o, rtol=2e-4, atol=2e-4)
+        np.testing.assert_allclose(placed.histories[row], p, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(0, 8), st.lists(st.integers(0, 9), max_size=5))
+def test_compiled_and_numpy_place_alike(seed: int, width: int, axes: int, counts: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    placement = constants(rng, width, axes)
+    v = rng.standard_normal((7, width)) * np.exp(rng.standard_normal((7, 1)))
+    v[0] = 0
+    rows, bounds = rng.integers(0, 7, sum(counts)), np.cumsum([0, *counts])
+    strengths = rng.random(len(rows)).astype(np.float32)
+    own = rng.standard_normal((len(counts), width)).astype(np.float32)
+    more = np.array(counts, np.int64) + rng.integers(0, 3, len(counts))
+    fast = placement.estimates(v, rows, strengths, bounds, own, more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_compiled", None)
+        plain = placement.estimates(v, rows, strengths, bounds, own, more)
+    for one, other in zip(fast, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * max(1, np.abs(other).max(initial=0)))
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("coded", [True, False])
+def test_an_item_alone_is_placed_as_with_others(coded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    model, _ = model_of(rng, 6)
+    items: Any = model.items
+    histories: Any = model.histories
+    if coded:
+        codewords = rng.standard_normal((2, 4, 16, 6)).astype(np.float32)
+        packed, scale = rng.integers(0, 256, (2, ITEMS, 2), np.uint8), np.ones(ITEMS, np.float16)
+        items = CodedItems(packed[0], CodebookDecoder(codewords[0]), scale)
+        histories = CodedHistories(packed[1], codewords[1], scale)
+    model = model.changed(items=items, histories=histories)
+    placement, numbers = constants(rng, 6, 4), np.arange(ITEMS)
+    together = place(model, placement, numbers, people_of(model.stored, numbers))
+    monkeypatch.setattr(people_module, "_ITEMS", 5)
+    monkeypatch.setattr(people_module, "_ROWS", 3)
+    in_parts = place(model, placement, numbers, people_of(model.stored, numbers))
+    for number in numbers:
+        alone = place(model, placement, numbers[number : number + 1], people_of(model.stored, numbers[number:][:1]))
+        for name in ("answers", "scale", "histories", "weight", "counts"):
+            if getattr(alone, name) is not None:
+                np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[number])
+                np.testing.assert_array_equal(getattr(alone, name)[0], getattr(in_parts, name)[number])
+
+
+def test_of_many_people_some_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(people_module, "_MOST", 4)
+    chosen = np.zeros((10, 2), np.bool_)
+    chosen[:, 0], chosen[2:5, 1] = True, True
+    stored = Stored.of(np.append(0, chosen.sum(axis=1).cumsum()), np.nonzero(chosen)[1].astype(np.int32))
+    people = people_of(stored, np.arange(2))
+    assert isinstance(people, People) and people.counts.tolist() == [10, 3] and people.bounds.tolist() == [0, 4, 7]
+    assert people.users.tolist() == [0, 3, 5, 8, 2, 3, 4]
