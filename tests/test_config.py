@@ -22,7 +22,7 @@ def test_later_sources_go_before_earlier_ones(tmp_path: Path) -> None:
 
 
 def test_there_and_back() -> None:
-    config = Config().updated({"model.bits": 64, "train.init": 'odd "näme"', "train.lr": "1e-9", "model.scale": False})
+    config = Config().updated({"model.bits": 64, "model.hash": 'odd "näme"', "train.lr": "1e-9", "model.scale": False})
     assert Config.from_dict(config.to_dict()) == config
     assert Config.from_dict(tomllib.loads(config.to_toml())) == config
     assert Config.from_dict({}) == Config()
@@ -68,6 +68,15 @@ def test_a_wrong_key_or_value_is_named(changes: dict[str, object], message: str)
         (lambda: TrainConfig(lr=10**400), "train.lr must be a number"),
         (lambda: StudentConfig(hidden=None), r"student.hidden must be a number \(got None\)"),
         (lambda: Config(model={"bits": 64}), r"model must be a ModelConfig \(got {'bits': 64}\)"),
+        (lambda: Config().updated([1]), r"configuration must be a mapping, .* \(got \[1\]\)"),
+        (lambda: Config().updated({1: 2}), r"configuration key must be one of .* \(got 1\)"),
+        (lambda: Config.from_dict([]), r"configuration must be a mapping, .* \(got \[\]\)"),
+        (lambda: StudentConfig(user_weight=1e30), r"student.user_weight must lie in -4 … 4 \(got 1e\+30\)"),
+        (lambda: StudentConfig(temperature=1e-30), r"student.temperature must lie in 0.0001 … 10,000"),
+        (lambda: StudentConfig(ease_penalty=1e-30), r"student.ease_penalty must lie in 1e-06 … 1,000,000,000"),
+        (lambda: TrainConfig(l2=1e30), r"train.l2 must lie in 0 … 1,000,000 "),
+        (lambda: ModelConfig(layer_weights=(0, 1e30, 0, 0)), r"model.layer_weights must lie in 0 … 1,000,000 "),
+        (lambda: ModelConfig(histories="bits"), r"model.histories must be 'codes' or 'floats' \(got 'bits'\)"),
     ],
 )
 def test_a_section_checks_the_type_of_each_setting_itself(make: Callable[[], object], message: str) -> None:

@@ -14,7 +14,6 @@ from hashlgn.config import Config, preset_changes
 from hashlgn.config.loading import by_key
 from hashlgn.data import Interactions, read_interactions
 from hashlgn.errors import ArgumentError, choose, flag, need, thread_count
-from hashlgn.inference.artifact import load_artifact
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
 from hashlgn.inference.stored import Stored
@@ -29,8 +28,6 @@ if TYPE_CHECKING:  # PyTorch is imported where a model is trained, and nowhere e
     from hashlgn.utils.progress import Progress
 
 __all__ = ["HashLGN", "LightGCN", "served_model", "train_model"]
-
-_SLICE = ("seed", "validation_users", "validation_share")  # what fixes the validation slice of given data
 
 
 class _Int(int):
@@ -143,7 +140,6 @@ class _Trainable(Recommender):
         if not isinstance(train, Interactions):
             for note in data.notes:
                 say(not shows, note)
-        start = _start(config, data)
         with training_bar(f"{config.train.monitor}@{config.train.monitor_k}", quiet=not shows) as bar:
 
             def tell(step: Progress) -> None:
@@ -152,13 +148,7 @@ class _Trainable(Recommender):
                     report(step)
 
             trained = train_model(
-                data,
-                config,
-                start=start,
-                threads=self.threads,
-                device=self.device,
-                checkpoint=checkpoint,
-                report=tell,
+                data, config, threads=self.threads, device=self.device, checkpoint=checkpoint, report=tell
             )
         self._model = served_model(trained, data)
         return self
@@ -348,27 +338,3 @@ def _config(
     if kind == "float" and whole.model.encoder is None:
         whole = whole.updated({"model.encoder": "lightgcn"})
     return whole.updated({"model.kind": kind} | {name: value for name, value in changes.items() if value is not None})
-
-
-def _start(config: Config, data: Interactions) -> dict[str, npt.NDArray[np.float32]] | None:
-    """The encoder's parameters from the saved float model that ``train.init`` names, or None where it names none."""
-    if config.train.init in ("svd", "random"):
-        return None
-    model = load_artifact(config.train.init)
-    if model.encoder_state is None:
-        raise ArgumentError(f"train.init must be 'svd', 'random' or a float model's folder (got {config.train.init!r})")
-    if model.user_ids != data.user_ids or model.item_ids != data.item_ids:
-        raise ArgumentError(
-            f"train.init must be a model of the same users and items (got {config.train.init!r}, of others)"
-        )
-    # Another validation slice would hold interactions that the start was trained on.
-    mine = {"data": data.fingerprint()} | {key: getattr(config.train, key) for key in _SLICE}
-    trained = {"data": model.provenance.get("data", {}).get("fingerprint")}
-    trained |= {key: model.config.get("train", {}).get(key) for key in _SLICE}
-    if mine != trained:
-        differ = ", ".join(key for key in mine if mine[key] != trained[key])
-        raise ArgumentError(
-            f"train.init must be a model of the same training and validation data (got {config.train.init!r}, which "
-            f"differs in {differ})"
-        )
-    return model.encoder_state

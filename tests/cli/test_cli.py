@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,11 +65,15 @@ def test_train_says_that_it_replaced_a_model(data: Path, tmp_path: Path, capsys)
         said = capsys.readouterr().err
         assert ("in the place of the model that was there" in said) == replaced
         assert ("train.lr has no effect on the default recipe" in said) == replaced
+        assert re.search(
+            r"trained hashlgn in [\d.]+ s, validation ndcg@\d+ 0\.\d{4}; [\d.]+ bytes per item; saved", said
+        )
     again = tmp_path / "again"
     for replaced in (False, True):
         assert run("refit", tmp_path / "model", data, "--out", again) == 0
         said = capsys.readouterr().err
         assert "the data has nothing new" in said and "users with nothing new (" in said
+        assert re.search(r"s, on all interactions, so without validation; [\d.]+ bytes per item; saved to", said)
         assert ("in the place of the model that was there" in said) == replaced
 
 

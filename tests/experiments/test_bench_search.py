@@ -27,7 +27,7 @@ from hashlgn.search import SEARCHERS, Flat
 from hashlgn.utils.console import exit_code
 
 N, K = 3000, 20
-PACKAGES = {"hnswlib", "usearch", "scann"}
+PACKAGES = {"hnswlib", "scann"}
 COLUMNS = {"method", "us", "qps", "ratio", "bytes/item", "build s", "float agreement", "decoded agreement"}
 
 
@@ -231,10 +231,10 @@ def test_the_command_writes_tables_and_a_plot(cache: Path, tmp_path: Path, capsy
     from hashlgn.cli.main import app
 
     pytest.importorskip("matplotlib")
-    files = {name: tmp_path / f"search.{name}" for name in ("json", "md", "svg")}
+    files = {name: tmp_path / f"search.{name}" for name in ("json", "svg")}
     line = "bench search --trained --items 1000 --bits 64 --dims 16 --k 10 --batch 32 --singles 1 --repeats 1"
     line += f" --baselines faiss-ivf-pq --searchers decoded,fastscan --cache {cache}"
-    line += f" --json {files['json']} --md {files['md']} --plot {files['svg']}"
+    line += f" --json {files['json']} --plot {files['svg']}"
     assert exit_code(app, line.split()) == 0
     output = capsys.readouterr().out
     assert "trained, 1,000 items, k = 10" in output
@@ -246,7 +246,6 @@ def test_the_command_writes_tables_and_a_plot(cache: Path, tmp_path: Path, capsy
     assert len(codes) == 2
     assert all(row["recall"] == codes[0]["recall"] and row["decoded agreement"] == 1 for row in codes)
     assert codes[0]["recall"] > 0.8 * flat["recall"]
-    assert "| method |" in files["md"].read_text()
     assert files["svg"].read_text().startswith("<?xml")
     assert exit_code(app, [*line.split()[:-1], str(tmp_path / "plot.pdf")]) == 2
 

@@ -35,7 +35,7 @@ def test_the_page_shows_what_was_measured(tmp_path: Path, monkeypatch: pytest.Mo
     held = json.loads((tmp_path / "out" / "results.json").read_text())
     assert held["models"] == result["models"]
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
-    assert page.count("data:image/svg+xml") == 4 and "Probabilities" in page
+    assert page.count("data:image/svg+xml") == 3 and "Probabilities" in page
 
     read = module.find_data()
     model = hashlgn.load(next((tmp_path / "out" / "models").glob("HashLGN-bits-*")) / "whole")

@@ -15,19 +15,17 @@ from hashlgn.data import random_ratio
 from hashlgn.errors import ArgumentError
 from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.experiments.baselines.indexes import INDEXES
-from hashlgn.experiments.baselines.rerank import Reranked
 from hashlgn.experiments.common.runs import FLOATS, Run, Runner
 from hashlgn.experiments.common.tables import interval
 from hashlgn.experiments.reproduction import run as module
 from hashlgn.experiments.reproduction import timing
 from hashlgn.experiments.reproduction.evaluate import NDCGS
-from hashlgn.experiments.reproduction.rows import METHODS, Row, made_of, rows_of_preset, thresholds_of
+from hashlgn.experiments.reproduction.rows import METHODS, Row, rows_of_preset, thresholds_of
 from hashlgn.experiments.reproduction.run import reproduce
 from hashlgn.experiments.reproduction.tables import PUBLISHED, paired
 from hashlgn.experiments.reproduction.timing import threshold_loop
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.items import FloatItems, binary_items
 
 pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
 FAST = {
@@ -55,12 +53,10 @@ ROWS = {
         Row("HashGNN", Run("signs", {"model.bits": 16, "model.scale": False}, FLOAT, "itq-hamming"), sweep=True),
         Row("HashLGN", STUDENT, sweep=True),
         Row("HashGNN", HASHGNN, "paper"),
-        Row("HashGNN", HASHGNN, "reranked"),
         Row("baseline", Run("popularity", baseline="popularity")),
         Row("quantizer", Run("product", {"model.bits": 16}, Run("float student", FLOATS), "product")),
     )
 }
-AGAIN = "hashgnn, re-ranked by continuous vectors"
 TRAIN, TEST = random_ratio(clusters(120, 80), 0.3, seed=0)
 
 
@@ -118,51 +114,6 @@ def test_a_student_keeps_its_items_where_a_slice_is_held_out(done) -> None:
     np.testing.assert_array_equal(made.fit.items.decode(), made.whole.items.decode())
     np.testing.assert_array_equal(made.fit.seen[1], fit.indices)
     np.testing.assert_array_equal(made.whole.seen[1], TRAIN.indices)
-
-
-def test_reranking_starts_from_the_codes_and_costs_floats(done) -> None:
-    out, result = done
-    runner = Runner(TRAIN, out, keep=True, threads=1)
-    codes, floats = (made_of(ROWS[name], runner, 0) for name in ("hashgnn", AGAIN))
-    for part in ("whole", "fit"):
-        one, two = getattr(codes, part), getattr(floats, part)
-        np.testing.assert_array_equal(one.users, np.where(two.users >= 0, 1, -1))
-        np.testing.assert_array_equal(one.items.decode(), np.where(two.items.vectors >= 0, 1, -1))
-    cells = {cell["name"]: cell for cell in result["runs"] if cell["seed"] == 0}
-    assert cells["hashgnn"]["bytes_per_item"] == 2 and cells[AGAIN]["bytes_per_item"] == 2 + 64
-    recommender = floats.recommender(floats.whole)
-    assert isinstance(recommender.searcher, Reranked)
-    assert cells[AGAIN]["mips"]["@5"]["recall"] == evaluate(recommender, TEST, 5).at(5).mean("recall")
-
-
-@pytest.mark.parametrize("threshold", [None, 0.3])
-@pytest.mark.parametrize("candidates", [7, 60, 500])
-def test_reranking_by_hand(candidates: int, threshold: float | None) -> None:
-    rng = np.random.default_rng(0)
-    items, queries = (rng.uniform(-1, 1, (n, 16)).astype(np.float32) for n in (60, 300))
-    deny = np.arange(0, 60, 4)
-    searcher, exclude = Reranked(FloatItems(items), 1, candidates), Exclusion.build(60, deny=deny)
-    hits = (
-        searcher.search(queries, 5, exclude)
-        if threshold is None
-        else searcher.search_above(queries, threshold, exclude)
-    )
-    allowed = np.setdiff1d(np.arange(60), deny)
-    for row, query in enumerate(queries):
-        distance = (np.sign(query) != np.sign(items[allowed])).sum(axis=1)
-        near = allowed[np.lexsort((allowed, distance))][:candidates]
-        best = near[np.argsort(-(items[near] @ query))]
-        want = best[:5] if threshold is None else best[items[best] @ query > threshold]
-        found, scores = hits.row(row)
-        np.testing.assert_array_equal(found, want)
-        np.testing.assert_allclose(scores, items[want] @ query, rtol=1e-5, atol=1e-6)
-
-
-def test_codes_cannot_be_ordered_by_vectors() -> None:
-    with pytest.raises(ArgumentError, match=r"items must be continuous vectors \(got CodedItems\)"):
-        Reranked(binary_items(np.zeros((3, 2), np.uint8)))
-    with pytest.raises(ArgumentError, match="candidates must be a positive integer"):
-        Reranked(FloatItems(np.zeros((3, 8), np.float32)), candidates=0)
 
 
 def test_thresholds_give_answers_of_the_sizes_wanted(done) -> None:

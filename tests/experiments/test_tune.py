@@ -177,10 +177,6 @@ def test_codes_are_searched_too(tmp_path: Path) -> None:
             {"model.kind": "float", "train.loss": "bpr", "model.similarity": "inner"},
             ["train.lr", "train.l2", "model.layers"],
         ),
-        (
-            {"model.encoder": "lightgcn", "train.init": "model"},
-            ["train.joint_lr", "train.code_lr", "train.temperature", "train.user_weight"],
-        ),
         ({"model.kind": "float", "model.encoder": "spectral", "model.similarity": "inner"}, []),
     ],
 )

@@ -339,26 +339,6 @@ def test_before_fit_there_is_nothing_to_ask() -> None:
             question(hashlgn.HashLGN())
 
 
-def test_training_starts_from_a_saved_float_model(train, tmp_path: Path) -> None:
-    hashlgn.LightGCN(config=CONFIG).fit(train).save(tmp_path / "float")
-    start = {"train.init": str(tmp_path / "float")}
-    model = hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(train)
-    assert set(model.info()["metrics"]["validation"]) == {"encoder", "joint"}
-    with pytest.raises(ArgumentError, match="same users and items"):
-        hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(clusters(n_users=30))
-    with pytest.raises(ArgumentError, match="start must hold"):
-        hashlgn.HashLGN(bits=32, config=CONFIG | start | {"model.dim": 8}).fit(train)
-    # Another seed or other data would put what the start was trained on into the validation slice.
-    with pytest.raises(ArgumentError, match="differs in seed"):
-        hashlgn.HashLGN(bits=32, seed=1, config=CONFIG | start).fit(train)
-    part = train.select(np.arange(len(train)) > 0)
-    with pytest.raises(ArgumentError, match="differs in data"):
-        hashlgn.HashLGN(bits=32, config=CONFIG | start).fit(part)
-    model.save(tmp_path / "coded")
-    with pytest.raises(ArgumentError, match="float model"):
-        hashlgn.HashLGN(bits=32, config=CONFIG | {"train.init": str(tmp_path / "coded")}).fit(train)
-
-
 def test_what_is_given_goes_before_the_configuration() -> None:
     model = hashlgn.HashLGN(bits=64, seed=3, config={"model.bits": 32, "train.seed": 1, "train.lr": 0.01})
     assert (model.configuration.model.bits, model.configuration.train.seed, model.configuration.train.lr) == (

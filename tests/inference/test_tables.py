@@ -220,3 +220,8 @@ def test_a_path_that_is_none_is_one_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArgumentError, match="out must") as caught, RowWriter(tmp_path / name) as writer:
         writer.write(table([1]))
     assert len(str(caught.value)) < 400
+
+
+def test_whether_a_column_is_there_may_be_asked_of_anything() -> None:
+    table = Table({"item": np.array([1])})
+    assert "item" in table and "score" not in table and [1] not in table and 1 not in table

@@ -74,11 +74,6 @@ def test_scores_are_hamming_distances_of_both_codes(hash_: str) -> None:
     np.testing.assert_array_equal(queries.numpy() @ items.decode().T, 16 - 2 * distances)
     trained = model(graph)
     np.testing.assert_array_equal((trained.queries @ trained.items.T).detach().numpy(), 16 - 2 * distances)
-    users, vectors = model.continuous(graph)
-    torch.testing.assert_close(sign(users), queries)
-    np.testing.assert_array_equal(pack_signs(sign(vectors).numpy().astype(np.int8)), items.packed)
-    if hash_ == "tanh":
-        assert vectors.abs().max() < 1
 
 
 @pytest.mark.parametrize("hash_", BOTH)
@@ -266,7 +261,7 @@ def test_saved_loaded_and_searched_without_pytorch_by_hamming_distance(tmp_path:
             {"model.compression": "linear", "model.hash": "residual", "model.decoder": "codebook"},
             "guidance needs a hash with a sign",
         ),
-        ({"train.temperature": -1.0}, r"train\.temperature must be positive"),
+        ({"train.temperature": -1.0}, r"train\.temperature must lie in 0.0001 … 10,000"),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(changes: dict[str, Any], message: str) -> None:

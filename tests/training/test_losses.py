@@ -105,7 +105,7 @@ def test_bpr_by_hand() -> None:
 @pytest.mark.parametrize("name", ["temperature", "joint_temperature"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_temperature_is_positive_and_finite(name: str, value: float) -> None:
-    with pytest.raises(ArgumentError, match=rf"train\.{name} must be positive and finite"):
+    with pytest.raises(ArgumentError, match=rf"train\.{name} must lie in 0.0001 … 10,000"):
         TrainConfig(**{name: value})
 
 

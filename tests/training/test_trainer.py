@@ -405,14 +405,14 @@ def test_one_user_one_item_and_nothing() -> None:
         ({"train.lr": -1.0}, r"train\.lr must be finite"),
         ({"train.seed": -1}, r"train\.seed must lie in 0 …"),
         ({"train.seed": 2**63}, r"train\.seed must lie in 0 …"),
-        ({"train.l2": -1.0}, r"train\.l2 must be finite"),
-        ({"train.user_weight": float("nan")}, r"train\.user_weight must be finite"),
+        ({"train.l2": -1.0}, r"train\.l2 must lie in 0 … 1,000,000"),
+        ({"train.user_weight": float("nan")}, r"train\.user_weight must lie in -4 … 4 \(got nan\)"),
         ({"model.dim": -3, "model.encoder": "spectral"}, r"model\.dim must be a positive integer"),
         ({"train.lr": float("nan")}, r"train\.lr must be finite"),
-        ({"train.temperature": 0.0}, r"train\.temperature must be positive"),
+        ({"train.temperature": 0.0}, r"train\.temperature must lie in 0.0001 … 10,000"),
         ({"train.batch_users": 0}, r"train\.batch_users must be a positive integer"),
         ({"model.power": 99.0, "model.encoder": "spectral"}, "power must lie in 0 … 8"),
-        ({"train.init": "warm"}, r"train\.init must be 'svd', 'random' or"),
+        ({"train.init": "warm"}, r"train\.init must be 'svd' or 'random' \(got 'warm'\)"),
     ],
 )
 def test_settings_that_break_a_rule_are_named(changes: dict[str, object], message: str) -> None:

@@ -15,8 +15,6 @@ from hashlgn.config import override_changes
 from hashlgn.experiments.common.tables import table
 from hashlgn.utils.console import say, write_json
 
-__all__ = ["bench_app"]
-
 bench_app = typer.Typer(help="Measure training, search and the service on this machine.", no_args_is_help=True)
 
 
@@ -72,19 +70,16 @@ def bench_train(
     ] = "1000000",
     variants: Annotated[
         str,
-        typer.Option(help="What to measure, separated by commas; reference and pyg are others'.  [default: all ours]"),
+        typer.Option(help="What to measure, separated by commas; reference is LightGCN's own.  [default: all ours]"),
     ] = "",
     seconds: Annotated[float, typer.Option(help="How long to run each.")] = 20.0,
-    target: Annotated[
-        float | None, typer.Option(help="Instead of timing steps: run until this Recall@20 on validation.")
-    ] = None,
     set_: Set = [],  # noqa: B006
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
     json_: Json = None,
 ) -> None:
-    """Time and memory of training by size, or time to a quality; each measurement in a process of its own."""
+    """Time and memory of training by size; each measurement in a process of its own."""
     _run("train", locals() | {"say": _tell}, lists=("variants",), integers={"sizes": "synthetic"})
 
 
@@ -169,20 +164,17 @@ def bench_search(
     test: Annotated[Path | None, typer.Option("--data", help="Held-out interactions for the saved models.")] = None,
     seed: Seed = 0,
     json_: Json = None,
-    md: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw agreement or quality against speed: .png or .svg.")] = None,
 ) -> None:
     """Time and evaluate our searchers and others' indexes, over codes and floats, in one run."""
     typed = locals()
-    from hashlgn.experiments.benchmarks.search.report import draw, tables, write_markdown
+    from hashlgn.experiments.benchmarks.search.report import draw, tables
     from hashlgn.experiments.common.page import check_plot
 
     check_plot(plot)
     integers = {"items": "items", "bits": "bits", "dims": "dims", "ks": "k"}
     lists = ("searchers", "baselines")
     result = _run("search.bench", typed | {"say": _tell}, lists=lists, integers=integers, text=tables)
-    if md is not None:
-        write_markdown(md, result)
     if plot is not None:
         draw(plot, result["rows"])
 
@@ -200,7 +192,7 @@ def _run(
     ``lists`` are options that hold names: nothing typed means all, and ``none`` means none of them. ``integers`` are
     options that hold numbers, and what they are called on the command line.
     """
-    given = {key: value for key, value in typed.items() if key not in ("json_", "md", "plot", "reading", "set_")}
+    given = {key: value for key, value in typed.items() if key not in ("json_", "plot", "reading", "set_")}
     given |= {key: [] if given[key] == "none" else names(given[key]) or None for key in lists}
     given |= {key: numbers(option, given[key], int) for key, option in integers.items()}
     if "set_" in typed:

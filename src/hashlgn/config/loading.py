@@ -85,10 +85,14 @@ class Config:
 
 
 def by_key(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes by ``section.key``: a section that is a mapping of its own is spread out."""
+    """Changes by ``section.key``: a section that is a mapping of its own is spread out.
+
+    Raises:
+        ArgumentError: they are no mapping.
+    """
     found: dict[str, Any] = {}
-    for name, value in changes.items():
-        section = isinstance(value, Mapping) and "." not in name
+    for name, value in _checked(changes).items():
+        section = isinstance(value, Mapping) and "." not in str(name)
         found |= {f"{name}.{key}": one for key, one in value.items()} if section else {name: value}
     return found
 
@@ -143,9 +147,15 @@ def load_config(
     return Config().updated(preset_changes(preset)).updated(_flat(values)).updated(changes)
 
 
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
+def _checked(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(changes, Mapping):
+        raise ArgumentError(f"configuration must be a mapping, such as {{'train.lr': 0.01}} (got {shown(changes)})")
+    return changes
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     known = [section.name for section in dataclasses.fields(Config)]
-    for section, keys in values.items():
+    for section, keys in _checked(values).items():
         if isinstance(keys, dict) and section not in known:
             raise ArgumentError(f"configuration section must be one of {', '.join(known)} (got {section!r})")
         if not isinstance(keys, dict):

@@ -16,6 +16,8 @@ __all__ = ["ModelConfig", "StudentConfig", "TrainConfig"]
 
 _MOST_BITS = 4_096  # of a code: the search has no longer ones
 _MOST_DIM = 65_536
+# Of numbers that a loss is made of: beyond these, float32 overflows whatever the learning rate is.
+_MOST, _TEMPERATURES, _EXPONENTS = 1e6, (1e-4, 1e4), (-4.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,11 @@ class ModelConfig:
         _read_fields(self, "model")
         if self.dim is not None and positive_int("model.dim", self.dim) > _MOST_DIM:
             raise ArgumentError(f"model.dim must be at most {_MOST_DIM:,} (got {shown(self.dim)})")
-        if self.strength not in (None, "one", "weight", "decay"):
-            raise ArgumentError(f"model.strength must be one, weight, decay or None (got {shown(self.strength)})")
+        for name in ("bits", "history_bits"):
+            bits = getattr(self, name)
+            if bits is not None and not (0 < bits <= _MOST_BITS and bits % 8 == 0):
+                rule = f"a positive multiple of 8, at most {_MOST_BITS:,}"
+                raise ArgumentError(f"model.{name} must be {rule} (got {shown(bits)})")
         if self.half_life is not None and not 0 < self.half_life < math.inf:
             raise ArgumentError(f"model.half_life must be positive and finite (got {shown(self.half_life)})")
         _check_count("model.layers", self.layers)
@@ -102,22 +107,14 @@ class ModelConfig:
                 f"(got {shown(weights)})"
             )
         for weight in weights or ():
-            _check_finite("model.layer_weights", weight)
-        for name in ("bits", "history_bits"):
-            bits = getattr(self, name)
-            if bits is not None and not (0 < bits <= _MOST_BITS and bits % 8 == 0):
-                rule = f"a positive multiple of 8, at most {_MOST_BITS:,}"
-                raise ArgumentError(f"model.{name} must be {rule} (got {shown(bits)})")
-        for name in ("answers", "histories"):
-            if getattr(self, name) not in ("codes", "floats"):
-                raise ArgumentError(f"model.{name} must be 'codes' or 'floats' (got {shown(getattr(self, name))})")
-        if self.power is not None and not 0 <= self.power <= 8:
-            raise ArgumentError(f"model.power must lie in 0 … 8 (got {shown(self.power)})")
-        if self.similarity not in (None, "cosine", "inner"):
-            raise ArgumentError(f"model.similarity must be 'cosine', 'inner' or None (got {shown(self.similarity)})")
-        if self.code_start not in ("fitted", "random"):
-            raise ArgumentError(f"model.code_start must be 'fitted' or 'random' (got {shown(self.code_start)})")
-        _check_finite("model.norm_penalty", self.norm_penalty)
+            _check_range("model.layer_weights", weight, 0, _MOST)
+        _check_range("model.power", self.power, 0, 8)
+        _check_range("model.norm_penalty", self.norm_penalty, 0, _MOST)
+        _check_choice("model.strength", self.strength, None, "one", "weight", "decay")
+        _check_choice("model.answers", self.answers, "codes", "floats")
+        _check_choice("model.histories", self.histories, "codes", "floats")
+        _check_choice("model.similarity", self.similarity, None, "cosine", "inner")
+        _check_choice("model.code_start", self.code_start, "fitted", "random")
 
 
 @dataclass(frozen=True)
@@ -145,8 +142,7 @@ class TrainConfig:
         user_weight: exponent e of the weight ``(number of items)^e`` on each of a user's interactions in the softmax.
         candidates: items scored per step under the softmax, sampled where the catalogue is larger.
         l2: λ of ``λ ‖E^(0)‖²`` under BPR and HashGNN's losses; ``Bpr`` says how it is counted.
-        init: ``E^(0)`` starts from ``svd`` (of the normalised adjacency), ``random``, or a saved float model, whose
-            path this is.
+        init: ``E^(0)`` starts from ``svd`` (of the normalised adjacency), or ``random``.
         validation_users: users whose interactions give the validation slice, at most; 0 trains on everything,
             without early stopping.
         validation_share: share of those users' interactions that is held out.
@@ -190,13 +186,14 @@ class TrainConfig:
             _check_count(f"train.{name}", getattr(self, name))
         for name in ("batch_users", "batch_size", "candidates", "patience", "validate_every", "monitor_k"):
             positive_int(f"train.{name}", getattr(self, name))
-        for name in ("lr", "joint_lr", "code_lr", "l2"):
-            _check_finite(f"train.{name}", getattr(self, name))
-        for name in ("temperature", "joint_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ArgumentError(f"train.{name} must be positive and finite (got {shown(getattr(self, name))})")
-        if not math.isfinite(self.user_weight):
-            raise ArgumentError(f"train.user_weight must be finite (got {shown(self.user_weight)})")
+        for name in ("lr", "joint_lr", "code_lr"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ArgumentError(f"train.{name} must be finite and at least 0 (got {shown(getattr(self, name))})")
+        _check_range("train.l2", self.l2, 0, _MOST)
+        _check_range("train.temperature", self.temperature, *_TEMPERATURES)
+        _check_range("train.joint_temperature", self.joint_temperature, *_TEMPERATURES)
+        _check_range("train.user_weight", self.user_weight, *_EXPONENTS)
+        _check_choice("train.init", self.init, "svd", "random")
         if not 0 < self.validation_share < 1:
             raise ArgumentError(f"train.validation_share must lie between 0 and 1 (got {shown(self.validation_share)})")
         if not 0 <= self.seed < 2**63:
@@ -251,17 +248,16 @@ class StudentConfig:
             positive_int(f"student.{name}", getattr(self, name))
         for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs"):
             _check_count(f"student.{name}", getattr(self, name))
-        for name in ("lr", "code_lr", "settle_lr", "temperature", "ease_penalty"):
+        for name in ("lr", "code_lr", "settle_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ArgumentError(f"student.{name} must be positive and finite (got {shown(getattr(self, name))})")
         if not 0 < self.hidden < 1:
             raise ArgumentError(f"student.hidden must lie between 0 and 1 (got {shown(self.hidden)})")
-        if not 0 <= self.thinning <= 1:
-            raise ArgumentError(f"student.thinning must lie in 0 … 1 (got {shown(self.thinning)})")
-        if not math.isfinite(self.user_weight):
-            raise ArgumentError(f"student.user_weight must be finite (got {shown(self.user_weight)})")
-        if self.teacher not in ("auto", "labels"):
-            raise ArgumentError(f"student.teacher must be 'auto' or 'labels' (got {shown(self.teacher)})")
+        _check_range("student.temperature", self.temperature, *_TEMPERATURES)
+        _check_range("student.user_weight", self.user_weight, *_EXPONENTS)
+        _check_range("student.thinning", self.thinning, 0, 1)
+        _check_range("student.ease_penalty", self.ease_penalty, 1e-6, 1e9)
+        _check_choice("student.teacher", self.teacher, "auto", "labels")
 
 
 def _read_fields(section: Any, name: str) -> None:
@@ -302,6 +298,12 @@ def _check_count(name: str, value: int) -> None:
         raise ArgumentError(f"{name} must be an integer of at least 0 (got {shown(value)})")
 
 
-def _check_finite(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ArgumentError(f"{name} must be finite and at least 0 (got {shown(value)})")
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise ArgumentError(f"{name} must lie in {low:g} … {high:,.10g} (got {shown(value)})")
+
+
+def _check_choice(name: str, value: str | None, *choices: str | None) -> None:
+    if value not in choices:
+        listed = ", ".join(map(repr, choices[:-1]))
+        raise ArgumentError(f"{name} must be {listed} or {choices[-1]!r} (got {shown(value)})")

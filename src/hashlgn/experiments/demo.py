@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hashlgn.data import Interactions, random_ratio, read_interactions
 from hashlgn.data.sources import resolved
@@ -21,11 +20,8 @@ from hashlgn.experiments.common.page import drawn, new_figure, reliability_plot,
 from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner, left_out
 from hashlgn.experiments.common.tables import table
 from hashlgn.inference.recommender import Recommender
-from hashlgn.scoring.items import CodedItems
 from hashlgn.utils.console import say, write_json
 from hashlgn.utils.provenance import provenance
-
-__all__ = ["RUNS", "demo", "demo_model", "find_data"]
 
 CUTS = (50, 100)
 # Few epochs: the demonstration is to take minutes, and the paper's hash and decoder go on from the float model.
@@ -115,7 +111,7 @@ def demo(out: Path, *, seed: int = 0, threads: int | None = None, quiet: bool = 
         **provenance(seed=seed, threads=threads),
     }
     write_json(out / "results.json", results)
-    figures = {"quality": _quality(rows), "times": _times(rows), "codes": _codes(_code_patterns(best))}
+    figures = {"quality": _quality(rows), "times": _times(rows)}
     figures["reliability"] = "" if chances is None else reliability_plot(chances)
     write_page(out / "index.html", "demo.html", results | figures)
     tell(
@@ -224,21 +220,6 @@ def _side_by_side(person: dict[str, Any]) -> str:
     return table([{head: text(has), "is recommended": text(gets)} for has, gets in pairs])
 
 
-def _code_patterns(model: Recommender) -> list[dict[str, Any]]:
-    """Codes of four popular items, each followed by its four most similar ones: titles and bits of 0 and 1."""
-    served = model.model
-    assert isinstance(served.items, CodedItems)
-    popularity = np.bincount(served.seen[1], minlength=len(served.items))
-    rows: list[dict[str, Any]] = []
-    for item in np.argsort(-popularity, kind="stable")[:48:12].tolist():
-        similar = model.similar_items(served.item_ids.decode([item]), 4)
-        group: npt.NDArray[np.int64] = np.concatenate(([item], served.item_ids.encode(similar["similar"])))
-        bits = np.unpackbits(served.items.packed[group], axis=1, bitorder="little")
-        for place, (code, row) in enumerate(zip(group.tolist(), bits.tolist(), strict=True)):
-            rows.append(_described(model, code) | {"anchor": place == 0, "bits": row})
-    return rows
-
-
 def _quality(rows: list[dict[str, Any]]) -> str:
     """Recall and NDCG at 50 against bytes per item."""
     figure, axes = new_figure(1, 2, (9, 3.4))
@@ -264,22 +245,4 @@ def _times(rows: list[dict[str, Any]]) -> str:
     axis.bar_label(bars, fmt="%.0f ms", padding=3)
     axis.invert_yaxis()
     axis.set_xlabel("top 100 for all test users, ms")
-    return drawn(figure)
-
-
-def _codes(rows: list[dict[str, Any]]) -> str:
-    """One line of bits for each item; a popular item first, its nearest neighbours below it."""
-    figure, (axis,) = new_figure(1, 1, (11, 0.26 * len(rows) + 0.5))
-    bits = [row["bits"] for row in rows]
-    axis.imshow(bits, aspect="auto", cmap="Blues", interpolation="nearest", vmin=-0.3, vmax=1.2)
-    labels = [(row["title"] or f"item {row['item']}")[:42] for row in rows]
-    axis.set_yticks(range(len(rows)), labels, fontsize=8)
-    for tick, row in zip(axis.get_yticklabels(), rows, strict=True):
-        tick.set_fontweight("bold" if row["anchor"] else "normal")
-    for position, row in enumerate(rows):
-        if row["anchor"] and position:
-            axis.axhline(position - 0.5, color="black", linewidth=1.2)
-    axis.set_xticks(range(0, len(bits[0]) + 1, 16))
-    axis.set_xlabel("bit")
-    axis.tick_params(length=0)
     return drawn(figure)

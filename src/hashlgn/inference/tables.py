@@ -93,7 +93,7 @@ class Table(Mapping[str, npt.NDArray[Any]]):
         return iter(self._columns)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._columns  # that of a mapping makes the column, or an error
+        return isinstance(name, str) and name in self._columns  # that of a mapping makes the column, or an error
 
     def __len__(self) -> int:
         return next(len(column) for column in self._columns.values() if isinstance(column, np.ndarray))

@@ -161,14 +161,6 @@ class Model(nn.Module):
         fold_in = FoldIn(fold_in.item_vectors, compression_layers(self.compression), normalise=cosine)
         return queries.cpu(), coded, fold_in
 
-    @torch.no_grad()
-    def continuous(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        """What the codes of users ``(n_users, bits)`` and items ``(n_items, bits)`` are signs of, where both have."""
-        self.eval()
-        net = self.get_submodule("hash.net")
-        users, items = (net(self._hashed(side)) for side in self.embeddings(graph))
-        return users, items
-
     def _hashed(self, embeddings: Tensor) -> Tensor:
         """What the hash sees of embeddings: their directions, or the embeddings as they are."""
         return nn.functional.normalize(embeddings) if self.config.hash_directions else embeddings

@@ -40,7 +40,7 @@ def make_encoder(
         start: its parameters from a float model, in place of ``train.init``.
 
     Raises:
-        ArgumentError: ``start`` or ``train.init`` does not fit the encoder.
+        ArgumentError: ``start`` does not fit the encoder.
     """
     model, settings = config.model, config.train
     assert model.encoder is not None  # ``resolve`` has seen to it
@@ -51,11 +51,6 @@ def make_encoder(
         _load(encoder, start)
     elif encoder.trainable and settings.init == "svd":
         encoder.start_from_svd(graph, settings.seed)
-    elif encoder.trainable and settings.init != "random":
-        raise ArgumentError(
-            "train.init must be 'svd', 'random' or a saved float model, whose parameters train() takes as start (got "
-            f"{settings.init!r})"
-        )
     return replace(config, model=replace(model, **encoder.settings())), encoder
 
 

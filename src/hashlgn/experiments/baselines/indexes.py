@@ -23,8 +23,6 @@ from hashlgn.scoring.codes import Bytes
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
 
-__all__ = ["CODED", "INDEXES", "Index", "Search", "binary_flat", "loop_over_seen", "matmul", "without_seen"]
-
 faiss: Any = faiss_module  # its type stubs lack half of the indexes
 Ints = npt.NDArray[np.int64]
 Search = Callable[[Any, int], Ints]  # queries (q, dim), k → items (q, k), best first, −1 where there are no more
@@ -134,22 +132,6 @@ def _hnswlib(vectors: Floats, squared: bool, threads: int) -> tuple[Run, float]:
     return run, index.index_file_size()
 
 
-def _usearch(vectors: Floats, squared: bool, threads: int) -> tuple[Run, float]:
-    usearch = need("usearch.index", "bench", "the index 'usearch'")
-    links: dict[str, Any] = {"connectivity": _LINKS, "expansion_add": _WIDTH}
-    index = usearch.Index(ndim=vectors.shape[1], metric="l2sq" if squared else "ip", dtype="f32", **links)
-    index.add(np.arange(len(vectors)), vectors, threads=threads)
-
-    def run(queries: Floats, k: int, breadth: int) -> Ints:
-        index.expansion_search = breadth
-        found = index.search(queries, k, threads=threads)
-        keys = np.asarray(found.keys).astype(np.int64).reshape(len(queries), -1)
-        counts = np.reshape(getattr(found, "counts", keys.shape[1]), (-1, 1))  # one query has no counts
-        return np.where(np.arange(keys.shape[1]) < counts, keys, -1)
-
-    return run, index.serialized_length
-
-
 def _scann(vectors: Floats, bits: int, threads: int) -> Index:
     """As its documentation advises: all floats under 20,000 items, hashes under 100,000, and a tree of about √n leaves
     above.
@@ -184,7 +166,7 @@ INDEXES: dict[str, Builder] = {
     **{name: partial(_faiss, name) for name in _FACTORY},
     **{
         name + "-l2" * squared: partial(_graph, build, squared)
-        for name, build in (("faiss-hnsw", _hnsw), ("hnswlib", _hnswlib), ("usearch", _usearch))
+        for name, build in (("faiss-hnsw", _hnsw), ("hnswlib", _hnswlib))
         for squared in (False, True)
     },
     "scann": _scann,

@@ -6,14 +6,11 @@ items j; Adam with learning rate 0.001, λ = 0.0001, d = 64, E^(0) from N(0, 0.1
 Wang: *LightGCN*, SIGIR 2020, sections 3 and 4.1; the batch of 2,048 and the normal start are those of the PyTorch
 version that its authors publish.
 
-``Reference`` multiplies by ``torch.sparse.mm``. ``PyG`` is ``torch_geometric.nn.LightGCN`` under the same recipe, given
-the adjacency as a sparse tensor: on a CPU an eighth of the time, and far less memory, than with an index of edges. The
-pairs of both are drawn by HashLGN's sampler, so that nothing but the training step differs.
+Pairs are drawn by HashLGN's sampler, so that nothing but the training step differs.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,7 +24,7 @@ BATCH, DIM, LAYERS, RATE, L2 = 2048, 64, 3, 1e-3, 1e-4
 
 
 class Reference(nn.Module):
-    """The recipe with PyTorch alone.
+    """The recipe with PyTorch and its sparse product.
 
     Args:
         data: what to learn from.
@@ -47,18 +44,13 @@ class Reference(nn.Module):
         users = torch.from_numpy(data.rows.astype(np.int64))
         items = torch.from_numpy(data.indices.astype(np.int64)) + data.n_users
         edges = torch.cat((torch.stack((users, items)), torch.stack((items, users))), dim=1)
-        self.build(edges)
-        self.adjacency = self.adjacency.to(device)
-        self.to(device)
-        self.optimizer = torch.optim.Adam(self.parameters(), lr=RATE)
-
-    def build(self, edges: Tensor) -> None:
-        """Make the parameters, and of the edges ``(2, 2 · interactions)`` what a propagation multiplies by."""
         degree = torch.bincount(edges[0], minlength=self.nodes).float()
         weights = (degree[edges[0]] * degree[edges[1]]).rsqrt()
         with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
-            self.adjacency = torch.sparse_coo_tensor(edges, weights, (self.nodes, self.nodes)).coalesce()
+            self.adjacency = torch.sparse_coo_tensor(edges, weights, (self.nodes, self.nodes)).coalesce().to(device)
         self.start = nn.Parameter(0.1 * torch.randn(self.nodes, DIM))
+        self.to(device)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=RATE)
 
     def propagate(self) -> Tensor:
         """E, ``(n_users + n_items, DIM)``."""
@@ -83,33 +75,3 @@ class Reference(nn.Module):
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             yield loss.item()
-
-    @torch.no_grad()
-    def embeddings(self) -> tuple[Tensor, Tensor]:
-        """E of the users and of the items."""
-        both = self.propagate()
-        return both[: self.data.n_users], both[self.data.n_users :]
-
-
-class PyG(Reference):
-    """The recipe with PyTorch Geometric's model."""
-
-    def build(self, edges: Tensor) -> None:
-        """Make the model and its adjacency."""
-        from torch_geometric.nn import LightGCN
-
-        unchecked = torch.sparse.check_sparse_tensor_invariants(False)  # type: ignore[no-untyped-call]
-        with unchecked, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that this layout is young
-            ones = torch.sparse_coo_tensor(edges, torch.ones(edges.shape[1]), (self.nodes, self.nodes))
-            self.adjacency = ones.coalesce().to_sparse_csr()
-        self.model = LightGCN(self.nodes, DIM, LAYERS)
-        self.start = nn.init.normal_(self.model.embedding.weight, std=0.1)
-
-    def propagate(self) -> Tensor:
-        """E, ``(n_users + n_items, DIM)``."""
-        embedding: Tensor = self.model.get_embedding(self.adjacency)
-        return embedding
-
-
-CONTENDERS = {"reference": Reference, "pyg": PyG}

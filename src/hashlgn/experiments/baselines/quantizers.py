@@ -31,8 +31,6 @@ from hashlgn.scoring.decoders import CodebookDecoder, Floats, ReweightDecoder
 from hashlgn.scoring.items import CodedItems
 from hashlgn.training.hashes.signs import iterative_quantization
 
-__all__ = ["QUANTIZERS", "Quantized", "quantize"]
-
 faiss: Any = faiss_module  # its type stubs lack half of the quantizers
 _ENOUGH = 256  # vectors below which Faiss will not cluster
 

@@ -26,8 +26,6 @@ from hashlgn.inference.stored import Stored
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.items import FloatItems
 
-__all__ = ["RECOMMENDERS", "Baseline", "Tuned", "tuned"]
-
 _LARGEST = 8 * 2**30  # bytes of the dense matrices of EASE and SLIM
 _ROUNDS, _TOLERANCE = 200, 1e-4  # of SLIM's alternating directions
 _RELAXED = 1.6  # a step goes so far towards the new solution: fewer rounds

@@ -24,8 +24,6 @@ from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories
 from hashlgn.scoring.items import CodedItems
 
-__all__ = ["bench_call", "random_model"]
-
 BITS = WIDTH = 128
 _ASKED = 1024  # users who ask
 

@@ -15,8 +15,6 @@ from hashlgn.evaluation.full_ranking import evaluate
 from hashlgn.experiments.demo import find_data
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["bench_gpu"]
-
 
 def bench_gpu(
     *,

@@ -20,8 +20,6 @@ from hashlgn.experiments.common.runs import recommender
 from hashlgn.inference.recommender import Recommender
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["bench_held_back"]
-
 _COLUMNS = ("interactions", "items", "asked", "added", "trained", "ratio", "added, new", "trained, new", "ratio, new")
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -40,8 +40,6 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.rows import rows_of
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["bench_serve"]
-
 _BATCH = 256
 _REQUESTS = 20_000  # different ones, asked in turn
 

@@ -22,8 +22,6 @@ from hashlgn.inference.sizes import model_bytes
 from hashlgn.refitting import refit
 from hashlgn.utils.provenance import provenance
 
-__all__ = ["AGES", "METHODS", "bench_stream", "draw", "drifting"]
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 

@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 from hashlgn.utils.progress import peak_memory
 
-__all__ = ["alone", "median_seconds", "memory", "timed"]
-
 T = TypeVar("T")
 
 

@@ -14,8 +14,6 @@ from hashlgn.evaluation.calibration import Reliability
 from hashlgn.experiments.common.tables import write_text
 from hashlgn.utils.storage import result_file
 
-__all__ = ["check_plot", "drawn", "new_figure", "reliability_plot", "write_figure", "write_page"]
-
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Fill a template of ``experiments/common/templates``, and write it.

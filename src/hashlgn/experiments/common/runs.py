@@ -25,24 +25,9 @@ from hashlgn.inference.model import ServedModel
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.fold_in import FoldIn
-from hashlgn.scoring.items import FloatItems
 from hashlgn.scoring.rows import rows_of
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
-
-__all__ = [
-    "ENCODER_FLOATS",
-    "FLOATS",
-    "Made",
-    "Run",
-    "Runner",
-    "checked",
-    "has_encoder",
-    "left_out",
-    "recommender",
-    "sizes",
-    "trains_encoder",
-]
 
 FLOATS = {"model.answers": "floats", "model.histories": "floats"}  # changes that make a float student
 ENCODER_FLOATS = {"model.kind": "float"}  # and a float model with an encoder
@@ -95,23 +80,15 @@ class Run:
 class Made:
     """A model, and what is known of its making.
 
-    Attributes:
-        part: ``whole``: with everything it was trained on in its graph and in its seen lists, which is evaluated on the
-            test part; ``fit``: as its validation slice saw it, by which thresholds are chosen; of hashed users and
-            items, ``whole-continuous`` and ``fit-continuous``: the vectors that the signs are of.
-        seconds: of training or computing, the start's included.
-        own_seconds: without the start's.
-        settings: the configuration, or the settings chosen.
-        details: more for the results, such as validation values.
-        recommender: how the models answer.
+    The part ``whole`` has everything it was trained on in its graph and in its seen lists, and is evaluated on the test
+    part. The part ``fit`` is the model as its validation slice saw it, by which thresholds are chosen.
     """
 
     part: Callable[[str], ServedModel]
-    seconds: float
-    own_seconds: float
-    settings: Mapping[str, Any]
-    details: Mapping[str, Any] = field(default_factory=dict)
-    recommender: type[Recommender] = Recommender
+    seconds: float  # of training or computing, the start's included
+    own_seconds: float  # without the start's
+    settings: Mapping[str, Any]  # the configuration, or the settings chosen
+    details: Mapping[str, Any] = field(default_factory=dict)  # more for the results, such as validation values
 
     @cached_property
     def whole(self) -> ServedModel:
@@ -246,31 +223,20 @@ class Runner:
         with training_bar("validation", quiet=self.quiet, title=f"{run.name}, seed {seed}: ") as bar:
             state = None if start is None else start.whole.encoder_state
             trained = train_model(self.train, run.config(seed), start=state, report=bar, **how)
-        models = self._parts(trained, self.slices(run, seed)[0]) if self.keep else {}
+        models = {}
+        if self.keep:
+            from hashlgn.training.graph import Graph
+            from hashlgn.training.trainer import Trained
+
+            fit = self.slices(run, seed)[0]
+            graph = Graph(fit, trained.graph.device) if isinstance(trained, Trained) else None  # a student has none
+            models["fit"] = served_model(trained, fit, graph)
         models["whole"] = served_model(trained, self.train)
         if folder is not None and checkpoint is not None:
             for part, model in models.items():  # the whole comes last: where it is, the others are
                 save_artifact(model, folder / part)
             checkpoint.unlink(missing_ok=True)
         return models.__getitem__
-
-    def _parts(self, trained: Any, fit: Interactions) -> dict[str, ServedModel]:
-        """What is kept beside the whole; a student's part differs in the histories alone."""
-        from hashlgn.training.graph import Graph
-        from hashlgn.training.trainer import Trained
-
-        if not isinstance(trained, Trained):
-            return {"fit": served_model(trained, fit)}
-        parts = {}
-        graph = Graph(fit, trained.graph.device)
-        for name, data, over in (("whole", self.train, trained.graph), ("fit", fit, graph)):
-            parts[name] = model = served_model(trained, data, over)
-            if trained.model.binary:
-                users, items = (vectors.cpu().numpy() for vectors in trained.model.continuous(over))
-                floats = replace(model, kind="continuous", users=users, items=FloatItems(items), histories=None)
-                parts[f"{name}-continuous"] = floats
-        del parts["whole"]  # which is saved last
-        return parts
 
     def _quantized(self, run: Run, quantizer: str, seed: int) -> Made:
         from hashlgn.experiments.baselines.quantizers import quantize
@@ -325,11 +291,6 @@ def has_encoder(config: Config) -> bool:
     from hashlgn.training.encoders import ENCODERS
 
     return config.model.encoder is not None and ENCODERS[config.model.encoder].trainable
-
-
-def trains_encoder(config: Config) -> bool:
-    """Whether there is one whose parameters do not come from a model that was trained before."""
-    return has_encoder(config) and config.train.init in ("svd", "random")
 
 
 def left_out(model: ServedModel, users: npt.NDArray[np.int64]) -> Exclusion:

@@ -9,8 +9,6 @@ from typing import Any
 
 from hashlgn.utils.storage import result_file
 
-__all__ = ["interval", "markdown", "spread", "table", "write_text"]
-
 Rows = Sequence[Mapping[str, Any]]
 
 

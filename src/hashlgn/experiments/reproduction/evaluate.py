@@ -12,8 +12,7 @@ from hashlgn.evaluation.metrics import f1_of_means
 from hashlgn.evaluation.result import Cutoff
 from hashlgn.experiments.common.runs import Made
 from hashlgn.experiments.reproduction.rows import thresholds_of
-
-__all__ = ["CUTS", "NDCGS", "PAIRED", "evaluated"]
+from hashlgn.inference.recommender import Recommender
 
 CUTS = (50, 100)
 NDCGS = ("ndcg", "ndcg_paper", "ndcg_bigear", "ndcg_hashgnn")
@@ -36,13 +35,13 @@ def evaluated(
     was held out from it. The test part is looked at once, for all cutoffs and thresholds together: for every threshold
     where there is a ``sweep``, else for the chosen one alone. Metrics by user are kept at the first cutoff.
     """
-    before = made.recommender(made.fit, threads=threads)
+    before = Recommender(made.fit, threads=threads)
     thresholds = thresholds_of(made.fit, before.searcher, held_out)
     valid = evaluate(before, held_out, (), threshold=thresholds, metrics=("f1",)).cutoffs
     values = [cut.mean("f1") for cut in valid]
     best = int(np.argmax(values))
     asked = thresholds if sweep else [thresholds[best]]
-    found = evaluate(made.recommender(made.whole, threads=threads), test, cuts, threshold=asked, metrics=_METRICS)
+    found = evaluate(Recommender(made.whole, threads=threads), test, cuts, threshold=asked, metrics=_METRICS)
     top, above = found.cutoffs[: len(cuts)], found.cutoffs[len(cuts) :]
     points = [
         {"threshold": threshold, "validation_f1": values[thresholds.index(threshold)]} | _means(cut)

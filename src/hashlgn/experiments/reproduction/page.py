@@ -11,8 +11,6 @@ from hashlgn.experiments.common.page import drawn, new_figure
 from hashlgn.experiments.reproduction.rows import Row
 from hashlgn.experiments.reproduction.tables import F1_NOTE, NDCG_NOTE
 
-__all__ = ["write_page"]
-
 _COLOURS = {
     "HashGNN": "#7a5195",
     "LightGCN": "#5b6472",

@@ -11,12 +11,9 @@ import numpy as np
 from hashlgn.config import preset_changes
 from hashlgn.data import Interactions
 from hashlgn.experiments.baselines.recommenders import RECOMMENDERS
-from hashlgn.experiments.baselines.rerank import CANDIDATES, RerankedRecommender
-from hashlgn.experiments.common.runs import FLOATS, Made, Run, Runner, left_out
+from hashlgn.experiments.common.runs import FLOATS, Run, left_out
 from hashlgn.inference.model import ServedModel
 from hashlgn.search import Searcher
-
-__all__ = ["METHODS", "Row", "made_of", "rows_of_preset", "thresholds_of"]
 
 METHODS = ("HashGNN", "LightGCN", "HashLGN")
 ENCODER = Run("LightGCN, 128 floats, ours", {"model.kind": "float", "model.encoder": "lightgcn", "model.dim": 128})
@@ -29,25 +26,17 @@ _HASHGNN_EPOCHS = 8  # of HashGNN's; its guidance ends after half of them
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the tables.
+    """A line of the tables, named by its run."""
 
-    Attributes:
-        method: of ``METHODS``, or ``baseline`` or ``quantizer``.
-        run: how its model is made.
-        how: ``paper`` for the paper's recipe, ``ours``, or ``reranked``: the run's answers, ordered by continuous
-            vectors.
-        sweep: whether quality and time are measured at all thresholds, not at the chosen one alone.
-    """
-
-    method: str
+    method: str  # of ``METHODS``, or ``baseline`` or ``quantizer``
     run: Run
-    how: str = "ours"
-    sweep: bool = False
+    how: str = "ours"  # or ``paper``, the paper's recipe
+    sweep: bool = False  # whether quality and time are measured at all thresholds, not at the chosen one alone
 
     @property
     def name(self) -> str:
         """Of the line, and different from every other."""
-        return self.run.name + ", re-ranked by continuous vectors" * (self.how == "reranked")
+        return self.run.name
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """The same row with more changes from the default configuration."""
@@ -87,7 +76,7 @@ def rows_of_preset(preset: str) -> list[Row]:
 
 
 def _hashgnn_rows(quick: bool) -> list[Row]:
-    """HashGNN at two lengths, its guidance off, its answers re-ranked; and its form of codes under our training."""
+    """HashGNN at two lengths, its guidance off; and its form of codes under our training."""
     stated = f", {_HASHGNN_EPOCHS} epochs" if quick else ""
     recipe = preset_changes("hashgnn") | ({"train.joint_epochs": _HASHGNN_EPOCHS} if quick else {})
     short = recipe | {"model.bits": 32, "train.temperature": 4.0}
@@ -95,15 +84,11 @@ def _hashgnn_rows(quick: bool) -> list[Row]:
     same = ("bits", "hash", "decoder", "compression", "similarity", "scale", "guidance")
     ours = {f"model.{key}": recipe[f"model.{key}"] for key in same}
     ours |= {"model.encoder": "lightgcn", "model.dim": 128, "train.temperature": 8.0}
-    whole = Run(f"HashGNN, 64 bits{stated}", recipe)
-    form = Run("HashGNN's form, 64 bits, ours", ours, ENCODER)
     return [
         Row("HashGNN", Run(f"HashGNN, 32 bits{stated}", short), "paper"),
-        Row("HashGNN", whole, "paper", True),
+        Row("HashGNN", Run(f"HashGNN, 64 bits{stated}", recipe), "paper", True),
         Row("HashGNN", Run(f"HashGNN, 64 bits, no guidance{stated}", unguided), "paper"),
-        Row("HashGNN", whole, "reranked"),
-        Row("HashGNN", form),
-        Row("HashGNN", form, "reranked"),
+        Row("HashGNN", Run("HashGNN's form, 64 bits, ours", ours, ENCODER)),
     ]
 
 
@@ -120,20 +105,6 @@ def _quantizer_rows(lengths: tuple[int, ...]) -> list[Row]:
 
 def _quantized(quantizer: str, bits: int, name: str, *, scale: bool = False) -> Run:
     return Run(name, {"model.bits": bits, "model.scale": scale}, STUDENT, quantizer)
-
-
-def made_of(row: Row, runner: Runner, seed: int) -> Made:
-    """The row's model under a seed."""
-    made = runner.model(row.run, seed)
-    if row.how != "reranked":
-        return made
-    both = made.whole.items.bytes_per_item + made.part("whole-continuous").items.bytes_per_item
-    return replace(
-        made,
-        part=lambda name: made.part(f"{name}-continuous"),
-        details={"bytes_per_item": both, "candidates": CANDIDATES},
-        recommender=RerankedRecommender,
-    )
 
 
 def thresholds_of(model: ServedModel, searcher: Searcher, held_out: Interactions) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ from hashlgn.errors import ArgumentError, choose, need, positive_int
 from hashlgn.experiments.common.runs import Run, Runner
 from hashlgn.experiments.common.tables import write_text
 from hashlgn.experiments.reproduction.evaluate import CUTS, evaluated
-from hashlgn.experiments.reproduction.rows import METHODS, Row, made_of, rows_of_preset
+from hashlgn.experiments.reproduction.rows import METHODS, Row, rows_of_preset
 from hashlgn.experiments.reproduction.tables import markdown_report, paired, tables
 from hashlgn.experiments.reproduction.timing import timed
 from hashlgn.utils.console import write_json
 from hashlgn.utils.provenance import provenance
-
-__all__ = ["reproduce"]
 
 _TIMED = 5  # thresholds of a row at which its search is timed
 
@@ -66,13 +63,13 @@ def reproduce(
     def evaluate(run: Run, seed: int) -> Mapping[str, Any]:
         row = chosen[run.name]
         held_out = runner.slices(row.run, seed)[1]
-        return evaluated(made_of(row, runner, seed), held_out, test, sweep=row.sweep, cuts=cuts, threads=threads)
+        return evaluated(runner.model(row.run, seed), held_out, test, sweep=row.sweep, cuts=cuts, threads=threads)
 
     results = runner.results(
-        [replace(row.run, name=name) for name, row in chosen.items()],
+        [row.run for row in chosen.values()],
         seeds,
         evaluate,
-        lambda run: same | {"how": chosen[run.name].how, "sweep": chosen[run.name].sweep},
+        lambda run: same | {"sweep": chosen[run.name].sweep},
         partial(_line, cuts[0]),
     )
     times = _times(chosen, results, runner, test, cuts, repeats=1 if quick else 5, same=same)
@@ -121,10 +118,10 @@ def _times(
     ask = {name: _evenly([point["threshold"] for point in results[name][0]["sweep"]]) for name in measured}
 
     def measure() -> Mapping[str, Any]:
-        models = {name: made_of(row, runner, 0).whole for name, row in measured.items()}
+        models = {name: runner.model(row.run, 0).whole for name, row in measured.items()}
         return timed(models, ask, test, cuts=cuts, repeats=repeats, threads=runner.threads)
 
-    timed_rows = {name: [row.run.identity(0), row.how] for name, row in measured.items()}
+    timed_rows = {name: row.run.identity(0) for name, row in measured.items()}
     times, fresh = runner.result({**same, "times": timed_rows, "ask": ask, "repeats": repeats}, measure, 0)
     if fresh:
         runner.say(f"search times of {len(measured)} rows measured")

@@ -12,8 +12,6 @@ from hashlgn.experiments.common.tables import interval, markdown, spread
 from hashlgn.experiments.reproduction.evaluate import NDCGS, PAIRED
 from hashlgn.experiments.reproduction.rows import METHODS, Row
 
-__all__ = ["F1_NOTE", "NDCG_NOTE", "PUBLISHED", "markdown_report", "paired", "tables"]
-
 GROUPS = (*METHODS, "baseline", "quantizer")
 USERS = 6040  # of MovieLens 1M: the paper's times are for all of them
 _SHOWN = ("precision", "recall", "f1", "f1_of_means", "ndcg")

@@ -31,8 +31,6 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems
 from hashlgn.search.overfetch import faiss_threads
 
-__all__ = ["INCLUDES", "threshold_loop", "timed"]
-
 _AT_LEAST = 0.1  # seconds that each search is given in a round
 INCLUDES = {
     "paper": "Faiss flat over float vectors (of codes: decoded), one call, then a Python loop that drops seen items",

@@ -14,8 +14,6 @@ from hashlgn.experiments.baselines.recommenders import RECOMMENDERS
 from hashlgn.experiments.common.runs import FLOATS, Run
 from hashlgn.experiments.studies.study import options, study
 
-__all__ = ["ROWS", "ablation"]
-
 _LIGHTGCN: dict[str, Any] = {"model.encoder": "lightgcn"}
 
 _CHANGES: dict[str, dict[str, Any]] = {

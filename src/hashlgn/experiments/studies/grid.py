@@ -14,8 +14,6 @@ from hashlgn.experiments.baselines.recommenders import RECOMMENDERS
 from hashlgn.experiments.common.runs import Run
 from hashlgn.experiments.studies.study import options, study
 
-__all__ = ["grid", "grid_runs"]
-
 
 def grid_runs(
     encoders: Sequence[str] | None,

@@ -16,12 +16,11 @@ from hashlgn.data.sources import resolved
 from hashlgn.data.synthetic import write_lightgcn
 from hashlgn.errors import choose, positive_int
 from hashlgn.evaluation.full_ranking import evaluate
-from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner, sizes, trains_encoder
+from hashlgn.experiments.common.runs import ENCODER_FLOATS, FLOATS, Run, Runner, has_encoder, sizes
 from hashlgn.experiments.common.tables import interval, markdown, write_text
+from hashlgn.inference.recommender import Recommender
 from hashlgn.utils.console import write_json
 from hashlgn.utils.provenance import provenance
-
-__all__ = ["SPLITS", "options", "read_parts", "study"]
 
 # How data without a split is split: 80% and 20% of every user's interactions at random, everybody's last interaction,
 # or everything from one moment on, which is 20% of all.
@@ -86,7 +85,7 @@ def study(
 
     def evaluated(run: Run, seed: int) -> dict[str, Any]:
         made = runner.model(run, seed)
-        cut = evaluate(made.recommender(made.whole, threads=runner.threads), test, k).at(k)
+        cut = evaluate(Recommender(made.whole, threads=runner.threads), test, k).at(k)
         values = {metric: cut.mean(metric) for metric in ("recall", "ndcg")}
         more = {"bytes": sizes(made.whole), "seconds": made.seconds}
         return {**values, **made.details, **more, "settings": dict(made.settings)}
@@ -138,7 +137,7 @@ def _started(run: Run) -> Run:
     plain = by_key(config.to_dict()) | {name: default[name] for name in _CODES}
     if run.quantizer is not None:
         return replace(run, start=Run("float", plain | (FLOATS if config.model.encoder is None else ENCODER_FLOATS)))
-    if config.model.kind == "float" or not config.train.pretrain_epochs or not trains_encoder(config):
+    if config.model.kind == "float" or not config.train.pretrain_epochs or not has_encoder(config):
         return run
     return replace(run, start=Run("encoder", plain | ENCODER_FLOATS | {"train.joint_epochs": 0}))
 

@@ -22,13 +22,11 @@ from hashlgn.config.loading import by_key
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, need, positive_int
 from hashlgn.estimators import HashLGN, LightGCN
-from hashlgn.experiments.common.runs import checked, has_encoder, trains_encoder
+from hashlgn.experiments.common.runs import checked, has_encoder
 from hashlgn.experiments.common.tables import write_text
 from hashlgn.utils.console import training_bar, write_json
 from hashlgn.utils.provenance import provenance
 from hashlgn.utils.storage import replaced_file
-
-__all__ = ["SPACE", "Range", "tune", "varied"]
 
 _STARTUP = 5  # trials that must have come to their end before another one is measured by them
 
@@ -68,13 +66,13 @@ SPACE: dict[str, Range] = {
     "student.hidden": Range(0.2, 0.9, False, _student),
     "student.user_weight": Range(-1.0, 0.0, False, _student),
     "student.ease_penalty": Range(5.0, 500.0, True, lambda c: _student(c) and c.student.teacher != "labels"),
-    "train.lr": Range(0.003, 0.2, True, lambda c: trains_encoder(c) and (not _coded(c) or c.train.pretrain_epochs > 0)),
+    "train.lr": Range(0.003, 0.2, True, lambda c: has_encoder(c) and (not _coded(c) or c.train.pretrain_epochs > 0)),
     "train.joint_lr": Range(1e-4, 0.03, True, lambda c: _coded(c) and has_encoder(c)),
     "train.code_lr": Range(1e-4, 0.03, True, _coded),
     "train.temperature": Range(0.03, 0.5, True, lambda c: not _student(c) and (c.train.loss != "bpr" or _cosine(c))),
     "train.user_weight": Range(-1.0, 0.0, False, _softmax),
     "train.l2": Range(1e-6, 1e-2, True, lambda c: not _softmax(c) and has_encoder(c)),
-    "model.layers": Range(0, 4, False, lambda c: trains_encoder(c) and _has_layers(c)),
+    "model.layers": Range(0, 4, False, lambda c: has_encoder(c) and _has_layers(c)),
     "model.norm_penalty": Range(0.1, 30.0, True, lambda c: _coded(c) and not c.model.scale and _cosine(c)),
 }
 

@@ -22,9 +22,7 @@ from hashlgn.scoring.codes import check_bits
 from hashlgn.search import SEARCHERS
 from hashlgn.utils.provenance import provenance, version_of
 
-__all__ = ["bench_search"]
-
-_PACKAGES = ("faiss-cpu", "hnswlib", "usearch", "scann")
+_PACKAGES = ("faiss-cpu", "hnswlib", "scann")
 
 
 def bench_search(

@@ -18,8 +18,6 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.scoring.rows import rows_of
 
-__all__ = ["Catalogue", "Form", "random_catalogue", "saved_catalogue"]
-
 Ragged = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 SPREAD = 25.0  # the 99th percentile of Gowalla's norms is so many times the 1st
 _CENTRES = 256

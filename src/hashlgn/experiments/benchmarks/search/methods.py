@@ -26,8 +26,6 @@ from hashlgn.scoring.exclusion import Exclusion
 from hashlgn.scoring.items import CodedItems, FloatItems
 from hashlgn.search import SEARCHERS, Hits, InvertedFile, Kernel
 
-__all__ = ["VECTORISED", "Method", "Setting", "build_methods"]
-
 T = TypeVar("T")
 _SMALL = 20_000  # the paper's loop and the product with all items are run on catalogues up to this
 _SHARES = (1 / 128, 1 / 32, 1 / 8)  # of our inverted file's lists, looked at

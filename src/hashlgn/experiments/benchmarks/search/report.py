@@ -1,4 +1,4 @@
-"""What ``hashlgn bench search`` found, for people: tables as text and Markdown, and the plot that the field draws."""
+"""What ``hashlgn bench search`` found, for people: tables as text, and the plot that the field draws."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hashlgn.experiments.common.page import new_figure, write_figure
-from hashlgn.experiments.common.tables import markdown, table, write_text
-
-__all__ = ["draw", "tables", "write_markdown"]
+from hashlgn.experiments.common.tables import table
 
 Rows = Sequence[dict[str, Any]]
 _GROUP = ("data", "items", "k")
@@ -18,24 +16,6 @@ _GROUP = ("data", "items", "k")
 def tables(rows: Rows) -> str:
     """One table a catalogue and k, as plain text; columns without any value are left out."""
     return "\n\n".join(f"{title}\n{table(part)}" for title, part in _grouped(rows))
-
-
-def write_markdown(path: Path, result: dict[str, Any]) -> None:
-    """Write the same tables as Markdown, with the machine and the setting above them.
-
-    Raises:
-        ArgumentError: the file cannot be written.
-    """
-    machine, setting = result["machine"], result["setting"]
-    packages = ", ".join(f"{name} {version}" for name, version in setting["baselines"].items() if version)
-    lines = [
-        f"{machine['processor']}, {result['threads']} thread(s), {result['created'][:10]},",
-        f"hashlgn {result['version']}, numpy {machine['packages'].get('numpy')}, {packages};",
-        f"medians of {setting['repeats']} rounds.",
-    ]
-    for title, part in _grouped(result["rows"]):
-        lines += ["", f"**{title}**", "", markdown(part)]
-    write_text(path, "\n".join(lines) + "\n")
 
 
 def draw(path: Path, rows: Rows) -> None:

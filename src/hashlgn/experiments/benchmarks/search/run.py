@@ -23,8 +23,6 @@ from hashlgn.scoring.rows import rows_of
 from hashlgn.search import Hits
 from hashlgn.search.overfetch import faiss_threads
 
-__all__ = ["measure"]
-
 Ints = npt.NDArray[np.int64]
 _WANTED = 100  # answers a user that the threshold search is set to give
 _BLOCK = 250_000  # items decoded at a time

@@ -16,8 +16,6 @@ from hashlgn.experiments.common.runs import FLOATS, Run, Runner
 from hashlgn.inference.model import ServedModel
 from hashlgn.scoring.rows import rows_of
 
-__all__ = ["trained_catalogue"]
-
 _PER_ITEM, _PER_USER = 12, 60  # interactions
 _CLUSTERS = 50  # tastes: fewer than the dimensions of the narrowest float model, so that it can hold all of them
 _USERS = 2000  # users with held-out items, by whom the quality of answers is told
