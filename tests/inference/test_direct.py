@@ -74,6 +74,28 @@ def test_both_ways_give_the_same_bits(
         same(short.recommend(k=k, **ask, **options), long.recommend(k=k, **ask, **options))
 
 
+@given(st.integers(0, 10_000), st.booleans(), st.integers(1, 30), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_both_ways_answer_histories_with_the_same_bits(seed: int, weighted: bool, k: int, some_empty: bool) -> None:
+    model, rng = model_of(seed, False, weighted), np.random.default_rng(seed)
+    users = rng.integers(1, 40, rng.integers(2, 9))
+    users[0] = 0 if some_empty else users[0]  # who has no history is left to the long way
+    for removed in ([], model.item_ids.values[:2].tolist()):
+        short, long = Recommender(model), LongWay(model)
+        for one in (short, long):
+            one.remove_items(removed)
+        bounds, items, strengths = short.model.stored.rows(users)
+        direct = short.direct
+        assert direct is not None and (direct.rows(bounds, items, strengths, k) is None) == some_empty
+        hits, others = (one.answer(bounds, items, strengths, k=k) for one in (short, long))
+        for name in ("indptr", "items", "scores"):
+            np.testing.assert_array_equal(getattr(hits, name), getattr(others, name))
+    for broken in (items[:-1], items[::-1].copy(), items + 1000, np.float64(items)):
+        assert direct.rows(bounds, broken, strengths, k) is None  # the long way tells what is wrong
+    with pytest.raises(ArgumentError, match="item"):
+        short.answer(bounds, items + 1000, strengths, k=k)
+
+
 def test_very_many_hits_and_fewer_than_asked_for() -> None:
     model = random_model(3000, 40, 5)
     short, long = Recommender(model), LongWay(model)

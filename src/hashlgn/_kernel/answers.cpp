@@ -45,15 +45,26 @@ class HeldAnswers {
     return answer(history.items, history, k, own);
   }
 
+  // The same of histories in compressed-row form, without the items of each; no numbers and no ids.
+  nb::object rows(In<int64_t, 1> indptr, In<int64_t, 1> indices, std::optional<In<float, 1>> strengths, size_t k) const {
+    require(indptr.shape(0) >= 1, "indptr must not be empty");
+    require(!strengths || strengths->shape(0) == indices.shape(0), "strengths must have one number per index");
+    Gathered histories;
+    histories.bounds.assign(indptr.data(), indptr.data() + indptr.shape(0));
+    histories.items.assign(indices.data(), indices.data() + indices.shape(0));
+    if (strengths) histories.strengths.assign(strengths->data(), strengths->data() + strengths->shape(0));
+    return answer({}, histories, k, true, false);
+  }
+
   // Seconds of the last search, from queries to hits.
   double seconds() const { return seconds_; }
 
  private:
   // All arrays are made before the search.
-  nb::object answer(const std::vector<int64_t>& asked, const Gathered& rows, size_t k, bool own) const {
+  nb::object answer(const std::vector<int64_t>& asked, const Gathered& rows, size_t k, bool own, bool named = true) const {
     const size_t count = rows.bounds.size() - 1, most = count * std::min(k, histories_->size());
     if (!count || std::adjacent_find(rows.bounds.begin(), rows.bounds.end()) != rows.bounds.end()) return nb::none();
-    const int64_t* integers = item_ids_ ? item_ids_->integers() : nullptr;
+    const int64_t* integers = named && item_ids_ ? item_ids_->integers() : nullptr;
     const nb::object numbers = array_of(asked);
     HitArrays hits(count, most);
     EarlyArray<int64_t> ids(integers ? most : 0);
@@ -116,7 +127,8 @@ void bind_answers(nb::module_& m) {
            "user_ids"_a.none(), "item_ids"_a.none(), "threads"_a, "isa"_a)
       .def_prop_ro("seconds", &HeldAnswers::seconds)
       .def("stored", &HeldAnswers::stored, "ids"_a, "k"_a, "own"_a)
-      .def("given", &HeldAnswers::given, "ids"_a, "k"_a, "own"_a);
+      .def("given", &HeldAnswers::given, "ids"_a, "k"_a, "own"_a)
+      .def("rows", &HeldAnswers::rows, "indptr"_a.noconvert(), "indices"_a.noconvert(), "strengths"_a.noconvert().none(), "k"_a);
 }
 
 }  // namespace hashlgn

@@ -199,6 +199,15 @@ class Answers:
     def given(self, ids: list[Any], k: int, own: bool) -> _Found | None:
         """The same of one history by the ids of its items, with their numbers."""
 
+    def rows(
+        self,
+        indptr: npt.NDArray[np.int64],
+        indices: npt.NDArray[np.int64],
+        strengths: npt.NDArray[np.float32] | None,
+        k: int,
+    ) -> _Found | None:
+        """The same of histories in compressed-row form, without the items of each; no numbers and no ids."""
+
 class Ids:
     """Ids of one type."""
 

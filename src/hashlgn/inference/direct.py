@@ -24,6 +24,9 @@ from hashlgn.search import Hits, Kernel, Searcher
 
 __all__ = ["Direct"]
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
 
 class Direct:
     """Answers of one state of a model by one searcher.
@@ -85,6 +88,14 @@ class Direct:
         if found[4] is not None:
             columns["item"] = found[4]
         return table
+
+    def rows(self, indptr: Ints, indices: Ints, strengths: Floats | None, k: int) -> Hits | None:
+        """The k best items for histories in compressed-row form, without the items of each; None as ``answer``."""
+        try:
+            found = self._answers.rows(indptr, indices, strengths, k)
+        except (TypeError, ValueError):  # arrays of other types or sizes, or a damaged catalogue
+            return None
+        return None if found is None else Hits(*found[1:4])
 
 
 def _column(model: ServedModel, given: bool, titles: bool, found: list[Any], name: str) -> npt.NDArray[Any]:

@@ -201,12 +201,8 @@ class Served:
     def _together(self, questions: Sequence[Question]) -> list[Recommendation | Problem]:
         rows = [self.view.row(one.user) if one.history is None else one.history for one in questions]
         indptr, items, strengths = joined(rows)
-        first, n_items = questions[0], len(self.view.item_ids)
-        banned = self.filters.banned(first.alike[3]) if first.alike[3] else None
+        first = questions[0]
         exclude = self._exclusion(questions, [its for its, _ in rows], indptr, items)
-        exclude = exclude.also(banned)
-        if first.allow is not None:
-            exclude = exclude.also(Exclusion.build(n_items, allow=first.allow).banned)
         k = None if first.k is None else max(one.k or 0 for one in questions)
         hits = self.recommender.answer(
             indptr, items, strengths, k=k, threshold=first.ask.threshold, calibrated=first.alike[2], exclude=exclude
@@ -220,18 +216,25 @@ class Served:
 
     def _exclusion(
         self, questions: Sequence[Question], rows: Sequence[npt.NDArray[Any]], indptr: Ints, items: Ints
-    ) -> Exclusion:
-        """What each row leaves out: its history unless asked otherwise, and what the client denies."""
-        n_items = len(self.view.item_ids)
-        if all(one.ask.filter_seen and one.deny is None for one in questions):
-            return Exclusion(n_items, indptr, items)
-        nothing = np.empty(0, np.int64)
-        lists = [
-            np.union1d(own if one.ask.filter_seen else nothing, nothing if one.deny is None else one.deny)
-            for one, own in zip(questions, rows, strict=True)
-        ]
-        bounds = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-        return Exclusion(n_items, bounds, np.concatenate([nothing, *lists]).astype(np.int64))
+    ) -> Exclusion | None:
+        """What each row leaves out: its history unless asked otherwise, what the client denies or does not allow, and
+        what no filter lets through. None where it is the history alone.
+        """
+        n_items, first = len(self.view.item_ids), questions[0]
+        plain, filters = all(one.ask.filter_seen and one.deny is None for one in questions), first.alike[3]
+        if plain and first.allow is None and not filters:
+            return None
+        lists = indptr, items
+        if not plain:
+            nothing = np.empty(0, np.int64)
+            unions = [
+                np.union1d(own if one.ask.filter_seen else nothing, nothing if one.deny is None else one.deny)
+                for one, own in zip(questions, rows, strict=True)
+            ]
+            bounds = np.cumsum([0, *map(len, unions)], dtype=np.int64)
+            lists = bounds, np.concatenate([nothing, *unions]).astype(np.int64)
+        exclude = Exclusion.build(n_items, seen=lists, allow=first.allow)
+        return exclude.also(self.filters.banned(filters)) if filters else exclude
 
     def _answer(
         self,
