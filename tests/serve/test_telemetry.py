@@ -11,7 +11,7 @@ from serve_help import saved
 
 from hashlgn.errors import MissingExtraError
 from hashlgn.serve.app import Service
-from hashlgn.serve.http import Request
+from hashlgn.serve.http import Answer, Request
 from hashlgn.serve.server import build
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry is not installed: pip install '.[dev]'")
@@ -39,7 +39,13 @@ def test_every_request_is_a_span_without_personal_data(tmp_path: Path) -> None:
         ]
         service.registry.active.facts["map"] = asyncio.get_running_loop().create_future()
         service.registry.active.facts["map"].set_exception(RuntimeError("a mistake of ours"))
-        return [(await service.respond(request)).status for request in requests]
+        found = []
+        for request in requests:
+            answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            request.send = lambda _, sent, answer=answer: answer.set_result(sent)
+            service.respond(request)
+            found.append((await answer).status)
+        return found
 
     assert asyncio.run(asked()) == [200, 200, 404, 500]
     spans = exporter.get_finished_spans()

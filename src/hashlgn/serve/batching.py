@@ -7,16 +7,18 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from hashlgn.serve.limits import Limits
 from hashlgn.serve.shapes import Problem
 
-__all__ = ["Batcher"]
+__all__ = ["Batcher", "settle"]
 
 _MOST = 256  # requests answered at a time
-_Entry = tuple[float, tuple[Any, Any], "asyncio.Future[Any]"]  # when it came, what it asks, where the answer goes
+# When it came, what it asks, what takes the answer, and in which loop
+_Entry = tuple[float, tuple[Any, Any], Callable[[Any], None], asyncio.AbstractEventLoop]
 
 
 class Batcher:
@@ -40,14 +42,22 @@ class Batcher:
         """The answer to a request, soon.
 
         Raises:
+            Problem: as ``put``.
+        """
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.put(served, question, partial(settle, done))
+        return done
+
+    def put(self, served: Any, question: Any, done: Callable[[Any], None]) -> None:
+        """Call ``done`` with the answer to a request, or with the exception that is in its place, soon.
+
+        Raises:
             Problem: too many requests wait.
         """
         if self._waiting.qsize() >= self._limits.waiting:
             most = f"requests that wait must be at most {self._limits.waiting} (--max-waiting)"
             raise Problem(503, "busy", most, retry=1)
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.put((time.monotonic(), (served, question), done))
-        return done
+        self._waiting.put((time.monotonic(), (served, question), done, asyncio.get_running_loop()))
 
     def close(self) -> None:
         """End the thread, once what waits is answered."""
@@ -65,11 +75,11 @@ class Batcher:
 
     def _answer(self, batch: list[_Entry]) -> None:
         late = time.monotonic() - self._limits.wait
-        live = [entry for entry in batch if entry[0] >= late and not entry[2].done()]
+        live = [entry for entry in batch if entry[0] >= late]
         found: list[Any] = []
         if live:
             try:
-                found = self._work([asked for _, asked, _ in live])
+                found = self._work([entry[1] for entry in live])
             except Exception as error:  # goes to everybody who waits, in place of an answer
                 found = [error] * len(live)
             self.batches += 1
@@ -79,14 +89,19 @@ class Batcher:
             over = [entry for entry in batch if entry[0] < late]
             live, found = live + over, [*found, *(Problem(503, "busy", most, retry=1) for _ in over)]
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            batch[0][2].get_loop().call_soon_threadsafe(_deliver, live, found)
+            batch[0][3].call_soon_threadsafe(_deliver, live, found)
 
 
 def _deliver(batch: list[_Entry], answers: list[Any]) -> None:
-    for (_, _, done), answer in zip(batch, answers, strict=True):
-        if done.done():
-            continue
-        if isinstance(answer, Exception):
-            done.set_exception(answer)
-        else:
-            done.set_result(answer)
+    for (_, _, done, _), answer in zip(batch, answers, strict=True):
+        done(answer)
+
+
+def settle(future: asyncio.Future[Any], answer: Any) -> None:
+    """Let a future have an answer, or the exception in its place."""
+    if future.done():  # nobody waits any more
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

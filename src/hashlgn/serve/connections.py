@@ -31,8 +31,8 @@ class Responder(Protocol):
 
     limits: Limits
 
-    async def respond(self, request: Request) -> Answer:
-        """The answer to a request; it does not raise."""
+    def respond(self, request: Request) -> None:
+        """Let ``request.send`` be called with the answer, after this has returned; it does not raise."""
 
     def refused(self, problem: Problem) -> str:
         """Count a request that was refused before it was whole, and name it."""
@@ -82,7 +82,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: Any = None
         self._since = self._loop.time()  # when the present state began
-        self._task: asyncio.Task[None] | None = None  # answers a request
+        self._busy = False  # with a request that is being answered
         self._waiting: deque[Request] = deque()  # requests that came before the answer to the one before
         self._paused = False  # no more requests are read for now
         self._full = False  # the client does not take what was sent
@@ -115,7 +115,7 @@ class _Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more; it may still wait for answers."""
         self._last = True
-        return self._task is not None
+        return self._busy
 
     def pause_writing(self) -> None:
         """The client does not take what was sent."""
@@ -132,7 +132,7 @@ class _Connection(asyncio.Protocol):
             return
         if not self._arriving:
             self._arriving = True
-            if self._task is None:
+            if not self._busy:
                 self._since = self._loop.time()
         self._bytes += len(data)
         try:
@@ -170,7 +170,7 @@ class _Connection(asyncio.Protocol):
         for name, value in self._headers:
             if name == b"content-length":
                 self._check_size(int(value))
-            elif name == b"expect" and value.lower() == b"100-continue" and self._task is None:
+            elif name == b"expect" and value.lower() == b"100-continue" and not self._busy:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -184,9 +184,10 @@ class _Connection(asyncio.Protocol):
         address, parser = httptools.parse_url(self._url), self._parser
         method, keep = parser.get_method().decode(), parser.should_keep_alive()
         body = b"".join(self._body) if self._body else b""
-        request = Request(method, address.path or b"/", address.query or b"", self._headers, body, keep)
+        path, query = address.path or b"/", address.query or b""
+        request = Request(method, path, query, self._headers, body, keep, self._answered)
         self._arriving, self._bytes, self._body = False, 0, []
-        if self._task is None and not self._full:
+        if not self._busy and not self._full:
             self._start(request)
             return
         self._waiting.append(request)
@@ -202,11 +203,11 @@ class _Connection(asyncio.Protocol):
     # Answers
 
     def _start(self, request: Request) -> None:
-        self._task = self._loop.create_task(self._answer(request))
+        self._busy = True
+        self._held.service.respond(request)
 
-    async def _answer(self, request: Request) -> None:
-        answer = await self._held.service.respond(request)
-        self._task, self._since = None, self._loop.time()
+    def _answered(self, request: Request, answer: Answer) -> None:
+        self._busy, self._since = False, self._loop.time()
         if self._transport.is_closing():
             return
         close = not request.keep or self._held.closing
@@ -218,7 +219,7 @@ class _Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Go on with the next request, once the one before is answered and the answer is taken."""
-        if self._task is not None or self._full:
+        if self._busy or self._full:
             return
         if self._waiting:
             self._start(self._waiting.popleft())
@@ -249,7 +250,7 @@ class _Connection(asyncio.Protocol):
         if self._full:
             if waited > limits.idle:
                 self.abort()
-        elif self._task is not None:
+        elif self._busy:
             return
         elif self._last:
             if waited > (limits.idle if self._transport.get_write_buffer_size() else _LINGER):
@@ -263,7 +264,7 @@ class _Connection(asyncio.Protocol):
 
     def end_if_resting(self) -> None:
         """End it, unless a request arrives or is answered."""
-        if self._task is None and not self._arriving and not self._waiting and not self._last:
+        if not self._busy and not self._arriving and not self._waiting and not self._last:
             self._end()
 
     def abort(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -59,7 +60,10 @@ class Request:
         headers: names in lower case, and values.
         body: bytes; empty where there is none.
         keep: whether the connection stays open for another request.
+        send: what is called with this request and its answer, but never before ``Service.respond`` has returned.
+        route: its name in the log and in figures.
         request_id: names it in answers and in the log.
+        began: when it had arrived, in seconds of ``time.perf_counter``.
         parts: the variable segments of the path, decoded.
     """
 
@@ -69,7 +73,10 @@ class Request:
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
     keep: bool = True
+    send: Callable[[Request, Answer], None] | None = None
+    route: str = "none"
     request_id: str = ""
+    began: float = 0.0
     parts: list[str] = field(default_factory=list)
 
     def header(self, name: bytes) -> bytes | None:
@@ -115,6 +122,8 @@ def segments_of(path: bytes) -> list[str]:
         Problem: it is no UTF-8.
     """
     try:
-        return [(unquote_to_bytes(part) if b"%" in part else part).decode() for part in path.split(b"/")[1:]]
+        if b"%" not in path:
+            return path.decode().split("/")[1:]
+        return [unquote_to_bytes(part).decode() for part in path.split(b"/")[1:]]
     except UnicodeDecodeError as error:
         raise Problem(400, "bad_path", "the path must be UTF-8 in percent code", "path") from error

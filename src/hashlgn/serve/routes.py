@@ -8,13 +8,14 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
 from hashlgn.errors import ArgumentError
+from hashlgn.serve.batching import settle
 from hashlgn.serve.http import Answer, Request, encoded, parameters_of
 from hashlgn.serve.journal import time_text
 from hashlgn.serve.openapi import document
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES", "Handler"]
 
 STATIC = Path(__file__).parent / "static"
-Handler = Callable[[Any, Request], Awaitable[Answer]]  # the service, and what it is asked
+# The service, and what it is asked: an answer, now or later, or None where ``Service.finish`` will be called with it
+Handler = Callable[[Any, Request], Answer | Awaitable[Answer] | None]
 # Method and path, where * is a variable segment; the scope that a key needs; the handler.
 ROUTES: dict[tuple[str, str], tuple[str | None, Handler]] = {}
 # Parameters of a query: a type, or what the texts that may be given stand for
@@ -105,24 +107,30 @@ def _said(request: Request, **values: Any) -> Answer:
 # Recommendations
 
 
-async def _recommended(service: Service, request: Request, ask: Ask) -> Answer:
-    found = await service.answered(ask, request.request_id)
+def _recommend(service: Service, request: Request, ask: Ask) -> None:
+    service.ask(ask, request.request_id, partial(_recommended, service, request))
+
+
+def _recommended(service: Service, request: Request, found: Recommendation | Exception) -> None:
+    if isinstance(found, Exception):
+        service.finish(request, service.failed(request, found))
+        return
     found.request_id = request.request_id
-    return Answer(encoded(found))
+    service.finish(request, Answer(encoded(found)))
 
 
 @route("GET", "/v1/users/*/recommendations", "read")
-async def _user(service: Service, request: Request) -> Answer:
+def _user(service: Service, request: Request) -> None:
     fields = _fields_again(request.query) if len(request.query) <= 64 else _fields(request.query)
-    return await _recommended(service, request, Ask(user=request.parts[0], **fields))
+    _recommend(service, request, Ask(user=request.parts[0], **fields))
 
 
 @route("POST", "/v1/sessions", "read")
-async def _session(service: Service, request: Request) -> Answer:
+def _session(service: Service, request: Request) -> None:
     ask = read_body(request.body, Ask)
     if ask.history is None:
         raise Problem(422, "bad_request", "history must be given", "history")
-    return await _recommended(service, request, ask)
+    _recommend(service, request, ask)
 
 
 @route("POST", "/v1/recommendations", "read")
@@ -131,18 +139,29 @@ async def _batch(service: Service, request: Request) -> Answer:
     if len(asked) > service.limits.batch:
         most = f"requests must be at most {service.limits.batch} (--max-batch; got {len(asked)})"
         raise Problem(422, "too_large", most, "requests")
-    results = await asyncio.gather(*(_member(service, member, request.request_id) for member in asked))
+    members = [_member(service, member, request.request_id) for member in asked]
+    found = await asyncio.gather(*members, return_exceptions=True)
+    results = [_result(*one) for one in zip(asked, found, strict=True)]
     return _said(request, results=results, model=service.registry.active.version)
 
 
-async def _member(service: Service, member: Any, request_id: str) -> Recommendation | Result:
+def _member(service: Service, member: Any, request_id: str) -> asyncio.Future[Recommendation]:
     """The answer to a member of a batch; what is wrong with it is its own."""
+    future: asyncio.Future[Recommendation] = asyncio.get_running_loop().create_future()
     try:
-        found = await service.answered(shaped(member, Ask), request_id)
+        service.ask(shaped(member, Ask), request_id, partial(settle, future))
     except Problem as problem:
+        future.set_exception(problem)
+    return future
+
+
+def _result(member: Any, found: Recommendation | BaseException) -> Recommendation | Result:
+    if isinstance(found, Problem):
         user: Any = member.get("user") if isinstance(member, dict) else None
         named = isinstance(user, int | str) and not isinstance(user, bool)
-        return Result(status=problem.status, user=user if named else msgspec.UNSET, error=problem.body())
+        return Result(status=found.status, user=user if named else msgspec.UNSET, error=found.body())
+    if isinstance(found, BaseException):
+        raise found
     found.status = 200
     return found
 
@@ -208,7 +227,7 @@ async def _map(service: Service, request: Request) -> Answer:
 
 
 @route("GET", "/v1/users", "read")
-async def _users(service: Service, request: Request) -> Answer:
+def _users(service: Service, request: Request) -> Answer:
     k = min(_only(request, {"k": int}).get("k", 10), service.limits.k)
     return _said(request, users=service.registry.active.some_users(k))
 
@@ -287,7 +306,7 @@ async def _deleted(request: Request, delete: Callable[..., Future[int]], *view: 
 
 
 @route("GET", "/v1/models", "read")
-async def _models(service: Service, request: Request) -> Answer:
+def _models(service: Service, request: Request) -> Answer:
     return _said(request, models=service.registry.described())
 
 
@@ -308,19 +327,19 @@ async def _swapped(service: Service, request: Request, event: str, swap: Callabl
 
 
 @route("GET", "/health/live", None)
-async def _live(service: Service, request: Request) -> Answer:
+def _live(service: Service, request: Request) -> Answer:
     return Answer(b'{"status":"live"}')
 
 
 @route("GET", "/health/ready", None)
-async def _ready(service: Service, request: Request) -> Answer:
+def _ready(service: Service, request: Request) -> Answer:
     if not service.ready:
         raise Problem(503, "closing", "the service is closing down", retry=5)
     return Answer(encoded({"status": "ready", "model": service.registry.active.version}))
 
 
 @route("GET", "/metrics", "read")
-async def _metrics(service: Service, request: Request) -> Answer:
+def _metrics(service: Service, request: Request) -> Answer:
     batcher = service.batcher
     gauges = {"hashlgn_batches": float(batcher.batches), "hashlgn_batched_requests": float(batcher.answered)}
     for row in service.registry.described():
@@ -330,7 +349,7 @@ async def _metrics(service: Service, request: Request) -> Answer:
 
 
 @route("GET", "/openapi.json", None)
-async def _openapi(service: Service, request: Request) -> Answer:
+def _openapi(service: Service, request: Request) -> Answer:
     return Answer(document(service.limits))
 
 
@@ -347,14 +366,17 @@ def _static() -> dict[str, tuple[bytes, bytes]]:
 
 
 @route("GET", "/", None)
-async def _page(service: Service, request: Request) -> Answer:
-    request.parts = ["index.html"]
-    return await _file(service, request)
+def _page(service: Service, request: Request) -> Answer:
+    return _file("index.html")
 
 
 @route("GET", "/static/*", None)
-async def _file(service: Service, request: Request) -> Answer:
-    held = _static().get(request.parts[0])
+def _part_of_page(service: Service, request: Request) -> Answer:
+    return _file(request.parts[0])
+
+
+def _file(name: str) -> Answer:
+    held = _static().get(name)
     if held is None:
         raise Problem(404, "no_route", "there is no such file", "path")
     return Answer(held[0], kind=held[1], headers=_POLICY)
