@@ -17,6 +17,7 @@ from hashlgn.errors import ArgumentError, DataError
 from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories, queries
 from hashlgn.scoring.items import CodedItems
+from hashlgn.training.objectives import divergence, label_loss
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, graph_filter, train_student
 from hashlgn.training.student import loop as student_loop
 from hashlgn.training.student import trainer as student_trainer
@@ -24,7 +25,6 @@ from hashlgn.training.student.batches import Batch, Candidates, History, candida
 from hashlgn.training.student.forms import Codes, Vectors
 from hashlgn.training.student.graph_filter import GraphFilter
 from hashlgn.training.student.loop import Data, Distillation, Labels, fit
-from hashlgn.training.student.objectives import divergence, label_loss
 from hashlgn.training.student.optimizer import RowAdam
 from hashlgn.training.student.plan import (
     bounded,

@@ -19,7 +19,7 @@ from hashlgn.data.lookup import Texts
 from hashlgn.data.statistics import inequality, summary
 from hashlgn.errors import ArgumentError, DataError, choose, counted, need, positive_int
 
-__all__ = ["CoreReport", "Dropped", "Interactions"]
+__all__ = ["Dropped", "Interactions"]
 
 _ALIGNED = ("ratings", "times", "weights")  # what an interaction may have beside its user and item
 
@@ -37,16 +37,6 @@ class Dropped:
     users: int
     items: int
     interactions: int
-
-
-@dataclass(frozen=True)
-class CoreReport:
-    """What ``k_core`` removed, and in how many rounds."""
-
-    users: int
-    items: int
-    interactions: int
-    rounds: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,8 +251,8 @@ class Interactions:
         users, items = (np.arange(len(ids)) if numbered else ids.order() for ids in (self.user_ids, self.item_ids))
         indptr, indices = self.indptr, self.indices
         if (users[1:] < users[:-1]).any() or (items[1:] < items[:-1]).any():
-            keys = _inverse(users)[self.rows] * max(self.n_items, 1)
-            keys += _inverse(items)[indices]
+            keys = np.argsort(users)[self.rows] * max(self.n_items, 1)
+            keys += np.argsort(items)[indices]
             keys.sort()
             indptr = np.concatenate(([0], np.cumsum(np.diff(indptr)[users])))
             indices = (keys % max(self.n_items, 1)).astype(np.int32)
@@ -345,7 +335,7 @@ class Interactions:
         )
         return replace(encoded, titles=train.titles, genres=train.genres), dropped
 
-    def rated_at_least(self, low: float, where: str = "the data") -> Interactions:
+    def rated_at_least(self, low: float) -> Interactions:
         """The interactions with a rating of at least ``low``, rounded to float32 as the ratings are; the catalogues
         shrink with them.
 
@@ -353,36 +343,31 @@ class Interactions:
             DataError: there are no ratings, or none is so high.
         """
         if self.ratings is None:
-            raise DataError(f"{where}: min_rating needs a column of ratings (name it with rating=)")
+            raise DataError("the data: min_rating needs a column of ratings (name it with rating=)")
         kept = self.ratings >= np.float32(low)
         if not kept.any():
-            raise DataError(f"{where}: none of {len(self)} ratings reaches min_rating ({low:g})")
+            raise DataError(f"the data: none of {len(self)} ratings reaches min_rating ({low:g})")
         return self if kept.all() else self.select(kept).without_empty()
 
-    def k_core(self, user_k: int, item_k: int) -> tuple[Interactions, CoreReport]:
-        """The largest part in which every user has ``user_k`` interactions and every item ``item_k``, at
-        least.
+    def k_core(self, user_k: int, item_k: int) -> Interactions:
+        """The largest part in which every user has ``user_k`` interactions and every item ``item_k``, at least.
 
-        Users and items that fall short are removed in rounds until none does; the catalogues shrink with
-        them.
+        Users and items that fall short are removed in rounds until none does; the catalogues shrink with them.
 
         Raises:
             ArgumentError: a bound is no positive integer.
             DataError: nothing is left.
         """
         user_k, item_k = positive_int("user_k", user_k), positive_int("item_k", item_k)
-        rows, kept, rounds = self.rows, np.ones(len(self), np.bool_), 0
-        while True:
+        rows, kept, before = self.rows, np.ones(len(self), np.bool_), -1
+        while kept.sum() != before:
+            before = kept.sum()
             users = np.bincount(rows[kept], minlength=self.n_users) >= user_k
             items = np.bincount(self.indices[kept], minlength=self.n_items) >= item_k
-            still = users[rows] & items[self.indices] & kept
-            if still.sum() == kept.sum():
-                break
-            kept, rounds = still, rounds + 1
-        if not kept.any():
+            kept &= users[rows] & items[self.indices]
+        if not before:
             raise DataError(f"no interactions are left of {len(self)} in the core of user_k={user_k}, item_k={item_k}")
-        part = self.select(kept)
-        return part.without_empty(), CoreReport(int((~users).sum()), int((~items).sum()), len(self) - len(part), rounds)
+        return self.select(kept).without_empty()
 
     def without_empty(self) -> Interactions:
         """The same interactions over smaller catalogues: only users and items that have any."""
@@ -399,9 +384,3 @@ class Interactions:
             titles=None if self.titles is None else [self.titles[i] for i in items.tolist()],
             genres=None if self.genres is None else [self.genres[i] for i in items.tolist()],
         )
-
-
-def _inverse(order: Int64s) -> Int64s:
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return rank

@@ -127,7 +127,7 @@ def read_interactions(
         data = _with_table(data, items, replace(request, title=title, genres=genres))
     if k_core is None:
         return data
-    return data.k_core(*(k_core if isinstance(k_core, tuple) and len(k_core) == 2 else (k_core, k_core)))[0]
+    return data.k_core(*(k_core if isinstance(k_core, tuple) and len(k_core) == 2 else (k_core, k_core)))
 
 
 def _check_columns(columns: dict[str, Any], *, matrix: bool) -> None:

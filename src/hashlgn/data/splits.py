@@ -45,22 +45,19 @@ def random_ratio(data: Interactions, test: float = 0.2, *, seed: int = 0, max_us
     return _hold_out(data, np.lexsort((rng.random(len(data)), data.rows)), wanted)
 
 
-def leave_last(
-    data: Interactions, n: int | None = None, *, share: float | None = None, seed: int | None = None
-) -> Parts:
+def leave_last(data: Interactions, n: int | None = None, *, share: float | None = None) -> Parts:
     """Hold out the latest interactions of every user, as far as one is left for training.
 
     Where times are equal, the item with the higher number counts as later.
 
     Args:
-        data: interactions with times, or without where ``seed`` is given.
+        data: interactions with times.
         n: how many of every user; 1 where neither ``n`` nor ``share`` is given.
         share: instead, a share of every user's interactions, rounded (halves upwards).
-        seed: hold out interactions drawn at random instead of the latest ones.
 
     Raises:
         ArgumentError: ``n`` is no positive integer, ``share`` is not between 0 and 1, or both are given.
-        DataError: the data has no times and ``seed`` is None.
+        DataError: the data has no times.
     """
     if n is not None and share is not None:
         raise ArgumentError(f"n and share must not both be given (got n={shown(n)} and share={shown(share)})")
@@ -68,8 +65,6 @@ def leave_last(
         wanted = np.minimum(positive_int("n", 1 if n is None else n), np.maximum(np.diff(data.indptr) - 1, 0))
     else:
         wanted = _per_user(data, _share("share", share))
-    if seed is not None:
-        return _hold_out(data, np.lexsort((np.random.default_rng(seed).random(len(data)), data.rows)), wanted)
     latest_first = np.lexsort((-data.indices, ~_times(data), data.rows))  # ~t falls as t rises, and never overflows
     return _hold_out(data, latest_first, wanted)
 
@@ -156,7 +151,5 @@ def _share(name: str, value: Any) -> float:
 
 def _times(data: Interactions) -> Int64s:
     if data.times is None:
-        raise DataError(
-            "a split by time needs times (the data has none: name their column when reading, or give leave_last a seed)"
-        )
+        raise DataError("a split by time needs times (the data has none: name their column when reading)")
     return data.times

@@ -6,7 +6,7 @@ scalar.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from hashlgn.config import TrainConfig
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError
 from hashlgn.training.graph import Graph
+from hashlgn.training.objectives import divergence, label_loss
 from hashlgn.training.sampling import interaction_batches, user_batches
 
 if TYPE_CHECKING:  # a model is checked against the table of losses when it is made
@@ -198,7 +199,7 @@ class Softmax(Loss):
         users, rows, columns, candidates, log_weight = _tensors(batch, queries.device)
         pool = items if candidates is None else items[candidates]
         weights = torch.bincount(rows, minlength=len(users)).to(queries) ** self.user_weight
-        return _cross_entropy(queries[users] / self.temperature, pool, rows, columns, weights, log_weight)
+        return label_loss(queries[users] / self.temperature, pool, (rows, columns), None, weights, log_weight)
 
 
 class Distillation(Softmax):
@@ -243,78 +244,10 @@ class Distillation(Softmax):
         teacher_queries, teacher_items = self._teacher
         if candidates is not None:
             teacher_items, items = teacher_items[candidates], items[candidates]
-        targets = (teacher_queries[users] / self.temperature) @ teacher_items.T
-        if log_weight is not None:
-            targets += log_weight
+        wanted = (teacher_queries[users] / self.temperature) @ teacher_items.T
         weights = torch.bincount(rows, minlength=len(users)).to(queries) ** (1 + self.user_weight)
-        return _divergence(queries[users] / self.temperature, items, targets.softmax(dim=1), weights, log_weight)
+        return divergence(queries[users] / self.temperature, items, wanted, None, weights, log_weight)
 
-
-class _CrossEntropy(torch.autograd.Function):
-    """``Σ w_u (ln Σ_j exp(s_uj + l_j) − s_ui) / Σ w_u`` over positives (u, i), with ``s = queries · itemsᵀ``.
-
-    The scores are by far the largest array of a step. ``forward`` overwrites them with their gradient, ``(w_u n_u
-    softmax_u − w_u [positive]) / Σ w``, so that ``backward`` needs no second array of that size.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        queries: Tensor,
-        items: Tensor,
-        rows: Tensor,
-        columns: Tensor,
-        weights: Tensor,
-        log_weight: Tensor | None,
-    ) -> Tensor:
-        counts = torch.bincount(rows, minlength=len(queries)).to(queries)
-        share = weights / (weights * counts).sum()  # of each of a user's interactions
-        scores = queries @ items.T
-        positives = scores[rows, columns]
-        if log_weight is not None:
-            scores += log_weight
-        top = scores.amax(dim=1, keepdim=True)
-        sums = scores.sub_(top).exp_().sum(dim=1, keepdim=True)
-        loss = (share[rows] * ((sums.log() + top)[rows, 0] - positives)).sum()
-        scores *= (share * counts)[:, None] / sums
-        scores.index_put_((rows, columns), -share[rows], accumulate=True)
-        ctx.save_for_backward(queries, items, scores)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        queries, items, scores = ctx.saved_tensors
-        return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None, None
-
-
-class _Divergence(torch.autograd.Function):
-    """``Σ_u w_u Σ_j −t_uj ln s_uj / Σ w_u``, with ``s_u`` the softmax over j of ``queries · itemsᵀ + l_j``; its
-    gradient overwrites the scores, as above.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, weights: Tensor, log_weight: Tensor | None
-    ) -> Tensor:
-        share = (weights / weights.sum())[:, None]
-        scores = queries @ items.T
-        if log_weight is not None:
-            scores += log_weight
-        scores -= scores.logsumexp(dim=1, keepdim=True)
-        loss = -(share[:, 0] * torch.einsum("uj,uj->u", targets, scores)).sum()
-        scores.exp_().sub_(targets).mul_(share)
-        ctx.save_for_backward(queries, items, scores)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        queries, items, scores = ctx.saved_tensors
-        return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None
-
-
-# PyTorch leaves both untyped
-_cross_entropy: Callable[..., Tensor] = _CrossEntropy.apply
-_divergence: Callable[..., Tensor] = _Divergence.apply
 
 LOSSES: dict[str, type[Loss]] = {
     "softmax": Softmax,

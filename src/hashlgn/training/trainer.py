@@ -68,11 +68,6 @@ class Trained:
             "encoder_state": state if self.config.model.kind == "float" else None,
         }
 
-    @property
-    def monitor(self) -> str:
-        """Name of the validation metric."""
-        return f"{self.config.train.monitor}@{self.config.train.monitor_k}"
-
 
 def train(
     data: Interactions,

@@ -34,17 +34,11 @@ _REFINED = 4  # times k candidates are scored again with floats
 
 @dataclass(frozen=True)
 class Index:
-    """An index and its operating points.
+    """An index and its operating points."""
 
-    Attributes:
-        search: by name of the operating point, how to search there.
-        bytes_per_item: size of the index as its library writes it, divided by the items.
-        above: every item with a score over a threshold, where the library can tell: ``(queries, threshold)`` → bounds
-            of the rows and items.
-    """
-
-    search: Mapping[str, Search]
-    bytes_per_item: float
+    search: Mapping[str, Search]  # by name of the operating point
+    bytes_per_item: float  # size of the index as its library writes it, divided by the items
+    # Every item over a threshold, where the library can tell: (queries, threshold) → bounds of the rows, and items
     above: Callable[[Floats, float], tuple[Ints, Ints]] | None = None
 
 

@@ -37,17 +37,11 @@ _ENOUGH = 256  # vectors below which Faiss will not cluster
 
 @dataclass(frozen=True)
 class Quantized:
-    """Codes of the items, and what the queries become.
-
-    Attributes:
-        items: codes, decoder and, where wanted, scale.
-        projection: P, ``(bits, dim)``, applied to queries; None where queries stay as they are.
-        signs: whether queries are reduced to the signs of ``P q``.
-    """
+    """Codes of the items, and what the queries become."""
 
     items: CodedItems
-    projection: Floats | None = None
-    signs: bool = False
+    projection: Floats | None = None  # P, (bits, dim); None where queries stay as they are
+    signs: bool = False  # whether queries are reduced to the signs of P q
 
     def queries(self, queries: Floats) -> Floats:
         """Queries as the items' searcher takes them: ``(q, dim)`` → ``(q, width)``."""

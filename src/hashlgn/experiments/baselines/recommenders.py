@@ -36,34 +36,20 @@ Factors = tuple[Floats, Floats]  # queries (n_users, width), items (n_items, wid
 
 @dataclass(frozen=True)
 class Baseline:
-    """How a baseline is computed, and the settings to choose from.
+    """How a baseline is computed, and the settings to choose from."""
 
-    Attributes:
-        build: ``(data, settings, seed, threads)`` → queries and items.
-        fold_in: ``(histories, items, settings)`` → queries of users who were not in the training.
-        grid: settings, of which the best on validation is taken.
-    """
-
-    build: Callable[[Interactions, Mapping[str, Any], int, int | None], Factors]
-    fold_in: Callable[[Interactions, Floats, Mapping[str, Any]], Floats]
-    grid: Sequence[Mapping[str, Any]] = ({},)
+    build: Callable[[Interactions, Mapping[str, Any], int, int | None], Factors]  # data, settings, seed, threads
+    fold_in: Callable[[Interactions, Floats, Mapping[str, Any]], Floats]  # histories of new users, items, settings
+    grid: Sequence[Mapping[str, Any]] = ({},)  # settings, of which the best on validation is taken
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A baseline with its settings chosen.
+    """A baseline with its settings chosen."""
 
-    Attributes:
-        name: key of ``RECOMMENDERS``.
-        settings: the chosen ones.
-        values: the validation metric of every setting of the grid, in its order; empty where there is no choice.
-        seed: fixes every draw.
-        threads: processor threads; all where None.
-    """
-
-    name: str
+    name: str  # key of ``RECOMMENDERS``
     settings: Mapping[str, Any]
-    values: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()  # the validation metric of every setting of the grid, where there is a choice
     seed: int = 0
     threads: int | None = None
 
@@ -94,15 +80,7 @@ class Tuned:
 def tuned(
     name: str, fit: Interactions, held_out: Interactions, *, k: int = 50, seed: int = 0, threads: int | None = None
 ) -> Tuned:
-    """Choose a baseline's settings by Recall@k of the held-out interactions.
-
-    Args:
-        name: a key of ``RECOMMENDERS``.
-        fit: what it is computed from while its settings are chosen.
-        held_out: what decides, over the same catalogues.
-        k: cutoff of the recall.
-        seed: fixes every draw.
-        threads: processor threads; all where None.
+    """Choose a baseline's settings by Recall@k of the held-out interactions, which have the catalogues of ``fit``.
 
     Raises:
         ArgumentError: an unknown name.

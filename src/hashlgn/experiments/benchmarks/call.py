@@ -53,15 +53,7 @@ def random_model(n_items: int, n_users: int, length: int, *, strings: bool = Fal
 def bench_call(
     *, items: int = 1_000_000, users: int = 20_000, length: int = 50, k: int = 10, seconds: float = 1.0, seed: int = 0
 ) -> dict[str, Any]:
-    """Microseconds of each kind of call.
-
-    Args:
-        items: size of the catalogue.
-        users: stored histories.
-        length: items per history.
-        k: items asked for.
-        seconds: how long each call is repeated.
-        seed: fixes every draw.
+    """Microseconds of each kind of call; arguments are the options of ``hashlgn bench call``.
 
     Returns:
         ``rows``, one per call and type of ids: ``call``, ``ids``, ``us`` per call, ``scan us`` of the scan alone, and

@@ -24,14 +24,8 @@ def bench_gpu(
     changes: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train the default on MovieLens 1M (or the synthetic catalogue of the demonstration) and on made interactions.
-
-    Args:
-        made: interactions of the made data; there are a hundredth as many users and 20,000 items, at most.
-        seed: fixes every draw.
-        device: what is measured beside the processor.
-        changes: of the configuration.
-        say: called with a line after each training.
+    """Train the default on MovieLens 1M (or the synthetic catalogue of the demonstration) and on made interactions, of
+    which there are a hundred per user, and 20,000 items at most; with ``changes`` of the configuration.
 
     Returns:
         ``rows``, one per training, and the provenance.

@@ -37,18 +37,8 @@ def bench_held_back(
     changes: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Recall for items that were added to a trained model, and for the same items where a training knew them.
-
-    Args:
-        data: all interactions.
-        counts: how many interactions an added item has; with 0, it starts by its genres where the data has genres.
-        share: of the items that is held back.
-        k: items of an answer.
-        among: items of an answer that holds new items only.
-        threads: processor threads; all where None.
-        seed: of each training and draw.
-        changes: of the configuration.
-        say: called with a line after each training.
+    """Recall for items that were added to a trained model, and for the same items where a training knew them; arguments
+    are the options of ``hashlgn bench held-back``, and ``among``, the items of an answer that holds new items only.
 
     Returns:
         ``rows``, one per number of interactions: ``items``, ``asked`` interactions, recall@k over these where the items

@@ -149,19 +149,8 @@ def bench_stream(
     """Train on the first part of a data set, then by turns answer and learn the rest, period by period.
 
     Asked are the users of each period who have a history by then. A question is an interaction of the period that the
-    user has not had before, and the answer holds the k best items without those the user has had.
-
-    Args:
-        data: interactions with times; ``drifting`` ones where None.
-        interactions: how many draws to make then; there are a user and an item for 60 of them.
-        methods: of ``METHODS``; all where None.
-        start: share of the interactions that is trained on.
-        periods: parts of the rest, of equal size.
-        k: items of an answer.
-        threads: processor threads; all where None.
-        seed: of each training.
-        changes: of the configuration.
-        say: called with a line after each period of each method.
+    user has not had before, and the answer holds the k best items without those the user has had. Arguments are the
+    options of ``hashlgn bench stream``; of ``drifting`` data there are a user and an item for 60 interactions.
 
     Returns:
         ``rows``, one per method: recall@k over all questions, and by the number of interactions that the item had when
@@ -269,13 +258,8 @@ def drifting(n_users: int, n_items: int, interactions: int, *, seed: int = 0) ->
     """Made interactions with times, in which items are born and fade, and people change their minds.
 
     Half of the items are there from the start, the others are born at even steps. An item is wanted by the people of
-    its cluster, the more the younger it is. Each user prefers one of 12 clusters, and now and then another one.
-
-    Args:
-        n_users: number of users; they arrive at even steps too, half of them at the start.
-        n_items: number of items.
-        interactions: draws; repeated pairs count once.
-        seed: fixes every draw.
+    its cluster, the more the younger it is. Each user prefers one of 12 clusters, and now and then another one. Users
+    arrive at even steps too, half of them at the start. ``interactions`` are draws: repeated pairs count once.
     """
     rng, clusters = np.random.default_rng(seed), 12
     birth = np.maximum(0, np.linspace(-1, 1, n_items))[rng.permutation(n_items)]

@@ -37,21 +37,13 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """How a model is made: trained, or quantized from a float model, or computed as a baseline.
+    """How a model is made: trained, or quantized from a float model, or computed as a baseline."""
 
-    Attributes:
-        name: of its row in the tables. The model does not depend on it.
-        changes: from the default configuration.
-        start: the float model that a training goes on from, or whose items are quantized.
-        quantizer: a key of ``QUANTIZERS``, which gives codes of ``model.bits`` bits, and a scale if ``model.scale``.
-        baseline: a key of ``RECOMMENDERS``.
-    """
-
-    name: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    start: Run | None = None
-    quantizer: str | None = None
-    baseline: str | None = None
+    name: str  # of its row in the tables; the model does not depend on it
+    changes: Mapping[str, Any] = field(default_factory=dict)  # from the default configuration
+    start: Run | None = None  # the float model that a training goes on from, or whose items are quantized
+    quantizer: str | None = None  # a key of ``QUANTIZERS``: codes of ``model.bits`` bits, a scale if ``model.scale``
+    baseline: str | None = None  # a key of ``RECOMMENDERS``
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """The same run, and what it starts from, with more changes."""

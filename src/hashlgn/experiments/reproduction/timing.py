@@ -47,15 +47,8 @@ def timed(
     repeats: int,
     threads: int | None,
 ) -> dict[str, Any]:
-    """Median seconds for all test users.
-
-    Args:
-        models: by name of the row.
-        thresholds: of each, for its own scores.
-        test: whose users ask.
-        cuts: k of the top-k searches.
-        repeats: interleaved rounds.
-        threads: of everything; all where None.
+    """Median seconds for all test users: of the models by name of the row, by the top k of each of ``cuts``, and by
+    thresholds for each model's own scores.
 
     Returns:
         ``mips``: row, k, and seconds of both procedures; ``tips``: row, threshold, mean size of the answers, seconds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,8 @@ def grid_runs(
     A hash brings the decoder that fits it: codebooks for ``residual``, the paper's reweighting for the rest. Beside the
     hashes there is ``float``, the encoder without a hash, and the quantizers of
     ``hashlgn.experiments.baselines.quantizers``, which are given the items of the float model of that encoder and loss:
-    they have their own bits, and their scale where they can.
-
-    Args:
-        encoders: keys of ``ENCODERS``, all where None; none where there are baselines alone.
-        hashes: keys of ``HASHES`` or ``QUANTIZERS``, or ``float``; all where None.
-        losses: keys of ``LOSSES``; all where None.
-        baselines: keys of ``RECOMMENDERS``; all where None.
-        bits: length of a code; the default configuration's where None.
+    they have their own bits, and their scale where they can. A list that is None stands for all there are; there may be
+    no encoders where there are baselines.
 
     Raises:
         ArgumentError: an unknown name, or a list that names nothing.
@@ -61,19 +56,16 @@ def grid_runs(
         for value in values:
             choose(name, value, known[name])
     runs = []
-    for encoder in chosen["encoders"]:
-        for loss in chosen["losses"]:
-            for hash_ in chosen["hashes"]:
-                changes: dict[str, Any] = {"model.encoder": encoder, "train.loss": loss}
-                if hash_ in HASHES:
-                    decoder = HASHES[hash_].decoder or "reweight"
-                    changes |= {"model.hash": hash_, "model.decoder": decoder}
-                else:  # the float model as wide as the one that codes start from
-                    dims = ENCODERS[encoder].dims
-                    changes |= {"model.kind": "float", "model.dim": None if dims is None else dims["hashlgn"]}
-                changes |= {} if bits is None else {"model.bits": bits}
-                quantizer = hash_ if hash_ in QUANTIZERS else None
-                runs.append(Run(f"{encoder}, {hash_}, {loss}", changes, quantizer=quantizer))
+    for encoder, loss, hash_ in product(chosen["encoders"], chosen["losses"], chosen["hashes"]):
+        changes: dict[str, Any] = {"model.encoder": encoder, "train.loss": loss}
+        if hash_ in HASHES:
+            changes |= {"model.hash": hash_, "model.decoder": HASHES[hash_].decoder or "reweight"}
+        else:  # the float model as wide as the one that codes start from
+            dims = ENCODERS[encoder].dims
+            changes |= {"model.kind": "float", "model.dim": None if dims is None else dims["hashlgn"]}
+        changes |= {} if bits is None else {"model.bits": bits}
+        quantizer = hash_ if hash_ in QUANTIZERS else None
+        runs.append(Run(f"{encoder}, {hash_}, {loss}", changes, quantizer=quantizer))
     return runs + [Run(name, baseline=name) for name in chosen["baselines"]]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hashlgn.data import Interactions
-from hashlgn.training.student.objectives import Entries
+from hashlgn.training.objectives import Entries
 
 __all__ = ["Batch", "Candidates", "History", "candidates", "sampling_chances", "user_batches", "users_at_once"]
 

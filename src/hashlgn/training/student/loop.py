@@ -14,9 +14,9 @@ from torch import Tensor
 
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError
+from hashlgn.training.objectives import divergence, label_loss
 from hashlgn.training.student.batches import Batch, Candidates, History, candidates, user_batches
 from hashlgn.training.student.forms import Side
-from hashlgn.training.student.objectives import divergence, label_loss
 from hashlgn.training.student.optimizer import RowAdam
 from hashlgn.training.student.teachers import Teacher
 

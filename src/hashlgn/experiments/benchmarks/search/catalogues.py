@@ -25,19 +25,12 @@ _CENTRES = 256
 
 @dataclass(frozen=True)
 class Form:
-    """The catalogue's items in one form, and the users who ask.
-
-    Attributes:
-        name: what they are.
-        items: vectors; or codes, decoder and scales.
-        queries: of the catalogue's users, ``(q, width)``.
-        floats: name of the floats that codes stand for; None where they stand for none.
-    """
+    """The catalogue's items in one form, and the users who ask."""
 
     name: str
     items: FloatItems | CodedItems
-    queries: Floats
-    floats: str | None = None
+    queries: Floats  # of the catalogue's users, (q, width)
+    floats: str | None = None  # name of the floats that codes stand for
 
     @classmethod
     def of(cls, vectors: Floats, queries: Floats) -> Form:
@@ -54,19 +47,12 @@ class Form:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """One catalogue in several forms.
+    """One catalogue in several forms."""
 
-    Attributes:
-        name: where it comes from.
-        forms: floats, the narrowest first, and then codes.
-        seen: what each user leaves out, in compressed-row form.
-        truth: held-out items of each user, at least one each; None where there are none.
-    """
-
-    name: str
-    forms: list[Form]
-    seen: Ragged
-    truth: Ragged | None = None
+    name: str  # where it comes from
+    forms: list[Form]  # floats, the narrowest first, and then codes
+    seen: Ragged  # what each user leaves out, in compressed-row form
+    truth: Ragged | None = None  # held-out items of each user, at least one each
 
     @property
     def n_items(self) -> int:
@@ -113,11 +99,8 @@ def random_catalogue(n: int, bits: Sequence[int], dims: Sequence[int], users: in
 def saved_catalogue(models: Sequence[Path], test: Interactions | None) -> Catalogue:
     """Saved models over the same users and items: those with float items, and those with codes.
 
-    Where none has float items, the decoded vectors of the first stand for them.
-
-    Args:
-        models: folders of models.
-        test: held-out interactions, from which the quality of answers is told; only users who have some are asked.
+    Where none has float items, the decoded vectors of the first stand for them. Where there are held-out interactions,
+    ``test``, only users who have some are asked.
 
     Raises:
         ArgumentError: there is no model, or they are over different users or items.

@@ -34,58 +34,33 @@ VECTORISED = ("faiss-flat", "flat", "numpy product")  # float searches that leav
 
 @dataclass(frozen=True)
 class Setting:
-    """What to measure, and how.
+    """What to measure, and how."""
 
-    Attributes:
-        searchers: keys of ``SEARCHERS``.
-        baselines: keys of ``INDEXES``.
-        bits: lengths of code for the baselines that have codes.
-        ks: numbers of items asked for.
-        batch: queries a batch.
-        singles: queries asked one a call.
-        repeats: rounds.
-        threads: processor threads.
-        say: called with a line of progress.
-    """
-
-    searchers: Sequence[str]
-    baselines: Sequence[str]
-    bits: Sequence[int]
-    ks: Sequence[int]
-    batch: int
-    singles: int
-    repeats: int
+    searchers: Sequence[str]  # keys of ``SEARCHERS``
+    baselines: Sequence[str]  # keys of ``INDEXES``
+    bits: Sequence[int]  # lengths of code for the baselines that have codes
+    ks: Sequence[int]  # numbers of items asked for
+    batch: int  # queries per batch
+    singles: int  # queries asked one per call
+    repeats: int  # rounds
     threads: int
-    say: Callable[[str], None]
+    say: Callable[[str], None]  # called with a line of progress
 
 
 @dataclass
 class Method:
-    """Something that answers, and what is known of it.
+    """Something that answers, and what is known of it; a call that it does not have is None."""
 
-    Attributes:
-        name: of the searcher or the index, with its operating point.
-        over: what it searches, whose exact answer it is compared with.
-        floats: the floats whose exact answer it is compared with too, None for none.
-        queries: as it takes them, a row for each of the catalogue's users.
-        build: seconds.
-        size: bytes per item.
-        search: ``(queries, k)`` → answers with nothing left out; None where it does not.
-        filtered: ``(queries, k, exclusion)`` → answers without what is excluded; None where it cannot.
-        above: ``(queries, threshold)`` → answers; None where it cannot.
-        times: seconds of every run by task.
-    """
-
-    name: str
-    over: str
-    floats: str | None
-    queries: npt.NDArray[Any]
-    build: float
-    size: float
-    search: Callable[[Any, int], Any] | None = None
-    filtered: Callable[[Any, int, Exclusion], Any] | None = None
-    above: Callable[[Any, float], Any] | None = None
-    times: dict[str, list[float]] = field(default_factory=dict)
+    name: str  # of the searcher or the index, with its operating point
+    over: str  # what it searches, whose exact answer it is compared with
+    floats: str | None  # the floats whose exact answer it is compared with too
+    queries: npt.NDArray[Any]  # as it takes them, a row for each of the catalogue's users
+    build: float  # seconds
+    size: float  # bytes per item
+    search: Callable[[Any, int], Any] | None = None  # (queries, k) → answers with nothing left out
+    filtered: Callable[[Any, int, Exclusion], Any] | None = None  # … → answers without what is excluded
+    above: Callable[[Any, float], Any] | None = None  # (queries, threshold) → answers
+    times: dict[str, list[float]] = field(default_factory=dict)  # seconds of every run by task
 
 
 def build_methods(catalogue: Catalogue, setting: Setting) -> list[Method]:

@@ -1,8 +1,8 @@
-"""The two losses of a student, each with a gradient that takes the place of the scores in memory.
+"""The two losses of a softmax, each with a gradient that takes the place of the scores in memory.
 
-Both are cross-entropies ``−Σ_j t_uj ln s_uj`` of a softmax over the items that a user may be asked about; what the user
-is known to have is hidden from it, since nobody will ask for it. With ``s = queries · itemsᵀ + l`` and ``softmax`` over
-what is not hidden, the gradient of the scores is ``(Σ_j t_uj) softmax_u − t_u``.
+Both are cross-entropies ``−Σ_j t_uj ln s_uj`` of a softmax over the items that a user may be asked about. A student
+hides what the user is known to have from it, since nobody will ask for it. With ``s = queries · itemsᵀ + l`` and
+``softmax`` over what is not hidden, the gradient of the scores is ``(Σ_j t_uj) softmax_u − t_u``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ class _LabelLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, items: Tensor, targets: Entries, hidden: Entries, weights: Tensor, log_weight: Tensor
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        targets: Entries,
+        hidden: Entries | None,
+        weights: Tensor,
+        log_weight: Tensor | None,
     ) -> Tensor:
         rows, _ = targets
         counts = torch.bincount(rows, minlength=len(queries)).to(queries)
         share = weights / (weights * counts).sum().clamp(min=1e-12)
-        scores = torch.addmm(log_weight, queries, items.T).index_put_(hidden, torch.full_like(weights[:1], _HIDDEN))
+        scores = _hide(_scores(queries, items, log_weight), hidden)
         asked = scores[targets]
         top = scores.amax(dim=1, keepdim=True)
         sums = scores.sub_(top).exp_().sum(dim=1, keepdim=True)
@@ -50,11 +56,16 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, items: Tensor, wanted: Tensor, hidden: Entries, weights: Tensor, log_weight: Tensor
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        wanted: Tensor,
+        hidden: Entries | None,
+        weights: Tensor,
+        log_weight: Tensor | None,
     ) -> Tensor:
-        nothing = torch.full_like(weights[:1], _HIDDEN)
-        targets = (wanted + log_weight).index_put_(hidden, nothing).softmax(dim=1)
-        scores = torch.addmm(log_weight, queries, items.T).index_put_(hidden, nothing)
+        targets = _hide(wanted if log_weight is None else wanted + log_weight, hidden).softmax(dim=1)
+        scores = _hide(_scores(queries, items, log_weight), hidden)
         scores -= scores.logsumexp(dim=1, keepdim=True)
         share = weights / weights.sum()
         loss = -(share * torch.einsum("uj,uj->u", targets, scores)).sum()
@@ -71,5 +82,13 @@ class _Divergence(torch.autograd.Function):
 # PyTorch leaves both untyped. Arguments: queries (b, dim), already divided by the temperature; items (n, dim); targets
 # as entries, or the teacher's scores (b, n); entries that are hidden; weights of the users (b,); ln of the weight of
 # each item in the sum of the softmax, (n,).
-label_loss: Callable[[Tensor, Tensor, Entries, Entries, Tensor, Tensor], Tensor] = _LabelLoss.apply
-divergence: Callable[[Tensor, Tensor, Tensor, Entries, Tensor, Tensor], Tensor] = _Divergence.apply
+label_loss: Callable[[Tensor, Tensor, Entries, Entries | None, Tensor, Tensor | None], Tensor] = _LabelLoss.apply
+divergence: Callable[[Tensor, Tensor, Tensor, Entries | None, Tensor, Tensor | None], Tensor] = _Divergence.apply
+
+
+def _scores(queries: Tensor, items: Tensor, log_weight: Tensor | None) -> Tensor:
+    return queries @ items.T if log_weight is None else torch.addmm(log_weight, queries, items.T)
+
+
+def _hide(scores: Tensor, hidden: Entries | None) -> Tensor:
+    return scores if hidden is None else scores.index_put_(hidden, scores.new_full((1,), _HIDDEN))
