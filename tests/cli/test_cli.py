@@ -424,10 +424,10 @@ def test_the_ablation_prints_a_row_and_its_command(data: Path, tmp_path: Path, c
 
 def test_the_grid_prints_every_combination(data: Path, tmp_path: Path, capsys) -> None:
     fast = [*settings(train__pretrain_epochs=1, train__joint_epochs=1, model__dim=8), "--bits", 16, "--k", 5, "--quiet"]
-    names = ["--encoders", "lightgcn", "--hashes", "linear,itq", "--losses", "softmax,bpr"]
+    names = ["--encoders", "lightgcn", "--hashes", "mlp3,itq", "--losses", "softmax,bpr"]
     assert run("experiment", "grid", "--data", data, "--out", tmp_path, *names, *fast) == 0
     shown = capsys.readouterr().out
-    assert all(f"lightgcn, {name}, {loss}" in shown for name in ("linear", "itq") for loss in ("softmax", "bpr"))
+    assert all(f"lightgcn, {name}, {loss}" in shown for name in ("mlp3", "itq") for loss in ("softmax", "bpr"))
 
 
 def test_a_stopped_training_resumes_to_the_same_model(data: Path, tmp_path: Path, monkeypatch) -> None:
@@ -504,7 +504,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_promised(tmp_path:
         (["train", "{data}", "--out", "{tmp}/m", "--set", "train.rate=1"], 2, "configuration key must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--set", "train.lr=fast"], 2, "train.lr must be a number"),
         (["train", "{data}", "--out", "{tmp}/m", "--model", "LightGCN"], 2, "model.kind must be one of"),
-        (["train", "{data}", "--out", "{tmp}/m", *settings(model__sign="foo"), *LIGHTGCN], 2, "sign must be one of"),
+        (["train", "{data}", "--out", "{tmp}/m", *settings(model__hash="foo"), *LIGHTGCN], 2, "hash must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", *settings(train__monitor="auc")], 2, "train.monitor must be one of"),
         (["train", "{data}", "--out", "{tmp}/m", "--set", "model.power=nan"], 2, "model.power must lie in 0 … 8"),
         (["train", "{data}", "--out", "{tmp}/m", "--columns", "who=1"], 2, "columns must be user="),

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pytest
 import torch
 
 from conftest import unit
 from hashlgn.scoring.codes import pack_signs, unpack_subcodes
 from hashlgn.training.decoders import Codebook
-from hashlgn.training.hashes import HASHES, SIGNS, Residual, Start, residual, sign
+from hashlgn.training.hashes import HASHES, Residual, Start, residual, sign, straight_through
 from hashlgn.training.hashes.residual import refine, whitening
 from hashlgn.training.hashes.signs import iterative_quantization
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
 
-@pytest.mark.parametrize(("name", "gradient"), list(itertools.product(HASHES, SIGNS)))
-def test_codes_are_signs_and_come_from_the_embedding(name: str, gradient: str) -> None:
+@pytest.mark.parametrize("name", HASHES)
+def test_codes_are_signs_and_come_from_the_embedding(name: str) -> None:
     items = unit(50, 12)
-    made = HASHES[name](50, 12, 16, gradient)
+    made = HASHES[name](50, 12, 16)
     started = made.start(items)
     assert (started.codewords is None) != (started.projection is None)
     made.eval()
@@ -36,29 +35,23 @@ def test_codes_are_signs_and_come_from_the_embedding(name: str, gradient: str) -
     assert cosine[torch.arange(50), alike].mean() > 0.2
 
 
-@pytest.mark.parametrize("gradient", SIGNS)
 @pytest.mark.parametrize("name", [name for name in HASHES if HASHES[name].has_sign])
-def test_training_reaches_what_comes_before_the_sign(name: str, gradient: str) -> None:
+def test_training_reaches_what_comes_before_the_sign(name: str) -> None:
     items = unit(50, 12)
-    made = HASHES[name](50, 12, 16, gradient)
+    made = HASHES[name](50, 12, 16)
     made.start(items)
     made.train()
-    made.progress = 0.3
     (made(items) * torch.randn(50, 16)).sum().backward()
     gradients = [p.grad for p in made.parameters()]
     assert all(g is not None for g in gradients) and any(g.abs().sum() > 0 for g in gradients)
 
 
-def test_zero_is_positive_and_gradients_are_as_their_names_say() -> None:
+def test_zero_is_positive_and_the_gradient_is_clipped() -> None:
     x = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0], requires_grad=True)
     assert sign(x).tolist() == [-1, -1, 1, 1, 1]
-    hard = SIGNS["straight_through"](x, 0.0)
+    hard = straight_through(x)
     assert hard.tolist() == [-1, -1, 1, 1, 1]
     assert torch.autograd.grad(hard.sum(), x)[0].tolist() == [0, 1, 1, 1, 0]
-    soft = SIGNS["tanh"](x, 0.0)
-    torch.testing.assert_close(soft, torch.tanh(x))
-    torch.testing.assert_close(SIGNS["tanh"](x, 0.5), torch.tanh(10**0.5 * x))
-    assert SIGNS["tanh"](x, 1.0).tolist() == [-1, -1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("bits", "dim"), [(8, 12), (16, 12), (12, 12)])
@@ -76,7 +69,7 @@ def test_iterative_quantization_is_orthonormal_and_better_than_chance(bits: int,
     assert loss(p) < loss(rotation[:bits, :dim]) - 0.01
 
 
-def test_residual_words_come_closer_with_bits_and_are_found_again() -> None:
+def test_residual_words_come_closer_with_bits() -> None:
     items = unit(300, 16)
     errors = []
     for bits in (16, 32, 64):
@@ -86,29 +79,7 @@ def test_residual_words_come_closer_with_bits_and_are_found_again() -> None:
         decoder = Codebook(bits, 16)
         decoder.start(Start(codewords=codewords))
         errors.append((decoder(made(items)) - items).square().sum(dim=1).mean().item())
-        again = made.assign(items, codewords)
-        assert (decoder(again) - items).square().sum(dim=1).mean().item() < 1.1 * errors[-1] + 1e-3
     assert errors[0] > errors[1] > errors[2]
-
-
-@pytest.mark.parametrize("beam", [1, 16])
-def test_words_are_those_of_a_search_in_numpy(beam: int) -> None:
-    """With one candidate, the nearest codeword of each word in turn, then twice the nearest beside the other; with
-    sixteen, the best of all pairs of words.
-    """
-    items, codewords = unit(40, 6), torch.randn(2, 16, 6)
-    codes = Residual(40, 6, 8, beam=beam).assign(items, codewords)
-    x, (first, second) = items.numpy(), codewords.numpy()
-    if beam == 1:
-        a, b = ((x[:, None] - first) ** 2).sum(axis=2).argmin(axis=1), None
-        for _ in range(2):
-            b = ((x[:, None] - first[a][:, None] - second) ** 2).sum(axis=2).argmin(axis=1)
-            a = ((x[:, None] - second[b][:, None] - first) ** 2).sum(axis=2).argmin(axis=1)
-        b = ((x[:, None] - first[a][:, None] - second) ** 2).sum(axis=2).argmin(axis=1)
-    else:
-        errors = ((x[:, None, None] - first[:, None] - second) ** 2).sum(axis=3).reshape(40, 256)
-        a, b = np.divmod(errors.argmin(axis=1), 16)
-    np.testing.assert_array_equal(unpack_subcodes(pack_signs(codes.numpy())), np.stack((a, b), axis=1))
 
 
 def words_of(codes: torch.Tensor) -> torch.Tensor:
@@ -194,26 +165,15 @@ def test_a_wide_embedding_is_quantized_in_all_its_dimensions(monkeypatch: pytest
     )  # 0.57 outside the axes of the first step
 
 
-def test_words_under_their_own_codewords_stay() -> None:
-    items = unit(300, 16)
-    made = Residual(300, 16, 16, beam=16)
-    codewords = made.start(items).codewords
-    assert codewords is not None
-    kept, found = made(items), made.assign(items, codewords)
-    assert (found == kept).float().mean() > 0.98  # where a wider search moves one, it comes closer
-    errors = [squared_errors(items, codewords, words_of(codes)) for codes in (kept, found)]
-    assert errors[1].mean() <= errors[0].mean() and (errors[1] <= errors[0] + 1e-6).float().mean() > 0.99
-
-
 @pytest.mark.parametrize("name", HASHES)
 def test_fitting_is_silent(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    HASHES[name](5, 4, 8, "tanh").start(unit(5, 4))
+    HASHES[name](5, 4, 8).start(unit(5, 4))
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", HASHES)
 @pytest.mark.parametrize("items", [unit(2, 4), unit(7, 4), unit(1, 4).repeat(5, 1), torch.zeros(3, 4)])
 def test_tiny_and_degenerate_catalogues(name: str, items: torch.Tensor) -> None:
-    made = HASHES[name](len(items), 4, 8, "straight_through")
+    made = HASHES[name](len(items), 4, 8)
     made.start(items)
     assert torch.isfinite(made(items)).all()

@@ -24,8 +24,8 @@ _MOST, _TEMPERATURES, _EXPONENTS = 1e6, (1e-4, 1e4), (-4.0, 4.0)
 class ModelConfig:
     """What is trained. ``None`` means "choose for me".
 
-    Names are keys of the tables in ``hashlgn.training`` (``ENCODERS``, ``HASHES``, ``DECODERS``, ``COMPRESSIONS``,
-    ``SIGNS``), to which a plugin adds its own. They are checked when a training starts; numbers are checked here.
+    Names are keys of the tables in ``hashlgn.training`` (``ENCODERS``, ``HASHES``, ``DECODERS``, ``COMPRESSIONS``), to
+    which a plugin adds its own. They are checked when a training starts; numbers are checked here.
 
     Attributes:
         kind: ``hashlgn``, or ``float``: the float model, without hash and decoder.
@@ -46,9 +46,8 @@ class ModelConfig:
             least 0. None means ``1 / (K + 1)`` each.
         power: exponent of the spectral encoder's filter ``h(σ) = σ^power``, 0 … 8. None means that validation chooses.
         bits: length of an item's code, a multiple of 8.
-        hash: ``residual``, ``mlp3`` (the paper's), ``linear``, ``tanh`` (HashGNN's) or ``free``.
+        hash: ``residual``, ``mlp3`` (the paper's) or ``tanh`` (HashGNN's).
         decoder: ``codebook``, ``reweight`` (the paper's), or ``identity``: the code itself.
-        sign: gradient of the sign: ``straight_through`` or ``tanh``.
         compression: of queries: ``linear``, ``mlp``, or ``hash``: users go through the items' hash and become codes
             too, so that the score is ``bits − 2 · Hamming distance``.
         similarity: ``cosine`` or ``inner``. None means inner for the spectral encoder and for users that are hashed,
@@ -79,7 +78,6 @@ class ModelConfig:
     bits: int = 128
     hash: str = "residual"
     decoder: str = "codebook"
-    sign: str = "straight_through"
     compression: str = "linear"
     similarity: str | None = None
     scale: bool = True

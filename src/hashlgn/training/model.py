@@ -72,7 +72,7 @@ class Model(nn.Module):
             return
         check_parts(config)
         self.decoder: DecodingFunction = choose("decoder", config.decoder, DECODERS)(config.bits, encoder.dim)
-        self.hash: Hash = choose("hash", config.hash, HASHES)(n_items, encoder.dim, config.bits, config.sign)
+        self.hash: Hash = choose("hash", config.hash, HASHES)(n_items, encoder.dim, config.bits)
         if config.scale:
             self.log_lengths = nn.Parameter(torch.zeros(n_items))
         if not self.binary:
@@ -100,10 +100,10 @@ class Model(nn.Module):
             if fitted.projection is not None and self.config.decoder != "codebook" and not self.binary:
                 start_compression(self.compression, fitted.projection)
 
-    def set_progress(self, progress: float, guided: float = 0.0) -> None:
-        """Tell the hash where the joint training stands: the share of it that is done, and HashGNN's guidance."""
+    def guide(self, probability: float) -> None:
+        """Let rows pass the hash as they are with a probability (HashGNN's guidance)."""
         if self.coding:
-            self.hash.set_progress(progress, guided)
+            self.hash.guided = probability
 
     def embeddings(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """``q`` and ``o``, divided by their lengths under the cosine."""

@@ -17,7 +17,7 @@ from hashlgn.errors import ArgumentError, DataError, choose, shown
 from hashlgn.evaluation.metrics import METRICS
 from hashlgn.training.decoders import COMPRESSIONS, DECODERS
 from hashlgn.training.encoders import ENCODERS
-from hashlgn.training.hashes import HASHES, SIGNS
+from hashlgn.training.hashes import HASHES
 from hashlgn.training.losses import LOSSES
 from hashlgn.training.schedules import SCHEDULES
 
@@ -64,14 +64,13 @@ def resolve(config: Config) -> Config:
 
 
 def check_parts(config: ModelConfig) -> None:
-    """Check that the names of hash, decoder, sign and compression are known, and that they go together.
+    """Check that the names of hash, decoder and compression are known, and that they go together.
 
     Raises:
         ArgumentError: they do not.
     """
     hash_ = choose("model.hash", config.hash, HASHES)
     choose("model.decoder", config.decoder, DECODERS)
-    choose("model.sign", config.sign, SIGNS)
     choose("model.compression", config.compression, {**COMPRESSIONS, "hash": None})
     if config.kind == "float":
         return

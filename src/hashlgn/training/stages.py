@@ -174,7 +174,7 @@ def train_stage(run: Run, stage: Stage, state: dict[str, Any] | None = None) -> 
     with torch.no_grad():  # no loss follows the last step that would tell
         if not all(part.isfinite().all() for part in model.eval()(run.graph)):
             raise ArgumentError(f"{stage.rates} must be smaller (the embeddings are no longer finite)")
-    model.set_progress(1.0)
+    model.guide(0.0)
 
 
 def _train_epochs(run: Run, stage: Stage, best: Best, state: dict[str, Any] | None) -> None:
@@ -212,7 +212,7 @@ def _train_epoch(run: Run, stage: Stage, optimizer: torch.optim.Optimizer, epoch
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * schedule(progress)
             guided = guidance(epoch * stage.steps + done, stage.epochs * stage.steps)
-            model.set_progress(progress, guided if run.config.model.guidance else 0.0)
+            model.guide(guided if run.config.model.guidance else 0.0)
             queries, items, penalty = model(run.graph)
             value = loss(queries, items, batch) + penalty + loss.regularize(model.encoder, batch)
             optimizer.zero_grad(set_to_none=True)

@@ -32,7 +32,7 @@ SPLITS: dict[str, Callable[[Interactions], tuple[Interactions, Interactions]]] =
 
 # What the training of floats does not depend on; runs that differ in these alone share it.
 _CODES = (
-    *("model.bits", "model.hash", "model.decoder", "model.sign", "model.compression", "model.scale"),
+    *("model.bits", "model.hash", "model.decoder", "model.compression", "model.scale"),
     *("model.norm_penalty", "model.guidance"),
     *("train.joint_loss", "train.joint_temperature", "train.joint_lr", "train.code_lr"),
     *("model.history_bits", "student.code_epochs", "student.code_lr", "student.settle_epochs", "student.settle_lr"),

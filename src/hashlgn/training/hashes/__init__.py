@@ -4,27 +4,8 @@ from __future__ import annotations
 
 from hashlgn.training.hashes.base import Hash, Start
 from hashlgn.training.hashes.residual import Residual
-from hashlgn.training.hashes.signs import SIGNS, Free, Linear, Mlp3, SignHash, Tanh, sign, straight_through
+from hashlgn.training.hashes.signs import Mlp3, SignHash, Tanh, sign, straight_through
 
-__all__ = [
-    "HASHES",
-    "SIGNS",
-    "Free",
-    "Hash",
-    "Linear",
-    "Mlp3",
-    "Residual",
-    "SignHash",
-    "Start",
-    "Tanh",
-    "sign",
-    "straight_through",
-]
+__all__ = ["HASHES", "Hash", "Mlp3", "Residual", "SignHash", "Start", "Tanh", "sign", "straight_through"]
 
-HASHES: dict[str, type[Hash]] = {
-    "mlp3": Mlp3,
-    "linear": Linear,
-    "tanh": Tanh,
-    "free": Free,
-    "residual": Residual,
-}
+HASHES: dict[str, type[Hash]] = {"mlp3": Mlp3, "tanh": Tanh, "residual": Residual}

@@ -24,14 +24,13 @@ class Start(NamedTuple):
 class Hash(nn.Module):
     """Maps item embeddings, ``(n, dim)``, to codes of ±1, ``(n, bits)``.
 
-    It is built as ``HASHES[name](n_items, dim, bits, gradient)``, ``gradient`` a key of ``SIGNS``.
+    It is built as ``HASHES[name](n_items, dim, bits)``.
 
     Attributes:
         has_sign: whether codes are signs of numbers that carry a gradient. A hash without is passed straight by: the
             gradient of the decoded vector goes to the embedding itself, which therefore has the decoder's width.
         per_item: whether it can code only the items that it was built for, and so no users.
         decoder: the only decoder that fits, a key of ``DECODERS``; None: any.
-        progress: share of the stage that is done, 0 … 1; 1 at rest.
         guided: probability that a row passes as it is before the sign; 0 at rest.
     """
 
@@ -41,11 +40,7 @@ class Hash(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.progress, self.guided = 1.0, 0.0
-
-    def set_progress(self, progress: float, guided: float = 0.0) -> None:
-        """Called by the training before each step, and at the end with 1."""
-        self.progress, self.guided = progress, guided
+        self.guided = 0.0
 
     def start(self, items: Tensor, weights: Tensor | None = None, queries: Tensor | None = None) -> Start:
         """Fit to the embeddings once, when hash and decoder join the training.

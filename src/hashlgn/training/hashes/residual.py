@@ -27,14 +27,12 @@ class Residual(Hash):
 
     ``start`` learns codewords C and sub-codes by residual quantization (Chen et al., *Approximate nearest neighbor
     search by residual vector quantization*, Sensors 2010; beam search as in Babenko and Lempitsky, CVPR 2014), and
-    brings both closer by local search. The codewords become the decoder's and are trained there. The sub-codes stay;
-    ``assign`` gives those of new items under the codewords as trained.
+    brings both closer by local search. The codewords become the decoder's and are trained there. The sub-codes stay.
 
     Args:
         n_items: number of items.
         dim: length of an embedding.
         bits: length of a code.
-        gradient: not used: there is no sign.
         beam: partial codes kept after each sub-code.
     """
 
@@ -42,7 +40,7 @@ class Residual(Hash):
     per_item: ClassVar[bool] = True
     decoder: ClassVar[str | None] = "codebook"
 
-    def __init__(self, n_items: int, dim: int, bits: int, gradient: str = "straight_through", beam: int = 4) -> None:
+    def __init__(self, n_items: int, dim: int, bits: int, beam: int = 4) -> None:
         super().__init__()
         self.dim, self.beam = dim, beam
         self.codes: Tensor
@@ -70,17 +68,6 @@ class Residual(Hash):
         codewords, subcodes = refine(items, codewords, subcodes, weights, 3 if self._few else 4)
         self.codes.copy_(_signs(subcodes))
         return Start(codewords=codewords @ back)
-
-    def assign(self, items: Tensor, codewords: Tensor) -> Tensor:
-        """Codes of any embeddings, ``(n, dim)`` → ``(n, bits)``, by beam search over given codewords ``(M, 16,
-        dim)``, then local search.
-        """
-        quantizer = self._quantizer(self.dim)
-        faiss.copy_array_to_vector(codewords.detach().cpu().numpy().ravel(), quantizer.codebooks)
-        quantizer.is_trained = True
-        rows = self._closest(quantizer, np.ascontiguousarray(items.detach().cpu().numpy(), np.float32), self.beam)
-        rows = rows.to(items.device) + 16 * torch.arange(rows.shape[1], device=items.device)
-        return _signs(_conditional_modes(items.detach(), codewords.detach().flatten(0, 1), rows) % 16).to(items)
 
     def forward(self, items: Tensor) -> Tensor:
         """The codes found at the start, ``(n_items, bits)``, without gradient."""

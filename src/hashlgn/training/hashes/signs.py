@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
-from hashlgn.errors import choose
 from hashlgn.training.hashes.base import Hash, Start
 
-__all__ = [
-    "SIGNS",
-    "Free",
-    "Linear",
-    "Mlp3",
-    "SignHash",
-    "Tanh",
-    "iterative_quantization",
-    "sign",
-    "soft_sign",
-    "straight_through",
-]
+__all__ = ["Mlp3", "SignHash", "Tanh", "iterative_quantization", "sign", "straight_through"]
 
 
 def sign(x: Tensor) -> Tensor:
@@ -29,46 +15,27 @@ def sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
 
-def straight_through(x: Tensor, progress: float) -> Tensor:
-    """Forward ``sign(x)``, backward the identity where ``|x| ≤ 1`` and 0 elsewhere (Bengio et al., 2013, clipped).
-
-    ``progress`` is not used: this gradient is the same from the first step to the last.
-    """
+def straight_through(x: Tensor) -> Tensor:
+    """Forward ``sign(x)``, backward the identity where ``|x| ≤ 1`` and 0 elsewhere (Bengio et al., 2013, clipped)."""
     clipped = x.clamp(-1, 1)
     return clipped + (sign(x) - clipped).detach()
 
 
-def soft_sign(x: Tensor, progress: float) -> Tensor:
-    """Tanh annealing: ``tanh(βx)`` with β growing from 1 to 10 over the stage (HashNet, Cao et al., ICCV 2017),
-    hard in the end.
-
-    Args:
-        x: any shape.
-        progress: share of the stage done, 0 … 1. At 1 the answer is ``sign(x)`` itself.
-    """
-    return sign(x) if progress >= 1 else torch.tanh(10**progress * x)
-
-
-SIGNS = {"straight_through": straight_through, "tanh": soft_sign}
-
-
 class SignHash(Hash):
-    """``c = sign(net(o))``, with one of ``SIGNS`` for the gradient while training.
+    """``c = sign(net(o))``, with a straight-through gradient.
 
     Whatever the net is, ``start`` makes it one rotation of the embedding, fitted by iterative quantization: ``net(o) =
     P o``. Without ``start`` it keeps PyTorch's random draw. In training a row is what the sign is taken of, between −1
     and 1, with probability ``guided``.
 
     Args:
-        net: what comes before the sign, ``(n, dim)`` → ``(n, bits)``, with ``start(projection, items)``.
+        net: what comes before the sign, ``(n, dim)`` → ``(n, bits)``, with ``start(projection)``.
         bits: length of a code.
-        gradient: a key of ``SIGNS``.
     """
 
-    def __init__(self, net: Rotation | Mlp | FreeVectors, bits: int, gradient: str) -> None:
+    def __init__(self, net: Bounded | Mlp, bits: int) -> None:
         super().__init__()
         self.net, self.bits = net, bits
-        self.gradient = choose("sign", gradient, SIGNS)
 
     def start(self, items: Tensor, weights: Tensor | None = None, queries: Tensor | None = None) -> Start:
         """Fit the rotation, to all items and directions alike, and let the net start as it."""
@@ -76,7 +43,7 @@ class SignHash(Hash):
         # A unit embedding has values of about 1 / √dim along each axis; so scaled they lie within the sign's linear
         # range.
         with torch.no_grad():
-            self.net.start(projection * max(self.bits, items.shape[1]) ** 0.5, items)
+            self.net.start(projection * max(self.bits, items.shape[1]) ** 0.5)
         return Start(projection=projection)
 
     def forward(self, items: Tensor) -> Tensor:
@@ -84,7 +51,7 @@ class SignHash(Hash):
         x = self.net(items)
         if not self.training:
             return sign(x)
-        codes: Tensor = self.gradient(x, self.progress)
+        codes = straight_through(x)
         if not self.guided:
             return codes
         return torch.where(torch.rand(len(x), 1, device=x.device) < self.guided, x.clamp(-1, 1), codes)
@@ -93,15 +60,8 @@ class SignHash(Hash):
 class Mlp3(SignHash):
     """The paper's hash: three fully connected layers, ReLU between them, and ``sign``."""
 
-    def __init__(self, n_items: int, dim: int, bits: int, gradient: str) -> None:
-        super().__init__(Mlp(dim, bits), bits, gradient)
-
-
-class Linear(SignHash):
-    """One fully connected layer and ``sign``."""
-
-    def __init__(self, n_items: int, dim: int, bits: int, gradient: str) -> None:
-        super().__init__(Rotation(dim, bits), bits, gradient)
+    def __init__(self, n_items: int, dim: int, bits: int) -> None:
+        super().__init__(Mlp(dim, bits), bits)
 
 
 class Tanh(SignHash):
@@ -109,30 +69,17 @@ class Tanh(SignHash):
     the tanh.
     """
 
-    def __init__(self, n_items: int, dim: int, bits: int, gradient: str) -> None:
-        super().__init__(Bounded(dim, bits), bits, gradient)
+    def __init__(self, n_items: int, dim: int, bits: int) -> None:
+        super().__init__(Bounded(dim, bits), bits)
 
 
-class Free(SignHash):
-    """One learned vector per item, and ``sign``."""
+class Bounded(nn.Linear):
+    """One fully connected layer and tanh."""
 
-    per_item: ClassVar[bool] = True
-
-    def __init__(self, n_items: int, dim: int, bits: int, gradient: str) -> None:
-        super().__init__(FreeVectors(n_items, bits), bits, gradient)
-
-
-class Rotation(nn.Linear):
-    """One fully connected layer."""
-
-    def start(self, projection: Tensor, items: Tensor) -> None:
+    def start(self, projection: Tensor) -> None:
         """Become the projection."""
         self.weight.copy_(projection)
         self.bias.zero_()
-
-
-class Bounded(Rotation):
-    """One fully connected layer and tanh."""
 
     def forward(self, items: Tensor) -> Tensor:
         """``tanh(W o + b)``, ``(n, bits)``."""
@@ -149,7 +96,7 @@ class Mlp(nn.Sequential):
             nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, bits)
         )
 
-    def start(self, projection: Tensor, items: Tensor) -> None:
+    def start(self, projection: Tensor) -> None:
         """Become the projection, as ``relu(x) − relu(−x) = x`` carried through; units not needed for that keep their
         draw.
         """
@@ -164,22 +111,6 @@ class Mlp(nn.Sequential):
         last.weight.zero_()
         last.weight[:, :used] = torch.cat((identity, -identity), dim=1)
         last.bias.zero_()
-
-
-class FreeVectors(nn.Module):
-    """A learned vector for every item, whatever its embedding becomes."""
-
-    def __init__(self, n_items: int, bits: int) -> None:
-        super().__init__()
-        self.vectors = nn.Parameter(torch.randn(n_items, bits))
-
-    def start(self, projection: Tensor, items: Tensor) -> None:
-        """Become the projections of the present embeddings."""
-        self.vectors.copy_(items @ projection.T)
-
-    def forward(self, items: Tensor) -> Tensor:
-        """The vectors, ``(n_items, bits)``."""
-        return self.vectors
 
 
 def iterative_quantization(items: Tensor, bits: int, rounds: int = 50) -> Tensor:
