@@ -8,13 +8,14 @@ import torch
 
 from conftest import clusters
 from hashlgn.config import Config, ModelConfig, preset_changes
-from hashlgn.errors import ArgumentError
+from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError, DataError
 from hashlgn.training.encoders import ENCODERS, LightGCN
 from hashlgn.training.graph import Graph
 from hashlgn.training.hashes import HASHES, Tanh
 from hashlgn.training.losses import LOSSES, Bpr
 from hashlgn.training.model import Model
-from hashlgn.training.resolve import resolve
+from hashlgn.training.resolve import check_data, resolve
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -101,3 +102,8 @@ def test_the_papers_preset_is_the_paper_word_for_word() -> None:
     assert not config.model.hash_directions and config.model.layer_weights is None  # α_k = 1 / (K + 1)
     assert (config.model.hash, config.model.decoder, config.model.layers) == ("mlp3", "reweight", 3)
     assert (config.train.joint_loss, config.train.pretrain_epochs) == ("bpr", 0)
+
+
+def test_data_that_are_too_few_are_counted_in_words() -> None:
+    with pytest.raises(DataError, match=r"2 users and 2 items \(got 1 user, 1 item, 1 interaction\)"):
+        check_data(Interactions.from_pairs([1], [1]), Config())

@@ -99,10 +99,4 @@ def data_synth(
 
     parts = random_ratio(synthetic(users, items, interactions, seed=seed), seed=seed)
     write_lightgcn(out, *parts)
-    typer.echo(f"wrote {counts(parts[0])} to train, {len(parts[1]):,} interactions to test, in {out}")
-
-
-def counts(data: Any) -> str:
-    """How much there is, in words."""
-    sizes = {"user": data.n_users, "item": data.n_items, "interaction": len(data)}
-    return ", ".join(counted(count, noun) for noun, count in sizes.items())
+    typer.echo(f"wrote {parts[0].sizes} to train, {counted(len(parts[1]), 'interaction')} to test, in {out}")

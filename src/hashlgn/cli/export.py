@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hashlgn.cli.options import Quiet
+from hashlgn.errors import counted
 from hashlgn.utils.console import say
 
 # The keys of ``hashlgn.export.EXPORTERS``, which is not imported for the sake of a line of help.
@@ -31,5 +32,5 @@ def export(
     began, recommender = time.perf_counter(), load(model)
     folder = export(recommender, to, out)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    count = len(recommender.model.item_ids)
-    say(quiet, f"wrote {count:,} items to {folder}: {size:,} bytes in {time.perf_counter() - began:.1f} s")
+    count = counted(len(recommender.model.item_ids), "item")
+    say(quiet, f"wrote {count} to {folder}: {size:,} bytes in {time.perf_counter() - began:.1f} s")

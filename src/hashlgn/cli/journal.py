@@ -68,7 +68,8 @@ def events_recover(
     from hashlgn.serve.journal.transfer import recover
 
     count, lost = recover(journal, out)
-    say(False, f"copied {count:,} events to {out}; {lost:,} rows could not be read or had been deleted")
+    unread = counted(lost, "row")
+    say(False, f"copied {counted(count, 'event')} to {out}; {unread} could not be read or had been deleted")
 
 
 @keys_app.command("create")

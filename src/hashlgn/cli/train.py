@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashlgn.cli.data import counts
 from hashlgn.cli.options import (
     DATA,
     Config,
@@ -87,7 +86,7 @@ def train(
     began = time.perf_counter()
     interactions = read_both(data, journal, quiet=quiet, **reading)
     read = " and ".join(str(source) for source in (data, journal) if source is not None)
-    say(quiet, f"read {read}: {counts(interactions)} in {time.perf_counter() - began:.1f} s")
+    say(quiet, f"read {read}: {interactions.sizes} in {time.perf_counter() - began:.1f} s")
     check_data(interactions, settings)
     if settings.model.encoder is None:
         from hashlgn.training.student.plan import tried

@@ -22,17 +22,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Column:
-    """A converted column.
+    """A converted column."""
 
-    Attributes:
-        values: float32 or int64, one per row; anything where a row is missing or wrong.
-        wrong: rows whose value breaks the rule.
-        rule: what a value must be, in words.
-    """
-
-    values: npt.NDArray[Any]
-    wrong: Bools
-    rule: str
+    values: npt.NDArray[Any]  # float32 or int64, one per row; anything where a row is missing or wrong
+    wrong: Bools  # rows whose value breaks the rule
+    rule: str  # what a value must be, in words
 
 
 def is_text(kind: pa.DataType) -> bool:

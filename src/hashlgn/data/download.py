@@ -30,15 +30,10 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at an address that never changes.
+    """A file at an address that never changes."""
 
-    Attributes:
-        url: where it is.
-        checksum: ``md5:…``, ``sha256:…``, or ``git:…``, the SHA-1 by which Git names a file's content.
-    """
-
-    url: str
-    checksum: str
+    url: str  # where it is
+    checksum: str  # ``md5:…``, ``sha256:…``, or ``git:…``, the SHA-1 by which Git names a file's content
 
     @property
     def name(self) -> str:
@@ -48,17 +43,11 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published data set: one zip archive, or the files of a folder.
+    """A published data set: one zip archive, or the files of a folder."""
 
-    Attributes:
-        files: what is to be fetched.
-        megabytes: about how much that is.
-        about: what it is, in words.
-    """
-
-    files: tuple[RemoteFile, ...]
-    megabytes: int
-    about: str
+    files: tuple[RemoteFile, ...]  # what is to be fetched
+    megabytes: int  # about how much that is
+    about: str  # what it is, in words
 
 
 def _movielens(name: str, md5: str, megabytes: int, about: str) -> Dataset:

@@ -51,19 +51,12 @@ def usable(read: Callable[[Request], Gather], request: Request) -> Gather:
 
 @dataclass
 class Gather:
-    """Collects chunks of columns, checked and narrowed, and makes interactions of them.
+    """Collects chunks of columns, checked and narrowed, and makes interactions of them."""
 
-    Attributes:
-        request: what was asked for.
-        where: the source, for errors.
-        place: names the place of a row (counted from 0 over all chunks) in errors.
-        written: whether ids come as text, so that their spelling decides whether they are integers.
-    """
-
-    request: Request
-    where: str
-    place: Callable[[int], str]
-    written: bool = False
+    request: Request  # what was asked for
+    where: str  # the source, for errors
+    place: Callable[[int], str]  # names the place of a row (counted from 0 over all chunks) in errors
+    written: bool = False  # whether ids come as text, so that their spelling decides whether they are integers
     rows: int = 0
     kept: int = 0
     chunks: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {"rating": [], "time": [], "weight": []})

@@ -224,8 +224,13 @@ class Interactions:
         return len(self.indices)
 
     def __repr__(self) -> str:
+        return f"Interactions({self.sizes})"
+
+    @property
+    def sizes(self) -> str:
+        """Numbers of users, items and interactions, in words."""
         sizes = {"user": self.n_users, "item": self.n_items, "interaction": len(self)}
-        return f"Interactions({', '.join(counted(count, noun) for noun, count in sizes.items())})"
+        return ", ".join(counted(count, noun) for noun, count in sizes.items())
 
     @cached_property
     def matrix(self) -> sparse.csr_matrix:

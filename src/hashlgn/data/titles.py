@@ -15,19 +15,12 @@ NO_GENRE = {"unknown", "(no genres listed)", ""}
 
 @dataclass(frozen=True)
 class Items:
-    """What a table of items says.
+    """What a table of items says."""
 
-    Attributes:
-        ids: external ids.
-        titles: one per item, empty where there is none, or None.
-        genres: one tuple per item, or None.
-        notes: what reading did without being asked, one sentence each.
-    """
-
-    ids: Ids
-    titles: Sequence[str] | None
-    genres: Sequence[tuple[str, ...]] | None
-    notes: tuple[str, ...] = ()
+    ids: Ids  # external ids
+    titles: Sequence[str] | None  # one per item, empty where there is none, or None
+    genres: Sequence[tuple[str, ...]] | None  # one tuple per item, or None
+    notes: tuple[str, ...] = ()  # what reading did without being asked, one sentence each
 
 
 def with_items(data: Interactions, items: Items) -> Interactions:

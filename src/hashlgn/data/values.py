@@ -24,19 +24,12 @@ _INTEGER = re.compile(r"\s*([+-]?[0-9]+)(\.0*)?\s*", re.ASCII)  # read so where 
 
 @dataclass(frozen=True)
 class IdValues:
-    """A column of ids as it came.
+    """A column of ids as it came."""
 
-    Attributes:
-        array: int64, uint64, float64 or large_string, without missing values.
-        name: what the column is called in errors.
-        mixed: whether integers and strings came together; then all are strings.
-        too_large: an integer of more than 64 bits that came, or None.
-    """
-
-    array: pa.Array
-    name: str
-    mixed: bool = False
-    too_large: int | None = None
+    array: pa.Array  # int64, uint64, float64 or large_string, without missing values
+    name: str  # what the column is called in errors
+    mixed: bool = False  # whether integers and strings came together; then all are strings
+    too_large: int | None = None  # an integer of more than 64 bits that came, or None
 
     @property
     def id_type(self) -> str:

@@ -151,23 +151,14 @@ def read_test(source: Any, **options: Any) -> Interactions:
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """The answers to all users of one search, compared with the truth.
+    """The answers to all users of one search, compared with the truth."""
 
-    Attributes:
-        evaluated: where the hits are.
-        recommended: the same with what the training says of the items; None where it is not known.
-        items: of all answers, one after the other.
-        scores: their scores.
-        hits: positions of the hits in ``items``.
-        seconds: wall time of the search.
-    """
-
-    evaluated: Evaluated
-    recommended: Recommended | None
-    items: Ints
-    scores: npt.NDArray[np.float32]
-    hits: Ints
-    seconds: float
+    evaluated: Evaluated  # where the hits are
+    recommended: Recommended | None  # the same with what the training says of the items; None where it is not known
+    items: Ints  # of all answers, one after the other
+    scores: npt.NDArray[np.float32]  # their scores
+    hits: Ints  # positions of the hits in ``items``
+    seconds: float  # wall time of the search
 
     @classmethod
     def search(cls, answers: Answers, test: Interactions, users: Ints, k: int | None, threshold: float | None) -> _Pool:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.data import Dropped
-from hashlgn.errors import ArgumentError, choose
+from hashlgn.errors import ArgumentError, choose, counted
 from hashlgn.evaluation.calibration import Reliability
 from hashlgn.evaluation.metrics import BEYOND, METRICS, bootstrap_interval, f1_of_means
 from hashlgn.evaluation.tables import html_table, text_table
@@ -188,7 +188,8 @@ class Evaluation:
         return rows
 
     def _notes(self) -> list[str]:
-        notes = [f"means over {len(self.users):,} users, {self.interactions:,} test interactions"]
+        tested = counted(self.interactions, "test interaction")
+        notes = [f"means over {counted(len(self.users), 'user')}, {tested}"]
         return notes if self.reliability is None else [*notes, self.reliability.note()]
 
     def __repr__(self) -> str:

@@ -30,15 +30,10 @@ _ROWS = 16_384  # items held in their exported form at a time
 
 
 class Part(NamedTuple):
-    """Some items of a catalogue, one after the other.
+    """Some items of a catalogue, one after the other."""
 
-    Attributes:
-        attributes: columns number, id and, where the model knows them, title and genres.
-        items: the same items' codes or vectors.
-    """
-
-    attributes: pa.Table
-    items: Items
+    attributes: pa.Table  # columns number, id and, where the model knows them, title and genres
+    items: Items  # the same items' codes or vectors
 
     @property
     def codes(self) -> Bytes:
@@ -108,17 +103,11 @@ class Catalogue:
 
 
 class Query(NamedTuple):
-    """What a user, or a history, asks.
+    """What a user, or a history, asks."""
 
-    Attributes:
-        vector: ``q_u``, ``(width,)`` float32.
-        table: ``T_u``, ``(M, 16)`` float32, where items are codes.
-        seen: numbers of the items that are left out.
-    """
-
-    vector: Floats
-    table: Floats | None
-    seen: npt.NDArray[np.int64]
+    vector: Floats  # ``q_u``, ``(width,)`` float32
+    table: Floats | None  # ``T_u``, ``(M, 16)`` float32, where items are codes
+    seen: npt.NDArray[np.int64]  # numbers of the items that are left out
 
     @property
     def flat(self) -> Floats:
@@ -134,16 +123,11 @@ class Query(NamedTuple):
 
 @dataclass(frozen=True)
 class Exporter:
-    """One form in one engine.
+    """One form in one engine."""
 
-    Attributes:
-        write: writes a catalogue into an empty folder.
-        query: what the engine takes to answer a query with k items.
-        fill: writes a catalogue through a client of the engine, where it has such.
-    """
-
-    write: Callable[[Catalogue, Path], None]
-    query: Callable[[Query, int], Any]
+    write: Callable[[Catalogue, Path], None]  # writes a catalogue into an empty folder
+    query: Callable[[Query, int], Any]  # what the engine takes to answer a query with k items
+    # Writes a catalogue through a client of the engine, where it has such
     fill: Callable[[Catalogue, Any], None] | None = None
 
 

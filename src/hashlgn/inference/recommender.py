@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hashlgn.errors import ArgumentError, NotFittedError, choose, flag, k_or_threshold, thread_count
+from hashlgn.errors import ArgumentError, NotFittedError, choose, counted, flag, k_or_threshold, thread_count
 from hashlgn.inference.answering import BATCH, Ask, Catalogue, find, popular, tables, whole
 from hashlgn.inference.artifact import load_artifact
 from hashlgn.inference.direct import Direct
@@ -21,14 +21,13 @@ from hashlgn.inference.living import Living
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.requests import UNKNOWN, Limits, Rows, listed, skips
 from hashlgn.inference.similar import Similar
-from hashlgn.inference.sizes import model_bytes
+from hashlgn.inference.sizes import model_bytes, model_info
 from hashlgn.inference.staleness import Staleness, staleness
 from hashlgn.inference.tables import Table
 from hashlgn.scoring.calibration import Calibration
 from hashlgn.scoring.decoders import Floats
 from hashlgn.scoring.exclusion import Exclusion
-from hashlgn.scoring.histories import CodedHistories
-from hashlgn.scoring.items import CodedItems, Items
+from hashlgn.scoring.items import Items
 from hashlgn.scoring.pairs import pair_scores
 from hashlgn.search import SEARCHERS, Hits, Kernel, Searcher, build_searcher
 from hashlgn.search.block_items import BlockItems
@@ -119,8 +118,7 @@ class Recommender(Similar, Living):
                 nothing for them.
             calibrated: add a column ``probability``: the chance that the user will interact with the item (see
                 ``scoring.calibration``). ``threshold`` is a probability then. Default: False.
-            titles: add a column ``title`` where the model knows titles: None for an item without one. Default:
-                True.
+            titles: add a column ``title`` where the model knows titles, None for items without. Default: True.
 
         Returns:
             Columns user, item, score, rank (from 1) and source (``model``, or ``popular``, whose score is a count of
@@ -138,11 +136,10 @@ class Recommender(Similar, Living):
             plain = self._plain(users, k, filter_seen, on_unknown, history, on_empty, titles)
             if plain is not None:
                 return plain
-        return whole(
-            *self._request(
-                users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
-            )
+        asked = self._request(
+            users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
         )
+        return whole(*asked)
 
     def recommend_batches(
         self,
@@ -163,11 +160,10 @@ class Recommender(Similar, Living):
 
         There is at least one table, empty where there is nothing to answer.
         """
-        return tables(
-            *self._request(
-                users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
-            )
+        asked = self._request(
+            users, k, threshold, filter_seen, allow, deny, on_unknown, history, on_empty, calibrated, titles
         )
+        return tables(*asked)
 
     def _plain(
         self, users: Any, k: Any, filter_seen: Any, on_unknown: Any, history: Any, on_empty: Any, titles: Any
@@ -292,27 +288,14 @@ class Recommender(Similar, Living):
 
     def queries(self, codes: Ints) -> Floats:
         """The queries ``q_u`` of users of the training by internal number, ``(q, width)``."""
-        model = self.model
-        return model.queries_of(codes)
+        return self.model.queries_of(codes)
 
     def info(self) -> dict[str, Any]:
         """What the model is: sizes, bytes (see ``model_bytes``), configuration, validation metrics, provenance. Ready
         for JSON.
         """
-        model, items, histories = self.model, self.model.items, self.model.histories
-        return {
-            "kind": model.kind,
-            "users": len(model.user_ids),
-            "items": len(model.item_ids),
-            "interactions": len(model.stored.flat.indices),
-            "bits": items.decoder.bits if isinstance(items, CodedItems) else None,
-            "history_bits": 4 * len(histories.codewords) if isinstance(histories, CodedHistories) else None,
-            "bytes": self._kept("bytes", model, lambda: model_bytes(model)),
-            "query_width": items.width,
-            "metrics": model.metrics,
-            "config": model.config,
-            "provenance": model.provenance,
-        }
+        model = self.model
+        return model_info(model, self._kept("bytes", model, lambda: model_bytes(model)))
 
     def staleness(self) -> Staleness:
         """What of this model is newer than its training, and what a refit would bring.
@@ -326,11 +309,9 @@ class Recommender(Similar, Living):
     def __repr__(self) -> str:
         if self._model is None:
             return f"{type(self).__name__}(not trained)"
-        model = self._model
-        return (
-            f"{type(self).__name__}({model.kind}, {len(model.user_ids):,} users, {len(model.item_ids):,} items, "
-            f"{self.info()['bytes']['per_item']:.1f} bytes per item)"
-        )
+        info = self.info()
+        sizes = f"{counted(info['users'], 'user')}, {counted(info['items'], 'item')}"
+        return f"{type(self).__name__}({info['kind']}, {sizes}, {info['bytes']['per_item']:.1f} bytes per item)"
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what is built when it is first asked, such as searchers, and the journal and the past of its

@@ -1,4 +1,4 @@
-"""What a model costs: bytes per item and per user, and what they are spent on."""
+"""What a model is, and what it costs: bytes per item and per user, and what they are spent on."""
 
 from __future__ import annotations
 
@@ -6,14 +6,34 @@ from typing import Any
 
 from hashlgn.inference.artifact import tensor_bytes
 from hashlgn.inference.model import ServedModel
+from hashlgn.scoring.histories import CodedHistories
+from hashlgn.scoring.items import CodedItems
 
-__all__ = ["model_bytes"]
+__all__ = ["model_bytes", "model_info"]
 
 _BOUNDS = ("starts", "counts", "largest", "smallest")
 _ITEMS = {"codes": "codes", "vectors": "vectors", "scale": "scale", "order": "order"} | dict.fromkeys(_BOUNDS, "bounds")
 _HISTORIES = {"codes": "codes", "vectors": "vectors", "level": "weight", "weight": "weight"}
 # Parts that grow with the data, by what they are called here; the rest of each model is constant.
 _PARTS = {"ids": "ids", "titles": "titles", "genres": "titles", "seen": "stored histories", "encoder": "encoder"}
+
+
+def model_info(model: ServedModel, spent: dict[str, Any]) -> dict[str, Any]:
+    """Sizes, bytes as ``model_bytes`` gives them, configuration, validation metrics and provenance, ready for JSON."""
+    items, histories = model.items, model.histories
+    return {
+        "kind": model.kind,
+        "users": len(model.user_ids),
+        "items": len(model.item_ids),
+        "interactions": len(model.stored.flat.indices),
+        "bits": items.decoder.bits if isinstance(items, CodedItems) else None,
+        "history_bits": 4 * len(histories.codewords) if isinstance(histories, CodedHistories) else None,
+        "bytes": spent,
+        "query_width": items.width,
+        "metrics": model.metrics,
+        "config": model.config,
+        "provenance": model.provenance,
+    }
 
 
 def model_bytes(model: ServedModel) -> dict[str, Any]:

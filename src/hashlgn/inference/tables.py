@@ -116,7 +116,7 @@ class Table(Mapping[str, npt.NDArray[Any]]):
             *(f"<tr><td>{'</td><td>'.join(r)}</td></tr>" for r in rows),
         ]
         more = f", of which {_ROWS} are shown" if len(self) > _ROWS else ""
-        return f"<table>{''.join(lines)}</table><p>{len(self):,} rows{more}</p>"
+        return f"<table>{''.join(lines)}</table><p>{counted(len(self), 'row')}{more}</p>"
 
     def _shown(self) -> list[tuple[str, ...]]:
         """Names and the first rows, as text."""

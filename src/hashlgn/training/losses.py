@@ -29,12 +29,9 @@ _NEGATIVES = 10  # items without interaction for each interaction, as in HashGNN
 
 
 class Loss:
-    """A loss and the batches it learns from; built as ``LOSSES[name](config, similarity)``.
+    """A loss and the batches it learns from; built as ``LOSSES[name](config, similarity)``."""
 
-    Attributes:
-        needs_teacher: whether it learns from a float model, and so belongs to the joint training alone.
-    """
-
+    # Whether it learns from a float model, and so belongs to the joint training alone
     needs_teacher: ClassVar[bool] = False
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:

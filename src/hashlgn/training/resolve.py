@@ -99,10 +99,7 @@ def check_data(data: Interactions, config: Config) -> None:
         ArgumentError: the data lacks the weights or times that the configuration names.
     """
     if data.n_users < 2 or data.n_items < 2 or not len(data):
-        raise DataError(
-            f"training needs at least 2 users and 2 items (got {data.n_users} users, {data.n_items} items, "
-            f"{len(data)} interactions)"
-        )
+        raise DataError(f"training needs at least 2 users and 2 items (got {data.sizes})")
     if config.model.encoder is None:
         strengths_of(data, config.model.strength or "one", config.model.half_life)
 

@@ -33,21 +33,13 @@ __all__ = ["Run", "Stage", "epoch_seed", "plan_stages", "seeded", "train_stage",
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage.
+    """One stage."""
 
-    Attributes:
-        name: ``encoder`` or ``joint``.
-        number: fixes the draws of the stage.
-        epochs: at most.
-        steps: per epoch.
-        loss: what is minimized.
-    """
-
-    name: str
-    number: int
-    epochs: int
-    steps: int
-    loss: Loss
+    name: str  # ``encoder`` or ``joint``
+    number: int  # fixes the draws of the stage
+    epochs: int  # at most
+    steps: int  # per epoch
+    loss: Loss  # what is minimized
 
     @property
     def rates(self) -> str:
@@ -57,31 +49,19 @@ class Stage:
 
 @dataclass
 class Run:
-    """What the stages of one training share.
+    """What the stages of one training share."""
 
-    Attributes:
-        config: with everything filled in.
-        model: what is trained.
-        graph: of ``fit``.
-        fit: the interactions to learn from.
-        held_out: the validation slice; None without validation.
-        stages: all stages, in order.
-        checkpoint: where the state is kept after each epoch.
-        report: called after every step.
-        began: time by ``time.perf_counter`` at which the training began, earlier runs of a resumed one included.
-        metrics: best validation value by stage.
-    """
-
-    config: Config
-    model: Model
-    graph: Graph
-    fit: Interactions
-    held_out: Interactions | None
-    stages: list[Stage]
-    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(None))
-    report: Callable[[Progress], None] | None = None
+    config: Config  # with everything filled in
+    model: Model  # what is trained
+    graph: Graph  # of ``fit``
+    fit: Interactions  # the interactions to learn from
+    held_out: Interactions | None  # the validation slice; None without validation
+    stages: list[Stage]  # all stages, in order
+    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(None))  # where the state is kept after each epoch
+    report: Callable[[Progress], None] | None = None  # called after every step
+    # Time by ``time.perf_counter`` at which the training began, earlier runs of a resumed one included
     began: float = field(default_factory=time.perf_counter)
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)  # best validation value by stage
 
     @property
     def seconds(self) -> float:

@@ -27,25 +27,16 @@ __all__ = ["Trained", "train"]
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome: the model with its best weights, the graph of all interactions, and how it went.
+    """The outcome: the model with its best weights, the graph of all interactions, and how it went."""
 
-    Attributes:
-        model: in evaluation mode.
-        graph: of all interactions given, the validation slice included.
-        config: as trained, with every automatic choice filled in.
-        metrics: best validation value by stage, ``{"encoder": …, "joint": …}``; empty without validation.
-        device: where it was trained.
-        threads: processor threads it was given.
-        seconds: wall time.
-    """
-
-    model: Model
-    graph: Graph
-    config: Config
+    model: Model  # in evaluation mode
+    graph: Graph  # of all interactions given, the validation slice included
+    config: Config  # as trained, with every automatic choice filled in
+    # Best validation value by stage, ``{"encoder": …, "joint": …}``; empty without validation
     metrics: dict[str, float]
-    device: str
-    threads: int
-    seconds: float
+    device: str  # where it was trained
+    threads: int  # processor threads it was given
+    seconds: float  # wall time
 
     @property
     def told(self) -> dict[str, Any]:

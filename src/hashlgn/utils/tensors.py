@@ -43,17 +43,11 @@ MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError
 
 
 class TensorFile(NamedTuple):
-    """What a file holds.
+    """What a file holds."""
 
-    Attributes:
-        form: name of the format, such as ``hashlgn-model``.
-        manifest: what the writer said, with the checksums under ``sha256``.
-        arrays: the arrays by name, mapped and read-only.
-    """
-
-    form: str
-    manifest: dict[str, Any]
-    arrays: Arrays
+    form: str  # name of the format, such as ``hashlgn-model``
+    manifest: dict[str, Any]  # what the writer said, with the checksums under ``sha256``
+    arrays: Arrays  # the arrays by name, mapped and read-only
 
     def parts(self) -> dict[str, Part]:
         """The parts by name."""

@@ -10,15 +10,10 @@ __all__ = ["Hash", "Start"]
 
 
 class Start(NamedTuple):
-    """What a hash has fitted, for the decoder and the compression to start from. One of the two is None.
+    """What a hash has fitted, for the decoder and the compression to start from. One of the two is None."""
 
-    Attributes:
-        codewords: ``(M, 16, dim)``, with ``o ≈ Σ_m C_m[k_im]`` for the 4-bit sub-codes k of item i.
-        projection: ``(bits, dim)`` with orthogonal rows or columns, with ``c = sign(P o)``.
-    """
-
-    codewords: Tensor | None = None
-    projection: Tensor | None = None
+    codewords: Tensor | None = None  # ``(M, 16, dim)``, with ``o ≈ Σ_m C_m[k_im]`` for the 4-bit sub-codes k of item i
+    projection: Tensor | None = None  # ``(bits, dim)`` with orthogonal rows or columns, with ``c = sign(P o)``
 
 
 class Hash(nn.Module):

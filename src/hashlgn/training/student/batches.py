@@ -20,19 +20,12 @@ Ints = npt.NDArray[np.int64]
 
 
 class History(NamedTuple):
-    """Entries of histories by user: entry k is item ``items[k]`` of row ``rows[k]``, with its strength.
+    """Entries of histories by user: entry k is item ``items[k]`` of row ``rows[k]``, with its strength."""
 
-    Attributes:
-        size: number of rows.
-        rows: ``(entries,)`` int64, ascending.
-        items: ``(entries,)`` int64.
-        strengths: ``(entries,)`` float32.
-    """
-
-    size: int
-    rows: Tensor
-    items: Tensor
-    strengths: Tensor
+    size: int  # number of rows
+    rows: Tensor  # ``(entries,)`` int64, ascending
+    items: Tensor  # ``(entries,)`` int64
+    strengths: Tensor  # ``(entries,)`` float32
 
     def part(self, mask: Tensor) -> History:
         """The entries where ``mask`` is set."""
@@ -63,15 +56,10 @@ class History(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Users of one step.
+    """Users of one step."""
 
-    Attributes:
-        users: their numbers, ``(b,)`` int64.
-        history: all that they have.
-    """
-
-    users: Ints
-    history: History
+    users: Ints  # their numbers, ``(b,)`` int64
+    history: History  # all that they have
 
     @classmethod
     def of(
@@ -98,16 +86,11 @@ def user_batches(data: Interactions, size: int, rng: np.random.Generator) -> Ite
 
 
 class Candidates(NamedTuple):
-    """The items of a softmax.
+    """The items of a softmax."""
 
-    Attributes:
-        items: their numbers, ``(n,)``; None where it is the whole catalogue.
-        log_weight: ln of how many items each stands for, ``(n,)``.
-        places: for every item of the catalogue its place among the candidates, or −1; None for the whole catalogue.
-    """
-
-    items: Tensor | None
-    log_weight: Tensor
+    items: Tensor | None  # their numbers, ``(n,)``; None where it is the whole catalogue
+    log_weight: Tensor  # ln of how many items each stands for, ``(n,)``
+    # For every item of the catalogue its place among the candidates, or −1; None for the whole catalogue
     places: Tensor | None
 
     def entries(self, history: History) -> Entries:

@@ -61,17 +61,11 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Codes:
-    """``scale_i · Σ_m C_m[subcode_im]``: sub-codes are fixed, codewords and scales are trained.
+    """``scale_i · Σ_m C_m[subcode_im]``: sub-codes are fixed, codewords and scales are trained."""
 
-    Attributes:
-        subcodes: sub-codes, ``(n, M)`` uint8.
-        codewords: ``(16 M, dim)``.
-        log_scale: ``(n, 1)``.
-    """
-
-    subcodes: Tensor
-    codewords: Tensor
-    log_scale: Tensor
+    subcodes: Tensor  # sub-codes, ``(n, M)`` uint8
+    codewords: Tensor  # ``(16 M, dim)``
+    log_scale: Tensor  # ``(n, 1)``
 
     @classmethod
     def fitted(cls, subcodes: Tensor, codewords: Tensor, vectors: Tensor) -> Codes:
@@ -145,19 +139,12 @@ _sums: Callable[[Tensor, Tensor], Tensor] = _Sums.apply  # PyTorch leaves it unt
 
 @dataclass(frozen=True)
 class Start:
-    """What a training starts from.
+    """What a training starts from."""
 
-    Attributes:
-        histories: vectors ``p``, ``(n, dim)``.
-        answers: vectors ``o``, ``(n, dim)``.
-        history_codes: codes of ``p`` that the new ones start from, or None.
-        answer_codes: the same of ``o``.
-    """
-
-    histories: Tensor
-    answers: Tensor
-    history_codes: Codes | None = None
-    answer_codes: Codes | None = None
+    histories: Tensor  # vectors ``p``, ``(n, dim)``
+    answers: Tensor  # vectors ``o``, ``(n, dim)``
+    history_codes: Codes | None = None  # codes of ``p`` that the new ones start from, or None
+    answer_codes: Codes | None = None  # the same of ``o``
 
     @classmethod
     def of(cls, histories: CodedHistories | FloatHistories, items: Items) -> Start:

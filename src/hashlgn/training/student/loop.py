@@ -27,23 +27,14 @@ _FEWEST_TOLD = 20  # items of a history, on average, that thinning leaves
 
 @dataclass(frozen=True)
 class Data:
-    """What a stage is trained on, and how.
+    """What a stage is trained on, and how."""
 
-    Attributes:
-        interactions: histories of the users.
-        strengths: ``a_ui``, one for each interaction, or None for 1.
-        batch_users: users per step.
-        chances: of each item to be scored in a step, ``(n_items,)``; all are scored where None.
-        device: where the arithmetic runs.
-        seed: fixes every draw.
-    """
-
-    interactions: Interactions
-    strengths: npt.NDArray[np.float32] | None
-    batch_users: int
-    chances: Tensor | None
-    device: torch.device
-    seed: int
+    interactions: Interactions  # histories of the users
+    strengths: npt.NDArray[np.float32] | None  # ``a_ui``, one for each interaction, or None for 1
+    batch_users: int  # users per step
+    chances: Tensor | None  # of each item to be scored in a step, ``(n_items,)``; all are scored where None
+    device: torch.device  # where the arithmetic runs
+    seed: int  # fixes every draw
 
     @property
     def steps(self) -> int:
@@ -77,16 +68,11 @@ class Labels:
 
     An interaction that is part of the query is no evidence that the model can predict it. Trained on those as well, a
     student learns to find what it was given.
-
-    Attributes:
-        temperature: τ of the softmax.
-        hidden: share of a history that is hidden, 0 … 1.
-        user_weight: exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number.
     """
 
-    temperature: float
-    hidden: float
-    user_weight: float
+    temperature: float  # τ of the softmax
+    hidden: float  # share of a history that is hidden, 0 … 1
+    user_weight: float  # exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number
 
     def split(self, batch: Batch, rng: np.random.Generator) -> tuple[History, History]:
         """See ``Objective``."""
@@ -115,19 +101,15 @@ class Distillation:
     A teacher is a function of histories, and people's histories are few points to learn it from. So each step tells
     student and teacher a random part of every history. From whole histories the student learns these people, and
     follows the teacher less for others.
-
-    Attributes:
-        temperature: τ of the student; the teacher's scores are taken as they are.
-        teacher: what is learned from.
-        thinning: a history of d items keeps a random share of them, uniform between ``max(1 − thinning, 20 / d)`` and
-            1: short histories stay as they are, since each of their items says much.
-        likely: the teacher's best items of each user, ``(n_users, m)`` int64, or None. Most of the divergence is
-            theirs: with them in each sample of the catalogue, half of the sample is enough.
     """
 
-    temperature: float
-    teacher: Teacher
+    temperature: float  # τ of the student; the teacher's scores are taken as they are
+    teacher: Teacher  # what is learned from
+    # A history of d items keeps a random share of them, uniform between ``max(1 − thinning, 20 / d)`` and 1: short
+    # histories stay as they are, since each of their items says much
     thinning: float
+    # The teacher's best items of each user, ``(n_users, m)`` int64, or None. Most of the divergence is theirs: with
+    # them in each sample of the catalogue, half of the sample is enough
     likely: Tensor | None = None
 
     def split(self, batch: Batch, rng: np.random.Generator) -> tuple[History, History]:

@@ -29,17 +29,11 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class FloatStudent:
-    """A student as it is now: ``cos(q_u, p) · |o_i| / τ``, what its own softmax takes.
+    """A student as it is now: ``cos(q_u, p) · |o_i| / τ``, what its own softmax takes."""
 
-    Attributes:
-        histories: vectors ``p``.
-        answers: vectors ``o``.
-        temperature: τ.
-    """
-
-    histories: Side
-    answers: Side
-    temperature: float
+    histories: Side  # vectors ``p``
+    answers: Side  # vectors ``o``
+    temperature: float  # τ
 
     def copy(self) -> FloatStudent:
         """The same vectors, free, in tables of their own."""
@@ -87,17 +81,11 @@ class Ease:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Weighted sum of the scores of several teachers.
+    """Weighted sum of the scores of several teachers."""
 
-    Attributes:
-        teachers: the teachers.
-        shares: weight of each.
-        standard: whether the scores of each are standardised first, user by user over the items that the user does not
-            have.
-    """
-
-    teachers: Sequence[Teacher]
-    shares: Sequence[float]
+    teachers: Sequence[Teacher]  # the teachers
+    shares: Sequence[float]  # weight of each
+    # Whether the scores of each are standardised first, user by user over the items that the user does not have
     standard: bool = True
 
     def scores(self, batch: Batch, among: Candidates) -> Tensor:

@@ -53,33 +53,19 @@ _LIKELY, _LIKELY_PAIRS = 20, 2**32  # best items of each user that are scored fo
 
 @dataclass(frozen=True)
 class TrainedStudent:
-    """The outcome in NumPy alone, and how it went.
+    """The outcome in NumPy alone, and how it went."""
 
-    Attributes:
-        answers: items as answers, ``o``.
-        histories: items as they count in histories, ``p``.
-        calibration: the map from scores to probabilities; None without a validation slice.
-        strengths: ``a_ui`` of all interactions that were given; 1 where None.
-        config: as trained.
-        metrics: metric on the validation slice after each stage; empty without a slice.
-        choice: the same of each teacher that was tried.
-        costs: seconds of each stage and choice.
-        device: where it was trained.
-        threads: processor threads.
-        seconds: wall time.
-    """
-
-    answers: CodedItems | FloatItems
-    histories: CodedHistories | FloatHistories
-    calibration: Calibration | None
-    strengths: npt.NDArray[np.float32] | None
-    config: Config
-    metrics: dict[str, float]
-    choice: dict[str, float]
-    costs: dict[str, float]
-    device: str
-    threads: int
-    seconds: float
+    answers: CodedItems | FloatItems  # items as answers, ``o``
+    histories: CodedHistories | FloatHistories  # items as they count in histories, ``p``
+    calibration: Calibration | None  # the map from scores to probabilities; None without a validation slice
+    strengths: npt.NDArray[np.float32] | None  # ``a_ui`` of all interactions that were given; 1 where None
+    config: Config  # as trained
+    metrics: dict[str, float]  # metric on the validation slice after each stage; empty without a slice
+    choice: dict[str, float]  # the same of each teacher that was tried
+    costs: dict[str, float]  # seconds of each stage and choice
+    device: str  # where it was trained
+    threads: int  # processor threads
+    seconds: float  # wall time
 
     @property
     def told(self) -> dict[str, Any]:

@@ -26,19 +26,12 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out interactions of some users, against the whole catalogue with what was fitted masked.
+    """Held-out interactions of some users, against the whole catalogue with what was fitted masked."""
 
-    Attributes:
-        data: histories of the users.
-        held_out: what is to be found.
-        name: key of ``METRICS``.
-        k: cutoff.
-    """
-
-    data: Data
-    held_out: Interactions
-    name: str
-    k: int
+    data: Data  # histories of the users
+    held_out: Interactions  # what is to be found
+    name: str  # key of ``METRICS``
+    k: int  # cutoff
 
     @torch.no_grad()
     def metric(self, teacher: Teacher) -> float:
