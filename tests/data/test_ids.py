@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hashlgn.data.ids as ids_module
 import hashlgn.data.lookup as lookup
 from hashlgn.data import Ids
 from hashlgn.data.arrays import Arrivals
@@ -43,8 +44,17 @@ def test_arrays_hold_the_whole_catalogue(values: list) -> None:
         assert back.encode(values).tolist() == codes.tolist()
 
 
-@given(st.lists(st.lists(INT64, max_size=8), max_size=8) | st.lists(st.lists(TEXT, max_size=8), max_size=8))
-def test_adding_numbers_new_ids_and_changes_no_number(pieces: list[list]) -> None:
+PIECES = st.lists(st.lists(INT64, max_size=8), max_size=8) | st.lists(st.lists(TEXT, max_size=8), max_size=8)
+
+
+@given(PIECES, st.sampled_from((1, ids_module._SMALL)))
+def test_adding_numbers_new_ids_and_changes_no_number(pieces: list[list], small: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids_module, "_SMALL", small)
+        _add_and_check(pieces)
+
+
+def _add_and_check(pieces: list[list]) -> None:
     id_type = "str" if any(isinstance(v, str) for piece in pieces for v in piece) else "int"
     ids, known, states = Ids((), id_type), {}, []
     for piece in pieces:
@@ -67,12 +77,12 @@ def test_adding_numbers_new_ids_and_changes_no_number(pieces: list[list]) -> Non
 def test_one_by_one_additions_keep_few_segments_and_share_the_large_one() -> None:
     base = Ids([f"item {i}" for i in range(5000)])
     ids = base
-    for i in range(300):
+    for i in range(1500):
         ids, codes = ids.add([f"new {i}"])
         assert codes.tolist() == [5000 + i]
-    assert len(ids._segments) < 12
+    assert len(ids._segments) < 5
     assert ids._segments[0] is base._segments[0]
-    assert ids.encode([f"new {i}" for i in range(300)]).tolist() == list(range(5000, 5300))
+    assert ids.encode([f"new {i}" for i in range(1500)]).tolist() == list(range(5000, 6500))
     assert len(base) == 5000
     assert ids.add(["new 7", "item 3"]) == (ids, pytest.approx([5007, 3]))
 

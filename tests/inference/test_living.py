@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import hashlgn
-from hashlgn.data import Ids, Interactions
+from hashlgn.data import Ids, Interactions, ids
 from hashlgn.errors import ArgumentError, ArtifactError, UnknownIdError
 from hashlgn.inference import attributes as attributes_module
 from hashlgn.inference import stored
@@ -237,7 +237,7 @@ class Sequences(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages and segments so small that there are several."""
-    sizes = (pages, "_BITS", 2), (pages, "_SIZE", 4), (block_items, "_SMALL", 1), (stored, "_SMALL", 1)
+    sizes = [(pages, "_BITS", 2), (pages, "_SIZE", 4), *((one, "_SMALL", 1) for one in (block_items, stored, ids))]
     for module, name, value in sizes:
         monkeypatch.setattr(module, name, value)
 

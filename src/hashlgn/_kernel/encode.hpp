@@ -13,7 +13,9 @@ class Encoder {
  public:
   // `gram` holds the inner products of all codewords, (16 subcodes, 16 subcodes).
   Encoder(const float* gram, size_t subcodes, size_t beam, size_t rounds)
-      : gram_(gram), subcodes_(subcodes), rounds_(rounds), partial_(beam), next_(beam) {}
+      : gram_(gram), subcodes_(subcodes), rounds_(rounds), squares_(16 * subcodes), partial_(beam), next_(beam) {
+    for (size_t c = 0; c < squares_.size(); ++c) squares_[c] = row(c)[c];
+  }
 
   // From the inner products of x and all codewords, `dots`, to the sub-code of each sub-quantizer.
   void encode(const float* dots, uint8_t* words) {
@@ -52,7 +54,7 @@ class Encoder {
     choices_.clear();
     for (size_t b = 0; b < size; ++b) {
       for (size_t k = 0; k < 16; ++k) {
-        const float error = partial_[b].error + (2 * partial_[b].away[block + k] + row(block + k)[block + k]);
+        const float error = partial_[b].error + (2 * partial_[b].away[block + k] + squares_[block + k]);
         choices_.push_back({error, static_cast<uint32_t>(16 * b + k)});
       }
     }
@@ -79,7 +81,7 @@ class Encoder {
         size_t best = 0;
         float least = 0;
         for (size_t k = 0; k < 16; ++k) {
-          const float error = 2 * (code.away[block + k] - removed[block + k]) + row(block + k)[block + k];
+          const float error = 2 * (code.away[block + k] - removed[block + k]) + squares_[block + k];
           if (k == 0 || error < least) best = k, least = error;
         }
         if (best == old) continue;
@@ -92,6 +94,7 @@ class Encoder {
 
   const float* gram_;
   size_t subcodes_, rounds_;
+  std::vector<float> squares_;  // of the lengths of codewords
   std::vector<Partial> partial_, next_;
   std::vector<Choice> choices_;
 };

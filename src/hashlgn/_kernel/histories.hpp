@@ -44,8 +44,13 @@ class HeldRows {
     const int32_t* items = indices_.data();
     const int64_t size = static_cast<int64_t>(indices_.shape(0));
     if (size < kListed) {
-      for (int64_t place = 0; place < size; ++place) {
-        if (items[place] == item) owner(place);
+      for (int64_t first = 0; first < size; first += kTogether) {
+        const int64_t end = std::min(size, first + kTogether);
+        int32_t found = 0;  // without a branch per number, so that many are compared at once
+        for (int64_t place = first; place < end; ++place) found |= items[place] == item;
+        for (int64_t place = first; found && place < end; ++place) {
+          if (items[place] == item) owner(place);
+        }
       }
       return;
     }
@@ -85,6 +90,7 @@ class HeldRows {
 
  private:
   static constexpr int64_t kListed = 50000;  // interactions
+  static constexpr int64_t kTogether = 256;
 
   void list() {
     const int32_t *begin = indices_.data(), *end = begin + indices_.shape(0);

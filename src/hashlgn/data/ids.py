@@ -7,6 +7,7 @@ in order of arrival: later ids get the next numbers, and no number ever changes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hashlgn.errors import ArgumentError, DataError, UnknownIdError, choose
 __all__ = ["Ids"]
 
 _UNKNOWN = {"raise": False, "mark": True}
+_SMALL = 512  # ids of two segments that are joined, however much the second is smaller
 _SHOWN = 5  # how many unknown ids an error names
 # So few ids are found one by one: the machinery for columns takes longer than their look-up.
 _FEW = {"int": 4, "str": 128}
@@ -54,7 +56,7 @@ class Ids:
 
     def _set(self, segments: tuple[Integers | Texts, ...], id_type: str) -> None:
         self._segments, self._type = segments, id_type
-        self._starts = np.cumsum([0, *map(len, segments)])
+        self._starts = np.array([0, *accumulate(map(len, segments))])
 
     @classmethod
     def _of(cls, segments: tuple[Integers | Texts, ...], id_type: str) -> Ids:
@@ -147,13 +149,13 @@ class Ids:
         """
         column = read_ids(values, name).typed(self._type)
         codes = self._find(column.array)
-        new = np.flatnonzero(codes < 0)
+        new = (codes < 0).nonzero()[0]
         if not len(new):
             return self, codes
-        encoded = column.array.take(pa.array(new)).dictionary_encode()
+        encoded = (column.array if len(new) == len(codes) else column.array.take(pa.array(new))).dictionary_encode()
         codes[new] = len(self) + encoded.indices.to_numpy().astype(np.int64)
         segments = [*self._segments, _segment(encoded.dictionary)]
-        while len(segments) > 1 and len(segments[-2]) < 2 * len(segments[-1]):
+        while len(segments) > 1 and len(segments[-2]) < max(2 * len(segments[-1]), _SMALL - len(segments[-1])):
             pair = [segment.to_arrow() for segment in segments[-2:]]
             segments[-2:] = [_segment(pa.concat_arrays(pair))]
         return Ids._of(tuple(segments), self._type), codes

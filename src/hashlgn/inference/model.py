@@ -121,7 +121,7 @@ class ServedModel:
     def changed(self, **values: Any) -> ServedModel:
         """The same with other values of some fields, which are not checked."""
         made = object.__new__(ServedModel)
-        made.__dict__.update({one.name: getattr(self, one.name) for one in fields(self)} | values)
+        made.__dict__.update({name: self.__dict__[name] for name in _FIELDS} | values)
         return made
 
     @property
@@ -200,6 +200,9 @@ class ServedModel:
     def most_popular(self) -> npt.NDArray[np.int64]:
         """All items by falling popularity, ties by number, ``(n_items,)``."""
         return np.argsort(-self.popularity, kind="stable")
+
+
+_FIELDS = tuple(one.name for one in fields(ServedModel))
 
 
 def _check(name: str, array: Any, dtype: str, shape: tuple[int | None, ...], contents: bool = True) -> None:

@@ -106,7 +106,7 @@ def place(
         bounds = people.bounds[first : first + _ITEMS + 1]
         users = people.users[bounds[0] : bounds[-1]]
         strengths = people.stored.strengths(users, np.repeat(numbers[some], np.diff(bounds)))
-        asked, rows = np.unique(users, return_inverse=True)
+        asked, rows = np.unique(users, return_inverse=True) if len(bounds) > 2 else (users, np.arange(len(users)))
         v = _sums(histories, people.stored, asked)
         o[some], p[some] = placement.estimates(v, rows, strengths, bounds - bounds[0], own[some], people.counts[some])
     for row, number in enumerate(numbers.tolist()):

@@ -158,7 +158,7 @@ class CodedHistories:
     def changed(self, numbers: Ints, packed: Bytes, weight: npt.NDArray[np.floating[Any]]) -> PagedHistories:
         """The same with other codes and weights of some items, ascending; new items follow the last one."""
         codes, weights = self.pages
-        return PagedHistories(self, codes.put(numbers, packed), weights.put(numbers, weight))
+        return PagedHistories(self, codes.put(numbers, packed), weights.put(numbers, weight), Pages.places(numbers))
 
     def __getstate__(self) -> dict[str, Any]:
         """The arrays; what is made of them is made again."""
@@ -183,12 +183,12 @@ class PagedHistories(CodedHistories):
         before: what was changed.
         codes: ``packed`` in pages.
         weights: ``weight`` in pages.
+        places: the pages that changed.
     """
 
-    def __init__(self, before: CodedHistories, codes: Pages, weights: Pages) -> None:
+    def __init__(self, before: CodedHistories, codes: Pages, weights: Pages, places: list[int]) -> None:
         self.__dict__.update(codewords=before.codewords, rows=before.rows, pages=(codes, weights))
         if _compiled is not None:
-            places = codes.differing(before.pages[0])
             self.__dict__["held"] = before.held.changed(
                 places, *([side.pages[place] for place in places] for side in (codes, weights))
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -61,8 +61,9 @@ class BlockItems(CodedItems):
             items: their codes and scales.
         """
         old = numbers[numbers < self.count]
-        segments = [one.without(old) for one in self.segments] if len(old) else list(self.segments)
-        count = self.count + len(numbers) - len(old)
+        segments, count = list(self.segments), self.count + len(numbers) - len(old)
+        for place, slots, _ in self._found(old):
+            segments[place] = segments[place].without(slots)
 
         def build(numbers: Ints, packed: Bytes, scale: Scale | None) -> Blocks:
             return Blocks.build(packed, scale, numbers=numbers)
@@ -80,15 +81,24 @@ class BlockItems(CodedItems):
         codes, scale = np.empty((len(items), self.decoder.bits // 8), np.uint8), None
         if self.segments[0].scale is not None:
             scale = np.empty(len(items), self.segments[0].scale.dtype)
-        for one in self.segments:
-            slots = one.find(np.asarray(items, np.int64))
-            here = slots >= 0
-            if not here.any():
-                continue
-            codes[here] = one.codes(slots[here])
+        for place, slots, rows in self._found(np.asarray(items, np.int64)):
+            one = self.segments[place]
+            codes[rows] = one.codes(slots)
             if scale is not None and one.scale is not None:
-                scale[here] = one.scale[slots[here]]
+                scale[rows] = one.scale[slots]
         return CodedItems(codes, self.decoder, scale)
+
+    def _found(self, items: Ints) -> Iterator[tuple[int, Ints, Ints]]:
+        """Segments that hold some items: the slots of these, and which of the items they are."""
+        left = np.arange(len(items))
+        for place, one in enumerate(self.segments):
+            if not len(left):
+                return
+            slots = one.find(items[left])
+            here = slots >= 0
+            if here.any():
+                yield place, slots[here], left[here]
+                left = left[~here]
 
     @cached_property
     def _rows(self) -> tuple[Bytes, Scale | None]:

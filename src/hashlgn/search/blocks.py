@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,8 @@ class Blocks:
         first: number of the first item.
         order: item at each slot, uint32; None where it is ``first + slot``.
         scale: scale at each slot, float16 or float32, positive and finite, or None.
-        largest: largest scale in each block, rounded upwards to float32, or None.
-        smallest: smallest scale in each block, rounded downwards, or None.
+        largest: largest scale in each block, float32, or None.
+        smallest: smallest scale in each block, float32, or None.
         numbers: the items, ascending, where they are not consecutive, or None.
         holes: a bit per slot, ``(16 · blocks,)`` uint8, set where the item has moved; None where none has.
     """
@@ -82,17 +83,17 @@ class Blocks:
             first = int(numbers[0])
             numbers = None if int(numbers[-1]) - first == n - 1 else numbers
         packed = np.ascontiguousarray(packed)
-        belongs = np.zeros(n, np.int64) if lists is None else lists
-        counts = np.bincount(belongs, minlength=n_lists)
-        ends = np.cumsum(-(-counts // BLOCK))
-        starts = ends - -(-counts // BLOCK)
+        counts = np.array([n]) if lists is None else np.bincount(lists, minlength=n_lists)
+        blocks = -(-counts // BLOCK)
+        ends = np.cumsum(blocks)
+        starts = ends - blocks
         rows = _aligned((max(1, int(ends[-1])), 2 * packed.shape[1], _HALF))
         whole = starts.astype(np.uint32), counts.astype(np.uint32)
         if scale is None and lists is None and numbers is None:
             _pack(packed, None, rows)
             return cls(rows, *whole, first)
-        by_scale = np.arange(n) if scale is None else np.argsort(-scale.astype(np.float64), kind="stable")
-        items = by_scale if lists is None else by_scale[np.argsort(belongs[by_scale], kind="stable")]
+        by_scale = np.arange(n) if scale is None else np.argsort(-scale.astype(np.float32), kind="stable")
+        items = by_scale if lists is None else by_scale[np.argsort(lists[by_scale], kind="stable")]
         # Slots that hold nothing repeat the item before them: no search reads it there, but it bounds scales.
         filled = np.zeros(BLOCK * len(rows), np.bool_)
         filled[_slots(starts, counts)] = True
@@ -103,11 +104,14 @@ class Blocks:
         if scale is None:
             return cls(rows, *whole, first, named, numbers=numbers)
         held = scale[order] if n else np.ones(BLOCK, scale.dtype)
-        bounds = held.reshape(-1, BLOCK).astype(np.float64)
-        bounded = held, _up(bounds.max(axis=1)), -_up(-bounds.min(axis=1))
-        return cls(rows, *whole, first, named, *bounded, numbers)
+        bounds = (held[slot::BLOCK].astype(np.float32) for slot in (0, BLOCK - 1))  # scales fall
+        return cls(rows, *whole, first, named, held, *bounds, numbers)
 
     def __len__(self) -> int:
+        return self._size
+
+    @cached_property
+    def _size(self) -> int:
         return int(self.counts.sum(dtype=np.int64))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,30 +157,27 @@ class Blocks:
             places = items - self.first
             inside = (places >= 0) & (places < len(self))
         else:
-            places = np.minimum(np.searchsorted(self.numbers, items), len(self.numbers) - 1)
-            inside = self.numbers[places] == items
-        slots = np.full(len(items), -1, np.int64)
-        slots[inside] = self.slots[places[inside]]
+            places = self.numbers.searchsorted(items)
+            inside = self.numbers.take(places, mode="clip") == items
+        if not inside.any():
+            return np.full(len(items), -1)
+        slots = self.slots.take(places, mode="clip")
         if self.holes is not None:
-            slots[self._moved(slots)] = -1
-        return slots
+            inside &= ~self._moved(slots)
+        return np.where(inside, slots, np.int64(-1))
 
     def _moved(self, slots: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
         """Whether the items at some slots have moved."""
         assert self.holes is not None
-        return np.asarray(self.holes[slots >> 3] >> (slots & 7) & 1, np.bool_)
+        return (self.holes[slots >> 3] >> (slots & 7) & 1).astype(np.bool_)
 
     def codes(self, slots: Ints) -> Bytes:
         """Codes at some slots, ``(n, bits / 8)``."""
         halves = self.rows[slots // BLOCK, :, slots % _HALF]
         return pack_subcodes(np.where((slots % BLOCK < _HALF)[:, None], halves & 15, halves >> 4))
 
-    def without(self, items: Ints) -> Blocks:
-        """The same arrays, with holes where some items stood."""
-        slots = self.find(items)
-        slots = slots[slots >= 0]
-        if not len(slots):
-            return self
+    def without(self, slots: Ints) -> Blocks:
+        """The same arrays, with holes at some slots."""
         holes = np.zeros(BLOCK // 8 * len(self.rows), np.uint8) if self.holes is None else self.holes.copy()
         np.bitwise_or.at(holes, slots >> 3, (1 << (slots & 7)).astype(np.uint8))
         left = replace(self, holes=holes)
@@ -281,14 +282,7 @@ def _slots(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.
 
 def _aligned(shape: tuple[int, ...]) -> Bytes:
     """Zeros that begin at a multiple of 64 bytes: a row is one line of the cache."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     memory = np.zeros(size + _HALF, np.uint8)
     start = -memory.ctypes.data % _HALF
     return memory[start : start + size].reshape(shape)
-
-
-def _up(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Float32 values that are not smaller."""
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused where it is searched
-        near = values.astype(np.float32)
-    return np.where(near < values, np.nextafter(near, np.float32(np.inf)), near)

@@ -51,34 +51,32 @@ class Pages:
         if "whole" in self.__dict__:
             return self.whole[numbers]
         out = np.empty((len(numbers), *self.pages[0].shape[1:]), self.pages[0].dtype)
-        for place, mine in _by_page(numbers):
-            out[mine] = self.pages[place][numbers[mine] - (place << _BITS)]
+        for place, mine, at in _by_page(numbers):
+            out[mine] = self.pages[place][at]
         return out
 
     def put(self, numbers: Ints, rows: Any) -> Pages:
-        """The same with other rows at some numbers, each once; those past the end follow it without a gap."""
-        if not len(numbers):
-            return self
+        """The same with other rows at some numbers, each once, the last one last; those past the end follow it without
+        a gap.
+        """
         pages = list(self.pages)
-        for place, mine in _by_page(numbers):
-            if len(pages) == place:
-                pages.append(pages[0][:0])
-            at, old = numbers[mine] - (place << _BITS), pages[place]
-            page = np.empty((max(len(old), int(at.max()) + 1), *old.shape[1:]), old.dtype)
+        for place, mine, at in _by_page(numbers):
+            old = pages[place] if place < len(pages) else pages[0][:0]
+            page = np.empty((max(len(old), int(at[-1]) + 1), *old.shape[1:]), old.dtype)
             page[: len(old)] = old
             page[at] = rows[mine] if np.ndim(rows) else rows
-            pages[place] = page
+            pages[place : place + 1] = [page]
         return Pages(tuple(pages))
 
-    def differing(self, other: Pages) -> list[int]:
-        """Places of the pages that are not those of an earlier, shorter or equal one."""
-        shared = len(other.pages)
-        return [place for place, page in enumerate(self.pages) if place >= shared or page is not other.pages[place]]
+    @staticmethod
+    def places(numbers: Ints) -> list[int]:
+        """The pages that hold some rows, ascending."""
+        return sorted({*(numbers >> _BITS).tolist()})
 
 
-def _by_page(numbers: Ints) -> Iterator[tuple[int, Any]]:
-    """Pages that hold some rows, and which of the numbers are theirs."""
-    places = numbers >> _BITS
-    used = set(places.tolist())
-    for place in sorted(used):
-        yield place, slice(None) if len(used) == 1 else (places == place).nonzero()[0]
+def _by_page(numbers: Ints) -> Iterator[tuple[int, Any, Ints]]:
+    """Pages that hold some rows, which of the numbers are theirs, and where these rows are in the page."""
+    places = Pages.places(numbers)
+    for place in places:
+        mine = slice(None) if len(places) == 1 else (numbers >> _BITS == place).nonzero()[0]
+        yield place, mine, numbers[mine] & (_SIZE - 1)
