@@ -104,8 +104,8 @@ class Blocks:
         if scale is None:
             return cls(rows, *whole, first, named, numbers=numbers)
         held = scale[order] if n else np.ones(BLOCK, scale.dtype)
-        bounds = (held[slot::BLOCK].astype(np.float32) for slot in (0, BLOCK - 1))  # scales fall
-        return cls(rows, *whole, first, named, held, *bounds, numbers)
+        largest, smallest = (held[slot::BLOCK].astype(np.float32) for slot in (0, BLOCK - 1))  # scales fall
+        return cls(rows, *whole, first, named, held, largest, smallest, numbers)
 
     def __len__(self) -> int:
         return self._size
@@ -169,7 +169,7 @@ class Blocks:
     def _moved(self, slots: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
         """Whether the items at some slots have moved."""
         assert self.holes is not None
-        return (self.holes[slots >> 3] >> (slots & 7) & 1).astype(np.bool_)
+        return np.asarray(self.holes[slots >> 3] >> (slots & 7) & 1, np.bool_)
 
     def codes(self, slots: Ints) -> Bytes:
         """Codes at some slots, ``(n, bits / 8)``."""
