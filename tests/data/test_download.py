@@ -16,7 +16,7 @@ import pytest
 
 import hashlgn.data.download as room
 from hashlgn.data import read_interactions
-from hashlgn.data.download import DATASETS, Dataset, RemoteFile, cache_folder, cached, download
+from hashlgn.data.download import DATASETS, RemoteFile, cache_folder, cached, download
 from hashlgn.errors import ArgumentError, DownloadError
 
 
@@ -89,7 +89,7 @@ def publish(server: Server, monkeypatch: pytest.MonkeyPatch, **files: bytes) -> 
         RemoteFile(server.url(name.replace("_", ".")), "sha256:" + hashlib.sha256(content).hexdigest())
         for name, content in files.items()
     ]
-    monkeypatch.setitem(DATASETS, "made", Dataset(tuple(remote), 1, "for tests"))
+    monkeypatch.setitem(DATASETS, "made", tuple(remote))
 
 
 def names(folder: Path) -> list[str]:
@@ -146,7 +146,7 @@ def test_no_connection_says_where_to_put_the_file(server: Server, monkeypatch: p
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/made.zip"
     checksum = "md5:" + hashlib.md5(ML, usedforsecurity=False).hexdigest()
-    monkeypatch.setitem(DATASETS, "made", Dataset((RemoteFile(url, checksum),), 1, "for tests"))
+    monkeypatch.setitem(DATASETS, "made", (RemoteFile(url, checksum),))
     with pytest.raises(DownloadError, match=r"could not be downloaded: no connection") as caught:
         download("made", progress=False)
     place = cache_folder() / "made.zip"
@@ -171,7 +171,7 @@ def test_no_answer_ends_within_the_patience(server: Server, monkeypatch: pytest.
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         file = RemoteFile(f"http://127.0.0.1:{silent.getsockname()[1]}/made.zip", "md5:0")
-        monkeypatch.setitem(DATASETS, "made", Dataset((file,), 1, "for tests"))
+        monkeypatch.setitem(DATASETS, "made", (file,))
         with pytest.raises(DownloadError, match="no answer within 0 seconds"):
             download("made", progress=False)
 
@@ -259,12 +259,12 @@ def test_git_names_content_by_its_length_too(tmp_path: Path) -> None:
 
 def test_every_published_file_is_pinned() -> None:
     lengths = {"md5": 32, "sha256": 64, "git": 40}
-    for dataset in DATASETS.values():
-        for file in dataset.files:
+    for files in DATASETS.values():
+        for file in files:
             kind, _, digest = file.checksum.partition(":")
             assert re.fullmatch(f"[0-9a-f]{{{lengths[kind]}}}", digest)
             assert file.url.startswith("https://")
 
 
 def test_the_given_gowalla_test_part_has_the_pinned_checksum(real_data: Path) -> None:
-    assert room._sound(real_data / "gowalla" / "test.txt", DATASETS["gowalla"].files[1])
+    assert room._sound(real_data / "gowalla" / "test.txt", DATASETS["gowalla"][1])

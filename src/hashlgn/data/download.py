@@ -22,7 +22,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from hashlgn.errors import DownloadError, choose
 from hashlgn.utils.storage import reason
 
-__all__ = ["DATASETS", "Dataset", "RemoteFile", "cache_folder", "cached", "download"]
+__all__ = ["DATASETS", "RemoteFile", "cache_folder", "cached", "download"]
 
 _PATIENCE = 8.0  # seconds without an answer after which there is no network
 _CHUNK = 1 << 18
@@ -41,54 +41,41 @@ class RemoteFile:
         return self.url.rsplit("/", 1)[1]
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A published data set: one zip archive, or the files of a folder."""
-
-    files: tuple[RemoteFile, ...]  # what is to be fetched
-    megabytes: int  # about how much that is
-    about: str  # what it is, in words
+Files = tuple[RemoteFile, ...]  # one zip archive, or the files of a folder
 
 
-def _movielens(name: str, md5: str, megabytes: int, about: str) -> Dataset:
-    url = f"https://files.grouplens.org/datasets/movielens/{name}.zip"
-    return Dataset((RemoteFile(url, f"md5:{md5}"),), megabytes, about)
+def _movielens(name: str, md5: str) -> Files:
+    return (RemoteFile(f"https://files.grouplens.org/datasets/movielens/{name}.zip", f"md5:{md5}"),)
 
 
-def _lightgcn(name: str, train: str, test: str, megabytes: int, about: str) -> Dataset:
+def _lightgcn(name: str, train: str, test: str) -> Files:
+    """A split of the LightGCN authors, with Git's checksum of ``train.txt`` and SHA-256 of ``test.txt``."""
     commit = "947ca2b3b1d2d3545b114145710cb06c4e57b3d2"
     folder = f"https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/{commit}/data/{name}"
-    files = RemoteFile(f"{folder}/train.txt", train), RemoteFile(f"{folder}/test.txt", test)
-    return Dataset(files, megabytes, about)
+    return RemoteFile(f"{folder}/train.txt", f"git:{train}"), RemoteFile(f"{folder}/test.txt", f"sha256:{test}")
 
 
-DATASETS: dict[str, Dataset] = {
-    "ml-100k": _movielens("ml-100k", "0e33842e24a9c977be4e0107933c0723", 5, "MovieLens, 100,000 ratings"),
-    "ml-1m": _movielens("ml-1m", "c4d9eecfca2ab87c1945afe126590906", 6, "MovieLens, 1 million ratings"),
-    "ml-10m": _movielens("ml-10m", "ce571fd55effeba0271552578f2648bd", 66, "MovieLens, 10 million ratings"),
-    "ml-20m": _movielens("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", 199, "MovieLens, 20 million ratings"),
-    "ml-25m": _movielens("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", 262, "MovieLens, 25 million ratings"),
-    "ml-32m": _movielens("ml-32m", "d472be332d4daa821edc399621853b57", 239, "MovieLens, 32 million ratings"),
+DATASETS: dict[str, Files] = {
+    "ml-100k": _movielens("ml-100k", "0e33842e24a9c977be4e0107933c0723"),
+    "ml-1m": _movielens("ml-1m", "c4d9eecfca2ab87c1945afe126590906"),
+    "ml-10m": _movielens("ml-10m", "ce571fd55effeba0271552578f2648bd"),
+    "ml-20m": _movielens("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3"),
+    "ml-25m": _movielens("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada"),
+    "ml-32m": _movielens("ml-32m", "d472be332d4daa821edc399621853b57"),
     "gowalla": _lightgcn(
         "gowalla",
-        "git:a27782bd7a1d4d0744148dc0460ea94da74763f2",
-        "sha256:099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
-        6,
-        "Gowalla check-ins, as split by the LightGCN authors",
+        "a27782bd7a1d4d0744148dc0460ea94da74763f2",
+        "099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
     ),
     "yelp2018": _lightgcn(
         "yelp2018",
-        "git:cda12361055ba448ae4bd1070f6000c16dea8f22",
-        "sha256:9cd9b37926cd1447a06625ffa7914527573fb097c10cb0bbdb1d1b8ded3742fe",
-        9,
-        "Yelp 2018, as split by the LightGCN authors",
+        "cda12361055ba448ae4bd1070f6000c16dea8f22",
+        "9cd9b37926cd1447a06625ffa7914527573fb097c10cb0bbdb1d1b8ded3742fe",
     ),
     "amazon-book": _lightgcn(
         "amazon-book",
-        "git:6ef55159c5f1fd7f6d86eb9ff290d0cc2854ac99",
-        "sha256:6250754994dd953b91b48dccdd77a73f318e0634b4757c2abfcc9d33a54ab0f5",
-        19,
-        "Amazon books, as split by the LightGCN authors",
+        "6ef55159c5f1fd7f6d86eb9ff290d0cc2854ac99",
+        "6250754994dd953b91b48dccdd77a73f318e0634b4757c2abfcc9d33a54ab0f5",
     ),
 }
 
@@ -104,12 +91,11 @@ def cached(name: str) -> Path | None:
     Raises:
         ArgumentError: ``name`` is not a key of ``DATASETS``.
     """
-    dataset: Dataset = choose("name", name, DATASETS)
+    files: Files = choose("name", name, DATASETS)
     folder = cache_folder() / name
-    if _zipped(dataset):
+    if _zipped(files):
         return folder if folder.is_dir() else None
-    complete = all((folder / f.name).is_file() and _sound(folder / f.name, f) for f in dataset.files)
-    return folder if complete else None
+    return folder if all((folder / f.name).is_file() and _sound(folder / f.name, f) for f in files) else None
 
 
 def download(name: str, *, progress: bool = True) -> Path:
@@ -127,21 +113,21 @@ def download(name: str, *, progress: bool = True) -> Path:
         DownloadError: no network, no such file, a wrong checksum, no place; with the address, the reason and the
             path where the file may be put by hand.
     """
-    dataset: Dataset = choose("name", name, DATASETS)
+    files: Files = choose("name", name, DATASETS)
     held = cached(name)
     if held is not None:
         return held
     folder = cache_folder() / name
     try:
-        if not _zipped(dataset):
+        if not _zipped(files):
             folder.mkdir(parents=True, exist_ok=True)
-            for file in dataset.files:
+            for file in files:
                 _fetch(file, folder / file.name, progress)
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         archive = folder.parent / f"{name}.zip"
         by_hand = archive.exists()
-        _fetch(dataset.files[0], archive, progress)
+        _fetch(files[0], archive, progress)
         _extract(archive, folder.resolve())
         if not by_hand:
             archive.unlink(missing_ok=True)
@@ -152,8 +138,8 @@ def download(name: str, *, progress: bool = True) -> Path:
     return folder
 
 
-def _zipped(dataset: Dataset) -> bool:
-    return len(dataset.files) == 1 and dataset.files[0].name.endswith(".zip")
+def _zipped(files: Files) -> bool:
+    return len(files) == 1 and files[0].name.endswith(".zip")
 
 
 def _fetch(file: RemoteFile, target: Path, progress: bool) -> None:

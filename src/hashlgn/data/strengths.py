@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,23 +11,7 @@ from hashlgn.data.arrays import Int64s
 from hashlgn.data.interactions import Interactions
 from hashlgn.errors import ArgumentError, choose
 
-__all__ = ["STRENGTHS", "decayed", "faded", "strengths_of"]
-
-Strengths = npt.NDArray[np.float32] | None
-
-
-def _weight(data: Interactions, half_life: float | None) -> Strengths:
-    if data.weights is None:
-        raise ArgumentError("model.strength 'weight' needs interactions with weights (these have none)")
-    return data.weights
-
-
-def _decay(data: Interactions, half_life: float | None) -> Strengths:
-    if data.times is None or half_life is None:
-        raise ArgumentError(
-            "model.strength 'decay' needs interactions with times, and model.half_life (one of them is None)"
-        )
-    return decayed(data.indptr, data.times, half_life)
+__all__ = ["decayed", "faded", "strengths_of"]
 
 
 def decayed(indptr: Int64s, times: Int64s, half_life: float) -> npt.NDArray[np.float32]:
@@ -49,14 +32,7 @@ def faded(ages: npt.NDArray[Any], half_life: float) -> npt.NDArray[np.float32]:
     return np.maximum(np.exp2(-ages / half_life), 1e-6).astype(np.float32)
 
 
-STRENGTHS: dict[str, Callable[[Interactions, float | None], Strengths]] = {
-    "one": lambda data, half_life: None,
-    "weight": _weight,
-    "decay": _decay,
-}
-
-
-def strengths_of(data: Interactions, rule: str, half_life: float | None = None) -> Strengths:
+def strengths_of(data: Interactions, rule: str, half_life: float | None = None) -> npt.NDArray[np.float32] | None:
     """Strengths of all interactions, aligned with ``data.indices``, positive; None means 1 for each.
 
     Args:
@@ -68,5 +44,15 @@ def strengths_of(data: Interactions, rule: str, half_life: float | None = None) 
     Raises:
         ArgumentError: the rule is unknown, or the data lacks what it needs.
     """
-    strengths: Strengths = choose("model.strength", rule, STRENGTHS)(data, half_life)
-    return strengths
+    choose("model.strength", rule, dict.fromkeys(("one", "weight", "decay")))
+    if rule == "one":
+        return None
+    if rule == "weight":
+        if data.weights is None:
+            raise ArgumentError("model.strength 'weight' needs interactions with weights (these have none)")
+        return data.weights
+    if data.times is None or half_life is None:
+        raise ArgumentError(
+            "model.strength 'decay' needs interactions with times, and model.half_life (one of them is None)"
+        )
+    return decayed(data.indptr, data.times, half_life)

@@ -62,25 +62,16 @@ def popular(model: ServedModel) -> Popular:
 
 
 class Ask(NamedTuple):
-    """What is wanted of the rows.
+    """What is wanted of the rows."""
 
-    Attributes:
-        k: number of answers, or None.
-        threshold: score to exceed, or None; a probability where there is a calibration.
-        calibration: the map from scores to probabilities, where they are asked for.
-        popular: what ranks answers to rows without a list; None where every row has a query.
-        columns: names of the column of rows and of the column of answers.
-        own: whether rows leave out their own lists.
-        titles: of the answers, or None.
-    """
-
-    k: int | None
-    threshold: float | None
-    calibration: Calibration | None = None
+    k: int | None  # number of answers, or None
+    threshold: float | None  # score to exceed, or None; a probability where there is a calibration
+    calibration: Calibration | None = None  # the map from scores to probabilities, where they are asked for
+    # What ranks answers to rows without a list; None where every row has a query
     popular: Callable[[], Popular] | None = None
-    columns: tuple[str, str] = ("user", "item")
-    own: bool = True
-    titles: Sequence[str] | None = None
+    columns: tuple[str, str] = ("user", "item")  # names of the column of rows and of the column of answers
+    own: bool = True  # whether rows leave out their own lists
+    titles: Sequence[str] | None = None  # of the answers, or None
 
 
 def answer(catalogue: Catalogue, rows: Rows, limits: Limits, start: int, ask: Ask) -> Table:

@@ -259,21 +259,13 @@ class Rows:
 
 
 class Limits(NamedTuple):
-    """What may be answered beside what a row leaves out itself.
+    """What may be answered beside what a row leaves out itself."""
 
-    Attributes:
-        n_items: size of the catalogue.
-        allow: the only items that any row may be answered, or None for all.
-        deny: items that no row may be answered, or None.
-        row_allow: the same row by row, in compressed-row form, or None.
-        row_deny: the same row by row, or None.
-    """
-
-    n_items: int
-    allow: Ints | None = None
-    deny: Ints | None = None
-    row_allow: Ragged | None = None
-    row_deny: Ragged | None = None
+    n_items: int  # size of the catalogue
+    allow: Ints | None = None  # the only items that any row may be answered, or None for all
+    deny: Ints | None = None  # items that no row may be answered, or None
+    row_allow: Ragged | None = None  # the same row by row, in compressed-row form, or None
+    row_deny: Ragged | None = None  # the same row by row, or None
 
     @classmethod
     def build(cls, ids: Ids, row_ids: Ids, rows: Rows, allow: Any, deny: Any, skip: bool) -> Limits:

@@ -27,25 +27,16 @@ Features = Callable[[Ints], npt.NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Recommended:
-    """Ragged answers, with what the training says of the items in them.
+    """Ragged answers, with what the training says of the items in them."""
 
-    Attributes:
-        indptr: ``(q + 1,)``: answer r is ``items[indptr[r]:indptr[r + 1]]``, best first.
-        items: item numbers; those from ``len(counts)`` on are unknown to the training.
-        relevant: whether each is a hit, ``(len(items),)``.
-        counts: ``n_i`` of every item of the catalogue, ``(n_items,)``.
-        n_users: users with a training interaction.
-        profile: mean of ``n_i / n_users`` over each user's own history, ``(q,)``.
-        features: gives what tells items apart: for item numbers ``(n,)`` either categories ``(n, M)`` of integers, such
-            as sub-codes, or vectors ``(n, width)`` of length 1. None where nothing is known of them.
-    """
-
-    indptr: Ints
-    items: Ints
-    relevant: npt.NDArray[np.bool_]
-    counts: Ints
-    n_users: int
-    profile: Floats
+    indptr: Ints  # ``(q + 1,)``: answer r is ``items[indptr[r]:indptr[r + 1]]``, best first
+    items: Ints  # item numbers; those from ``len(counts)`` on are unknown to the training
+    relevant: npt.NDArray[np.bool_]  # whether each is a hit, ``(len(items),)``
+    counts: Ints  # ``n_i`` of every item of the catalogue, ``(n_items,)``
+    n_users: int  # users with a training interaction
+    profile: Floats  # mean of ``n_i / n_users`` over each user's own history, ``(q,)``
+    # Gives what tells items apart: for item numbers ``(n,)`` either categories ``(n, M)`` of integers, such as sub-
+    # codes, or vectors ``(n, width)`` of length 1. None where nothing is known of them
     features: Features | None = None
 
     @cached_property

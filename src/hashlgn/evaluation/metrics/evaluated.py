@@ -16,19 +16,12 @@ __all__ = ["Evaluated"]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """Answers compared with the truth: all that any metric needs, in the space of the hits alone.
+    """Answers compared with the truth: all that any metric needs, in the space of the hits alone."""
 
-    Attributes:
-        sizes: length of each answer, ``(q,)``.
-        relevant: number of relevant items ``|T|``, ``(q,)``, at least 1.
-        rows: the user of each hit, ``(hits,)``, ascending.
-        ranks: the place of each hit in its answer, from 0, ``(hits,)``, ascending within each user.
-    """
-
-    sizes: Ints
-    relevant: Ints
-    rows: Ints
-    ranks: Ints
+    sizes: Ints  # length of each answer, ``(q,)``
+    relevant: Ints  # number of relevant items ``|T|``, ``(q,)``, at least 1
+    rows: Ints  # the user of each hit, ``(hits,)``, ascending
+    ranks: Ints  # the place of each hit in its answer, from 0, ``(hits,)``, ascending within each user
 
     @classmethod
     def build(
