@@ -26,14 +26,7 @@ def thirds(values: Ints) -> Ints:
 
 
 def user_groups(lengths: Ints, test: Interactions, users: Ints, cutoffs: Sequence[Cutoff]) -> tuple[Group, ...]:
-    """Means of all metrics by group of the evaluated users.
-
-    Args:
-        lengths: items in the history of each of them.
-        test: what is evaluated.
-        users: their numbers in it.
-        cutoffs: what was found.
-    """
+    """Means of all metrics by group of the evaluated users, whose histories have these lengths."""
     tested = np.diff(test.indptr)[users]
     return tuple(
         Group(
@@ -51,13 +44,8 @@ def user_groups(lengths: Ints, test: Interactions, users: Ints, cutoffs: Sequenc
 def item_groups(
     counts: Ints, test: Interactions, users: Ints, found: Sequence[tuple[Cutoff, Recommended]]
 ) -> tuple[Group, ...]:
-    """Recall of the test interactions with the items of each group, and the group's share of all answers.
-
-    Args:
-        counts: users of each item in training.
-        test: what is evaluated.
-        users: the numbers of the evaluated users in it.
-        found: cutoffs, with the answers that they cut.
+    """Recall of the test interactions with the items of each group, and the group's share of all answers, by the users
+    of each item in training, and the numbers of the evaluated users in the test.
     """
     row = np.searchsorted(users, test.rows)
     groups = []

@@ -46,12 +46,7 @@ class DecodingFunction(Protocol):
 
 
 class Reweight(nn.Module):
-    """The paper's reweighting ``g(c) = α ⊙ max(c, 0) + β ⊙ min(c, 0)``, with α, β ≥ 0 held by a softplus. Width = bits.
-
-    Args:
-        bits: length of a code.
-        width: not used: this decoder's width is the number of bits.
-    """
+    """The paper's reweighting ``g(c) = α ⊙ max(c, 0) + β ⊙ min(c, 0)``, with α, β ≥ 0 by a softplus. Width = bits."""
 
     def __init__(self, bits: int, width: int) -> None:
         super().__init__()
@@ -83,12 +78,7 @@ class Reweight(nn.Module):
 
 
 class Identity(nn.Module):
-    """``g(c) = c``: nothing is learned. Under a query of ±1 the score is ``bits − 2 · Hamming distance``.
-
-    Args:
-        bits: length of a code, and the width.
-        width: not used.
-    """
+    """``g(c) = c``: nothing is learned. Under a query of ±1 the score is ``bits − 2 · Hamming distance``."""
 
     def __init__(self, bits: int, width: int) -> None:
         super().__init__()
@@ -112,10 +102,6 @@ class Codebook(nn.Module):
 
     Between the corners, where a hash with a gradient needs a slope, g is extended multilinearly: with ``b = (c + 1)
     / 2``, ``g = Σ_m Σ_k C_m[k] Π_j (b_mj if bit j of k else 1 − b_mj)``.
-
-    Args:
-        bits: length of a code.
-        width: length of a decoded vector.
     """
 
     def __init__(self, bits: int, width: int) -> None:

@@ -75,10 +75,6 @@ class Bpr(Loss):
     The paper's equation 8 adds ``λ ‖E^(0)‖²``, every row once, to the *sum* over all triples of a pass. Here row r
     counts in each of the ``c_r`` triples of a pass that hold it, so our λ is the paper's ``λ = c_r λ_ours`` row by row,
     on average ``3 n / (n_users + n_items)`` times ours for n interactions.
-
-    Args:
-        config: ``batch_size``, ``l2``, ``temperature``.
-        similarity: ``cosine`` or ``inner``.
     """
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:
@@ -119,10 +115,6 @@ class HashGnn(Bpr):
     Each interaction (u, i) meets ten uniform items j without interaction. ŷ is the score divided by the temperature:
     the paper has none, but inner products of codes lie where σ is flat. Source: Tan et al., *Learning to Hash with
     Graph Neural Networks for Recommender Systems*, WWW 2020.
-
-    Args:
-        config: ``batch_size``, ``l2``, ``temperature``.
-        similarity: the same under both.
     """
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:
@@ -163,10 +155,6 @@ class Softmax(Loss):
     batch's own items enter exactly, and uniform others stand for the rest with weight ``(n_items − exact) /
     sampled``, so that the sum inside the logarithm is unbiased. The temperature on the cosine is this loss's only
     regularization.
-
-    Args:
-        config: ``batch_users``, ``temperature``, ``user_weight``, ``candidates``.
-        similarity: the same under both.
     """
 
     def __init__(self, config: TrainConfig, similarity: str) -> None:
@@ -207,10 +195,6 @@ class Distillation(Softmax):
     The softmax on interactions fits what users have. This loss fits what the teacher has learned from that. A code that
     is too short for all of it then gives up the items that matter least at the top of each list. Batches, weights and
     candidates are the softmax's. Source: Hinton, Vinyals, Dean: *Distilling the knowledge in a neural network*, 2015.
-
-    Args:
-        config: ``batch_users``, ``joint_temperature``, ``user_weight``, ``candidates``.
-        similarity: the same under both.
     """
 
     needs_teacher: ClassVar[bool] = True

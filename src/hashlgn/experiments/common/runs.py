@@ -134,15 +134,11 @@ class Runner:
         A run whose package is missing, or for which the data do not suffice, is left out with a line. The error is
         raised where that is the first run and no baseline.
 
-        Args:
-            runs: with different names.
-            seeds: 0, 1, … this many; all runs under the first, then all under the next.
-            evaluate: the run's result under a seed.
-            identity: what the result depends on beside the model.
-            shown: a result as a line.
+        Seeds are 0, 1, … this many. ``evaluate`` gives the run's result under a seed, ``identity`` what that depends on
+        beside the model, ``shown`` the result as a line.
 
         Returns:
-            By name of the run: results, one for each seed.
+            By name of the run, which no other has: results, one for each seed.
         """
         found: dict[str, list[Result]] = {}
         for seed in range(seeds):  # a whole table after the first round, intervals after the second

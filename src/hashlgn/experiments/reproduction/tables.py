@@ -62,13 +62,7 @@ NDCG_NOTE = (
 
 
 def tables(rows: Sequence[Row], results: Results, times: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Every table as rows with the same keys.
-
-    Args:
-        rows: in order.
-        results: what was found, by row.
-        times: what ``timed`` returned.
-    """
+    """Every table as rows with the same keys; ``times`` is what ``timed`` returned."""
     measured = {(line["row"], line["k"]): line["ours seconds"] for line in times["mips"]}
     users = times["users"]
 

@@ -58,17 +58,9 @@ def study(
     they go on from it; they end as if each had done it itself. Its seconds are counted in each. Nothing is chosen
     here: the test part is looked at once for each run and seed, and for the table alone.
 
-    Args:
-        name: of the files, and of the command.
-        train: what the models learn from; each cuts its validation slice from it.
-        test: what they are evaluated by.
-        out: folder for ``runs/``, ``models/``, ``NAME.json`` and ``NAME.md``.
-        runs: in the order of the table.
-        command: of a quantizer's or a baseline's run: the options by which the study makes this row alone.
-        seeds: 0, 1, … this many.
-        k: cutoff of recall and NDCG.
-        data_name: of the data, for the commands.
-        how: device, threads, quiet and say, as of ``Runner``.
+    The folder ``out`` receives ``runs/``, ``models/``, ``NAME.json`` and ``NAME.md``. ``command`` gives the options by
+    which the study makes a quantizer's or a baseline's row alone; ``data_name`` stands for the data in it. Seeds are 0,
+    1, … this many. ``how`` are device, threads, quiet and say, as of ``Runner``.
 
     Returns:
         What ``NAME.json`` holds: ``rows`` with means over seeds, half the width of their 95% t-interval (None for one

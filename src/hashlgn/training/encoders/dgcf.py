@@ -29,12 +29,8 @@ class DGCF(FreeEmbeddings):
     would cost hundreds of bytes per edge and layer. The paper's loss on the distance correlation of intents is left
     out: it is no part of the propagation, and losses here see queries and items alone.
 
-    Args:
-        n_users: number of users.
-        n_items: number of items.
-        dim: length of an embedding, a multiple of ``intents``.
-        layers: propagation steps.
-        intents: K.
+    Args beside those of ``FreeEmbeddings``:
+        intents: K, of which ``dim`` is a multiple.
         turns: of the routing in a layer; with 1, all intents have the same edges and this is LightGCN.
     """
 

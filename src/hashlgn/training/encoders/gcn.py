@@ -19,12 +19,6 @@ class GCN(FreeEmbeddings):
     2017, equation 2; the free embeddings and the concatenation of all layers are those of the baseline GCN in the
     code of NGCF's authors. (GC-MC, van den Berg et al., 2017, is the other form in use, with a dense layer after the
     convolution.) Without dropout.
-
-    Args:
-        n_users: number of users.
-        n_items: number of items.
-        dim: length of the whole embedding; ``dim / (layers + 1)`` of it for each layer, what is left for ``e^(0)``.
-        layers: K.
     """
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, layers: int = 3) -> None:

@@ -22,11 +22,7 @@ class LightGCN(FreeEmbeddings):
     Source: He, Deng, Wang, Li, Zhang, Wang: *LightGCN: Simplifying and Powering Graph Convolution Network for
     Recommendation*, SIGIR 2020, equations 3, 4 and 8.
 
-    Args:
-        n_users: number of users.
-        n_items: number of items.
-        dim: length of an embedding.
-        layers: K, the number of propagation steps; 0 is matrix factorization.
+    Args beside those of ``FreeEmbeddings``, where 0 layers are matrix factorization:
         weights: ``α_0 … α_K``, at least 0 each; ``1 / (K + 1)`` each where None.
 
     Raises:

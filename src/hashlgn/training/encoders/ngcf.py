@@ -20,12 +20,6 @@ class NGCF(FreeEmbeddings):
     Source: Wang, He, Wang, Feng, Chua: *Neural Graph Collaborative Filtering*, SIGIR 2019, equations 3 to 9. Without
     its dropout of messages and nodes; the authors' code also divides each layer's output by its length, the paper does
     not.
-
-    Args:
-        n_users: number of users.
-        n_items: number of items.
-        dim: length of the whole embedding; ``dim / (layers + 1)`` of it for each layer, what is left for ``e^(0)``.
-        layers: K.
     """
 
     def __init__(self, n_users: int, n_items: int, dim: int = 64, layers: int = 3) -> None:

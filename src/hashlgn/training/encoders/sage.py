@@ -30,11 +30,6 @@ class Sage(FreeEmbeddings):
     Source: Tan, Liu, Zhao, Yang, Zhou, Hu: *Learning to Hash with Graph Neural Networks for Recommender Systems*, WWW
     2020, and its authors' code, which has the fan-outs and one layer for items. There neighbours are drawn for every
     pair of a batch, here once a step for every node. The code's dense layer between ``e`` and ``W`` is left out.
-
-    Args:
-        n_users: number of users.
-        n_items: number of items.
-        dim: length of all vectors.
     """
 
     has_layers: ClassVar[bool] = False

@@ -27,10 +27,6 @@ class SignHash(Hash):
     Whatever the net is, ``start`` makes it one rotation of the embedding, fitted by iterative quantization: ``net(o) =
     P o``. Without ``start`` it keeps PyTorch's random draw. In training a row is what the sign is taken of, between −1
     and 1, with probability ``guided``.
-
-    Args:
-        net: what comes before the sign, ``(n, dim)`` → ``(n, bits)``, with ``start(projection)``.
-        bits: length of a code.
     """
 
     def __init__(self, net: Bounded | Mlp, bits: int) -> None:
