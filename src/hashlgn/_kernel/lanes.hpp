@@ -28,7 +28,7 @@ constexpr int kTile = 8;             // queries scanned at a time, at most
 constexpr int kSpill = 64;           // slots that may be written beyond the last
 constexpr int kFour = 4;             // items scored exactly at a time, wherever they are
 constexpr double kTolerance = 1e-7;  // of a step: what rounding may hide
-constexpr size_t kAhead = 128;       // rows that one query alone asks of memory in advance: it waits for them, not for look-ups
+constexpr size_t kAhead = 128;       // rows that few queries ask of memory in advance: they wait for them, not for look-ups
 
 // How often sums of groups are averaged.
 inline int levels_of(int subcodes) {
@@ -127,7 +127,7 @@ struct Tile {
 #pragma GCC unroll 2  // more, and sums leave the registers
     for (int m = first; m < last; ++m) {
       const Reg row = V::load(rows + static_cast<size_t>(m) * kRow);
-      if constexpr (Q == 1) __builtin_prefetch(rows + (static_cast<size_t>(m) + kAhead) * kRow);
+      if constexpr (Q <= 4) __builtin_prefetch(rows + (static_cast<size_t>(m) + kAhead) * kRow);
       const Reg low = V::low(row), high = V::high(row);
       for (int q = 0; q < Q; ++q) {
         const Reg table = V::load(tables[q] + m * V::width);
