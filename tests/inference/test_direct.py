@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -74,26 +75,35 @@ def test_both_ways_give_the_same_bits(
         same(short.recommend(k=k, **ask, **options), long.recommend(k=k, **ask, **options))
 
 
-@given(st.integers(0, 10_000), st.booleans(), st.integers(1, 30), st.booleans())
+@given(st.integers(0, 10_000), st.booleans(), st.booleans(), st.lists(st.integers(1, 30), min_size=2, max_size=9))
 @settings(max_examples=40, deadline=None)
-def test_both_ways_answer_histories_with_the_same_bits(seed: int, weighted: bool, k: int, some_empty: bool) -> None:
-    model, rng = model_of(seed, False, weighted), np.random.default_rng(seed)
-    users = rng.integers(1, 40, rng.integers(2, 9))
-    users[0] = 0 if some_empty else users[0]  # who has no history is left to the long way
+def test_both_ways_answer_histories_with_the_same_bits(seed: int, strings: bool, weighted: bool, ks: list[int]) -> None:
+    model, rng = model_of(seed, strings, weighted), np.random.default_rng(seed)
+    users, recommender = rng.integers(1, 40, len(ks)), Recommender(model)
     for removed in ([], model.item_ids.values[:2].tolist()):
-        short, long = Recommender(model), LongWay(model)
-        for one in (short, long):
-            one.remove_items(removed)
-        bounds, items, strengths = short.model.stored.rows(users)
-        direct = short.direct
-        assert direct is not None and (direct.rows(bounds, items, strengths, k) is None) == some_empty
-        hits, others = (one.answer(bounds, items, strengths, k=k) for one in (short, long))
-        for name in ("indptr", "items", "scores"):
-            np.testing.assert_array_equal(getattr(hits, name), getattr(others, name))
-    for broken in (items[:-1], items[::-1].copy(), items + 1000, np.float64(items)):
-        assert direct.rows(bounds, broken, strengths, k) is None  # the long way tells what is wrong
-    with pytest.raises(ArgumentError, match="item"):
-        short.answer(bounds, items + 1000, strengths, k=k)
+        recommender.remove_items(removed)
+        direct = recommender.direct
+        assert direct is not None
+        bounds, items, strengths = recommender.model.stored.rows(users)
+        rows = [slice(*pair) for pair in pairwise(bounds.tolist())]
+        types = rng.choice([np.int32, np.int64], len(rows))
+        given = [
+            (items[row].astype(kind), None if strengths is None else strengths[row])
+            for row, kind in zip(rows, types, strict=True)
+        ]
+        if strengths is not None:
+            given[-1] = given[-1][0], None
+            strengths[rows[-1]] = 1
+        found, hits = direct.lists(given, ks), recommender.answer(bounds, items, strengths, k=max(ks))
+        assert found is not None
+        for row, (k, (numbers, ids, scores)) in enumerate(zip(ks, found, strict=True)):
+            assert numbers == hits.row(row)[0][:k].tolist() and scores == hits.row(row)[1][:k].tolist()
+            assert ids == model.item_ids.decode(numbers).tolist()
+    own = given[0]
+    for broken in (items[:0], items[::-1].copy(), items[:3] + 1000, items[:3] - 1000):
+        assert direct.lists([own, (broken, None)], [3, 3]) is None
+    for size, strength in ((99, 1), (len(own[0]), -1), (len(own[0]), np.nan)):
+        assert direct.lists([(own[0], np.full(size, strength, np.float32))], [3]) is None
 
 
 def test_very_many_hits_and_fewer_than_asked_for() -> None:

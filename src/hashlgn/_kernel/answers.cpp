@@ -3,6 +3,8 @@
 #include <atomic>
 #include <chrono>
 
+#include <nanobind/stl/pair.h>
+
 #include "catalogue.hpp"
 #include "histories.hpp"
 #include "lookup.hpp"
@@ -45,26 +47,65 @@ class HeldAnswers {
     return answer(history.items, history, k, own);
   }
 
-  // The same of histories in compressed-row form, without the items of each; no numbers and no ids.
-  nb::object rows(In<int64_t, 1> indptr, In<int64_t, 1> indices, std::optional<In<float, 1>> strengths, size_t k) const {
-    require(indptr.shape(0) >= 1, "indptr must not be empty");
-    require(!strengths || strengths->shape(0) == indices.shape(0), "strengths must have one number per index");
-    Gathered histories;
-    histories.bounds.assign(indptr.data(), indptr.data() + indptr.shape(0));
-    histories.items.assign(indices.data(), indices.data() + indices.shape(0));
-    if (strengths) histories.strengths.assign(strengths->data(), strengths->data() + strengths->shape(0));
-    return answer({}, histories, k, true, false);
+  // Of each history, a tuple of items, ascending, and strengths or None, the k best that it does not have: lists of numbers, ids and
+  // scores. No array is made: after a search, each costs several times what it costs alone.
+  nb::object lists(nb::list histories, const std::vector<size_t>& ks) const {
+    require(histories.size() == ks.size() && item_ids_, "histories must have one k each, and items must have ids");
+    Gathered rows;
+    for (nb::handle history : histories) {
+      const auto [items, strengths] = nb::cast<std::pair<nb::object, std::optional<In<float, 1>>>>(history, false);
+      In<int32_t, 1> narrow;
+      if (nb::try_cast(items, narrow, false)) append(rows, narrow, strengths);
+      else append(rows, nb::cast<In<int64_t, 1>>(items, false), strengths);
+    }
+    if (empty(rows)) return nb::none();
+    std::optional<Answer> found;
+    {
+      const nb::gil_scoped_release released;
+      found = search_of(rows, *std::max_element(ks.begin(), ks.end()), true);
+    }
+    if (PyErr_Occurred()) throw nb::python_error();
+    if (!found) return nb::none();
+    nb::list out;
+    for (size_t row = 0; row < ks.size(); ++row) {
+      nb::list numbers, ids, scores;
+      for (size_t i = 0; i < std::min(ks[row], found->keys[row].size()); ++i) {
+        const uint64_t key = found->keys[row][i];
+        numbers.append(item_of(key)), ids.append(item_ids_->id(item_of(key))), scores.append(static_cast<double>(score_of(key)));
+      }
+      out.append(nb::make_tuple(numbers, ids, scores));
+    }
+    return out;
   }
 
   // Seconds of the last search, from queries to hits.
   double seconds() const { return seconds_; }
 
  private:
+  // Whether there is no history, or one of them is empty.
+  static bool empty(const Gathered& rows) {
+    return rows.bounds.size() < 2 || std::adjacent_find(rows.bounds.begin(), rows.bounds.end()) != rows.bounds.end();
+  }
+
+  template <class T>
+  static void append(Gathered& rows, const In<T, 1>& items, const std::optional<In<float, 1>>& strengths) {
+    const size_t before = rows.items.size(), size = items.shape(0);
+    rows.items.insert(rows.items.end(), items.data(), items.data() + size);
+    rows.bounds.push_back(static_cast<int64_t>(rows.items.size()));
+    if (!strengths) {
+      if (!rows.strengths.empty()) rows.strengths.resize(rows.items.size(), 1.0f);
+      return;
+    }
+    require(strengths->shape(0) == size, "strengths must have one number per item");
+    rows.strengths.resize(before, 1.0f);
+    rows.strengths.insert(rows.strengths.end(), strengths->data(), strengths->data() + size);
+  }
+
   // All arrays are made before the search.
-  nb::object answer(const std::vector<int64_t>& asked, const Gathered& rows, size_t k, bool own, bool named = true) const {
+  nb::object answer(const std::vector<int64_t>& asked, const Gathered& rows, size_t k, bool own) const {
     const size_t count = rows.bounds.size() - 1, most = count * std::min(k, histories_->size());
-    if (!count || std::adjacent_find(rows.bounds.begin(), rows.bounds.end()) != rows.bounds.end()) return nb::none();
-    const int64_t* integers = named && item_ids_ ? item_ids_->integers() : nullptr;
+    if (empty(rows)) return nb::none();
+    const int64_t* integers = item_ids_ ? item_ids_->integers() : nullptr;
     const nb::object numbers = array_of(asked);
     HitArrays hits(count, most);
     EarlyArray<int64_t> ids(integers ? most : 0);
@@ -128,7 +169,7 @@ void bind_answers(nb::module_& m) {
       .def_prop_ro("seconds", &HeldAnswers::seconds)
       .def("stored", &HeldAnswers::stored, "ids"_a, "k"_a, "own"_a)
       .def("given", &HeldAnswers::given, "ids"_a, "k"_a, "own"_a)
-      .def("rows", &HeldAnswers::rows, "indptr"_a.noconvert(), "indices"_a.noconvert(), "strengths"_a.noconvert().none(), "k"_a);
+      .def("lists", &HeldAnswers::lists, "histories"_a, "ks"_a);
 }
 
 }  // namespace hashlgn

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -199,14 +200,14 @@ class Answers:
     def given(self, ids: list[Any], k: int, own: bool) -> _Found | None:
         """The same of one history by the ids of its items, with their numbers."""
 
-    def rows(
+    def lists(
         self,
-        indptr: npt.NDArray[np.int64],
-        indices: npt.NDArray[np.int64],
-        strengths: npt.NDArray[np.float32] | None,
-        k: int,
-    ) -> _Found | None:
-        """The same of histories in compressed-row form, without the items of each; no numbers and no ids."""
+        histories: Sequence[tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.float32] | None]],
+        ks: Sequence[int],
+    ) -> list[tuple[list[int], list[Any], list[float]]] | None:
+        """Of each history, items and strengths, the k best that it does not have: numbers, ids and scores. None as
+        ``stored``.
+        """
 
 class Ids:
     """Ids of one type."""

@@ -36,6 +36,7 @@ class HeldIntegers final : public HeldIds {
   }
 
   size_t size() const override { return values_.shape(0); }
+  nb::object id(int64_t number) const override { return nb::int_(values_.data()[number]); }
   const int64_t* integers() const override { return values_.data(); }
 
   bool find(nb::list wanted, std::vector<int64_t>& keys) const override {
@@ -127,12 +128,16 @@ class HeldTexts final : public HeldIds {
     nb::list out;
     for (size_t i = 0; i < count; ++i) {
       if (i + kAhead < count) ask(numbers.data()[i + kAhead]);
-      const auto [begin, size] = span(numbers.data()[i]);
-      PyObject* text = PyUnicode_DecodeUTF8(begin, static_cast<Py_ssize_t>(size), nullptr);
-      if (!text) throw nb::python_error();
-      out.append(nb::steal(text));
+      out.append(id(numbers.data()[i]));
     }
     return out;
+  }
+
+  nb::object id(int64_t number) const override {
+    const auto [begin, size] = span(number);
+    PyObject* text = PyUnicode_DecodeUTF8(begin, static_cast<Py_ssize_t>(size), nullptr);
+    if (!text) throw nb::python_error();
+    return nb::steal(text);
   }
 
  private:

@@ -9,6 +9,7 @@ unknown id or an empty history, is left to that way, which tells what it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,10 +23,10 @@ from hashlgn.inference.tables import Table
 from hashlgn.scoring.histories import CodedHistories
 from hashlgn.search import Hits, Kernel, Searcher
 
-__all__ = ["Direct"]
+__all__ = ["Direct", "Found", "History"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+History = tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.float32] | None]
+Found = tuple[list[int], list[Any], list[float]]  # numbers, ids and scores of items
 
 
 class Direct:
@@ -89,13 +90,18 @@ class Direct:
             columns["item"] = found[4]
         return table
 
-    def rows(self, indptr: Ints, indices: Ints, strengths: Floats | None, k: int) -> Hits | None:
-        """The k best items for histories in compressed-row form, without the items of each; None as ``answer``."""
+    def lists(self, histories: Sequence[History], ks: Sequence[int]) -> list[Found] | None:
+        """The k best items for each history, without its own; None where the long way must answer.
+
+        Args:
+            histories: item numbers of each, int32 or int64, ascending, and strengths (None: 1 each).
+            ks: number of items for each.
+        """
         try:
-            found = self._answers.rows(indptr, indices, strengths, k)
-        except (TypeError, ValueError):  # arrays of other types or sizes, or a damaged catalogue
+            found: list[Found] | None = self._answers.lists(histories, ks)
+        except ValueError:  # items were added and have no compiled ids, or a damaged catalogue
             return None
-        return None if found is None else Hits(*found[1:4])
+        return found
 
 
 def _column(model: ServedModel, given: bool, titles: bool, found: list[Any], name: str) -> npt.NDArray[Any]:

@@ -254,10 +254,6 @@ class Recommender(Similar, Living):
         model = self.model
         calibration = _calibration(model) if calibrated else None
         ask = Ask(*k_or_threshold(k, threshold), calibration, lambda: popular(model))
-        if exclude is None and ask.k is not None and self.direct is not None:
-            hits = self.direct.rows(indptr, indices, strengths, ask.k)
-            if hits is not None:
-                return hits
         exclude = Exclusion(len(model.item_ids), indptr, indices) if exclude is None else exclude
         queries, rows = model.queries(indptr, indices, strengths), Rows((indptr, indices), strengths)
         return find(self._catalogue("items", model, self._items), queries, rows, exclude, ask)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashlgn.errors import ArgumentError
+from hashlgn.inference.direct import Found, History
 from hashlgn.inference.explaining import explainable, shares
 from hashlgn.inference.recommender import Recommender
 from hashlgn.scoring.exclusion import Exclusion
@@ -186,7 +187,8 @@ class Served:
         """The items most similar to an item, by cosine."""
         ids = self.view.item_ids
         table = self.recommender.similar_items(ids.decode(np.array([number])).tolist(), k, titles=False)
-        return self._items_of([(ids.encode(table["similar"].tolist()), table["score"])])[0]
+        similar = table["similar"].tolist()
+        return self._items_of(ids.encode(similar).tolist(), similar, table["score"].tolist())
 
     def described(self, number: int) -> dict[str, Any]:
         """Id, title and genres of an item, where they are known."""
@@ -200,56 +202,55 @@ class Served:
 
     def _together(self, questions: Sequence[Question]) -> list[Recommendation | Problem]:
         rows = [self.view.row(one.user) if one.history is None else one.history for one in questions]
-        indptr, items, strengths = joined(rows)
-        first = questions[0]
-        exclude = self._exclusion(questions, [its for its, _ in rows], indptr, items)
+        found, direct = None, self.recommender.direct
+        if direct is not None and _plain(questions):
+            found = direct.lists(rows, [one.k or 0 for one in questions])
+        if found is None:
+            found = self._long_way(questions, rows)
+        return list(map(self._answer, questions, rows, found))
+
+    def _long_way(self, questions: Sequence[Question], rows: Sequence[History]) -> list[Found]:
+        """Numbers, ids and scores of the items that are found for each question."""
+        first, (indptr, items, strengths) = questions[0], joined(rows)
+        exclude = self._exclusion(questions, rows, indptr, items)
         k = None if first.k is None else max(one.k or 0 for one in questions)
         hits = self.recommender.answer(
             indptr, items, strengths, k=k, threshold=first.ask.threshold, calibrated=first.alike[2], exclude=exclude
         )
-        kept = [slice(None if one.k is None else one.k) for one in questions]
-        found = [
-            (numbers[cut], scores[cut])
-            for cut, (numbers, scores) in zip(kept, map(hits.row, range(len(rows))), strict=True)
+        every = hits.items.tolist(), self.view.item_ids.decode(hits.items).tolist(), hits.scores.tolist()
+        spans = [
+            slice(start, end if one.k is None else min(end, start + one.k))
+            for one, (start, end) in zip(questions, pairwise(hits.indptr.tolist()), strict=True)
         ]
-        return [self._answer(*one) for one in zip(questions, rows, found, self._items_of(found), strict=True)]
+        return [(every[0][span], every[1][span], every[2][span]) for span in spans]
 
     def _exclusion(
-        self, questions: Sequence[Question], rows: Sequence[npt.NDArray[Any]], indptr: Ints, items: Ints
-    ) -> Exclusion | None:
+        self, questions: Sequence[Question], rows: Sequence[History], indptr: Ints, items: Ints
+    ) -> Exclusion:
         """What each row leaves out: its history unless asked otherwise, what the client denies or does not allow, and
-        what no filter lets through. None where it is the history alone.
+        what no filter lets through.
         """
-        n_items, first = len(self.view.item_ids), questions[0]
-        plain, filters = all(one.ask.filter_seen and one.deny is None for one in questions), first.alike[3]
-        if plain and first.allow is None and not filters:
-            return None
+        n_items, first, filters = len(self.view.item_ids), questions[0], questions[0].alike[3]
         lists = indptr, items
-        if not plain:
+        if not all(one.ask.filter_seen and one.deny is None for one in questions):
             nothing = np.empty(0, np.int64)
             unions = [
                 np.union1d(own if one.ask.filter_seen else nothing, nothing if one.deny is None else one.deny)
-                for one, own in zip(questions, rows, strict=True)
+                for one, (own, _) in zip(questions, rows, strict=True)
             ]
             bounds = np.cumsum([0, *map(len, unions)], dtype=np.int64)
             lists = bounds, np.concatenate([nothing, *unions]).astype(np.int64)
         exclude = Exclusion.build(n_items, seen=lists, allow=first.allow)
         return exclude.also(self.filters.banned(filters)) if filters else exclude
 
-    def _answer(
-        self,
-        question: Question,
-        history: tuple[npt.NDArray[Any], Floats | None],
-        found: tuple[Ints, Floats],
-        items: list[Item],
-    ) -> Recommendation | Problem:
-        known, calibration = len(history[0]), self.recommender.model.calibration
+    def _answer(self, question: Question, history: History, found: Found) -> Recommendation | Problem:
+        known, calibration, items = len(history[0]), self.recommender.model.calibration, self._items_of(*found)
         if calibration is not None and known:
-            chances = calibration.probability(found[1], known).astype(np.float32).tolist()
+            chances = calibration.probability(np.array(found[2], np.float32), known).astype(np.float32).tolist()
             for one, chance in zip(items, chances, strict=True):
                 one.probability = chance
         if question.ask.explain and known:
-            self._explain(items, found[0], history)
+            self._explain(items, np.array(found[0], np.int64), history)
         answer = Recommendation(source="model" if known else "popular", model=self.version, items=items)
         if question.user is not None:
             answer.user = question.user
@@ -274,22 +275,18 @@ class Served:
             answer.items, answer.reason = [], (answer.reason or "").partition(":")[0]
         return answer
 
-    def _items_of(self, rows: Sequence[tuple[Ints, Floats]]) -> list[list[Item]]:
-        """The items of answers, from their numbers and scores: all of them are named at once."""
+    def _items_of(self, numbers: list[int], ids: list[Any], scores: list[float]) -> list[Item]:
         model = self.recommender.model
-        numbers = np.concatenate([numbers for numbers, _ in rows])
-        scores = np.concatenate([scores for _, scores in rows]).tolist()
-        items = list(map(Item, model.item_ids.decode(numbers).tolist(), scores))
-        if model.titles is not None or model.genres is not None:
-            for one, number in zip(items, numbers.tolist(), strict=True):
-                if model.titles is not None:
-                    one.title = model.titles[number] or None
-                if model.genres is not None:
-                    one.genres = list(model.genres[number])
-        bounds = [0, *accumulate(len(numbers) for numbers, _ in rows)]
-        return [items[start:end] for start, end in pairwise(bounds)]
+        items = list(map(Item, ids, scores))
+        if model.titles is not None:
+            for one, number in zip(items, numbers, strict=True):
+                one.title = model.titles[number] or None
+        if model.genres is not None:
+            for one, number in zip(items, numbers, strict=True):
+                one.genres = list(model.genres[number])
+        return items
 
-    def _explain(self, items: list[Item], numbers: Ints, history: tuple[npt.NDArray[Any], Floats | None]) -> None:
+    def _explain(self, items: list[Item], numbers: Ints, history: History) -> None:
         model = self.recommender.model
         found = shares(model, history[0].astype(np.int64), history[1], numbers)
         names = model.item_ids.decode(history[0]).tolist()
@@ -338,6 +335,14 @@ class Served:
                 raise Problem(422, "unknown_filter", f"filters must name attributes: {listed} (got {name!r:.80})", name)
         values = {name: one if isinstance(one, list) else [one] for name, one in given.items()}
         return tuple(sorted((name, tuple(sorted(map(key_of, many)))) for name, many in values.items()))
+
+
+def _plain(questions: Sequence[Question]) -> bool:
+    """Whether all ask for some items, and leave out the history alone; they are ``alike``."""
+    first = questions[0]
+    if first.k is None or first.allow is not None or first.alike[3]:
+        return False
+    return all(one.ask.filter_seen and one.deny is None for one in questions)
 
 
 def _id(kind: str, value: Any, id_type: str, name: str | None = None) -> Any:
