@@ -188,13 +188,41 @@ class Client:
         outcome: dict[str, Any] = self._call("POST", "/v1/events", json=body)
         return outcome
 
-    def delete_user(self, user: Any) -> None:
-        """Forget everything about a user, for good.
+    def delete_user(self, user: Any) -> int:
+        """Forget everything about a user, for good; how many entries the history had.
 
         Raises:
             ServiceError: the service is away, or refuses.
         """
-        self._call("DELETE", f"/v1/users/{_path(user)}")
+        return self._deleted(f"users/{_path(user)}")
+
+    def delete_item(self, user: Any, item: Any) -> int:
+        """Forget an item of a user's history, for good; how many entries it had.
+
+        Raises:
+            ServiceError: the service is away, or refuses.
+        """
+        return self._deleted(f"users/{_path(user)}/history/{_path(item)}")
+
+    def delete_event(self, event_id: str) -> int:
+        """Forget an event, for good; how many there were.
+
+        Raises:
+            ServiceError: the service is away, or refuses.
+        """
+        return self._deleted(f"events/{_path(event_id)}")
+
+    def put_item(self, item: Any, attributes: Mapping[str, Any]) -> None:
+        """Say what an item's attributes are from now on; ``filters`` ask for them.
+
+        Args:
+            item: id of the item.
+            attributes: values by name: a text, a number, a truth value, or a list of them.
+
+        Raises:
+            ServiceError: the service is away, or does not know the item.
+        """
+        self._call("PUT", f"/v1/items/{_path(item)}", json=dict(attributes))
 
     def models(self) -> dict[str, Any]:
         """The models that the service has, and which of them answers.
@@ -204,6 +232,24 @@ class Client:
         """
         models: dict[str, Any] = self._call("GET", "/v1/models")
         return models
+
+    def activate(self, version: str) -> str:
+        """Let a model answer from now on; its version.
+
+        Raises:
+            ServiceError: the service is away, or refuses the model: the one before goes on.
+        """
+        active: str = self._call("POST", f"/v1/models/{_path(version)}/activate")["active"]
+        return active
+
+    def rollback(self) -> str:
+        """Let the model before answer again; its version.
+
+        Raises:
+            ServiceError: the service is away, or there was none before.
+        """
+        active: str = self._call("POST", "/v1/models/rollback")["active"]
+        return active
 
     def close(self) -> None:
         """Close the connection."""
@@ -216,6 +262,10 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _deleted(self, path: str) -> int:
+        deleted: int = self._call("DELETE", f"/v1/{path}")["deleted"]
+        return deleted
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:

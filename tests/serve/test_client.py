@@ -72,6 +72,27 @@ def test_what_else_it_asks(both: tuple[Client, Recommender]) -> None:
     assert [model["version"] for model in client.models()["models"]] == ["client"]
 
 
+def test_deletions_attributes_and_models(tmp_path: Path) -> None:
+    files = [saved(tmp_path, name, seed) for seed, name in enumerate(("first", "second"))]
+    with (
+        running(files[0], files[1], "--journal", tmp_path / "events.db") as service,
+        Client(f"http://127.0.0.1:{service.port}") as client,
+    ):
+        client.events([{"user": 900, "item": item, "event_id": f"e/{item}"} for item in (3, 5, 7)])
+        assert client.delete_event("e/5") == 1 and client.delete_event("e/5") == 0
+        assert client.delete_item(900, 7) == 1
+        assert [entry["item"] for entry in client.history(900)] == [3]
+        assert client.delete_user(900) == 1 and client.history(900) == []
+        client.put_item(9, {"colour": ["red", "blue"], "price": 3})
+        assert client.recommend(history=[1, 2], filters={"colour": ["red"]})["item"].tolist() == [9]
+        with pytest.raises(ServiceError, match="404 unknown_item"):
+            client.put_item(10**6, {"colour": "red"})
+        assert client.activate("second") == "second" and client.rollback() == "first"
+        assert [one["version"] for one in client.models()["models"] if one["active"]] == ["first"]
+        with pytest.raises(ServiceError, match="404"):
+            client.activate("third")
+
+
 def test_errors(both: tuple[Client, Recommender]) -> None:
     client, _ = both
     with pytest.raises(ServiceError, match="422 bad_id: user"):
