@@ -44,6 +44,20 @@ def test_pages_equal_an_array(count: int, changes: list[tuple[set[int], int]], f
                 np.testing.assert_array_equal(same.take(order), array[order])
 
 
+@given(st.integers(1, 40), st.lists(st.integers(0, 39), max_size=9))
+def test_numbers_are_increased_as_often_as_they_are_named(count: int, named: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BITS", 2)
+        patch.setattr(module, "_SIZE", 4)
+        numbers = np.array([number % count for number in named], np.int64)
+        before = Pages.of(np.arange(count))
+        after = before.increased(numbers)
+        assert after.whole.tolist() == (np.arange(count) + np.bincount(numbers, minlength=count)).tolist()
+        assert before.whole.tolist() == [*range(count)]
+        for number in numbers[:1]:
+            assert after.take(numbers[:1]).tolist() == [after.whole[number]]
+
+
 def test_a_change_shares_the_other_pages() -> None:
     before = Pages.of(np.arange(3 * module._SIZE))
     after = before.put(np.array([module._SIZE + 5]), -1)

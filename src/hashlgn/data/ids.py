@@ -147,12 +147,12 @@ class Ids:
         Raises:
             DataError: as ``from_values``, with the type of this catalogue.
         """
-        column = read_ids(values, name).typed(self._type)
-        codes = self._find(column.array)
+        found, array = self._few(values), read_ids(values, name).typed(self._type).array
+        codes = self._find(array) if found is None else np.array(found)
         new = (codes < 0).nonzero()[0]
         if not len(new):
             return self, codes
-        encoded = (column.array if len(new) == len(codes) else column.array.take(pa.array(new))).dictionary_encode()
+        encoded = (array if len(new) == len(codes) else array.take(pa.array(new))).dictionary_encode()
         codes[new] = len(self) + encoded.indices.to_numpy().astype(np.int64)
         segments = [*self._segments, _segment(encoded.dictionary)]
         while len(segments) > 1 and len(segments[-2]) < max(2 * len(segments[-1]), _SMALL - len(segments[-1])):
@@ -179,11 +179,9 @@ class Ids:
         known = self.known(values) if type(values) is list else None
         if known is not None:
             return known
-        plain = type(values) is list and {*map(type, values)} == {_KINDS[self._type][0]}
-        if plain and len(values) <= _FEW[self._type]:
-            found = [self.find(value) for value in values]
-            if min(found) >= 0:
-                return np.array(found, np.int64)
+        found = self._few(values)
+        if found is not None and min(found) >= 0:
+            return np.array(found)
         column = read_ids(values, name)
         array, valid = column.coerced(self._type)
         codes = self._find(array)
@@ -276,6 +274,11 @@ class Ids:
             raise DataError(f"a catalogue of ids needs the arrays {', '.join(sorted(missing))} (or else ints)")
         segment = (Integers if id_type == "int" else Texts).from_arrays(arrays, full)
         return cls._of((segment,) if len(segment) else (), id_type)
+
+    def _few(self, values: Any) -> list[int] | None:
+        """Internal numbers of a short list of ids of the type of the catalogue, −1 for unknown ones; else None."""
+        short = type(values) is list and len(values) <= _FEW[self._type]
+        return [*map(self.find, values)] if short and {*map(type, values)} == {_KINDS[self._type][0]} else None
 
     def _find(self, array: pa.Array) -> Int64s:
         if len(self._segments) == 1:

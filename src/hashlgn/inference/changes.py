@@ -149,8 +149,7 @@ def grown(model: ServedModel, user_ids: Ids, item_ids: Ids, pairs: Pairs | None)
     if len(counts) < n_items:
         counts = counts.put(np.arange(len(counts), n_items), 0)
     if pairs is not None:
-        numbers, more = np.unique(pairs.items, return_counts=True)
-        counts = counts.put(numbers, counts.take(numbers) + more)
+        counts = counts.increased(pairs.items)
     return model.changed(user_ids=user_ids, item_ids=item_ids, stored=stored, counts=counts, live=live_of(model))
 
 
@@ -160,7 +159,7 @@ def _sides(model: ServedModel, placed: Placed | None) -> dict[str, Any]:
         return {}
     items, histories = model.items, model.histories
     if isinstance(items, CodedItems):
-        items = BlockItems.of(items).placed(placed.numbers, CodedItems(placed.answers, items.decoder, placed.scale))
+        items = BlockItems.of(items).placed(placed.numbers, placed.answers, placed.scale)
     else:
         items = FloatItems(_rows_set(items.vectors, placed.numbers, placed.answers))
     if isinstance(histories, CodedHistories):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,8 @@ def relevant(
     if users is None:
         return None, None
     lists = _listed_each("users", _lists("users", ids, single, users))
-    found = [np.unique(encoded(model.user_ids, "users", one, skip)) for one in lists]
-    people = np.concatenate(found)
+    found = [sorted({*encoded(model.user_ids, "users", one, skip).tolist()}) for one in lists]
+    people = np.array([*chain.from_iterable(found)], np.int64)
     pairs = Pairs(people, np.repeat(numbers, [len(one) for one in found]), None, _times(model, None, len(people)))
     return None, _unknown(model, pairs)
 

@@ -53,12 +53,13 @@ class BlockItems(CodedItems):
         """What is stored; ``packed`` is made again."""
         return {"segments": self.segments, "decoder": self.decoder, "count": self.count}
 
-    def placed(self, numbers: Ints, items: CodedItems) -> BlockItems:
+    def placed(self, numbers: Ints, packed: Bytes, scale: Scale | None) -> BlockItems:
         """A catalogue in which some items have the given codes.
 
         Args:
             numbers: ascending: items that are there, then new ones, which follow the last item without a gap.
-            items: their codes and scales.
+            packed: their codes.
+            scale: their scales.
         """
         old = numbers[numbers < self.count]
         segments, count = list(self.segments), self.count + len(numbers) - len(old)
@@ -68,7 +69,7 @@ class BlockItems(CodedItems):
         def build(numbers: Ints, packed: Bytes, scale: Scale | None) -> Blocks:
             return Blocks.build(packed, scale, numbers=numbers)
 
-        return BlockItems(merged(segments, numbers, items.packed, items.scale, build), self.decoder, count)
+        return BlockItems(merged(segments, numbers, packed, scale, build), self.decoder, count)
 
     def whole(self) -> BlockItems:
         """The same catalogue in one segment; the same object where it is."""

@@ -273,10 +273,10 @@ def _unpacked(rows: Bytes) -> Bytes:
     return pack_subcodes(halves.reshape(-1, rows.shape[1]))
 
 
-def _slots(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _slots(starts: Ints, counts: Ints) -> Ints:
     """The slots of lists, one after the other, without those that hold nothing."""
-    before = np.cumsum(counts) - counts
-    slots: npt.NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(BLOCK * starts - before, counts)
+    skipped = BLOCK * starts - np.cumsum(counts) + counts
+    slots: Ints = np.arange(int(counts.sum())) + (skipped if len(starts) == 1 else np.repeat(skipped, counts))
     return slots
 
 

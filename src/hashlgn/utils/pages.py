@@ -50,6 +50,9 @@ class Pages:
         """Some rows, in the order asked."""
         if "whole" in self.__dict__:
             return self.whole[numbers]
+        if len(numbers) == 1:
+            row: Array = self.pages[int(numbers[0]) >> _BITS][numbers & (_SIZE - 1)]
+            return row
         out = np.empty((len(numbers), *self.pages[0].shape[1:]), self.pages[0].dtype)
         for place, mine, at in _by_page(numbers):
             out[mine] = self.pages[place][at]
@@ -66,6 +69,14 @@ class Pages:
             page[: len(old)] = old
             page[at] = rows[mine] if np.ndim(rows) else rows
             pages[place : place + 1] = [page]
+        return Pages(tuple(pages))
+
+    def increased(self, numbers: Ints) -> Pages:
+        """The same with numbers that are greater by how often their place is named."""
+        pages = list(self.pages)
+        for place, _, at in _by_page(numbers):
+            pages[place] = pages[place].copy()
+            np.add.at(pages[place], at, 1)
         return Pages(tuple(pages))
 
     @staticmethod
