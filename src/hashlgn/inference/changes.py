@@ -204,7 +204,8 @@ def _rows(model: ServedModel, pairs: Pairs) -> Part:
         fresh["strengths"] = np.ones(count, np.float32) if pairs.strengths is None else pairs.strengths
     before = {"newer": np.zeros(len(old.indices), np.bool_)} if old.newer is None else {}
     owners = np.concatenate((np.repeat(np.arange(len(users)), np.diff(old.indptr)), rows))
-    order = np.lexsort((np.concatenate((old.indices, fresh["indices"])), owners))
+    keys = (owners << 32) + np.concatenate((old.indices, fresh["indices"]))
+    order = np.argsort(keys, kind="stable")  # long runs ascend: a merge, and no sort
     columns = {
         name: np.concatenate((before.get(name, getattr(old, name)), values))[order] for name, values in fresh.items()
     }
