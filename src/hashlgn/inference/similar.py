@@ -80,21 +80,11 @@ class Similar:
     ) -> Table:
         """The users of the training who are most similar to each user, by the cosine of their queries ``f(q)``.
 
-        Args:
-            users: external ids of users, or one id. The user is left out of their own answer.
-            k: number of neighbours per user. Default: 10, unless a threshold is given.
-            threshold: instead of ``k``: every user whose cosine is greater than this.
-            allow: external ids of the only users that may be answered: for all, or per user asked.
-            deny: external ids of users that must not be answered, in the same forms.
-            on_unknown: what to do about unknown ids: ``raise``, the default, or ``skip`` them.
+        Arguments and errors are those of ``similar_items``, of users in place of items. A user is left out of their own
+        answer.
 
         Returns:
             Columns user, similar, score (cosine) and rank (from 1).
-
-        Raises:
-            ArgumentError: an argument breaks its rule, or ``k`` and ``threshold`` are both given.
-            UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
-            NotFittedError: the model is not trained.
         """
         bounds = k_or_threshold(k, threshold)
         return self._similar("user", self._similar_users, users, bounds, (allow, deny), on_unknown, False)

@@ -52,11 +52,6 @@ class Model(nn.Module):
     The graph is given to every call; the model owns no data, no device and no optimizer. Until ``start_codes`` is
     called, it scores with float embeddings, ``ŷ = q · o``: that is how the encoder is pre-trained.
 
-    Args:
-        encoder: embeddings from a graph.
-        n_items: number of items.
-        config: bits, hash, decoder, compression, similarity and scale.
-
     Raises:
         ArgumentError: a name is unknown, a number out of range, or hash and decoder do not fit.
     """

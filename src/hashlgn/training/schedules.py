@@ -23,10 +23,6 @@ def guidance(step: int, steps: int) -> float:
     than 10,000 steps is guided in its first half, with as many falls.
 
     Source: Tan et al., *Learning to Hash with Graph Neural Networks for Recommender Systems*, WWW 2020.
-
-    Args:
-        step: steps done.
-        steps: in all.
     """
     falls = 2 * _FALLS * step // min(2 * _GUIDED_STEPS, steps)
     return max(0.0, 1 - falls / _FALLS)

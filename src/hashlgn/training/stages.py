@@ -94,13 +94,7 @@ class Run:
 
 
 def plan_stages(config: Config, encoder: Encoder, fit: Interactions, *, started: bool) -> list[Stage]:
-    """The stages of a training.
-
-    Args:
-        config: with everything filled in.
-        encoder: what is trained; a closed form is not.
-        fit: the interactions to learn from.
-        started: whether the encoder comes from a float model that was trained before.
+    """The stages of a training; it is ``started`` where the encoder comes from a float model that was trained before.
 
     Raises:
         ArgumentError: the joint loss needs a teacher, and there is no float model to be one.
@@ -127,12 +121,7 @@ def plan_stages(config: Config, encoder: Encoder, fit: Interactions, *, started:
 
 
 def train_stage(run: Run, stage: Stage, state: dict[str, Any] | None = None) -> None:
-    """Train one stage and leave the model with its best weights, those at the start included.
-
-    Args:
-        run: what all stages share.
-        stage: which.
-        state: a checkpoint's, to go on from.
+    """Train one stage, or go on from a checkpoint's state; leave the model its best weights, the start's included.
 
     Raises:
         ArgumentError: the loss or the embeddings are no longer finite.

@@ -32,12 +32,7 @@ def make_encoder(
 ) -> tuple[Config, Encoder]:
     """The encoder that the configuration names, at its start, and the configuration with the encoder's settings.
 
-    Args:
-        graph: of ``fit``.
-        config: with an encoder.
-        fit: what it is created from.
-        held_out: what chooses the settings that are open, if there are any; None without validation.
-        start: its parameters from a float model, in place of ``train.init``.
+    What is held out chooses the open settings; ``start`` is a float model's parameters, in place of ``train.init``.
 
     Raises:
         ArgumentError: ``start`` does not fit the encoder.

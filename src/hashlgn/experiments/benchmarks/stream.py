@@ -288,11 +288,7 @@ def drifting(n_users: int, n_items: int, interactions: int, *, seed: int = 0) ->
 
 
 def draw(path: Path, result: Mapping[str, Any]) -> None:
-    """Recall by period, a line per method.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Recall by period, a line per method."""
     figure, (axes,) = new_figure(1, 1, (7, 4))
     for line in result["course"]:
         periods = [name for name in line if name != "method"]

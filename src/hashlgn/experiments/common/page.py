@@ -16,11 +16,7 @@ from hashlgn.utils.storage import result_file
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
-    """Fill a template of ``experiments/common/templates``, and write it.
-
-    Raises:
-        MissingExtraError: Jinja is not installed.
-    """
+    """Fill a template of ``experiments/common/templates``, and write it."""
     jinja = need("jinja2", "report", "the page")
     sources = files("hashlgn.experiments.common").joinpath("templates")
     names = ("base.html", template)
@@ -29,11 +25,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """A figure and the list of its axes, without frames above and to the right.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """A figure and the list of its axes, without frames above and to the right."""
     need("matplotlib", "report", "the plots")
     from matplotlib.figure import Figure
 
@@ -45,12 +37,7 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any,
 
 
 def check_plot(path: Path | None) -> None:
-    """Check that a plot can be drawn there, before the run that it is to show.
-
-    Raises:
-        ArgumentError: the name does not end in .png or .svg.
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Refuse a plot that cannot be drawn there, before the run that it is to show."""
     if path is not None:
         if path.suffix not in (".png", ".svg"):
             raise ArgumentError(f"plot must end in .png or .svg (got {str(path)!r})")
@@ -58,11 +45,7 @@ def check_plot(path: Path | None) -> None:
 
 
 def write_figure(path: Path, figure: Any) -> None:
-    """Write a figure as the name of the file says, whole or not at all.
-
-    Raises:
-        ArgumentError: the file cannot be written.
-    """
+    """Write a figure as the name of the file says, whole or not at all."""
     metadata = {"Software": None} if path.suffix == ".png" else {"Date": None}
     with result_file("plot", path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=120, metadata=metadata)

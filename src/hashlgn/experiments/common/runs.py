@@ -51,11 +51,7 @@ class Run:
         return replace(self, changes={**self.changes, **changes}, start=start)
 
     def config(self, seed: int = 0) -> Config:
-        """The whole configuration under a seed, checked.
-
-        Raises:
-            ArgumentError: it breaks a rule.
-        """
+        """The whole configuration under a seed, checked."""
         return checked(Config().updated({**self.changes, "train.seed": seed}))
 
     def identity(self, seed: int) -> Result:
@@ -264,11 +260,7 @@ class Runner:
 
 
 def checked(config: Config) -> Config:
-    """With what is open filled in where it names an encoder; a student's configuration is whole as it is.
-
-    Raises:
-        ArgumentError: a name is unknown, or settings do not go together.
-    """
+    """With what is open filled in where it names an encoder; a student's configuration is whole as it is."""
     from hashlgn.training.resolve import resolve
 
     return config if config.model.encoder is None else resolve(config)

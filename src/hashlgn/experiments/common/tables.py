@@ -54,11 +54,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        ArgumentError: it cannot be written.
-    """
+    """Write a text file, whole or not at all."""
     with result_file(path.suffix[1:], path) as temporary:
         temporary.write_text(text, "utf-8")
 

@@ -24,11 +24,7 @@ Results = Mapping[str, Mapping[str, Any]]  # the first seed's, by row
 
 
 def write_page(path: Path, result: Mapping[str, Any], rows: Sequence[Row], results: Results) -> None:
-    """Write the page of what ``reproduce`` returns; ``results`` are those of the first seed, by row.
-
-    Raises:
-        MissingExtraError: matplotlib or Jinja is not installed.
-    """
+    """Write the page of what ``reproduce`` returns; ``results`` are those of the first seed, by row."""
     rows = [row for row in rows if row.name in results]
     cut = next(iter(next(iter(results.values()))["mips"]))
     figures = [

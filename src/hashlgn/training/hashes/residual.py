@@ -28,12 +28,6 @@ class Residual(Hash):
     ``start`` learns codewords C and sub-codes by residual quantization (Chen et al., *Approximate nearest neighbor
     search by residual vector quantization*, Sensors 2010; beam search as in Babenko and Lempitsky, CVPR 2014), and
     brings both closer by local search. The codewords become the decoder's and are trained there. The sub-codes stay.
-
-    Args:
-        n_items: number of items.
-        dim: length of an embedding.
-        bits: length of a code.
-        beam: partial codes kept after each sub-code.
     """
 
     has_sign: ClassVar[bool] = False
@@ -162,13 +156,8 @@ def refine(
 
 def _conditional_modes(items: Tensor, flat: Tensor, rows: Tensor, rounds: int = 2) -> Tensor:
     """Set each sub-code in turn to the best beside the others: the one with the least ``‖c‖² + 2 c · (Σ − o)``, where
-    Σ is the sum of the other codewords.
-
-    Args:
-        items: ``(n, dim)``.
-        flat: all codewords, ``(16 M, dim)``.
-        rows: the row of ``flat`` that each sub-code selects, ``(n, M)``.
-        rounds: times that every sub-code has its turn.
+    Σ is the sum of the other codewords. ``flat`` are all codewords, ``(16 M, dim)``, of which ``rows``, ``(n, M)``, are
+    those that the sub-codes select.
 
     Returns:
         Rows, shaped as given.

@@ -130,10 +130,6 @@ def candidates(
 def sampling_chances(degree: Tensor, limit: int) -> Tensor | None:
     """Chances ``π_i = min(1, c d_i^¾)`` whose sum is ``limit``, ``(n_items,)`` float32: items that many people have
     weigh more in a softmax, and are drawn more often. None where the catalogue has no more items than the limit.
-
-    Args:
-        degree: users of each item, positive.
-        limit: items that are drawn, on average.
     """
     if len(degree) <= limit:
         return None

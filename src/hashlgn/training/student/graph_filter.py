@@ -44,12 +44,6 @@ class GraphFilter:
 
     Source: the sum of both parts is that of Shen et al., *How Powerful is Graph Convolution for Recommendation?*,
     CIKM 2021; there with the exponents ½, the ideal low pass and all neighbours, and without the logarithm.
-
-    Args:
-        data: interactions to learn from; their strengths do not enter.
-        values: σ, descending, ``(dim,)``.
-        vectors: V, ``(n_items, dim)``.
-        device: where the scores are computed; the neighbours are added up on the processor.
     """
 
     def __init__(
@@ -112,13 +106,9 @@ def _table(near: sparse.csr_matrix) -> tuple[Tensor, Tensor]:
 
 
 def neighbours(data: Interactions, count: int) -> sparse.csr_matrix:
-    """The largest entries of each row of ``SᵀS``, ``(n_items, n_items)`` float32; ties go either way.
+    """The ``count`` largest entries of each row of ``SᵀS``, ``(n_items, n_items)`` float32; ties go either way.
 
     Where the histories hold too many pairs, those of a random sample of users are counted.
-
-    Args:
-        data: the interactions.
-        count: entries per row, at least 1.
     """
     lengths = np.diff(data.indptr)
     share = _PRODUCTS / max(float(np.square(lengths, dtype=np.float64).sum()), 1.0)

@@ -16,15 +16,11 @@ _SETTINGS |= {"amsgrad": False, "maximize": False, "fused": True}  # fused: one 
 
 
 class RowAdam:
-    """Adam (Kingma and Ba, 2015) on tables of which a step uses some rows: those alone move, and their moments.
+    """Adam (Kingma and Ba, 2015) on tables of which a step uses some rows: only those and their moments move.
 
     Rows are read by ``index_select``, which copies them five times as fast as an index in brackets.
 
     Where all rows are used it is Adam; else it is what PyTorch calls ``SparseAdam``, without sparse tensors.
-
-    Args:
-        tables: the parameters, changed in place.
-        rates: a learning rate for each.
     """
 
     def __init__(self, tables: Sequence[Tensor], rates: Sequence[float]) -> None:
@@ -33,12 +29,7 @@ class RowAdam:
         self._taken: list[tuple[int, Tensor | None, Tensor]] = []
 
     def take(self, number: int, rows: Tensor | None = None) -> Tensor:
-        """Rows of a table as a leaf whose gradient ``step`` will apply; all of them where None.
-
-        Args:
-            number: of the table.
-            rows: int64, each at most once.
-        """
+        """Rows of a table by number, each at most once, as a leaf whose gradient ``step`` applies; all where None."""
         table = self._tables[number]
         leaf = (table if rows is None else table.index_select(0, rows)).detach().requires_grad_()
         self._taken.append((number, rows, leaf))

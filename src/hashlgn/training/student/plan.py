@@ -64,13 +64,7 @@ def bounded(epochs: int, steps: int, interactions: int) -> int:
 
 
 def planned_steps(config: Config, steps: int, interactions: int) -> dict[str, int]:
-    """Steps of every stage, at most, in order. A teacher that does not validate better saves its stage.
-
-    Args:
-        config: the whole configuration.
-        steps: steps of an epoch.
-        interactions: number of interactions.
-    """
+    """Steps of every stage, at most, in order. A teacher that does not validate better saves its stage."""
     settings, coded = config.student, config.model.kind == "hashlgn"
     epochs = {
         "labels": settings.epochs,

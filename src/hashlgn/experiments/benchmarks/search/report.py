@@ -21,11 +21,7 @@ def tables(rows: Rows) -> str:
 def draw(path: Path, rows: Rows) -> None:
     """Draw quality, where there is one, else agreement with the exact answer, against queries a second on a log scale.
 
-    A panel a catalogue and k; operating points of one index are joined by a line.
-
-    Raises:
-        ArgumentError: the file cannot be written.
-        MissingExtraError: matplotlib is not installed.
+    A panel per catalogue and k; operating points of one index are joined by a line.
     """
     groups = _groups(rows)
     figure, axes = new_figure(len(groups), 1, (9, 4.8 * len(groups)))
