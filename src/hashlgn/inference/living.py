@@ -100,8 +100,8 @@ class Living:
                 ``skip`` them.
 
         Raises:
-            ArgumentError: an id is there already or twice, lists are too few or too many, or the users of this model
-                are not their histories.
+            ArgumentError: an id is there already or twice, lists are too few or too many, the histories of an item hold
+                no known item beside it, or the users of this model are not their histories.
             UnknownIdError: an id is unknown and ``on_unknown`` is ``raise``.
             DataError: a value is no id.
             NotFittedError: the model is not trained.
