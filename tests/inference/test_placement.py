@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashlgn.data import Ids
+from hashlgn import HashLGN
+from hashlgn.data import Ids, Interactions
+from hashlgn.data.synthetic import synthetic
 from hashlgn.inference import people as people_module
 from hashlgn.inference import placement as module
 from hashlgn.inference.model import ServedModel
@@ -61,10 +63,12 @@ def defined(placement: Placement, matrix: np.ndarray, p: np.ndarray, item: int) 
     lengths = np.linalg.norm(left, axis=1)
     units, weights, total = left / lengths[:, None], lengths**-0.25, len(everybody)
     worth = weights.sum() ** 2 / (weights**2).sum()
-    z = (weights @ units / weights.sum() - placement.mean) @ placement.axes / (placement.signal + 0.7 / worth)
+    z = (weights @ units / weights.sum() - placement.mean) @ placement.axes
+    most = 4 * np.sqrt(placement.signal + 1 / worth)
+    z = np.maximum(-most, np.minimum(most, z)) / (placement.signal + 0.7 / worth)
     factors = np.concatenate((z, [1, np.log1p(total)]))
     o, history = factors @ placement.answers, factors @ placement.histories * (total / (total + 100))
-    level = max(placement.levels[0] + placement.levels[1] * np.log1p(2 * total), (units @ o).mean())
+    level = placement.levels[0] + placement.levels[1] * np.log1p(2 * total)
     share = (total / (total + 3) * total / len(who)) ** 0.5
     others = np.linalg.cholesky(0.005 * USERS * placement.metrics[0].astype(np.float64)).T
     rows = np.vstack((share * units, others, np.eye(len(o))))
@@ -139,3 +143,17 @@ def test_of_many_people_some_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     people = people_of(stored, np.arange(2))
     assert isinstance(people, People) and people.counts.tolist() == [10, 3] and people.bounds.tolist() == [0, 4, 7]
     assert people.users.tolist() == [0, 3, 5, 8, 2, 3, 4]
+
+
+def test_new_items_of_new_people_do_not_draw_each_other_on() -> None:
+    """People of new items have new items in their histories: to place them again and again must lead nowhere."""
+    rng, people, new = np.random.default_rng(0), np.arange(1000, 1030), np.arange(1000, 1010)
+    small = {"model.dim": 16, "model.bits": 32, "model.history_bits": 32, "student.epochs": 3, "student.code_epochs": 2}
+    model = HashLGN(config=small, seed=0).fit(synthetic(300, 120, 6000, clusters=4), progress=False)
+    chosen = [np.concatenate((rng.choice(new, 6, replace=False), rng.choice(120, 4, replace=False))) for _ in people]
+    model.update(Interactions.from_pairs(np.repeat(people, 10), np.concatenate(chosen)))
+    for _ in range(8):
+        lengths = np.linalg.norm(model.model.items.decode(), axis=1)
+        assert lengths[120:].max() <= lengths[:120].max()
+        assert (model.recommend(people.tolist(), 10)["item"] >= 1000).mean() < 0.2
+        model.update_items(new.tolist())

@@ -256,6 +256,7 @@ class Placement:
         exponent: float,
         nothing: float,
         noise: float,
+        reach: float,
         doubt: float,
         growth: float,
         trust: float,

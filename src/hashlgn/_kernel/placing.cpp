@@ -29,11 +29,11 @@ void solve(double* a, size_t n, double* b) {
 class HeldPlacement {
  public:
   HeldPlacement(In<float, 1> mean, In<float, 2> axes, In<float, 1> signal, In<float, 2> answers, In<float, 2> histories,
-                In<float, 2> stiffness, In<float, 1> levels, double exponent, double nothing, double noise, double doubt, double growth,
-                double trust)
+                In<float, 2> stiffness, In<float, 1> levels, double exponent, double nothing, double noise, double reach, double doubt,
+                double growth, double trust)
       : mean_(mean), axes_(axes), signal_(signal), answers_(answers), histories_(histories), stiffness_(stiffness),
-        levels_{levels.data()[0], levels.data()[1]}, exponent_(exponent), nothing_(nothing), noise_(noise), doubt_(doubt),
-        growth_(growth), trust_(trust) {
+        levels_{levels.data()[0], levels.data()[1]}, exponent_(exponent), nothing_(nothing), noise_(noise), reach_(reach),
+        doubt_(doubt), growth_(growth), trust_(trust) {
     const size_t width = mean.shape(0), rows = signal.shape(0) + 2;
     require(axes.shape(0) == width && axes.shape(1) + 2 == rows, "axes must have shape (width, axes)");
     for (const In<float, 2>& side : {answers, histories}) {
@@ -103,10 +103,12 @@ class HeldPlacement {
     const size_t width = mean_.shape(0), axes = signal_.shape(0);
     std::vector<double> factors(axes + 2), left(people.mean), answer(width), history(width);
     if (people.count) {
-      const double n = people.worth / noise_;
       for (size_t j = 0; j < width; ++j) left[j] -= static_cast<double>(mean_.data()[j]);
       lanes->product(left.data(), 1, width, axes_.data(), axes, factors.data());
-      for (size_t k = 0; k < axes; ++k) factors[k] *= n / (static_cast<double>(signal_.data()[k]) * n + 1);
+      for (size_t k = 0; k < axes; ++k) {
+        const double signal = static_cast<double>(signal_.data()[k]), most = reach_ * std::sqrt(signal + 1 / people.worth);
+        factors[k] = std::clamp(factors[k], -most, most) / (signal + noise_ / people.worth);
+      }
     }
     factors[axes] = 1, factors[axes + 1] = std::log1p(total);
     lanes->product(factors.data(), 1, axes + 2, answers_.data(), width, answer.data());
@@ -127,14 +129,11 @@ class HeldPlacement {
     lanes->single(moved.data(), n, width, turned.data(), n, products.data());
     std::vector<double> together(products.begin(), products.end()), away(n);
     const double asked = static_cast<double>(n), all = std::max(total, asked);
-    double mean = 0;
+    const double level = levels_[0] + levels_[1] * std::log1p(growth_ * total);
     for (size_t e = 0; e < n; ++e) {
-      together[e * n + e] += (1 + doubt_ / all) * asked / all;
+      together[e * n + e] += (1 + doubt_ / all) * asked / all, away[e] = level;
       for (size_t j = 0; j < width; ++j) away[e] -= static_cast<double>(x[e * width + j]) * o[j];
-      mean -= away[e] / asked;
     }
-    const double level = std::max(levels_[0] + levels_[1] * std::log1p(growth_ * total), mean);
-    for (double& number : away) number += level;
     solve(together.data(), n, away.data());
     for (size_t e = 0; e < n; ++e) {
       for (size_t j = 0; j < width; ++j) o[j] += away[e] * static_cast<double>(moved[e * width + j]);
@@ -145,7 +144,7 @@ class HeldPlacement {
   In<float, 2> axes_;
   In<float, 1> signal_;
   In<float, 2> answers_, histories_, stiffness_;
-  double levels_[2], exponent_, nothing_, noise_, doubt_, growth_, trust_;
+  double levels_[2], exponent_, nothing_, noise_, reach_, doubt_, growth_, trust_;
 };
 
 class HeldCoder {
@@ -198,9 +197,10 @@ class HeldCoder {
 void bind_placing(nb::module_& m) {
   nb::class_<HeldPlacement>(m, "Placement")
       .def(nb::init<In<float, 1>, In<float, 2>, In<float, 1>, In<float, 2>, In<float, 2>, In<float, 2>, In<float, 1>, double, double,
-                    double, double, double, double>(),
+                    double, double, double, double, double>(),
            "mean"_a.noconvert(), "axes"_a.noconvert(), "signal"_a.noconvert(), "answers"_a.noconvert(), "histories"_a.noconvert(),
-           "stiffness"_a.noconvert(), "levels"_a.noconvert(), "exponent"_a, "nothing"_a, "noise"_a, "doubt"_a, "growth"_a, "trust"_a)
+           "stiffness"_a.noconvert(), "levels"_a.noconvert(), "exponent"_a, "nothing"_a, "noise"_a, "reach"_a, "doubt"_a, "growth"_a,
+           "trust"_a)
       .def("estimates", &HeldPlacement::estimates, "v"_a.noconvert(), "rows"_a.noconvert(), "strengths"_a.noconvert(),
            "bounds"_a.noconvert(), "own"_a.noconvert(), "totals"_a.noconvert(), "o"_a.noconvert(), "p"_a.noconvert());
   nb::class_<HeldCoder>(m, "Coder")

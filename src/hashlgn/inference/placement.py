@@ -9,7 +9,10 @@ the axes w that make N the identity and S diagonal, ``λ``, the best linear esti
     o(m, n) = a + b ln(1 + n) + Σ_k c_k · w_k·(m − μ) / (λ_k + 0.7 / n'),      c_k = cov(o, w_k·m)
 
 but for the factor 0.7: an order of items suffers less from noise than from directions that are shrunk. So a single
-interaction moves an item little from where an average item of the training is.
+interaction moves an item little from where an average item of the training is. Each ``w_k·(m − μ)`` is held within four
+of its standard deviations over items of the training, ``√(λ_k + 1 / n')``. New items have new people, who differ from
+those of the training; the items would follow, the people's queries would follow the items, and in the end new items
+would fill the answers.
 
 A mean does not tell who the people are, and a training knows: it draws an item towards each of them, and away from all
 others. So o moves by the δ that minimises
@@ -17,10 +20,10 @@ others. So o moves by the δ that minimises
     n / (n + 3) Σ_{u: people} (q_u·(o + δ) − t)² + α Σ_{u: all} (q_u·δ)² + |δ|²,      α = 0.005
 
 ``t`` is what the people of a trained item score on average, as a line over the logarithm of their number. It is read at
-2 n people, since a new item goes on growing; where the people score more already, it is their mean. All of this is one
-step of implicit ALS (Hu, Koren and Volinsky, ICDM 2008) that starts where the mean has put the item. In closed form ``δ
-= L Xᵀ ((1 + 3 / n) I + X L Xᵀ)^-1 (t − X o)``, with ``X`` the queries of the people, ``L = (α U G + I)^-1``, and ``G``
-the second moment of the queries of U users. Where s of n people are asked, each counts n / s times.
+2 n people, since a new item goes on growing. All of this is one step of implicit ALS (Hu, Koren and Volinsky, ICDM
+2008) that starts where the mean has put the item. In closed form ``δ = L Xᵀ ((1 + 3 / n) I + X L Xᵀ)^-1 (t − X o)``,
+with ``X`` the queries of the people, ``L = (α U G + I)^-1``, and ``G`` the second moment of the queries of U users.
+Where s of n people are asked, each counts n / s times.
 
 The vector p of an item in a history follows the first rule alone, and counts by ``n / (n + 100)``: a history suffers
 more from an item at a wrong place than from one that it lacks. ``placement_fit`` has the constants that have no number
@@ -59,6 +62,7 @@ _OTHERS = 0.005  # α: how much a score of a user who does not have an item coun
 _DOUBT = 3  # people at whose number an item is drawn half as much
 _GROWTH = 2  # times as many people as it has are expected of a new item
 _NOISE = 0.7  # of an error's variance that counts, see above
+_REACH = 4  # standard deviations, over items of the training, that a mean counts for at most along an axis
 _NOTHING = 1e-10  # of a squared length: what rounding leaves of a history without its only item
 _TRUST = 100  # people from which on an item counts half in a history: a few tell little of what else theirs will want
 _DECODED = 128  # items decoded at a time
@@ -145,24 +149,24 @@ class Placement:
         factors = np.zeros(len(self.answers))
         factors[-2:] = 1, np.log1p(total)
         if len(units):
-            n = weights.sum() ** 2 / (weights**2).sum() / _NOISE
+            worth = weights.sum() ** 2 / (weights**2).sum()
             z = (weights @ units / weights.sum() - self.mean) @ self.axes
-            factors[:-2] = z * (n / (self.signal * n + 1))
+            most = _REACH * np.sqrt(self.signal + 1 / worth)
+            factors[:-2] = z.clip(-most, most) / (self.signal + _NOISE / worth)
         o = factors @ self.answers
         if len(units) and len(self.signal):
             moved = units @ self._stiffness
             count, n = len(units), max(total, len(units))
             together = moved @ units.T + (1 + _DOUBT / n) * count / n * np.eye(count)
-            scores = units @ o
             level = self.levels[0] + self.levels[1] * np.log1p(_GROWTH * total)
-            o = o + linalg.solve(together, max(level, scores.mean()) - scores, assume_a="pos") @ moved
+            o = o + linalg.solve(together, level - units @ o, assume_a="pos") @ moved
         return o, factors @ self.histories * (total / (total + _TRUST))
 
     @cached_property
     def _held(self) -> Any:
         """The same for the kernel."""
         arrays = self.mean, self.axes, self.signal, self.answers, self.histories, self._stiffness, self.levels
-        constants = WEIGHT, _NOTHING, _NOISE, _DOUBT, _GROWTH, _TRUST
+        constants = WEIGHT, _NOTHING, _NOISE, _REACH, _DOUBT, _GROWTH, _TRUST
         return _compiled.Placement(*map(np.ascontiguousarray, arrays), *constants)
 
     def __getstate__(self) -> dict[str, Any]:
