@@ -18,8 +18,10 @@ from serve_help import Running, running, saved, two_models
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.recommender import Recommender, load
 from hashlgn.serve.batching import Batcher
+from hashlgn.serve.http import Request
 from hashlgn.serve.keys import create_key, revoke_key
 from hashlgn.serve.limits import Limits
+from hashlgn.serve.server import build
 from hashlgn.serve.shapes import Problem
 
 
@@ -105,6 +107,31 @@ def test_a_watched_folder_brings_new_models_and_refuses_damaged_ones(
         until(lambda: service.get("/health/ready")["model"].startswith("b-"))
         assert got(service.get("/v1/users/3/recommendations")) == wanted(library["first"], 3)
         assert service.post("/v1/models/rollback", None)["active"] == "b"
+
+
+def test_an_exposure_that_cannot_be_noted_fails_its_own_request_alone(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = {"first": 0.5, "second": 0.5}
+    service = build(list(models.values()), journal=tmp_path / "events.db", split=split, log=False)
+
+    def exposure(user: Any, *rest: Any, **more: Any) -> None:
+        if user == 3:
+            raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(service.journal, "exposure", exposure)
+
+    async def asked() -> list[int]:
+        answers = []
+        for user in range(1, 7):
+            answers.append(asyncio.get_running_loop().create_future())
+            request = Request("GET", f"/v1/users/{user}/recommendations".encode(), b"", [])
+            request.send = lambda _, sent, answer=answers[-1]: answer.set_result(sent)
+            service.respond(request)
+        return [answer.status for answer in await asyncio.wait_for(asyncio.gather(*answers), 20)]
+
+    assert asyncio.run(asked()) == [200, 200, 500, 200, 200, 200]
+    service.close()
 
 
 def test_a_split_is_sticky_near_its_shares_and_journalled(models: dict[str, Path], tmp_path: Path) -> None:

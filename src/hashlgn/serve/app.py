@@ -204,7 +204,10 @@ class Service:
     def _exposed(self, arm: str, request_id: str, done: Callable[[Any], None], found: Any) -> None:
         if isinstance(found, Recommendation) and self.journal is not None:
             items = [item.item for item in found.items]
-            self.journal.exposure(found.user, arm, items, request_id, model=found.model)
+            try:
+                self.journal.exposure(found.user, arm, items, request_id, model=found.model)
+            except Exception as error:  # is this request's: the others of the batch are answered
+                found = error
         done(found)
 
 

@@ -112,11 +112,14 @@ def _recommend(service: Service, request: Request, ask: Ask) -> None:
 
 
 def _recommended(service: Service, request: Request, found: Recommendation | Exception) -> None:
-    if isinstance(found, Exception):
-        service.finish(request, service.failed(request, found))
-        return
-    found.request_id = request.request_id
-    service.finish(request, Answer(encoded(found)))
+    try:
+        if isinstance(found, Exception):
+            raise found
+        found.request_id = request.request_id
+        answer = Answer(encoded(found))
+    except Exception as error:
+        answer = service.failed(request, error)
+    service.finish(request, answer)
 
 
 @route("GET", "/v1/users/*/recommendations", "read")
