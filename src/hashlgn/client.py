@@ -56,7 +56,7 @@ class Client:
         calibrated: bool = False,
         titles: bool = True,
         explain: bool = False,
-        filters: Mapping[str, Iterable[Any]] | None = None,
+        filters: Mapping[str, Any] | None = None,
         model: str | None = None,
     ) -> Table:
         """Recommendations to users, or to somebody by their history; see ``HashLGN.recommend``.
@@ -80,7 +80,7 @@ class Client:
                 True.
             explain: add a column ``why``: for each answer up to five dicts of an item of the history, its title, and
                 its share of the score. Default: False.
-            filters: values that attributes of an item must have: ``{"category": ["a", "b"], "available": [True]}``.
+            filters: values that attributes of an item must have: ``{"category": ["a", "b"], "available": True}``.
             model: version of the model that answers. Default: the active one, or that of the user's arm.
 
         Returns:
@@ -220,9 +220,14 @@ class Client:
             attributes: values by name: a text, a number, a truth value, or a list of them.
 
         Raises:
+            ArgumentError: the attributes are no mapping.
             ServiceError: the service is away, or does not know the item.
         """
-        self._call("PUT", f"/v1/items/{_path(item)}", json=dict(attributes))
+        if not isinstance(attributes, Mapping):
+            raise ArgumentError(f"attributes must be a mapping from names to values (got {shown(attributes)})")
+        several = list, tuple, set, np.ndarray
+        plain = {name: _plain(one) if isinstance(one, several) else _item(one) for name, one in attributes.items()}
+        self._call("PUT", f"/v1/items/{_path(item)}", json=plain)
 
     def models(self) -> dict[str, Any]:
         """The models that the service has, and which of them answers.
@@ -293,12 +298,15 @@ def _error(status: int, error: Mapping[str, Any]) -> ServiceError:
 
 def _path(value: Any) -> str:
     """An id as a part of a path."""
+    if str(value) in (".", ".."):  # which every client of HTTP takes for a step in the path
+        raise ArgumentError(f"ids in a path must not be '.' or '..' (got {shown(value)})")
     return quote(str(value), safe="")
 
 
-def _plain(values: Iterable[Any]) -> list[Any]:
-    """Values as JSON knows them."""
-    return [_item(value) for value in values]
+def _plain(values: Any) -> list[Any]:
+    """Values as JSON knows them; one value is a list of one."""
+    one = isinstance(values, str) or not isinstance(values, Iterable)
+    return [_item(value) for value in ([values] if one else values)]
 
 
 def _item(value: Any) -> Any:

@@ -83,8 +83,14 @@ def test_deletions_attributes_and_models(tmp_path: Path) -> None:
         assert client.delete_item(900, 7) == 1
         assert [entry["item"] for entry in client.history(900)] == [3]
         assert client.delete_user(900) == 1 and client.history(900) == []
-        client.put_item(9, {"colour": ["red", "blue"], "price": 3})
-        assert client.recommend(history=[1, 2], filters={"colour": ["red"]})["item"].tolist() == [9]
+        client.put_item(9, {"colour": np.array(["red", "blue"]), "price": np.int64(3), "new": True})
+        for one in ({"colour": ["red"]}, {"colour": "red"}, {"new": True}, {"price": 3}):
+            assert client.recommend(history=[1, 2], filters=one)["item"].tolist() == [9]
+        with pytest.raises(ArgumentError, match="attributes must be a mapping"):
+            client.put_item(9, [1])  # type: ignore[arg-type]
+        for name in (".", ".."):  # a step in the path would end elsewhere
+            with pytest.raises(ArgumentError, match="must not be"):
+                client.delete_event(name)
         with pytest.raises(ServiceError, match="404 unknown_item"):
             client.put_item(10**6, {"colour": "red"})
         assert client.activate("second") == "second" and client.rollback() == "first"

@@ -9,9 +9,11 @@ namespace hashlgn {
 namespace {
 
 // Solves A x = b in the place of b. A, (n, n), is symmetric and positive; its upper half becomes U of A = UᵀU (Cholesky).
-void solve(double* a, size_t n, double* b) {
+// False where rounding has made it something else.
+bool solve(double* a, size_t n, double* b) {
   for (size_t j = 0; j < n; ++j) {
     double* row = a + j * n;
+    if (!(row[j] > 0)) return false;
     const double inverse = 1 / std::sqrt(row[j]);
     for (size_t k = j; k < n; ++k) row[k] *= inverse;
     for (size_t i = j + 1; i < n; ++i) {
@@ -24,6 +26,7 @@ void solve(double* a, size_t n, double* b) {
     for (size_t k = j + 1; k < n; ++k) b[j] -= a[j * n + k] * b[k];
     b[j] /= a[j * n + j];
   }
+  return true;
 }
 
 class HeldPlacement {
@@ -134,7 +137,7 @@ class HeldPlacement {
       together[e * n + e] += (1 + doubt_ / all) * asked / all, away[e] = level;
       for (size_t j = 0; j < width; ++j) away[e] -= static_cast<double>(x[e * width + j]) * o[j];
     }
-    solve(together.data(), n, away.data());
+    if (!solve(together.data(), n, away.data())) return;  // of so many people, the mean says enough
     for (size_t e = 0; e < n; ++e) {
       for (size_t j = 0; j < width; ++j) o[j] += away[e] * static_cast<double>(moved[e * width + j]);
     }

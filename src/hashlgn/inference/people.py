@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -61,21 +62,25 @@ def living_histories(model: ServedModel) -> CodedHistories | FloatHistories:
 
 
 def people_of(stored: Stored, numbers: Ints) -> People:
-    """The people who have items; of many, those at even steps are asked."""
-    who = [stored.who(number) for number in numbers.tolist()]
-    counts = np.array([len(users) for users in who])
-    asked = [users if len(users) <= _MOST else users[-(-np.arange(_MOST) * len(users) // _MOST)] for users in who]
-    return People(counts, np.cumsum([0, *map(len, asked)]), np.concatenate(asked), stored)
+    """The people who have items."""
+    return _asked([stored.who(number) for number in numbers.tolist()], stored)
 
 
 def given(histories: list[tuple[Ints, npt.NDArray[np.integer[Any]]]], numbers: Ints) -> People:
     """Histories that a caller gave: for each item bounds and items of some. The items are sorted by ``numbers``."""
     lists = [histories[place] for place in np.argsort(numbers)]
-    counts = np.array([len(bounds) - 1 for bounds, _ in lists])
+    ends = np.cumsum([0, *(len(bounds) - 1 for bounds, _ in lists)])
     lengths = np.concatenate([np.diff(bounds) for bounds, _ in lists])
     items = np.concatenate([items for _, items in lists]).astype(np.int32)
-    users = np.arange(len(lengths))
-    return People(counts, np.append(0, np.cumsum(counts)), users, Stored.of(np.append(0, np.cumsum(lengths)), items))
+    stored = Stored.of(np.append(0, np.cumsum(lengths)), items)
+    return _asked([np.arange(begin, end) for begin, end in pairwise(ends.tolist())], stored)
+
+
+def _asked(who: list[Ints], stored: Stored) -> People:
+    """Of many people of an item, those at even steps."""
+    counts = np.array([len(users) for users in who])
+    asked = [users if len(users) <= _MOST else users[-(-np.arange(_MOST) * len(users) // _MOST)] for users in who]
+    return People(counts, np.cumsum([0, *map(len, asked)]), np.concatenate(asked), stored)
 
 
 def place(

@@ -20,10 +20,10 @@ others. So o moves by the δ that minimises
     n / (n + 3) Σ_{u: people} (q_u·(o + δ) − t)² + α Σ_{u: all} (q_u·δ)² + |δ|²,      α = 0.005
 
 ``t`` is what the people of a trained item score on average, as a line over the logarithm of their number. It is read at
-2 n people, since a new item goes on growing. All of this is one step of implicit ALS (Hu, Koren and Volinsky, ICDM
-2008) that starts where the mean has put the item. In closed form ``δ = L Xᵀ ((1 + 3 / n) I + X L Xᵀ)^-1 (t − X o)``,
-with ``X`` the queries of the people, ``L = (α U G + I)^-1``, and ``G`` the second moment of the queries of U users.
-Where s of n people are asked, each counts n / s times.
+8 n people: a new item goes on growing, and one step goes a part of the way. All of this is one step of implicit ALS
+(Hu, Koren and Volinsky, ICDM 2008) that starts where the mean has put the item. In closed form ``δ = L Xᵀ ((1 + 3 / n)
+I + X L Xᵀ)^-1 (t − X o)``, with ``X`` the queries of the people, ``L = (α U G + I)^-1``, and ``G`` the second moment of
+the queries of U users. Where s of n people are asked, each counts n / s times.
 
 The vector p of an item in a history follows the first rule alone, and counts by ``n / (n + 100)``: a history suffers
 more from an item at a wrong place than from one that it lacks. ``placement_fit`` has the constants that have no number
@@ -60,7 +60,7 @@ _compiled: Any = compiled()
 WEIGHT = 0.25  # exponent of the weight ``(1 / ‖v_u‖)^WEIGHT`` of a person
 _OTHERS = 0.005  # α: how much a score of a user who does not have an item counts beside one who has it
 _DOUBT = 3  # people at whose number an item is drawn half as much
-_GROWTH = 2  # times as many people as it has are expected of a new item
+_GROWTH = 8  # times as many people as it has: the score that its people are to have, see above
 _NOISE = 0.7  # of an error's variance that counts, see above
 _REACH = 4  # standard deviations, over items of the training, that a mean counts for at most along an axis
 _NOTHING = 1e-10  # of a squared length: what rounding leaves of a history without its only item
