@@ -68,7 +68,7 @@ def defined(placement: Placement, matrix: np.ndarray, p: np.ndarray, item: int) 
     z = np.maximum(-most, np.minimum(most, z)) / (placement.signal + 0.7 / worth)
     factors = np.concatenate((z, [1, np.log1p(total)]))
     o, history = factors @ placement.answers, factors @ placement.histories * (total / (total + 100))
-    level = placement.levels[0] + placement.levels[1] * np.log1p(8 * total)
+    level = max(placement.levels[0] + placement.levels[1] * np.log1p(times * total) for times in (1, 8))
     share = (total / (total + 3) * total / len(who)) ** 0.5
     others = np.linalg.cholesky(0.005 * USERS * placement.metrics[0].astype(np.float64)).T
     rows = np.vstack((share * units, others, np.eye(len(o))))

@@ -132,7 +132,7 @@ class HeldPlacement {
     lanes->single(moved.data(), n, width, turned.data(), n, products.data());
     std::vector<double> together(products.begin(), products.end()), away(n);
     const double asked = static_cast<double>(n), all = std::max(total, asked);
-    const double level = levels_[0] + levels_[1] * std::log1p(growth_ * total);
+    const double level = levels_[0] + std::max(levels_[1] * std::log1p(total), levels_[1] * std::log1p(growth_ * total));
     for (size_t e = 0; e < n; ++e) {
       together[e * n + e] += (1 + doubt_ / all) * asked / all, away[e] = level;
       for (size_t j = 0; j < width; ++j) away[e] -= static_cast<double>(x[e * width + j]) * o[j];

@@ -20,10 +20,10 @@ others. So o moves by the δ that minimises
     n / (n + 3) Σ_{u: people} (q_u·(o + δ) − t)² + α Σ_{u: all} (q_u·δ)² + |δ|²,      α = 0.005
 
 ``t`` is what the people of a trained item score on average, as a line over the logarithm of their number. It is read at
-8 n people: a new item goes on growing, and one step goes a part of the way. All of this is one step of implicit ALS
-(Hu, Koren and Volinsky, ICDM 2008) that starts where the mean has put the item. In closed form ``δ = L Xᵀ ((1 + 3 / n)
-I + X L Xᵀ)^-1 (t − X o)``, with ``X`` the queries of the people, ``L = (α U G + I)^-1``, and ``G`` the second moment of
-the queries of U users. Where s of n people are asked, each counts n / s times.
+8 n people, or at n where that is more: a new item goes on growing, and one step goes a part of the way. All of this is
+one step of implicit ALS (Hu, Koren and Volinsky, ICDM 2008) that starts where the mean has put the item. In closed form
+``δ = L Xᵀ ((1 + 3 / n) I + X L Xᵀ)^-1 (t − X o)``, with ``X`` the queries of the people, ``L = (α U G + I)^-1``, and
+``G`` the second moment of the queries of U users. Where s of n people are asked, each counts n / s times.
 
 The vector p of an item in a history follows the first rule alone, and counts by ``n / (n + 100)``: a history suffers
 more from an item at a wrong place than from one that it lacks. ``placement_fit`` has the constants that have no number
@@ -158,7 +158,7 @@ class Placement:
             moved = units @ self._stiffness
             count, n = len(units), max(total, len(units))
             together = moved @ units.T + (1 + _DOUBT / n) * count / n * np.eye(count)
-            level = self.levels[0] + self.levels[1] * np.log1p(_GROWTH * total)
+            level = (self.levels[0] + self.levels[1] * np.log1p([total, _GROWTH * total])).max()
             o = o + linalg.solve(together, level - units @ o, assume_a="pos") @ moved
         return o, factors @ self.histories * (total / (total + _TRUST))
 
