@@ -72,7 +72,7 @@ class Service:
             if scope is not None and self.keys is not None:
                 self._admit(request, scope)
             answer = handler(self, request)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the client is answered
             answer = self.failed(request, error)
         loop = asyncio.get_running_loop()
         if isinstance(answer, Answer):
@@ -85,7 +85,7 @@ class Service:
     async def _later(self, request: Request, answer: Awaitable[Answer]) -> None:
         try:
             found = await answer
-        except Exception as error:
+        except Exception as error:  # as in ``respond``
             found = self.failed(request, error)
         self.finish(request, found)
 

@@ -19,7 +19,16 @@ Entries = tuple[Tensor, Tensor]  # rows and columns of entries of a matrix, int6
 _HIDDEN = -1e9  # finite, so that 0 times it is 0
 
 
-class _LabelLoss(torch.autograd.Function):
+class _OfScores(torch.autograd.Function):
+    """A loss of the scores ``queries @ items.T``, whose gradient by them is kept from the way forward."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        queries, items, scores = ctx.saved_tensors
+        return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None, None
+
+
+class _LabelLoss(_OfScores):
     """``Σ_u w_u Σ_{i∈T_u} −ln s_ui / Σ_u w_u |T_u|``, T_u the targets of user u."""
 
     @staticmethod
@@ -45,13 +54,8 @@ class _LabelLoss(torch.autograd.Function):
         ctx.save_for_backward(queries, items, scores)
         return loss
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        queries, items, scores = ctx.saved_tensors
-        return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None, None
 
-
-class _Divergence(torch.autograd.Function):
+class _Divergence(_OfScores):
     """``Σ_u w_u Σ_j −t_uj ln s_uj / Σ_u w_u``, with t the softmax of a teacher's scores over the same items."""
 
     @staticmethod
@@ -72,11 +76,6 @@ class _Divergence(torch.autograd.Function):
         scores.exp_().sub_(targets).mul_(share[:, None])
         ctx.save_for_backward(queries, items, scores)
         return loss
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        queries, items, scores = ctx.saved_tensors
-        return gradient * (scores @ items), gradient * (scores.T @ queries), None, None, None, None
 
 
 # PyTorch leaves both untyped. Arguments: queries (b, dim), already divided by the temperature; items (n, dim); targets
