@@ -20,9 +20,9 @@ demo: .venv/.demo
 serve: .venv/.serve
 	$(BIN)/hashlgn serve --demo --journal hashlgn-demo/events.db
 
-# The service under 100,000 made-up requests, of the shapes that its document allows and of others.
+# The service under 100,000 made-up requests, of the shapes that its document allows and of others: half an hour.
 fuzz-serve: .venv/.dev
-	HASHLGN_FUZZ_EXAMPLES=2500 $(BIN)/python -m pytest tests/serve/test_service_fuzz.py
+	$(BIN)/python tests/serve/fuzz_service.py 100000
 
 # Two files of tests at a time; a file stays in one process, which trains its models once.
 test: check

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 import signal
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +20,12 @@ from serve_help import Running, running, saved, two_models
 
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.recommender import Recommender, load
-from hashlgn.serve.batching import Batcher
+from hashlgn.serve.app import Service, _answer_together
+from hashlgn.serve.batching import Batcher, settle
 from hashlgn.serve.http import Request
 from hashlgn.serve.keys import create_key, revoke_key
 from hashlgn.serve.limits import Limits
+from hashlgn.serve.metrics import Metrics
 from hashlgn.serve.server import build
 from hashlgn.serve.shapes import Problem
 
@@ -201,16 +206,84 @@ def test_sigterm_answers_what_was_asked(models: dict[str, Path], tmp_path: Path)
         assert found == [200]
 
 
+def answer_of(batcher: Batcher, question: Any) -> asyncio.Future[Any]:
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    batcher.put(None, question, partial(settle, done))
+    return done
+
+
 def test_requests_beyond_the_limit_are_told_to_come_again() -> None:
     async def busy() -> list[Any]:
-        batcher = Batcher(lambda batch: [question for _, question in batch], Limits(waiting=3))
-        first = [batcher.ask(None, number) for number in range(3)]
+        began, go = threading.Event(), threading.Event()
+
+        def work(batch: list[tuple[Any, Any]]) -> list[Any]:
+            began.set()
+            go.wait(30)
+            return [question for _, question in batch]
+
+        batcher = Batcher(work, Limits(waiting=3))
+        first = [answer_of(batcher, 0)]
+        began.wait(30)
+        for number in range(1, 4):
+            batcher.admit()
+            first.append(answer_of(batcher, number))
         with pytest.raises(Problem) as caught:
-            batcher.ask(None, 3)
+            batcher.admit()
         assert caught.value.status == 503 and caught.value.retry
+        go.set()
         return await asyncio.gather(*first)
 
-    assert asyncio.run(busy()) == [0, 1, 2]
+    assert asyncio.run(busy()) == [0, 1, 2, 3]
+
+
+def test_a_batch_is_let_in_whole(models: dict[str, Path]) -> None:
+    with running(models["first"], "--max-waiting", 2, "--quiet") as service:
+        asked = {"requests": [{"user": user} for user in range(60)] * 5}
+        assert {one["status"] for one in service.post("/v1/recommendations", asked)["results"]} == {200}
+
+
+def test_what_one_request_breaks_is_its_own() -> None:
+    class Broken:
+        def answers(self, questions: list[Any]) -> list[Any]:
+            return [1 // question for question in questions]
+
+    model: Any = Broken()
+    found = _answer_together([(model, 1), (model, 0), (model, 1)])
+    assert [found[0], found[2]] == [1, 1] and isinstance(found[1], ZeroDivisionError)
+
+
+def test_a_failure_is_logged_without_what_it_says() -> None:
+    log = io.StringIO()
+    base: Any = SimpleNamespace(metrics=Metrics(log))
+    try:
+        raise KeyError("somebody@example.org")
+    except KeyError as error:
+        answer = Service.failed(base, Request("GET", b"/", b"", []), error)
+    assert answer.status == 500 and b"example.org" not in answer.body
+    assert "KeyError at test_models_change.py" in log.getvalue() and "example.org" not in log.getvalue()
+
+
+def test_whoever_reads_the_log_may_go() -> None:
+    log = io.StringIO()
+    metrics = Metrics(log)
+    log.close()
+    metrics.say("activated", model="first")
+
+
+def test_a_watched_folder_may_go_and_come_back(tmp_path: Path, models: dict[str, Path]) -> None:
+    folder = tmp_path / "watched"
+    folder.mkdir()
+    with running(models["first"], "--watch", folder) as service:
+        folder.rmdir()
+        assert [one["version"] for one in service.get("/v1/models")["models"]] == ["first"]
+        assert service.ask("GET", "/metrics")[0] == 200
+        assert service.ask("POST", "/v1/models/second/activate")[0] == 404
+        folder.mkdir()
+        shutil.copy(models["second"], folder / "second.safetensors")
+        end = time.monotonic() + 30
+        while service.get("/health/ready")["model"] != "second" and time.monotonic() < end:
+            time.sleep(0.05)
+        assert service.get("/health/ready")["model"] == "second"
 
 
 def test_requests_that_wait_too_long_are_refused_and_the_others_answered() -> None:
@@ -220,11 +293,11 @@ def test_requests_that_wait_too_long_are_refused_and_the_others_answered() -> No
             return [question for _, question in batch]
 
         batcher = Batcher(work, Limits(wait=0.1))
-        early = batcher.ask(None, "early")
+        early = answer_of(batcher, "early")
         await asyncio.sleep(0.05)
-        late = batcher.ask(None, "late")
+        late = answer_of(batcher, "late")
         found = await asyncio.gather(early, late, return_exceptions=True)
-        return [*found, await batcher.ask(None, "again")]
+        return [*found, await answer_of(batcher, "again")]
 
     early, late, again = asyncio.run(slow())
     assert (early, again) == ("early", "again") and isinstance(late, Problem) and late.status == 503

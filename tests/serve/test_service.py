@@ -13,6 +13,10 @@ import pytest
 from serve_help import Running, running, saved, two_models
 
 from hashlgn.inference.recommender import Recommender, load
+from hashlgn.serve.answers import Served
+from hashlgn.serve.attributes import Attributes
+from hashlgn.serve.registry import Registry
+from hashlgn.serve.shapes import Ask, shaped
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,30 @@ def test_a_batch_answers_each_as_alone(service: Running, first: Recommender) -> 
         assert status == 200 and alone["results"] == [result]
 
 
+def test_a_threshold_gives_as_many_items_as_an_answer_may_hold(models: dict[str, Path], first: Recommender) -> None:
+    with running(models["first"], "--max-k", 5, "--quiet") as service:
+        answer = service.get("/v1/users/3/recommendations?threshold=-1e30")
+        same(answer, first.recommend([3], 5, calibrated=True))
+        assert "there may be more" in answer["reason"]
+
+
+def test_only_the_unusual_members_of_a_batch_take_the_long_way(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry([models["first"]], None, Attributes(None), threads=1)
+    asked = [{"user": 1}, {"user": 2, "deny": [5]}, {"user": 3, "filter_seen": False}, {"user": 999}, {"history": [4]}]
+    questions = [registry.active.question(shaped(one, Ask)) for one in asked]
+    wanted, long_way, seen = registry.active.answers(questions), Served._long_way, []
+
+    def noted(self: Served, some: Any, rows: Any) -> Any:
+        seen.extend(one.ask for one in some)
+        return long_way(self, some, rows)
+
+    monkeypatch.setattr(Served, "_long_way", noted)
+    assert registry.active.answers(questions) == wanted
+    assert [one.user for one in seen] == [2, 3, 999]
+
+
 def test_a_session_is_answered_and_leaves_nothing(service: Running, first: Recommender) -> None:
     answer = service.post("/v1/sessions", {"history": [5, 9], "k": 6, "explain": True})
     same(answer, first.recommend(history=[5, 9], k=6))
@@ -178,6 +206,8 @@ def test_attributes_are_filters_at_once(service: Running, first: Recommender) ->
     service.ask("PUT", "/v1/items/30", {"available": False})
     same(service.get("/v1/users/1/recommendations?available=true"), first.recommend([1], allow=[32], calibrated=True))
     assert service.get("/v1/items/30")["attributes"] == {"available": False}
+    for _ in range(2):
+        assert service.ask("PUT", "/v1/items/30", {"labels": []})[0] == 200
 
 
 def test_titles_items_and_neighbours(service: Running, first: Recommender) -> None:
@@ -214,6 +244,7 @@ def test_errors_name_what_breaks_which_rule(service: Running) -> None:
         ("POST", "/v1/sessions", b"\xff\xfe", 400, "bad_json"),
         ("POST", "/v1/sessions", b'{"history": [], "history": []}', 400, "bad_json"),
         ("POST", "/v1/sessions", b'{"history": [NaN]}', 400, "bad_json"),
+        ("PUT", "/v1/items/1", b'{"price": 1e400}', 400, "bad_json"),
         ("POST", "/v1/sessions", b'{"history": ["\\ud800"]}', 400, "bad_json"),
         ("POST", "/v1/sessions", deep, 400, "bad_json"),
         ("POST", "/v1/sessions", b'{"history": [' + b"9" * 5000 + b"]}", 400, "bad_json"),

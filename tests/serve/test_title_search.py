@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashlgn.serve.attributes import Attributes, key_of
+from hashlgn.data import Ids
+from hashlgn.serve.attributes import Attributes, Filters, key_of
 from hashlgn.serve.titles import Titles
 
 NAMES = [
@@ -56,3 +60,28 @@ def test_attributes_are_there_after_a_restart(tmp_path: Path) -> None:
     assert again.items == {"5": {"shelf": "b"}}
     again.close()
     assert [key_of(value) for value in (True, 2.0, 2, "x", 2.5)] == ["true", "2", "2", "x", "2.5"]
+    assert [key_of(value) for value in (1_000_000.0, 1234567.25)] == ["1000000", "1234567.25"]  # to the last digit
+
+
+VALUES = st.one_of(st.booleans(), st.integers(0, 2), st.sampled_from(["a", "b", "Drama"]))
+TOLD = st.dictionaries(st.sampled_from(["genre", "shelf", "new"]), VALUES | st.lists(VALUES, max_size=2), max_size=3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), TOLD, st.sampled_from(["a", "b", "Drama", "true", "1"])), max_size=9))
+@pytest.mark.parametrize("kept", [1, 64])
+def test_filters_are_what_a_look_at_every_item_gives(kept: int, steps: list[tuple[int, dict[str, Any], str]]) -> None:
+    genres: list[tuple[str, ...]] = [("Drama",), ("a", "Drama"), (), ("b",)]
+    model: Any = SimpleNamespace(item_ids=Ids(np.arange(4)), genres=genres)
+    filters, told = Filters(model, Attributes(None)), [dict[str, Any]() for _ in genres]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hashlgn.serve.attributes._BITMAPS", kept)
+        for item, values, value in steps:
+            filters.put(item, values)
+            if item < 4:
+                told[item] = values
+            for name in ("genre", "shelf", "new"):
+                every = [{"genre": list(own)} | said for own, said in zip(genres, told, strict=True)]
+                held = [one.get(name, []) for one in every]
+                right = [value in map(key_of, one if isinstance(one, list) else [one]) for one in held]
+                assert (~filters.banned([(name, (value,))])).tolist() == right
+            assert filters.banned([("genre", ())]).all() and len(filters._bits) <= kept

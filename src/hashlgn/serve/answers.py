@@ -34,10 +34,12 @@ __all__ = ["REASONS", "Question", "Served"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 _WHY = 5  # items of the history that an explanation names
+_REACHED = 1 << 24  # items that may reach the thresholds of one search
 REASONS = {
     "stranger": "nothing is known of this user: the most popular items",
     "empty": "the history has no item that the model knows: the most popular items",
     "threshold": "no item that the history, the lists and the filters leave reaches the threshold",
+    "most": "as many items reach the threshold as an answer may hold (--max-k); there may be more",
     "fewer": "fewer items than asked for are left by the history, the lists, the filters and the threshold",
 }
 
@@ -51,6 +53,7 @@ class Question:
         user: id of the user in the type of the model, or None.
         history: item numbers and strengths, ascending, where the client sent a history.
         k: items asked for, None where a threshold is.
+        most: items that the answer may hold.
         alike: what requests that are searched together have in common.
         allow: numbers of the only items, or None.
         deny: numbers of items that are left out, or None.
@@ -60,6 +63,7 @@ class Question:
     user: Any
     history: tuple[Ints, Floats | None] | None
     k: int | None
+    most: int
     alike: tuple[Any, ...]
     allow: Ints | None = None
     deny: Ints | None = None
@@ -168,19 +172,23 @@ class Served:
         filters = self._filters(ask.filters)
         k = None if ask.threshold is not None else ask.k or 10
         own = None if allow is None else allow.tobytes()
-        alike = (k is None, ask.threshold, ask.calibrated and k is None, filters, own)
+        plain = k is not None and own is None and not filters and ask.filter_seen and deny is None
+        alike = (k is None, ask.threshold, ask.calibrated and k is None, filters, own, plain)
         user = None if ask.user is None else self.user_id(ask.user)
-        return Question(ask, user, self._history(ask.history, strict), k, alike, allow, deny)
+        return Question(ask, user, self._history(ask.history, strict), k, k or limits.k, alike, allow, deny)
 
     def answers(self, questions: Sequence[Question]) -> list[Recommendation | Problem]:
         """Answer requests together, in order; each is answered as it would be alone."""
         found: dict[int, Recommendation | Problem] = {}
         groups: dict[tuple[Any, ...], list[int]] = {}
-        for place, question in enumerate(questions):
-            groups.setdefault(question.alike, []).append(place)
-        for places in groups.values():
-            for place, answer in zip(places, self._together([questions[place] for place in places]), strict=True):
-                found[place] = answer
+        rows = [self.view.row(one.user) if one.history is None else one.history for one in questions]
+        for place, (question, row) in enumerate(zip(questions, rows, strict=True)):
+            groups.setdefault((*question.alike, len(row[0]) > 0), []).append(place)
+        for every in groups.values():
+            step = len(every) if questions[every[0]].k is not None else max(1, _REACHED // len(self.view.item_ids))
+            for places in (every[start : start + step] for start in range(0, len(every), step)):
+                answers = self._together([questions[place] for place in places], [rows[place] for place in places])
+                found.update(zip(places, answers, strict=True))
         return [found[place] for place in range(len(questions))]
 
     def similar(self, number: int, k: int) -> list[Item]:
@@ -200,10 +208,9 @@ class Served:
             said["genres"] = list(model.genres[number])
         return said
 
-    def _together(self, questions: Sequence[Question]) -> list[Recommendation | Problem]:
-        rows = [self.view.row(one.user) if one.history is None else one.history for one in questions]
+    def _together(self, questions: Sequence[Question], rows: Sequence[History]) -> list[Recommendation | Problem]:
         found, direct = None, self.recommender.direct
-        if direct is not None and _plain(questions):
+        if direct is not None and questions[0].alike[5]:
             found = direct.lists(rows, [one.k or 0 for one in questions])
         if found is None:
             found = self._long_way(questions, rows)
@@ -217,12 +224,12 @@ class Served:
         hits = self.recommender.answer(
             indptr, items, strengths, k=k, threshold=first.ask.threshold, calibrated=first.alike[2], exclude=exclude
         )
-        every = hits.items.tolist(), self.view.item_ids.decode(hits.items).tolist(), hits.scores.tolist()
-        spans = [
-            slice(start, end if one.k is None else min(end, start + one.k))
-            for one, (start, end) in zip(questions, pairwise(hits.indptr.tolist()), strict=True)
-        ]
-        return [(every[0][span], every[1][span], every[2][span]) for span in spans]
+        found = []
+        for one, (start, end) in zip(questions, pairwise(hits.indptr.tolist()), strict=True):
+            span = slice(start, min(end, start + one.most))
+            ids = self.view.item_ids.decode(hits.items[span]).tolist()
+            found.append((hits.items[span].tolist(), ids, hits.scores[span].tolist()))
+        return found
 
     def _exclusion(
         self, questions: Sequence[Question], rows: Sequence[History], indptr: Ints, items: Ints
@@ -261,6 +268,8 @@ class Served:
             answer.reason = REASONS["fewer"]
         elif question.k is None and not items:
             answer.reason = REASONS["threshold"]
+        elif question.k is None and len(items) == question.most:
+            answer.reason = REASONS["most"]
         return answer
 
     def _unknown(self, question: Question, answer: Recommendation) -> Recommendation | Problem:
@@ -335,14 +344,6 @@ class Served:
                 raise Problem(422, "unknown_filter", f"filters must name attributes: {listed} (got {name!r:.80})", name)
         values = {name: one if isinstance(one, list) else [one] for name, one in given.items()}
         return tuple(sorted((name, tuple(sorted(map(key_of, many)))) for name, many in values.items()))
-
-
-def _plain(questions: Sequence[Question]) -> bool:
-    """Whether all ask for some items, and leave out the history alone; they are ``alike``."""
-    first = questions[0]
-    if first.k is None or first.allow is not None or first.alike[3]:
-        return False
-    return all(one.ask.filter_seen and one.deny is None for one in questions)
 
 
 def _id(kind: str, value: Any, id_type: str, name: str | None = None) -> Any:

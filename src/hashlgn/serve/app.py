@@ -7,8 +7,10 @@ import itertools
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hashlgn.errors import ArgumentError, HashLGNError, JournalError, JournalFullError
@@ -107,7 +109,9 @@ class Service:
         elif isinstance(error, JournalError):
             error = Problem(503, "journal", str(error), retry=5)
         elif not isinstance(error, Problem):  # a mistake of ours: the client learns no details
-            self.metrics.say("error", route=request.route, error=repr(error), request_id=request.request_id)
+            where = traceback.extract_tb(error.__traceback__)[-1]  # the message may hold what the client sent
+            said = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+            self.metrics.say("error", route=request.route, error=said, request_id=request.request_id)
             error = Problem(500, "internal", "the service failed; its log says why")
         return refusal(error, request.request_id)
 
@@ -156,9 +160,7 @@ class Service:
                 served = await asyncio.to_thread(self.registry.look)
                 if served is not None:
                     self.metrics.say("activated", model=served.version)
-            except Problem as problem:
-                self.metrics.say("refused", error=problem.message)
-            except (HashLGNError, OSError) as error:
+            except Exception as error:  # whatever is wrong with a file, the next ones are looked at
                 self.metrics.say("refused", error=str(error))
 
     def close(self) -> None:
@@ -194,7 +196,7 @@ class Service:
         """Call ``done`` with the answer to one request, or with what went wrong, soon.
 
         Raises:
-            Problem: the request breaks a rule or a limit, or too many wait.
+            Problem: the request breaks a rule or a limit.
         """
         arm, served = self.model_for(ask)
         if arm is not None and self.journal is not None:
@@ -228,7 +230,7 @@ def _answer_together(batch: list[tuple[Served, Question]]) -> list[Any]:
         served, questions = batch[places[0]][0], [batch[place][1] for place in places]
         try:
             answers: list[Any] = list(served.answers(questions))
-        except HashLGNError:  # of one of them: the others are answered all the same
+        except Exception:  # of one of them: the others are answered all the same
             answers = [_answer_alone(served, question) for question in questions]
         for place, answer in zip(places, answers, strict=True):
             found[place] = answer
@@ -240,3 +242,5 @@ def _answer_alone(served: Served, question: Question) -> Any:
         return served.answers([question])[0]
     except HashLGNError as error:
         return Problem(422, "bad_request", str(error))
+    except Exception as error:  # is this one's answer
+        return error

@@ -20,6 +20,8 @@ __all__ = ["Attributes", "Filters", "key_of"]
 
 Bits = npt.NDArray[np.bool_]
 Values = Mapping[str, Any]
+_Key = tuple[str, str]  # an attribute and one of its values
+_BITMAPS = 64  # bitmaps that are kept, of a byte per item each
 _GENRE = "genre"  # the attribute that a model's genres are
 
 
@@ -27,7 +29,7 @@ def key_of(value: Any) -> str:
     """A value as filters compare it: text, ``true`` and ``false``, numbers without needless digits."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 class Attributes:
@@ -74,63 +76,77 @@ class Attributes:
 
 
 class Filters:
-    """Bitmaps of attributes, in the numbers of one model.
+    """Which items have which attributes, in the numbers of one model. The bitmaps that were asked for last are kept.
 
     Args:
-        model: whose items they are; its genres are the attribute ``genre`` where the service was told no other.
+        model: whose items they are; its genres are the attribute ``genre`` of items of which the service was told no
+            other.
         attributes: what the service was told.
     """
 
     def __init__(self, model: ServedModel, attributes: Attributes) -> None:
         self._ids: Ids = model.item_ids
         self._genres, self._size = model.genres, len(model.item_ids)
-        self._maps: dict[str, dict[str, Bits]] = {}
+        self._names = {_GENRE} if model.genres is not None else set()
+        self._items: dict[_Key, set[int]] = {}
         self._held: dict[int, Values] = {}
+        self._bits: dict[_Key, Bits] = {}
+        self._lock = threading.Lock()
         for item, values in list(attributes.items.items()):
             self.put(item, values)
 
     def names(self) -> set[str]:
         """Names of the attributes that can be filtered by."""
-        return {*self._maps, *([_GENRE] if self._genres is not None else [])}
+        return set(self._names)
 
     def put(self, item: Any, values: Values) -> None:
         """Take the attributes of an item, which may be unknown to this model."""
         number = self._ids.find(_typed(item, self._ids.id_type))
         if number < 0:
             return
-        if _GENRE in values and self._genres is not None:
-            self._map(_GENRE)
-        for name in self._held.get(number, {}):
-            for bits in self._maps[name].values():
-                bits[number] = False
-        for name, value in values.items():
-            for one in value if isinstance(value, list) else [value]:
-                held = self._maps.setdefault(name, {})
-                if key_of(one) not in held:
-                    held[key_of(one)] = np.zeros(self._size, np.bool_)
-                held[key_of(one)][number] = True
-        self._held[number] = values
+        with self._lock:
+            before = self._held.get(number, {})
+            self._names |= values.keys()
+            for key in _keys(before):
+                self._items[key].discard(number)
+                if not self._items[key]:
+                    del self._items[key]
+            for key in _keys(values):
+                self._items.setdefault(key, set()).add(number)
+            for key in (*_keys(before), *_keys(values)):
+                if key in self._bits:
+                    self._bits[key][number] = number in self._items.get(key, ())
+            if self._genres is not None and _GENRE in {*before, *values}:  # those of the model go or come back
+                self._bits = {key: bits for key, bits in self._bits.items() if key[0] != _GENRE}
+            self._held[number] = values
 
     def banned(self, filters: Sequence[tuple[str, tuple[str, ...]]]) -> Bits:
         """What no filter lets through: of each attribute one of the values is needed, ``(n_items,)``."""
         kept = np.ones(self._size, np.bool_)
-        for name, values in filters:
-            held = self._map(name)
-            found = [held[value] for value in values if value in held]
-            kept &= np.logical_or.reduce(found) if found else False
+        with self._lock:
+            for name, values in filters:
+                kept &= np.logical_or.reduce([self._map((name, value)) for value in values]) if values else False
         return ~kept
 
-    def _map(self, name: str) -> dict[str, Bits]:
-        if name == _GENRE and self._genres is not None and _GENRE not in self._maps:
-            genres: dict[str, list[int]] = {}
-            for number, tags in enumerate(self._genres):
-                for tag in tags:
-                    genres.setdefault(tag, []).append(number)
-            maps = {tag: np.zeros(self._size, np.bool_) for tag in genres}
-            for tag, numbers in genres.items():
-                maps[tag][numbers] = True
-            self._maps[_GENRE] = maps
-        return self._maps.get(name, {})
+    def _map(self, key: _Key) -> Bits:
+        bits = self._bits.pop(key, None)
+        if bits is None:
+            bits = np.zeros(self._size, np.bool_)
+            if key[0] == _GENRE and self._genres is not None:
+                bits[:] = [key[1] in genres for genres in self._genres]
+                bits[[number for number, values in self._held.items() if _GENRE in values]] = False
+            bits[list(self._items.get(key, ()))] = True
+        self._bits[key] = bits  # as the last one
+        if len(self._bits) > _BITMAPS:
+            del self._bits[next(iter(self._bits))]
+        return bits
+
+
+def _keys(values: Values) -> set[_Key]:
+    """Names and values of an item's attributes, as filters compare them."""
+    return {
+        (name, key_of(one)) for name, held in values.items() for one in (held if isinstance(held, list) else [held])
+    }
 
 
 def _typed(item: Any, id_type: str) -> Any:

@@ -7,7 +7,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -38,18 +37,8 @@ class Batcher:
         self.batches = self.answered = 0
         threading.Thread(target=self._run, name="hashlgn-answers", daemon=True).start()
 
-    def ask(self, served: Any, question: Any) -> asyncio.Future[Any]:
-        """The answer to a request, soon.
-
-        Raises:
-            Problem: as ``put``.
-        """
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.put(served, question, partial(settle, done))
-        return done
-
-    def put(self, served: Any, question: Any, done: Callable[[Any], None]) -> None:
-        """Call ``done`` with the answer to a request, or with the exception that is in its place, soon.
+    def admit(self) -> None:
+        """See that there is space for a request, or for all members of a batch.
 
         Raises:
             Problem: too many requests wait.
@@ -57,6 +46,9 @@ class Batcher:
         if self._waiting.qsize() >= self._limits.waiting:
             most = f"requests that wait must be at most {self._limits.waiting} (--max-waiting)"
             raise Problem(503, "busy", most, retry=1)
+
+    def put(self, served: Any, question: Any, done: Callable[[Any], None]) -> None:
+        """Call ``done`` with the answer to a request, or with the exception that is in its place, soon."""
         self._waiting.put((time.monotonic(), (served, question), done, asyncio.get_running_loop()))
 
     def close(self) -> None:

@@ -68,10 +68,9 @@ class Connections:
             connection.abort()
 
     def _look(self) -> None:
-        now = self.loop.time()
+        self._timer, now = self.loop.call_later(_LOOK, self._look), self.loop.time()
         for connection in list(self.open):
             connection.look(now)
-        self._timer = self.loop.call_later(_LOOK, self._look)
 
 
 class _Connection(asyncio.Protocol):

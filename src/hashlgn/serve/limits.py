@@ -21,7 +21,7 @@ class Limits:
         batch: members of a batch.
         list: items of a history, an allow list or a deny list.
         events: events of one request.
-        waiting: requests that wait to be answered.
+        waiting: requests that wait to be answered; who finds fewer is let in, a batch with all of its members.
         wait: seconds that a request may wait to be answered.
         send: seconds that a client may take to send a request.
         idle: seconds that a connection may rest, and that a client may take to receive an answer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import sys
@@ -61,8 +62,9 @@ class Metrics:
         """Write the lines that wait."""
         lines, self._lines = self._lines, []
         if self._log is not None and lines:
-            self._log.write((b"\n".join(lines) + b"\n").decode())
-            self._log.flush()
+            with contextlib.suppress(OSError, ValueError):  # whoever reads the log may go: requests are answered
+                self._log.write((b"\n".join(lines) + b"\n").decode())
+                self._log.flush()
 
     def text(self, gauges: dict[str, float]) -> bytes:
         """All figures as Prometheus reads them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
@@ -262,7 +263,10 @@ class Registry:
         """Files of the watched folder that may be models, the oldest first."""
         if self._watch is None:
             return []
-        found = [model_file(path) for path in self._watch.iterdir() if path.is_dir() or path.suffix == ".safetensors"]
+        found: list[Path] = []
+        with contextlib.suppress(OSError):  # a folder that is away for a while holds no models
+            held = self._watch.iterdir()
+            found += [model_file(path) for path in held if path.is_dir() or path.suffix == ".safetensors"]
         return sorted((path for path in found if path.is_file()), key=lambda path: (_stamp(path), path))
 
 

@@ -108,6 +108,7 @@ def _said(request: Request, **values: Any) -> Answer:
 
 
 def _recommend(service: Service, request: Request, ask: Ask) -> None:
+    service.batcher.admit()
     service.ask(ask, request.request_id, partial(_recommended, service, request))
 
 
@@ -142,6 +143,7 @@ async def _batch(service: Service, request: Request) -> Answer:
     if len(asked) > service.limits.batch:
         most = f"requests must be at most {service.limits.batch} (--max-batch; got {len(asked)})"
         raise Problem(422, "too_large", most, "requests")
+    service.batcher.admit()
     members = [_member(service, member, request.request_id) for member in asked]
     found = await asyncio.gather(*members, return_exceptions=True)
     results = [_result(*one) for one in zip(asked, found, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -138,13 +139,13 @@ class Problem(Exception):
 
 
 def read_json(body: bytes) -> Any:
-    """A JSON document, strictly: UTF-8, no NaN, no key twice, whole Unicode.
+    """A JSON document, strictly: UTF-8, no NaN, no number beyond float64, no key twice, whole Unicode.
 
     Raises:
         Problem: it is none.
     """
     try:
-        found = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        found = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
         if b"\\ud" in body.lower():
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -203,6 +204,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _float(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise ValueError(f"{text:.40} is beyond the range of float64")
+    return found
 
 
 def _short(error: BaseException) -> str:
