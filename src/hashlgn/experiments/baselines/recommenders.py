@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
+from scipy.sparse.linalg import eigsh
 
 from hashlgn.data import Interactions
 from hashlgn.errors import DataError, choose, need
@@ -126,7 +127,9 @@ def _slim(data: Interactions, settings: Mapping[str, Any], seed: int, threads: i
     via the alternating direction method of multipliers*, 2011.
     """
     gram, l1, l2 = _gram(data), settings["l1"], settings["l2"]
-    rho = 4 * max(l2, float(np.diag(gram).mean()))  # the penalty of the split; it changes the number of rounds alone
+    # The penalty of the split changes the number of rounds alone: the root of least times largest curvature takes few.
+    largest = float(eigsh(gram, 1, v0=np.ones(len(gram)), return_eigenvectors=False)[0])
+    rho = float(np.sqrt(l2 * (l2 + largest)))
     exact = _inverse(gram, l2 + rho)
     start, diagonal, inverse = (part.astype(np.float32) for part in (exact @ gram, np.diag(exact), exact))
     del exact, gram
