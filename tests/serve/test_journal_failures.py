@@ -14,6 +14,7 @@ import pytest
 from hashlgn.data import Ids
 from hashlgn.errors import ArgumentError, JournalError, JournalFullError
 from hashlgn.serve.journal import Event, Journal, LiveHistories, Stored, journal, time_text
+from hashlgn.serve.journal.live import joined
 from hashlgn.serve.journal.pairs import snapshot_file
 
 NOW = 1_700_000_000
@@ -260,7 +261,7 @@ def test_threads_append_delete_and_read_at_once(tmp_path: Path) -> None:
                     mine.add(item)
                 if view.row(user)[0].tolist() != sorted(mine):
                     wrong.append((user, step))
-                view.histories(range(4))
+                joined([view.row(user) for user in range(4)])
 
         threads = [threading.Thread(target=work, args=(user,)) for user in range(4)]
         for thread in threads:

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hashlgn.data import Ids
 from hashlgn.serve.journal import Event, Journal, LiveHistories, Stored, journal, live
+from hashlgn.serve.journal.live import joined
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
@@ -193,7 +194,7 @@ class Histories(RuleBasedStateMachine):
     def histories_are_those_of_a_dictionary(self) -> None:
         users = [self.name(user) for user in range(7)]
         for model, view in getattr(self, "models", []):
-            indptr, items, weights = view.histories(users)
+            indptr, items, weights = joined([view.row(user) for user in users])
             for number, user in enumerate(users):
                 mine = slice(indptr[number], indptr[number + 1])
                 own = [1.0] * len(items[mine]) if weights is None else weights[mine].tolist()

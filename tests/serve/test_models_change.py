@@ -150,6 +150,8 @@ def test_a_split_is_sticky_near_its_shares_and_journalled(models: dict[str, Path
         arms = [one["model"] for one in results]
         assert 60 <= arms.count("second") <= 140
         assert [one["model"] for one in service.post("/v1/recommendations", asked)["results"]] == arms
+        written = {"requests": [{"user": f"0{user}", "k": 3} for user in range(400)]}  # the same users
+        assert [one["model"] for one in service.post("/v1/recommendations", written)["results"]] == arms
         shown = next(one for one in results if one["model"] == "second")
         service.post("/v1/events", {"user": shown["user"], "item": shown["items"][0]["item"]})
     with running(*arguments) as service:  # and after a restart

@@ -175,13 +175,6 @@ class Service:
 
     # What handlers share
 
-    def model_for(self, ask: Ask) -> tuple[str | None, Served]:
-        """The arm and the model that answer a request."""
-        named = self.registry.named(ask.model)
-        if named is not None:
-            return None, named
-        return (None, self.registry.active) if ask.user is None else self.registry.route(ask.user)
-
     def need_journal(self) -> Journal:
         """The journal.
 
@@ -198,9 +191,11 @@ class Service:
         Raises:
             Problem: the request breaks a rule or a limit.
         """
-        arm, served = self.model_for(ask)
-        if arm is not None and self.journal is not None:
-            done = partial(self._exposed, arm, request_id, done)
+        served = self.registry.named(ask.model) or self.registry.active
+        if self.registry.split and ask.model is None and ask.user is not None:
+            arm, served = self.registry.route(served.user_id(ask.user))
+            if self.journal is not None:
+                done = partial(self._exposed, arm, request_id, done)
         self.batcher.put(served, served.question(ask, self.limits), done)
 
     def _exposed(self, arm: str, request_id: str, done: Callable[[Any], None], found: Any) -> None:

@@ -68,21 +68,18 @@ class Registry:
         if not paths:
             self._load_newest(found)
         first = next(iter(self.loaded.values()))
-        self._arms: tuple[_Arm, ...] = (_Arm("all", 1.0, first),)
         self.split = dict(split or {})
-        if self.split:
-            self._arms = self._of_split()
+        self._arms: tuple[_Arm, ...] = ()
+        self._arms = self._arms_with(None if self.split else first)
 
     @property
     def active(self) -> Served:
         """The model that answers; of a split the first arm's."""
         return self._arms[0].served
 
-    def route(self, user: Any) -> tuple[str | None, Served]:
-        """The arm of a user and its model, always the same for as long as the models are; no name without a split."""
+    def route(self, user: Any) -> tuple[str, Served]:
+        """The arm of a user, by the id in the models' type, and its model; the same for as long as the models are."""
         arms = self._arms
-        if len(arms) == 1:
-            return (arms[0].name if self.split else None), arms[0].served
         digest = hashlib.blake2b(str(user).encode("utf-8", "surrogatepass"), digest_size=8).digest()
         place = int.from_bytes(digest, "little") / 2**64
         arm = next((arm for arm in arms if place < arm.upto), arms[-1])
@@ -120,11 +117,9 @@ class Registry:
                     "digest": served.digest,
                 }
             )
-        names = {served.path for served in self.loaded.values()}
-        for path in self._candidates():
-            if path not in names:
-                rows.append({"version": _name(path), "active": False, "loaded": False})
-        return rows
+        held = {served.path for served in self.loaded.values()}
+        others = [_name(path) for path in self._candidates() if path not in held]
+        return rows + [{"version": version, "active": False, "loaded": False} for version in others]
 
     def activate(self, version: str) -> Served:
         """Let a model answer from now on: one that is loaded, or lies in the watched folder.
@@ -150,7 +145,7 @@ class Registry:
             while self._past:
                 before = self.loaded.get(self._past.pop())
                 if before is not None and before is not self.active:
-                    self._arms = (_Arm("all", 1.0, before),) if not self.split else self._of_split(before)
+                    self._arms = self._arms_with(before)
                     return before
         raise Problem(409, "no_past", "no other model was active before")
 
@@ -230,7 +225,7 @@ class Registry:
         if served is before:
             return served
         self._past.append(before.version)
-        self._arms = self._of_split(served) if self.split else (_Arm("all", 1.0, served),)
+        self._arms = self._arms_with(served)
         self._forget()
         return served
 
@@ -244,10 +239,12 @@ class Registry:
             if self._journal is not None:
                 self._journal.release(served.view)
 
-    def _of_split(self, newest: Served | None = None) -> tuple[_Arm, ...]:
-        """The arms; ``newest`` takes the place of the arm that has its name."""
+    def _arms_with(self, newest: Served | None) -> tuple[_Arm, ...]:
+        """The arms; ``newest`` takes the place of the arm that has its name, or of all without a split."""
+        if newest is not None and not self.split:
+            return (_Arm("all", 1.0, newest),)
         total, upto, arms = sum(self.split.values()), 0.0, []
-        held = {} if not hasattr(self, "_arms") else {arm.name: arm.served for arm in self._arms}
+        held = {arm.name: arm.served for arm in self._arms}
         for name, share in self.split.items():
             served = held.get(name) or self.loaded.get(name)
             if newest is not None and (newest.version == name or newest.version.startswith(f"{name}-")):

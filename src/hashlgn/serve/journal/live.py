@@ -169,18 +169,6 @@ class LiveHistories:
         found, stored = self._raw(user)
         return found[0], self._strengths(found[1], stored)
 
-    def histories(self, users: Iterable[Id]) -> tuple[Int64s, Int64s, Floats | None]:
-        """The histories of users in compressed-row form, as ``ServedModel.queries`` takes them.
-
-        Args:
-            users: external ids, in the type of the model; a stranger has an empty row.
-
-        Returns:
-            Bounds ``(q + 1,)`` int64; item numbers int64, ascending within a row, each once; strengths float32, aligned
-            with them (None: 1 each).
-        """
-        return joined([self.row(user) for user in users])
-
     def stored_entries(self, user: Id, items: set[Id], removed: set[Id | None]) -> list[HistoryEntry]:
         """What the model stores of a user's history, but for some items and what was removed; the newest first."""
         kept = [one for one in self._stored(user, removed) if one[0] not in items]
