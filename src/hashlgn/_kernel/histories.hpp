@@ -179,7 +179,11 @@ class HeldCodes {
       require(indices.data()[e] >= 0 && static_cast<size_t>(indices.data()[e]) < count_, "item numbers must lie inside the arrays");
     }
     const nb::gil_scoped_release released;
-    const auto weight = [&](int64_t e) { return strengths.data()[e] * weight_of(indices.data()[e]); };
+    ask_first(indices.data(), indices.shape(0));
+    const auto weight = [&](int64_t e) {
+      ask_ahead(indices.data(), indices.shape(0), e);
+      return strengths.data()[e] * weight_of(indices.data()[e]);
+    };
     histograms(indptr.data(), out.shape(0), indices.data(), weight, [&](int64_t item) { return code_of(item); }, bytes_, out.data());
   }
 
@@ -207,14 +211,14 @@ class HeldCodes {
       if (!(strengths[e] > 0 && std::isfinite(strengths[e]))) return false;
     }
     const size_t n = 32 * bytes_;
-    const std::unique_ptr<double[]> weights(new double[entries]), h(new double[n]), v(new double[width]);
+    const std::unique_ptr<double[]> h(new double[n]), v(new double[width]);
     const std::unique_ptr<float[]> narrowed(new float[rows * n]), sums(new float[rows * width]);
     std::vector<int> exponents(rows);
-    for (size_t next = 0, e = 0; e < entries; ++e) {
-      for (; next < std::min(entries, e + kAhead); ++next) ask(items[next]);
-      weights[e] = strengths ? static_cast<double>(strengths[e]) * weight_of(items[e]) : weight_of(items[e]);
-    }
-    const auto weight = [&](int64_t e) { return weights[static_cast<size_t>(e)]; };
+    ask_first(items, entries);
+    const auto weight = [&](int64_t e) {
+      ask_ahead(items, entries, e);
+      return strengths ? static_cast<double>(strengths[e]) * weight_of(items[e]) : weight_of(items[e]);
+    };
     const auto code = [&](int64_t item) { return code_of(item); };
     for (size_t r = 0; r < rows; ++r) {
       histograms(indptr + r, 1, items, weight, code, bytes_, h.get());
@@ -263,6 +267,13 @@ class HeldCodes {
     __builtin_prefetch(static_cast<const char*>(pages_[number >> shift_].second) + (number & mask_) * (half_ ? 2 : 4));
   }
 
+  void ask_first(const int64_t* items, size_t entries) const {
+    for (size_t e = 0; e < std::min(entries, kAhead); ++e) ask(items[e]);
+  }
+  void ask_ahead(const int64_t* items, size_t entries, int64_t entry) const {
+    if (static_cast<size_t>(entry) + kAhead < entries) ask(items[static_cast<size_t>(entry) + kAhead]);
+  }
+
   double weight_of(int64_t item) const {
     const uint64_t number = static_cast<uint64_t>(item);
     const void* page = pages_[number >> shift_].second;
@@ -270,7 +281,7 @@ class HeldCodes {
                  : static_cast<double>(static_cast<const float*>(page)[number & mask_]);
   }
 
-  static constexpr size_t kAhead = 32;  // entries for which memory is asked in advance
+  static constexpr size_t kAhead = 48;  // entries for which memory is asked in advance, while those before are summed
 
   std::vector<In<uint8_t, 2>> packed_;
   std::vector<Scale> weight_;

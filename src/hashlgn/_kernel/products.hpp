@@ -172,12 +172,9 @@ inline void weighted_sums(const int64_t* indptr, size_t rows, const int64_t* ind
 template <class Weight, class Code>
 void histograms(const int64_t* indptr, size_t rows, const int64_t* indices, const Weight& weight, const Code& code_of, size_t bytes,
                 double* out) {
-  constexpr int64_t kAheadEntries = 8;  // codes that are asked of memory in advance: they lie anywhere
   std::fill(out, out + rows * bytes * 32, 0.0);
-  const int64_t end = indptr[rows];
   for (size_t r = 0; r < rows; ++r, out += bytes * 32) {
     for (int64_t e = indptr[r]; e < indptr[r + 1]; ++e) {
-      if (e + kAheadEntries < end) __builtin_prefetch(code_of(indices[e + kAheadEntries]));
       const uint8_t* code = code_of(indices[e]);
       const double w = weight(e);
       const auto add = [w](double* cells, uint64_t part) { cells[part & 15] += w, cells[16 + (part >> 4 & 15)] += w; };
