@@ -332,6 +332,17 @@ def test_recommend_skips_users_whom_the_model_does_not_know(model: Path, tmp_pat
     assert run(*command, "--on-unknown", "popular") == 2
 
 
+def test_one_answer_is_printed_as_the_library_gives_it(model: Path, capsys) -> None:
+    recommender = hashlgn.load(model)
+    user = int(recommender.model.user_ids.decode([0])[0])
+    for options, asked in ((["--user", user], {"users": [user]}), (["--history", "1,5"], {"history": [1, 5]})):
+        assert run("recommend", model, *options, "--k", 3) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        wanted = recommender.recommend(k=3, **asked)
+        assert [line[2] for line in lines] == [str(item) for item in wanted["item"]]
+        assert [float(line[1]) for line in lines] == pytest.approx(wanted["score"].tolist(), abs=1e-4)
+
+
 def test_similar_and_info(model: Path, capsys) -> None:
     assert run("similar", model, "--item", "1", "--k", 3) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
@@ -543,6 +554,9 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_promised(tmp_path:
         (["recommend", "{model}", "--out", "{tmp}/r.csv", "--k", "3", "--threshold", "1"], 2, "must not both be given"),
         (["recommend", "{model}", "--out", "{tmp}/r.csv", "--users", "{tmp}/users.txt"], 2, "users"),
         (["similar", "{model}", "--item", "nobody"], 2, "nobody"),
+        (["recommend", "{model}"], 2, "one of --out, --user and --history (got none)"),
+        (["recommend", "{model}", "--user", "1001", "--history", "1"], 2, "(got --user and --history)"),
+        (["recommend", "{model}", "--user", "nobody"], 2, "nobody"),
         (["data", "get", "ml-2m"], 2, "ml-1m"),
     ],
 )

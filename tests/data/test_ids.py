@@ -221,7 +221,9 @@ def test_what_is_no_id_is_refused(values: object, message: str) -> None:
 
 
 def test_forced_integers_name_the_row_that_is_none() -> None:
-    with pytest.raises(DataError, match=r"values must hold integers, as id_type='int' says \(row 1 is 'x'\)"):
+    with pytest.raises(
+        DataError, match=r"values must hold integers, as id_type='int' \(given, or the model's\) says \(row 1 is 'x'\)"
+    ):
         Ids.from_values(["1", "x"], "int")
     with pytest.raises(DataError, match=r"\(row 0 is 'x'\)"):
         Ids([1]).add(["x"])

@@ -213,11 +213,13 @@ def test_heads_versions_chunks_and_half_closed_connections(service: Running) -> 
 
 
 def test_messages_name_the_field_the_rule_and_the_value(service: Running) -> None:
+    fields = "user, history, k, threshold, calibrated, filter_seen, allow, deny, explain, filters, model"
+    fields += ", on_unknown, on_empty"
     for body, message in (
         ({"history": [5], "k": "7"}, 'k must be int or null (got "7")'),
         ({"history": [5], "k": 0}, "k must be int >= 1 (got 0)"),
         ({"history": [{"item": 5, "weight": -1}]}, "history[0].weight must be float >= 1e-06 (got -1)"),
-        ({"history": [5], "colour": 1}, "colour is no field that is known here"),
+        ({"history": [5], "colour": 1}, f"colour is no field that is known here; fields are {fields}"),
         ({"history": [{"weight": 1}]}, "history[0].item must be given"),
         ([], "body must be object (got [])"),
     ):

@@ -117,8 +117,14 @@ def evaluate(
 @app.command()
 def recommend(
     model: Model,
-    out: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .jsonl.")],
-    k: Annotated[int | None, typer.Option(help="Number of items per user.  [default: 100]")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write: .parquet, .csv or .jsonl.")] = None,
+    user: Annotated[str | None, typer.Option(help="Print the answer of this one user, in place of a file.")] = None,
+    history: Annotated[
+        str | None, typer.Option(help="The same of somebody new who has these items, with commas between their ids.")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option(help="Number of items per user.  [default: 100 in a file, 10 in print]")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead: every item with a greater score.")] = None,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Write a column of probabilities; the threshold is one of them.")
@@ -135,12 +141,29 @@ def recommend(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the best items of every user: columns user, item, score, rank and source, and what else is asked for."""
+    """Write the best items of every user: columns user, item, score, rank and source, and what else is asked for. Or
+    print those of one user, or of one history.
+    """
     from hashlgn.inference.recommender import load
     from hashlgn.inference.tables import RowWriter
 
-    bounds = k_or_threshold(k, threshold, default=100)
+    given = [name for name, value in (("--out", out), ("--user", user), ("--history", history)) if value is not None]
+    if len(given) != 1:
+        raise ArgumentError(f"recommend needs one of --out, --user and --history (got {' and '.join(given) or 'none'})")
+    bounds = k_or_threshold(k, threshold, default=100 if out is not None else 10)
     recommender = load(model, engine=engine, threads=threads)
+    if out is None:
+        found = recommender.recommend(
+            None if user is None else [user],
+            bounds[0],
+            history=None if history is None else history.split(","),
+            threshold=bounds[1],
+            filter_seen=not keep_seen,
+            calibrated=calibrated,
+            titles=False,
+        )
+        _listed(recommender, found, "item", "probability" if calibrated else "score")
+        return
     wanted = None if users is None else _ids(users)
     began, rows = time.perf_counter(), 0
     batches = recommender.recommend_batches(
@@ -175,10 +198,14 @@ def similar(
     ids = recommender.model.item_ids
     found = recommender.similar_items([item], k, threshold=threshold)
     typer.echo(f"similar to {named(recommender, int(ids.encode([item], name='item')[0]))}")
-    for rank, score, code in zip(
-        found["rank"].tolist(), found["score"].tolist(), ids.encode(found["similar"]).tolist(), strict=True
-    ):
-        typer.echo(f"{rank:4d}  {score:7.4f}  {named(recommender, code)}")
+    _listed(recommender, found, "similar", "score")
+
+
+def _listed(recommender: Any, found: Any, items: str, value: str) -> None:
+    """Print an answer: rank, score or probability, item."""
+    numbers = recommender.model.item_ids.encode(found[items]).tolist()
+    for rank, each, number in zip(found["rank"].tolist(), found[value].tolist(), numbers, strict=True):
+        typer.echo(f"{rank:4d}  {each:7.4f}  {named(recommender, number)}")
 
 
 @app.command()

@@ -149,8 +149,8 @@ def _read(source: Any, format: str | None, request: Request) -> tuple[Interactio
     if is_table(source):
         return read_table(source, request).interactions(), True
     raise ArgumentError(
-        "source must be a path, a table with the Arrow interface (pandas 2.2, Polars, Arrow) or a sparse matrix "
-        f"(got {type(source).__name__})"
+        "source must be a path, a table with the Arrow interface (pandas 2.2, Polars, Arrow) such as "
+        f"pyarrow.table({{'user': [42], 'item': [318]}}), or a sparse matrix (got {type(source).__name__})"
     )
 
 

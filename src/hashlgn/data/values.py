@@ -54,7 +54,9 @@ class IdValues:
             value = self.array[row].as_py()
             if isinstance(value, int):
                 raise DataError(f"{self.name} must fit into 64 signed bits (row {row} is {value})")
-            what = "integers, as id_type='int' says" if id_type == "int" else "integers or strings"
+            what = (
+                "integers, as id_type='int' (given, or the model's) says" if id_type == "int" else "integers or strings"
+            )
             raise DataError(f"{self.name} must hold {what} (row {row} is {shown(value)})")
         return IdValues(array, self.name)
 

@@ -245,7 +245,9 @@ class Living:
         with held.lock:
             model = self.model
             if not held.past or held.past[-1][0] is not model:
-                raise ArgumentError("undo needs a change that was made since (there is none)")
+                raise ArgumentError(
+                    "undo needs a change that was made since the model was loaded, trained or saved (there is none)"
+                )
             back = undone(model, held.past[-1][1])
             if held.journal is not None:
                 held.journal.append(live_of(back).changes, None)

@@ -174,10 +174,9 @@ def shaped(document: Any, kind: type[Any]) -> Any:
         rule, _, path = str(error).partition(" - at `$")
         path = path.rstrip("`")
         if named := re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", rule):
-            path, rule = (
-                f"{path}.{named[2]}",
-                "must be given" if "missing" in rule else "is no field that is known here",
-            )
+            fields = "" if path else f"; fields are {', '.join(getattr(kind, '__struct_fields__', ()))}"
+            said = "must be given" if "missing" in rule else f"is no field that is known here{fields}"
+            path, rule = f"{path}.{named[2]}", said
         elif named := re.fullmatch(r"Expected `(.+?)`(, got `.+`|.*)", rule):
             bound = "" if named[2].startswith(",") else named[2]
             rule = f"must be {named[1].replace(' | ', ' or ')}{bound}{_value(document, path)}"
