@@ -63,7 +63,7 @@ def test_train_says_that_it_replaced_a_model(data: Path, tmp_path: Path, capsys)
     for replaced in (False, True):
         assert run(*train, *settings(train__lr=0.01) * replaced) == 0
         said = capsys.readouterr().err
-        assert ("in the place of the model that was there" in said) == replaced
+        assert ("holds a model, which the new one will replace" in said) == replaced
         assert ("train.lr has no effect on the default recipe" in said) == replaced
         assert re.search(
             r"trained hashlgn in [\d.]+ s, validation ndcg@\d+ 0\.\d{4}; [\d.]+ bytes per item; saved", said
@@ -74,7 +74,7 @@ def test_train_says_that_it_replaced_a_model(data: Path, tmp_path: Path, capsys)
         said = capsys.readouterr().err
         assert "the data has nothing new" in said and "users with nothing new (" in said
         assert re.search(r"s, on all interactions, so without validation; [\d.]+ bytes per item; saved to", said)
-        assert ("in the place of the model that was there" in said) == replaced
+        assert ("holds a model, which the new one will replace" in said) == replaced
 
 
 def test_train_reads_train_txt_alone(model: Path, data: Path) -> None:

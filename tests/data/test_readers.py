@@ -250,7 +250,9 @@ def test_rows_are_chosen(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,rating,time\n1,2,3,9\n1,2,5,5\n1,2,4,9\n1,3,1,1\n2,2,4,1\n")
     first = read_interactions(tmp_path / "a.csv", min_rating=0)
     assert first.ratings.tolist() == [5, 1, 4]  # the first in time
-    assert read_interactions(tmp_path / "a.csv", duplicates="last", min_rating=0).ratings.tolist() == [4, 1, 4]
+    last = read_interactions(tmp_path / "a.csv", duplicates="last", min_rating=0)
+    assert last.ratings.tolist() == [4, 1, 4]
+    assert "of rows that name the same user and item the last counts: 2 left out" in last.notes
     # What stands for a pair is decided first, then whether it is rated high enough.
     assert read_interactions(tmp_path / "a.csv", min_rating=4).ratings.tolist() == [5, 4]
     assert read_interactions(tmp_path / "a.csv", min_rating=4, duplicates="last").ratings.tolist() == [4, 4]

@@ -66,7 +66,6 @@ def train(
     Of a folder with train.txt and test.txt, train.txt alone is read.
     """
     from hashlgn.estimators import HashLGN, LightGCN
-    from hashlgn.inference.artifact import FORMAT
 
     need("torch", "train", "training")
     from hashlgn.training.checkpoint import Checkpoint
@@ -76,7 +75,7 @@ def train(
     flags |= {"model.dim": dim, "train.seed": seed}
     settings = load_config(config, flags, set_, preset)
     out = out.expanduser().resolve()
-    check_target(out, FORMAT)
+    _check_out(out, quiet)
     if settings.model.encoder is not None:
         resolve(settings)
     kinds = {"hashlgn": HashLGN, "float": LightGCN}
@@ -131,12 +130,11 @@ def refit(
     reading: dict[str, Any],
 ) -> None:
     """Train a saved model anew from where it is, on what it knows and new interactions, and say how answers moved."""
-    from hashlgn.inference.artifact import FORMAT
     from hashlgn.inference.recommender import load
     from hashlgn.refitting import check_refit, overlaps, refit
 
     out = out.expanduser()
-    check_target(out, FORMAT)
+    _check_out(out, quiet)
     before = load(model, threads=threads)
     check_refit(before, epochs=epochs, device=device, threads=threads)
     interactions = read_data(data, quiet=quiet, **reading)
@@ -151,9 +149,17 @@ def refit(
         say(quiet, f"{who}: {group.share:.0%} of their 20 best items are the same")
 
 
+def _check_out(out: Path, quiet: bool) -> None:
+    """Refuse what is no model, and say that one will be replaced, before the work begins."""
+    from hashlgn.inference.artifact import FORMAT
+
+    check_target(out, FORMAT)
+    if model_file(out).exists():
+        say(quiet, f"{out} holds a model, which the new one will replace")
+
+
 def _save(model: Recommender, out: Path, quiet: bool) -> None:
     """Save a model, and say how it was trained and what it is worth."""
-    replaced = ", in the place of the model that was there" if model_file(out).exists() else ""
     model.save(out)
     info = model.info()
     best, monitor = info["metrics"]["validation"], f"validation {info['metrics']['monitor']}"
@@ -163,4 +169,4 @@ def _save(model: Recommender, out: Path, quiet: bool) -> None:
     worth = f"{monitor} {list(best.values())[-1]:.4f}" if best else "on all interactions, so without validation"
     seconds, size = info["provenance"]["seconds"], info["bytes"]["per_item"]
     trained = f"trained {info['kind']} in {seconds:.1f} s, {worth}"
-    say(quiet, f"{trained}; {size:.1f} bytes per item; saved to {out}{replaced}")
+    say(quiet, f"{trained}; {size:.1f} bytes per item; saved to {out}")

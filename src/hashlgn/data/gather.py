@@ -151,7 +151,10 @@ class Gather:
             start += len(part)
         columns = {"keys": keys} | {f"{role}s": _joined(chunks) for role, chunks in self.chunks.items()}
         del keys, part
-        data = Interactions.from_keys(user_ids, item_ids, columns, duplicates=self.request.duplicates)
+        which = self.request.duplicates
+        data = Interactions.from_keys(user_ids, item_ids, columns, duplicates=which)
+        if repeated := self.kept - len(data):
+            self.notes.append(f"of rows that name the same user and item the {which} counts: {repeated:,} left out")
         return replace(data, titles=titles, genres=genres, notes=tuple(self.notes))
 
     def _described(
