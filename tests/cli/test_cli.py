@@ -557,6 +557,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_promised(tmp_path:
         (["recommend", "{model}"], 2, "one of --out, --user and --history (got none)"),
         (["recommend", "{model}", "--user", "1001", "--history", "1"], 2, "(got --user and --history)"),
         (["recommend", "{model}", "--user", "nobody"], 2, "nobody"),
+        (["recommend", "{model}", "--user", "1001", "--users", "{tmp}/users.txt"], 2, "users must come with --out"),
         (["data", "get", "ml-2m"], 2, "ml-1m"),
     ],
 )

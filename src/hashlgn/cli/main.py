@@ -130,9 +130,7 @@ def recommend(
         bool, typer.Option("--calibrated", help="Write a column of probabilities; the threshold is one of them.")
     ] = False,
     users: Annotated[Path | None, typer.Option(help="File with one user id per line; all by default.")] = None,
-    on_unknown: Annotated[
-        str, typer.Option(help="Ids of that file that the model does not know: raise or skip.")
-    ] = "raise",
+    on_unknown: Annotated[str, typer.Option(help="Ids that the model does not know: raise or skip.")] = "raise",
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Do not leave out what users have seen.")] = False,
     titles: Annotated[
         bool, typer.Option("--titles", help="Write a column of titles, where the model has them.")
@@ -141,8 +139,9 @@ def recommend(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the best items of every user: columns user, item, score, rank and source, and what else is asked for. Or
-    print those of one user, or of one history.
+    """Write the best items of every user, or print those of one user or of one history.
+
+    A file has columns user, item, score, rank and source, and what else is asked for.
     """
     from hashlgn.inference.recommender import load
     from hashlgn.inference.tables import RowWriter
@@ -150,15 +149,18 @@ def recommend(
     given = [name for name, value in (("--out", out), ("--user", user), ("--history", history)) if value is not None]
     if len(given) != 1:
         raise ArgumentError(f"recommend needs one of --out, --user and --history (got {' and '.join(given) or 'none'})")
+    if users is not None and out is None:
+        raise ArgumentError(f"users must come with --out, not with {given[0]} (got {shown(str(users))})")
     bounds = k_or_threshold(k, threshold, default=100 if out is not None else 10)
     recommender = load(model, engine=engine, threads=threads)
-    if out is None:
+    if out is None:  # titles are printed wherever there are any
         found = recommender.recommend(
             None if user is None else [user],
             bounds[0],
             history=None if history is None else history.split(","),
             threshold=bounds[1],
             filter_seen=not keep_seen,
+            on_unknown=on_unknown,
             calibrated=calibrated,
             titles=False,
         )
