@@ -8,7 +8,8 @@ __all__ = ["PRESETS"]
 
 # The paper's own recipe, as far as its text says: LightGCN with 3 layers and 64 dimensions, a hash of three fully
 # connected layers with a straight-through sign, reweighting, a compression with a hidden layer, inner products, and
-# BPR through all of it from a random start. Patience is counted in validations.
+# BPR through all of it from a random start. The paper gives no rate, batch size or λ: those here are the best of twelve
+# on the validation slice of MovieLens 1M after the same two minutes. Patience is counted in validations.
 _PAPER: dict[str, Any] = {
     "model.encoder": "lightgcn",
     "model.dim": 64,
@@ -25,10 +26,10 @@ _PAPER: dict[str, Any] = {
     "train.pretrain_epochs": 0,
     "train.joint_epochs": 1000,
     "train.schedule": "constant",
-    "train.lr": 0.001,
-    "train.joint_lr": 0.001,
-    "train.code_lr": 0.001,
-    "train.batch_size": 2048,
+    "train.lr": 0.02,
+    "train.joint_lr": 0.02,
+    "train.code_lr": 0.02,
+    "train.batch_size": 32768,
     "train.l2": 1e-4,
     "train.init": "random",
     "train.patience": 10,
@@ -50,12 +51,12 @@ _HASHGNN: dict[str, Any] = {
     "train.loss": "hashgnn",
     "train.temperature": 8.0,
     "train.pretrain_epochs": 0,
-    "train.joint_epochs": 50,
+    "train.joint_epochs": 20,
     "train.schedule": "cosine",
-    "train.lr": 0.01,
-    "train.joint_lr": 0.01,
-    "train.code_lr": 0.01,
-    "train.batch_size": 2048,
+    "train.lr": 0.02,
+    "train.joint_lr": 0.02,
+    "train.code_lr": 0.02,
+    "train.batch_size": 8192,
     "train.l2": 0.0,
     "train.init": "random",
     "train.patience": 10,

@@ -130,7 +130,7 @@ class HashGnn(Bpr):
         users, positives, negatives = _tensors(batch, queries.device)
         own = queries[users] / self.temperature
         up = (own * items[positives]).sum(dim=1, keepdim=True)  # (b, 1)
-        down = torch.einsum("bw,bnw->bn", own, items[negatives])  # (b, 10)
+        down = (own.unsqueeze(1) * items[negatives]).sum(dim=2)  # (b, 10)
         return self.combined(up, down)
 
     def combined(self, up: Tensor, down: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ ENCODER = Run("LightGCN, 128 floats, ours", {"model.kind": "float", "model.encod
 STUDENT = Run("HashLGN, 256 floats, ours", FLOATS)  # which quantizers are given
 SIZES = (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 300)  # mean sizes of answers at which thresholds are tried
 _DEEPEST = 500  # items per user whose scores say where the thresholds lie
-_QUICK_EPOCHS = 5  # of the paper's recipe under the preset quick
+_QUICK_EPOCHS = 20  # of the paper's recipe under the preset quick
 _HASHGNN_EPOCHS = 8  # of HashGNN's; its guidance ends after half of them
 
 
