@@ -116,7 +116,7 @@ def report_split(
     seed: Seed = 0,
     json_: Json = None,
 ) -> None:
-    """Compare the arms of a split: how often an event on a shown item followed an answer."""
+    """Compare the models of a split: how often users acted on an item that they had been shown."""
     from hashlgn.serve.splits import report_split as report
 
     result = report(journal, window=window, samples=samples, seed=seed)

@@ -63,7 +63,7 @@ def evaluate(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="A saved model, or a file of answers: .csv, .tsv, .parquet, .jsonl.")
     ],
-    test: Annotated[str, typer.Option(help="Held-out interactions; of a folder with test.txt, that.")],
+    test: Annotated[str, typer.Option(help="Held-out interactions; of a folder, its test.txt.")],
     train: Annotated[str | None, typer.Option(help="For a file of answers: what the users had seen.")] = None,
     k: Annotated[str, typer.Option(help="Cutoffs, separated by commas.")] = "20,50,100",
     threshold: Annotated[str, typer.Option(help="Thresholds for threshold search, separated by commas.")] = "",
@@ -117,7 +117,9 @@ def evaluate(
 @app.command()
 def recommend(
     model: Model,
-    out: Annotated[Path | None, typer.Option(help="File to write: .parquet, .csv or .jsonl.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write: .parquet, .csv or .jsonl. One that is there is replaced.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Print the answer of this one user, in place of a file.")] = None,
     history: Annotated[
         str | None, typer.Option(help="The same of somebody new who has these items, with commas between their ids.")

@@ -30,7 +30,7 @@ DATA = typer.Argument(metavar="DATA", help="File or folder of interactions, or a
 Data = Annotated[str, DATA]
 # The options of read_interactions, on every command that reads: name → type, description
 _READING: dict[str, tuple[type, str]] = {
-    "format": (str, "lightgcn, movielens, recbole, csv or parquet; found out by default."),
+    "format": (str, "lightgcn, movielens, recbole, csv or parquet.  [default: detected]"),
     "part": (str, "Of data published as two files: train, test or all."),
     "columns": (
         str,
@@ -42,8 +42,8 @@ _READING: dict[str, tuple[type, str]] = {
         "Leave out interactions rated lower; 0 keeps all.  [default: 4 for ratings of up to 5 stars]",
     ),
     "duplicates": (str, "Which row of a repeated pair counts: first or last.  [default: first]"),
-    "delimiter": (str, "Delimiter of text; found out by default."),
-    "encoding": (str, "Encoding of text, as latin-1; found out by default."),
+    "delimiter": (str, "Delimiter of text.  [default: detected]"),
+    "encoding": (str, "Encoding of text, as latin-1.  [default: detected]"),
     "decimal": (str, "Decimal mark of numbers in text.  [default: .]"),
     "on_bad": (str, "What to do about broken rows: raise or skip.  [default: raise]"),
     "on_missing": (str, "What to do about missing values: raise or skip.  [default: raise]"),

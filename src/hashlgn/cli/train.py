@@ -63,7 +63,7 @@ def train(
 ) -> None:
     """Train a model on interactions and save it.
 
-    Of a folder with train.txt and test.txt, train.txt alone is read.
+    Where a folder holds train.txt and test.txt, only train.txt is read.
     """
     from hashlgn.estimators import HashLGN, LightGCN
 

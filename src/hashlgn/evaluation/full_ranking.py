@@ -51,7 +51,8 @@ def evaluate(
             ``recommend(users=…, k=…)`` that returns a table, such a table (pandas, Polars, Arrow, a mapping), or a file
             of one (.csv, .tsv, .parquet, .jsonl). A table has columns user and item, and rank or score; without these
             its rows are in order, best first. A user who is not in it has an empty answer.
-        test: held-out interactions, or anything that ``read_interactions`` takes; of a folder with ``test.txt``, that.
+        test: held-out interactions, or anything that ``read_interactions`` takes; of a folder, ``test.txt`` is
+            read where it is there.
         k: one cutoff or several. Default: 20, 50 and 100.
         threshold: one threshold or several, for threshold search. Default: none.
         metrics: keys of ``hashlgn.evaluation.metrics.METRICS``, which holds the other NDCGs too, and of ``BEYOND``, the

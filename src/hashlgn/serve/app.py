@@ -136,7 +136,7 @@ class Service:
         if allowed:
             methods = sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
             raise Problem(405, "bad_method", f"the method must be {' or '.join(methods)}", "method", allow=methods)
-        raise Problem(404, "no_route", "there is nothing at this path", "path")
+        raise Problem(404, "no_route", "there is nothing at this path; /openapi.json lists all paths", "path")
 
     def _admit(self, request: Request, needed: str) -> None:
         assert self.keys is not None
