@@ -26,8 +26,9 @@ __all__ = ["Overlap", "check_refit", "overlaps", "refit"]
 
 _TOP = 20  # answers that are compared
 _GROUP = 2000  # users of a group who are compared, at most
-# Codes need more epochs than floats: their sub-codes are found anew.
-_STAGES = {"epochs": 1, "distillation_epochs": 1, "code_epochs": 2, "settle_epochs": 2}
+_EPOCHS = ("epochs", "distillation_epochs", "code_epochs", "settle_epochs")
+_RATES = ("lr", "code_lr", "settle_lr")
+_SLOWER = 0.5  # of these rates: what is trained is near its end already
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ def refit(
     """Train a model anew on all that it knows, from where it is.
 
     The training has the stages of a new one. It starts from the vectors and codewords of the model, those of items that
-    were added included, and takes a part of the epochs. Ids keep their numbers, removed items stay removed. There is no
-    validation slice, since the model was trained on what would be in it: all interactions are trained on, and the
-    calibration stays that of the model.
+    were added included, and takes a part of the epochs, at half of the rates. Ids keep their numbers, removed items
+    stay removed. There is no validation slice, since the model was trained on what would be in it: all interactions are
+    trained on, and the calibration stays that of the model.
 
     Args:
         model: a model whose users are their histories; it stays as it is.
         interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
-        epochs: share of the epochs of a new training, over 0 and at most 1; of those for codes, twice the share.
+        epochs: share of the epochs of a new training, over 0 and at most 1.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
         report: called after every step.
@@ -86,12 +87,13 @@ def refit(
     old = state.model
     histories = living_histories(old)
     config = Config.from_dict(old.config)
-    shares = {name: math.ceil(min(1, part * epochs) * getattr(config.student, name)) for name, part in _STAGES.items()}
+    settings: dict[str, Any] = {name: math.ceil(epochs * getattr(config.student, name)) for name in _EPOCHS}
+    settings |= {name: _SLOWER * getattr(config.student, name) for name in _RATES}
     strength = config.model.strength or ("one" if old.strengths is None else "weight")
     quick = Config(
         replace(config.model, strength=strength),
         replace(config.train, validation_users=0),
-        replace(config.student, **shares),
+        replace(config.student, **settings),
     )
     data = _everything(old)
     trained = train_student(

@@ -161,8 +161,8 @@ def _distilled(run: _Run, start: Start, student: FloatStudent, spectrum: Spectru
     mixture = run.timed("teachers", lambda: _mixture(run, student, spectrum))
     if mixture is None:
         return student
-    # Of a large catalogue a few epochs are affordable: they go further from where the labels led.
-    distilled = student.copy() if run.large else _fresh(run, start)
+    # Few epochs, of a large catalogue or of a refit, go further from where the labels led.
+    distilled = student.copy() if run.large or start.trained else _fresh(run, start)
     objective = run.towards(mixture)
     data = run.data if objective.likely is None else replace(run.data, chances=run.fewer)
     run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,), data)
