@@ -105,6 +105,7 @@ raw, n = compiled(), 128_000
 rows, counts = np.zeros((1000, 16, 64), np.uint8), np.full(1, n, np.uint32)
 segment = raw.Segment(rows=rows, starts=np.zeros(1, np.uint32), counts=counts, first=0)
 tables = np.random.default_rng(0).standard_normal((int(sys.argv[1]), 16, 16)).astype(np.float32)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts these tests with & has it ignored
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     raw.search([segment] * 1_000_000, tables, items=n, k=3, threshold=0.0, threads=int(sys.argv[2]))
