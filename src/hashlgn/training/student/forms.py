@@ -174,8 +174,8 @@ class Start:
             if getattr(self, name).shape != (n_items, dim):
                 shape = tuple(getattr(self, name).shape)
                 raise ArgumentError(f"start.{name} must have shape {(n_items, dim)} (got {shape})")
-        codes = (part if part is None else part.to(device) for part in (self.history_codes, self.answer_codes))
-        return Start(self.histories.to(device), self.answers.to(device), *codes, self.trained)
+        known, found = (part and part.to(device) for part in (self.history_codes, self.answer_codes))
+        return Start(self.histories.to(device), self.answers.to(device), known, found, self.trained)
 
 
 def few_levels(weight: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
