@@ -62,6 +62,13 @@ def test_a_refit_learns_what_is_new_and_keeps_numbers(
     assert again.recommend(k=5) == after.recommend(k=5)
 
 
+def test_the_distillation_of_a_refit_goes_on_from_the_labels(halves: tuple[Interactions, Interactions]) -> None:
+    floats = {"model.answers": "floats", "model.histories": "floats", "student.distillation_epochs": 0}
+    model = Recommender(HashLGN(config=CONFIG | floats, threads=1).fit(halves[0], progress=False).model, threads=1)
+    after = refit(model, threads=1).model.items.decode()
+    assert not np.array_equal(after, model.model.items.decode())  # without a step of its own it ends where labels led
+
+
 def test_overlaps_are_by_group_and_whole_where_nothing_moved(
     halves: tuple[Interactions, Interactions], trained: Recommender
 ) -> None:
