@@ -118,8 +118,10 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(command, eval_str=True).parameters
     parameters = [parameter for name, parameter in own.items() if name != "reading"]
     for name, (kind, text) in _READING.items():
+        # The type comes from a table, which a checker cannot follow.
         option = Annotated[kind | None, typer.Option(help=text)]  # type: ignore[valid-type]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option))
+    # What Typer reads; typeshed does not know that functions may have it.
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper

@@ -263,6 +263,7 @@ def _extract(archive: Path, folder: Path) -> None:
                     out.flush()
                     os.fsync(out.fileno())
             temporary.rename(folder)
+    # What ``zipfile`` raises for damaged, cut, unknown and encrypted members.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise DownloadError(f"{archive} is no sound zip archive: {reason(error)}") from error
 

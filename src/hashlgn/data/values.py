@@ -166,7 +166,7 @@ def _as_arrow(values: Any, name: str) -> pa.Array | list[Any]:
             return chunks.unify_dictionaries().combine_chunks() if chunks.num_chunks != 1 else chunks.chunk(0)
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError):
-        return list(values)
+        return list(values)  # each is looked at by itself: one that is no id is an error that names it
 
 
 def _mixed(values: list[Any], name: str) -> IdValues:

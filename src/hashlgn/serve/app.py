@@ -74,7 +74,7 @@ class Service:
             if scope is not None and self.keys is not None:
                 self._admit(request, scope)
             answer = handler(self, request)
-        except Exception as error:  # whatever it is, the client is answered
+        except Exception as error:  # whatever it is, the client is answered: ``failed`` logs it
             answer = self.failed(request, error)
         loop = asyncio.get_running_loop()
         if isinstance(answer, Answer):
@@ -87,7 +87,7 @@ class Service:
     async def _later(self, request: Request, answer: Awaitable[Answer]) -> None:
         try:
             found = await answer
-        except Exception as error:  # as in ``respond``
+        except Exception as error:  # whatever it is, the client is answered: ``failed`` logs it
             found = self.failed(request, error)
         self.finish(request, found)
 
@@ -203,7 +203,7 @@ class Service:
             items = [item.item for item in found.items]
             try:
                 self.journal.exposure(found.user, arm, items, request_id, model=found.model)
-            except Exception as error:  # is this request's: the others of the batch are answered
+            except Exception as error:  # goes to this request alone: the others of the batch are answered
                 found = error
         done(found)
 
@@ -225,7 +225,7 @@ def _answer_together(batch: list[tuple[Served, Question]]) -> list[Any]:
         served, questions = batch[places[0]][0], [batch[place][1] for place in places]
         try:
             answers: list[Any] = list(served.answers(questions))
-        except Exception:  # of one of them: the others are answered all the same
+        except Exception:  # one of them caused it: each is asked again by itself, and that one gets the error
             answers = [_answer_alone(served, question) for question in questions]
         for place, answer in zip(places, answers, strict=True):
             found[place] = answer
@@ -237,5 +237,5 @@ def _answer_alone(served: Served, question: Question) -> Any:
         return served.answers([question])[0]
     except HashLGNError as error:
         return Problem(422, "bad_request", str(error))
-    except Exception as error:  # is this one's answer
+    except Exception as error:  # goes to who asked, where ``failed`` logs it
         return error

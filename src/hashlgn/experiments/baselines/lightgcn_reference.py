@@ -46,7 +46,7 @@ class Reference(nn.Module):
         edges = torch.cat((torch.stack((users, items)), torch.stack((items, users))), dim=1)
         degree = torch.bincount(edges[0], minlength=self.nodes).float()
         weights = (degree[edges[0]] * degree[edges[1]]).rsqrt()
-        with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
+        with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]  # so in PyTorch
             self.adjacency = torch.sparse_coo_tensor(edges, weights, (self.nodes, self.nodes)).coalesce().to(device)
         self.start = nn.Parameter(0.1 * torch.randn(self.nodes, DIM))
         self.to(device)
@@ -72,6 +72,6 @@ class Reference(nn.Module):
             squares = sum(self.start[rows].square().sum() for rows in (u, i, j))
             loss = nn.functional.softplus(difference).mean() + L2 / 2 * squares / len(u)
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # so in PyTorch
             self.optimizer.step()
             yield loss.item()
