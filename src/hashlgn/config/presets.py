@@ -9,7 +9,7 @@ __all__ = ["PRESETS"]
 # The paper's own recipe, as far as its text says: LightGCN with 3 layers and 64 dimensions, a hash of three fully
 # connected layers with a straight-through sign, reweighting, a compression with a hidden layer, inner products, and
 # BPR through all of it from a random start. The paper gives no rate, batch size or λ: those here are the best of twelve
-# on the validation slice of MovieLens 1M after the same few minutes. Patience is counted in validations.
+# on the validation slice of MovieLens 1M after a few minutes at most. Patience is counted in validations.
 _PAPER: dict[str, Any] = {
     "model.encoder": "lightgcn",
     "model.dim": 64,
