@@ -179,12 +179,8 @@ class HeldCodes {
       require(indices.data()[e] >= 0 && static_cast<size_t>(indices.data()[e]) < count_, "item numbers must lie inside the arrays");
     }
     const nb::gil_scoped_release released;
-    ask_first(indices.data(), indices.shape(0));
-    const auto weight = [&](int64_t e) {
-      ask_ahead(indices.data(), indices.shape(0), e);
-      return strengths.data()[e] * weight_of(indices.data()[e]);
-    };
-    histograms(indptr.data(), out.shape(0), indices.data(), weight, [&](int64_t item) { return code_of(item); }, bytes_, out.data());
+    const auto strength = [&](size_t e) { return strengths.data()[e]; };
+    fetched_rows(indptr.data(), out.shape(0), indices.data(), strength, [&](size_t r) { return out.data() + r * 32 * bytes_; }, [](size_t) {});
   }
 
   // Histogram, product and division in one call. None where the rows do not ascend, a strength is not positive and finite, or
@@ -214,16 +210,9 @@ class HeldCodes {
     const std::unique_ptr<double[]> h(new double[n]), v(new double[width]);
     const std::unique_ptr<float[]> narrowed(new float[rows * n]), sums(new float[rows * width]);
     std::vector<int> exponents(rows);
-    ask_first(items, entries);
-    const auto weight = [&](int64_t e) {
-      ask_ahead(items, entries, e);
-      return strengths ? static_cast<double>(strengths[e]) * weight_of(items[e]) : weight_of(items[e]);
-    };
-    const auto code = [&](int64_t item) { return code_of(item); };
-    for (size_t r = 0; r < rows; ++r) {
-      histograms(indptr + r, 1, items, weight, code, bytes_, h.get());
-      exponents[r] = narrow(h.get(), n, narrowed.get() + r * n);
-    }
+    const auto strength = [&](size_t e) { return strengths ? static_cast<double>(strengths[e]) : 1.0; };
+    const auto narrowing = [&](size_t r) { exponents[r] = narrow(h.get(), n, narrowed.get() + r * n); };
+    fetched_rows(indptr, rows, items, strength, [&](size_t) { return h.get(); }, narrowing);
     available().front()->single(narrowed.get(), rows, n, codewords_.data(), width, sums.get());
     for (size_t r = 0; r < rows; ++r) {
       widen(sums.get() + r * width, width, exponents[r], v.get());
@@ -267,11 +256,26 @@ class HeldCodes {
     __builtin_prefetch(static_cast<const char*>(pages_[number >> shift_].second) + (number & mask_) * (half_ ? 2 : 4));
   }
 
-  void ask_first(const int64_t* items, size_t entries) const {
+  // The histogram of each history, where `place` says; `done` is told of each. Codes and weights lie anywhere in memory. So those of
+  // a history are all read before it is summed: between additions, the processor would wait for one after the other.
+  template <class Strength, class Place, class Done>
+  void fetched_rows(const int64_t* indptr, size_t rows, const int64_t* items, const Strength& strength, const Place& place,
+                    const Done& done) const {
+    const size_t entries = static_cast<size_t>(indptr[rows]);
+    std::vector<uint8_t> codes;
+    std::vector<double> weights;
     for (size_t e = 0; e < std::min(entries, kAhead); ++e) ask(items[e]);
-  }
-  void ask_ahead(const int64_t* items, size_t entries, int64_t entry) const {
-    if (static_cast<size_t>(entry) + kAhead < entries) ask(items[static_cast<size_t>(entry) + kAhead]);
+    for (size_t r = 0; r < rows; ++r) {
+      const size_t begin = static_cast<size_t>(indptr[r]), count = static_cast<size_t>(indptr[r + 1]) - begin;
+      codes.resize(std::max(codes.size(), count * bytes_)), weights.resize(std::max(weights.size(), count));
+      for (size_t i = 0; i < count; ++i) {
+        if (begin + i + kAhead < entries) ask(items[begin + i + kAhead]);
+        std::memcpy(codes.data() + i * bytes_, code_of(items[begin + i]), bytes_);
+        weights[i] = strength(begin + i) * weight_of(items[begin + i]);
+      }
+      histogram_of(0, count, [&](size_t i) { return weights[i]; }, [&](size_t i) { return codes.data() + i * bytes_; }, bytes_, place(r));
+      done(r);
+    }
   }
 
   double weight_of(int64_t item) const {
@@ -281,7 +285,7 @@ class HeldCodes {
                  : static_cast<double>(static_cast<const float*>(page)[number & mask_]);
   }
 
-  static constexpr size_t kAhead = 48;  // entries for which memory is asked in advance, while those before are summed
+  static constexpr size_t kAhead = 48;  // entries for which memory is asked in advance
 
   std::vector<In<uint8_t, 2>> packed_;
   std::vector<Scale> weight_;

@@ -137,11 +137,13 @@ void histogram(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weig
   require_ragged(indptr, indices, weights, packed.shape(0));
   require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == 32 * packed.shape(1), "out must have one row per history");
   const nb::gil_scoped_release released;
-  const double* each = weights.data();
-  const uint8_t* codes = packed.data();
   const size_t bytes = packed.shape(1);
-  const auto code = [=](int64_t item) { return codes + static_cast<size_t>(item) * bytes; };
-  histograms(indptr.data(), out.shape(0), indices.data(), [=](int64_t e) { return each[e]; }, code, bytes, out.data());
+  const int64_t *bounds = indptr.data(), *items = indices.data();
+  const auto weight = [&](size_t e) { return weights.data()[e]; };
+  const auto code = [&](size_t e) { return packed.data() + static_cast<size_t>(items[e]) * bytes; };
+  for (size_t r = 0; r < out.shape(0); ++r) {
+    histogram_of(static_cast<size_t>(bounds[r]), static_cast<size_t>(bounds[r + 1]), weight, code, bytes, out.data() + r * 32 * bytes);
+  }
 }
 
 bool unit(In<double, 2> v, Out<float, 2> out) {

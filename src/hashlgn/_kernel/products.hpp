@@ -167,26 +167,23 @@ inline void weighted_sums(const int64_t* indptr, size_t rows, const int64_t* ind
   }
 }
 
-// out[r, m, k] = Σ_e weights[e] · [sub-code m of indices[e] is k] over the entries e of row r, ascending.
-// `code_of` gives where the code of an item is, two sub-codes a byte, `bytes` in all; `weight` gives the weight of entry e.
+// out[m, k] = Σ_e weight(e) · [sub-code m of code(e) is k] over the entries e of a history, begin … end − 1, ascending.
+// `code` gives where a code is, two sub-codes a byte, `bytes` in all.
 template <class Weight, class Code>
-void histograms(const int64_t* indptr, size_t rows, const int64_t* indices, const Weight& weight, const Code& code_of, size_t bytes,
-                double* out) {
-  std::fill(out, out + rows * bytes * 32, 0.0);
-  for (size_t r = 0; r < rows; ++r, out += bytes * 32) {
-    for (int64_t e = indptr[r]; e < indptr[r + 1]; ++e) {
-      const uint8_t* code = code_of(indices[e]);
-      const double w = weight(e);
-      const auto add = [w](double* cells, uint64_t part) { cells[part & 15] += w, cells[16 + (part >> 4 & 15)] += w; };
-      size_t i = 0;
-      for (; i + 8 <= bytes; i += 8) {  // in a register: as far as a compiler knows, each addition changes the code in memory
-        uint64_t part;
-        std::memcpy(&part, code + i, 8);
+void histogram_of(size_t begin, size_t end, const Weight& weight, const Code& code, size_t bytes, double* out) {
+  std::fill(out, out + bytes * 32, 0.0);
+  for (size_t e = begin; e < end; ++e) {
+    const uint8_t* subcodes = code(e);
+    const double w = weight(e);
+    const auto add = [w](double* cells, uint64_t part) { cells[part & 15] += w, cells[16 + (part >> 4 & 15)] += w; };
+    size_t i = 0;
+    for (; i + 8 <= bytes; i += 8) {  // in a register: as far as a compiler knows, each addition changes the code in memory
+      uint64_t part;
+      std::memcpy(&part, subcodes + i, 8);
 #pragma GCC unroll 8
-        for (size_t b = 0; b < 8; ++b) add(out + 32 * (i + b), part >> 8 * b);
-      }
-      for (; i < bytes; ++i) add(out + 32 * i, code[i]);
+      for (size_t b = 0; b < 8; ++b) add(out + 32 * (i + b), part >> 8 * b);
     }
+    for (; i < bytes; ++i) add(out + 32 * i, subcodes[i]);
   }
 }
 
