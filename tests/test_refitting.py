@@ -62,11 +62,16 @@ def test_a_refit_learns_what_is_new_and_keeps_numbers(
     assert again.recommend(k=5) == after.recommend(k=5)
 
 
-def test_the_distillation_of_a_refit_goes_on_from_the_labels(halves: tuple[Interactions, Interactions]) -> None:
-    floats = {"model.answers": "floats", "model.histories": "floats", "student.distillation_epochs": 0}
+@pytest.mark.parametrize("teacher", ["auto", "labels"])
+def test_the_last_float_stage_of_a_refit_starts_from_the_model(
+    halves: tuple[Interactions, Interactions], teacher: str
+) -> None:
+    floats = {"model.answers": "floats", "model.histories": "floats", "student.teacher": teacher}
     model = Recommender(HashLGN(config=CONFIG | floats, threads=1).fit(halves[0], progress=False).model, threads=1)
-    after = refit(model, threads=1).model.items.decode()
-    assert not np.array_equal(after, model.model.items.decode())  # without a step of its own it ends where labels led
+    last = {"auto": "distillation_epochs", "labels": "epochs"}[teacher]
+    settings = {**model.model.config, "student": {**model.model.config["student"], last: 0}}
+    after = refit(Recommender(replace(model.model, config=settings), threads=1), threads=1)
+    np.testing.assert_array_equal(after.model.items.decode(), model.model.items.decode())
 
 
 def test_overlaps_are_by_group_and_whole_where_nothing_moved(

@@ -27,8 +27,8 @@ __all__ = ["Overlap", "check_refit", "overlaps", "refit"]
 _TOP = 20  # answers that are compared
 _GROUP = 2000  # users of a group who are compared, at most
 _EPOCHS = ("epochs", "distillation_epochs", "code_epochs", "settle_epochs")
-_RATES = ("lr", "code_lr", "settle_lr")
-_SLOWER = 0.5  # of these rates: what is trained is near its end already
+_RATES = ("code_lr", "settle_lr")
+_SLOWER = 0.5  # of these rates: codes are near their end already
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,11 @@ def refit(
 ) -> Recommender:
     """Train a model anew on all that it knows, from where it is.
 
-    The training has the stages of a new one. It starts from the vectors and codewords of the model, those of items that
-    were added included, and takes a part of the epochs, at half of the rates. Ids keep their numbers, removed items
-    stay removed. There is no validation slice, since the model was trained on what would be in it: all interactions are
-    trained on, and the calibration stays that of the model.
+    The training has the stages of a new one, with a part of the epochs. The student of the labels starts anew. The
+    distillation starts from the vectors of the model, and the codes, at half of their rates, from its codes, those of
+    items that were added included. Ids keep their numbers, removed items stay removed. There is no validation slice,
+    since the model was trained on what would be in it: all interactions are trained on, and the calibration stays that
+    of the model.
 
     Args:
         model: a model whose users are their histories; it stays as it is.

@@ -145,7 +145,6 @@ class Start:
     answers: Tensor  # vectors ``o``, ``(n, dim)``
     history_codes: Codes | None = None  # codes of ``p`` that the new ones start from, or None
     answer_codes: Codes | None = None  # the same of ``o``
-    trained: bool = False  # whether the vectors are those of a model
 
     @classmethod
     def of(cls, histories: CodedHistories | FloatHistories, items: Items) -> Start:
@@ -162,7 +161,7 @@ class Start:
         if isinstance(items, CodedItems) and isinstance(items.decoder, CodebookDecoder) and items.scale is not None:
             found = codes(items.packed, items.decoder.codewords, items.scale)
         p = decoded_histories(histories, np.arange(len(histories)))
-        return cls(torch.from_numpy(np.array(p)), torch.from_numpy(np.array(items.decode())), known, found, True)
+        return cls(torch.from_numpy(np.array(p)), torch.from_numpy(np.array(items.decode())), known, found)
 
     def checked(self, n_items: int, dim: int, device: torch.device) -> Start:
         """The same on a device.
@@ -175,7 +174,7 @@ class Start:
                 shape = tuple(getattr(self, name).shape)
                 raise ArgumentError(f"start.{name} must have shape {(n_items, dim)} (got {shape})")
         known, found = (part and part.to(device) for part in (self.history_codes, self.answer_codes))
-        return Start(self.histories.to(device), self.answers.to(device), known, found, self.trained)
+        return Start(self.histories.to(device), self.answers.to(device), known, found)
 
 
 def few_levels(weight: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:

@@ -47,6 +47,7 @@ _T = TypeVar("_T")
 _EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
 _ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
 _FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
+_FASTER = 2.0  # rate of a label student that starts anew beside a model, in a part of the epochs
 _QUERIES = 20_000  # users whose queries are the metric of the codes
 _LIKELY, _LIKELY_PAIRS = 20, 2**32  # best items of each user that are scored for certain; of users times items, at most
 
@@ -111,8 +112,8 @@ def train_student(
             configuration and versions, and stays: whoever has saved the model deletes it. A training that goes on ends
             in the same bits, on the CPU.
         report: called after every step.
-        start: vectors and codes of all items to start from, in place of the singular vectors. A checkpoint is not bound
-            to it. Default: none.
+        start: vectors and codes of all items, where the distillation and the codes start in place of the singular
+            vectors. A checkpoint is not bound to it. Default: none.
 
     Raises:
         ArgumentError: the configuration breaks a rule, the start does not fit it, the data lacks weights or times that
@@ -127,17 +128,16 @@ def train_student(
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
         width, seed = plan.some(config.model.dim), config.train.seed
-        spectrum: Spectrum = np.empty(0, np.float32), np.empty((data.n_items, 0), np.float32)
-        if start is None or (run.large and config.student.teacher == "auto"):  # the filter needs it too
-            spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
-        if start is None:
-            vectors = start_vectors(spectrum[1], width, seed)
-            start = Start(vectors, vectors)
-        start = start.checked(data.n_items, width, where)
-        student = _labels(run, start)
+        if start is not None:
+            start = start.checked(data.n_items, width, where)
+        spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
+        vectors = start_vectors(spectrum[1], width, seed)
+        anew = Start(vectors, vectors).checked(data.n_items, width, where)
+        student = _labels(run, start, anew)
         run.choose_strength(student)
-        student = _distilled(run, start, student, spectrum)
-        return run.outcome(*_into_bits(run, student, start))
+        # Of a large catalogue there are few epochs: they go further from where the labels led.
+        student = _distilled(run, start or (None if run.large else anew), student, spectrum)
+        return run.outcome(*_into_bits(run, student, start or anew))
 
 
 def _fresh(run: _Run, start: Start) -> FloatStudent:
@@ -146,23 +146,31 @@ def _fresh(run: _Run, start: Start) -> FloatStudent:
     return FloatStudent(*sides, run.config.student.temperature)
 
 
-def _labels(run: _Run, start: Start) -> FloatStudent:
-    """The float student that learns from interactions alone."""
-    settings, student = run.config.student, _fresh(run, start)
+def _labels(run: _Run, start: Start | None, anew: Start) -> FloatStudent:
+    """The float student that learns from interactions alone.
+
+    Where it is to be mixed with another teacher, it starts anew although there is a model: a mixture gains by how much
+    its teachers differ, and the model has learned from the other one.
+    """
+    settings, rate = run.config.student, run.config.student.lr
+    if start is not None and settings.teacher == "auto":
+        start, rate = None, _FASTER * rate
+    student = _fresh(run, start or anew)
     objective = Labels(settings.temperature, settings.hidden, settings.user_weight)
     data = replace(run.data, chances=run.beside_labels)
-    run.stage("labels", objective, student, settings.epochs, (settings.lr,), (settings.lr,), data)
+    run.stage("labels", objective, student, settings.epochs, (rate,), (rate,), data)
     return student
 
 
-def _distilled(run: _Run, start: Start, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
-    """The float student that learns from a mixture of teachers; the one given where that does not validate better."""
+def _distilled(run: _Run, start: Start | None, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
+    """The float student that learns from a mixture of teachers, from ``start`` or else from where the label student is;
+    the label student where that does not validate worse.
+    """
     settings = run.config.student
     mixture = run.timed("teachers", lambda: _mixture(run, student, spectrum))
     if mixture is None:
         return student
-    # Few epochs, of a large catalogue or of a refit, go further from where the labels led.
-    distilled = student.copy() if run.large or start.trained else _fresh(run, start)
+    distilled = student.copy() if start is None else _fresh(run, start)
     objective = run.towards(mixture)
     data = run.data if objective.likely is None else replace(run.data, chances=run.fewer)
     run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,), data)
