@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hashlgn.config import Config
+from hashlgn.config import Config, StudentConfig
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, need, shown, thread_count, threshold_value
 from hashlgn.estimators import served_model
@@ -26,9 +26,11 @@ __all__ = ["Overlap", "check_refit", "overlaps", "refit"]
 
 _TOP = 20  # answers that are compared
 _GROUP = 2000  # users of a group who are compared, at most
-_EPOCHS = ("epochs", "distillation_epochs", "code_epochs", "settle_epochs")
+# How much of its epochs a stage takes, beside the share that is asked for: a student of few labels is a bad teacher,
+# and codes are near their end already.
+_SHARES = {"epochs": 2.0, "distillation_epochs": 1.0, "code_epochs": 0.5, "settle_epochs": 1.0}
 _RATES = ("code_lr", "settle_lr")
-_SLOWER = 0.5  # of these rates: codes are near their end already
+_SLOWER = 0.5  # of these rates
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def refit(
     Args:
         model: a model whose users are their histories; it stays as it is.
         interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
-        epochs: share of the epochs of a new training, over 0 and at most 1.
+        epochs: share of the epochs of a new training, over 0 and at most 1: the distillation's. Labels take twice that
+            share, codes half of it.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
         report: called after every step.
@@ -84,19 +87,17 @@ def refit(
 
     state = Recommender(model.model)
     if interactions is not None:
-        state.update(interactions, **reading)
+        state.update(interactions, budget=0, **reading)  # items that are there are trained anew
     old = state.model
     histories = living_histories(old)
     config = Config.from_dict(old.config)
-    settings: dict[str, Any] = {name: math.ceil(epochs * getattr(config.student, name)) for name in _EPOCHS}
-    settings |= {name: _SLOWER * getattr(config.student, name) for name in _RATES}
     strength = config.model.strength or ("one" if old.strengths is None else "weight")
+    data = _everything(old)
     quick = Config(
         replace(config.model, strength=strength),
         replace(config.train, validation_users=0),
-        replace(config.student, **settings),
+        _shortened(config.student, data, epochs),
     )
-    data = _everything(old)
     trained = train_student(
         data,
         quick,
@@ -113,6 +114,18 @@ def refit(
     how = made.provenance | {"refit": {"epochs": epochs, "of": old.provenance.get("created")}}
     made = replace(made, calibration=old.calibration or made.calibration, provenance=how, live=live)
     return Recommender(made, engine=model.engine, threads=model.threads)
+
+
+def _shortened(settings: StudentConfig, data: Interactions, share: float) -> StudentConfig:
+    """A part of the epochs that a new training would take of these data."""
+    from hashlgn.training.student.plan import bounded, step_users, steps_of
+
+    users = int(np.count_nonzero(np.diff(data.indptr)))
+    steps = steps_of(users, step_users(users, settings.batch_users))
+    whole = {name: bounded(getattr(settings, name), steps, len(data)) for name in _SHARES}
+    epochs = {name: min(count, math.ceil(_SHARES[name] * share * count)) for name, count in whole.items()}
+    changes: dict[str, Any] = {**epochs, **{name: _SLOWER * getattr(settings, name) for name in _RATES}}
+    return replace(settings, **changes)
 
 
 def check_refit(model: Recommender, *, epochs: float, device: str, threads: int | None = None) -> None:

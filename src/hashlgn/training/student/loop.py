@@ -18,6 +18,7 @@ from hashlgn.training.objectives import divergence, label_loss
 from hashlgn.training.student.batches import Batch, Candidates, History, candidates, user_batches
 from hashlgn.training.student.forms import Side
 from hashlgn.training.student.optimizer import RowAdam
+from hashlgn.training.student.plan import steps_of
 from hashlgn.training.student.teachers import Teacher
 
 __all__ = ["Data", "Distillation", "Labels", "Objective", "fit"]
@@ -39,7 +40,7 @@ class Data:
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
-        return max(1, round(int(np.count_nonzero(np.diff(self.interactions.indptr))) / self.batch_users))
+        return steps_of(int(np.count_nonzero(np.diff(self.interactions.indptr))), self.batch_users)
 
     def batch(self, users: npt.NDArray[np.int64]) -> Batch:
         """Histories of some users."""

@@ -15,6 +15,7 @@ __all__ = [
     "resolved",
     "some",
     "step_users",
+    "steps_of",
     "teacher_bytes",
     "tried",
 ]
@@ -45,6 +46,11 @@ def some(number: int | None) -> int:
 def step_users(users: int, wanted: int) -> int:
     """Users per step: as many as wanted, but an epoch has at least 8 steps."""
     return min(wanted, -(-users // _STEPS))
+
+
+def steps_of(users: int, batch_users: int) -> int:
+    """Steps in an epoch."""
+    return max(1, round(users / batch_users))
 
 
 def bounded_candidates(wanted: int, interactions: int, users: int) -> int:
