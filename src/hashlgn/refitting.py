@@ -28,7 +28,7 @@ _TOP = 20  # answers that are compared
 _GROUP = 2000  # users of a group who are compared, at most
 # How much of its epochs a stage takes, beside the share that is asked for: a student of few labels is a bad teacher,
 # and codes are near their end already.
-_SHARES = {"epochs": 2.0, "distillation_epochs": 1.0, "code_epochs": 0.5, "settle_epochs": 1.0}
+_SHARES = {"epochs": 1.5, "distillation_epochs": 1.0, "code_epochs": 0.5, "settle_epochs": 1.0}
 _RATES = ("code_lr", "settle_lr")
 _SLOWER = 0.5  # of these rates
 
@@ -69,8 +69,8 @@ def refit(
     Args:
         model: a model whose users are their histories; it stays as it is.
         interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
-        epochs: share of the epochs of a new training, over 0 and at most 1: the distillation's. Labels take twice that
-            share, codes half of it.
+        epochs: share of the epochs of a new training, over 0 and at most 1: the distillation's. Labels take one and
+            a half times that share, codes half of it.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
         report: called after every step.
