@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from conftest import clusters
+from hashlgn.config import Config, StudentConfig
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError
 from hashlgn.estimators import HashLGN
 from hashlgn.inference.recommender import Recommender
-from hashlgn.refitting import overlaps, refit
+from hashlgn.refitting import _shortened, overlaps, refit
 
 CONFIG = {"model.dim": 16, "model.bits": 32, "model.history_bits": 32, "student.epochs": 12}
 CONFIG |= {"student.distillation_epochs": 8, "student.code_epochs": 4}
@@ -62,16 +63,31 @@ def test_a_refit_learns_what_is_new_and_keeps_numbers(
     assert again.recommend(k=5) == after.recommend(k=5)
 
 
-@pytest.mark.parametrize("teacher", ["auto", "labels"])
-def test_the_last_float_stage_of_a_refit_starts_from_the_model(
-    halves: tuple[Interactions, Interactions], teacher: str
+@pytest.mark.parametrize(
+    "changes", [{}, {"student.teacher": "labels"}, {"student.distillation_epochs": 0}, {"student.epochs": 0}]
+)
+def test_the_float_student_of_a_refit_starts_from_the_model(
+    halves: tuple[Interactions, Interactions], changes: dict[str, Any]
 ) -> None:
-    floats = {"model.answers": "floats", "model.histories": "floats", "student.teacher": teacher}
+    floats = {"model.answers": "floats", "model.histories": "floats"}
     model = Recommender(HashLGN(config=CONFIG | floats, threads=1).fit(halves[0], progress=False).model, threads=1)
-    last = {"auto": "distillation_epochs", "labels": "epochs"}[teacher]
-    settings = {**model.model.config, "student": {**model.model.config["student"], last: 0}}
-    after = refit(Recommender(replace(model.model, config=settings), threads=1), threads=1)
-    np.testing.assert_array_equal(after.model.items.decode(), model.model.items.decode())
+    config = Config.from_dict(model.model.config).updated({"student.lr": 1e-9, **changes})  # so that it stays there
+    after = refit(Recommender(replace(model.model, config=config.to_dict()), threads=1), threads=1)
+    np.testing.assert_allclose(after.model.items.decode(), model.model.items.decode(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "faster"), [(0.25, (8, 3, 2, 1), 2), (0.1, (3, 2, 1, 1), 2), (0.6, (18, 8, 5, 3), 20 / 18)]
+)
+def test_a_refit_is_a_short_training(share: float, epochs: tuple[int, ...], faster: float) -> None:
+    data, whole = clusters(n_users=120, n_items=60, share=0.6), StudentConfig()
+    short = _shortened(whole, data, share)
+    assert (short.epochs, short.distillation_epochs, short.code_epochs, short.settle_epochs) == epochs
+    assert short.label_lr == pytest.approx(faster * whole.lr) and short.lr == whole.lr
+    assert (short.code_lr, short.settle_lr) == (whole.code_lr / 2, whole.settle_lr / 2)
+    assert _shortened(whole, data, 1.0).label_lr == whole.lr
+    long = StudentConfig(epochs=1000, batch_users=10)  # 12 steps an epoch: 40 epochs, however many are asked for
+    assert _shortened(long, data, 0.25).epochs == 15
 
 
 def test_overlaps_are_by_group_and_whole_where_nothing_moved(

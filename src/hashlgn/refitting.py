@@ -26,11 +26,11 @@ __all__ = ["Overlap", "check_refit", "overlaps", "refit"]
 
 _TOP = 20  # answers that are compared
 _GROUP = 2000  # users of a group who are compared, at most
-# How much of its epochs a stage takes, beside the share that is asked for: a student of few labels is a bad teacher,
-# and codes are near their end already.
-_SHARES = {"epochs": 1.5, "distillation_epochs": 1.0, "code_epochs": 0.5, "settle_epochs": 1.0}
-_RATES = ("code_lr", "settle_lr")
-_SLOWER = 0.5  # of these rates
+# What multiplies the share of the epochs that is asked for, by stage: a student of few labels is a bad teacher, and
+# codes are near their end already, so that their rates are lower, too.
+_EPOCHS = {"epochs": 1.5, "distillation_epochs": 1.0, "code_epochs": 0.5, "settle_epochs": 1.0}
+_CODE_RATES = 0.5
+_LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ def refit(
 ) -> Recommender:
     """Train a model anew on all that it knows, from where it is.
 
-    The training has the stages of a new one, with a part of the epochs. The student of the labels starts anew. The
-    distillation starts from the vectors of the model, and the codes, at half of their rates, from its codes, those of
-    items that were added included. Ids keep their numbers, removed items stay removed. There is no validation slice,
-    since the model was trained on what would be in it: all interactions are trained on, and the calibration stays that
-    of the model.
+    The training has the stages of a new one, with a part of the epochs. The float student starts from the vectors of
+    the model, and the codes from its codes, those of items that were added included. Where the float student learns
+    from a mixture of teachers, the label student among them starts anew. Ids keep their numbers, removed items stay
+    removed. There is no validation slice, since the model was trained on what would be in it: all interactions are
+    trained on, and the calibration stays that of the model.
 
     Args:
         model: a model whose users are their histories; it stays as it is.
         interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
-        epochs: share of the epochs of a new training, over 0 and at most 1: the distillation's. Labels take one and
-            a half times that share, codes half of it.
+        epochs: share of the epochs of a new training, over 0 and at most 1, that the distillation takes. Labels take
+            one and a half times that share, codes half of it.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
         report: called after every step.
@@ -87,7 +87,7 @@ def refit(
 
     state = Recommender(model.model)
     if interactions is not None:
-        state.update(interactions, budget=0, **reading)  # items that are there are trained anew
+        state.update(interactions, **reading)
     old = state.model
     histories = living_histories(old)
     config = Config.from_dict(old.config)
@@ -122,10 +122,20 @@ def _shortened(settings: StudentConfig, data: Interactions, share: float) -> Stu
 
     users = int(np.count_nonzero(np.diff(data.indptr)))
     steps = steps_of(users, step_users(users, settings.batch_users))
-    whole = {name: bounded(getattr(settings, name), steps, len(data)) for name in _SHARES}
-    epochs = {name: min(count, math.ceil(_SHARES[name] * share * count)) for name, count in whole.items()}
-    changes: dict[str, Any] = {**epochs, **{name: _SLOWER * getattr(settings, name) for name in _RATES}}
+    whole = {name: bounded(getattr(settings, name), steps, len(data)) for name in _EPOCHS}
+    epochs = {name: _part(count, _EPOCHS[name] * share) for name, count in whole.items()}
+    label_lr = settings.label_lr or settings.lr
+    if settings.teacher == "auto" and epochs["epochs"]:
+        label_lr *= min(_LABEL_RATE, whole["epochs"] / epochs["epochs"])
+    rates = {name: _CODE_RATES * getattr(settings, name) for name in ("code_lr", "settle_lr")}
+    changes: dict[str, Any] = {**epochs, **rates, "label_lr": label_lr}
     return replace(settings, **changes)
+
+
+def _part(count: int, share: float) -> int:
+    """A share of some epochs: one at least where there are any."""
+    part = math.ceil(round(share * count, 6))  # 0.15 times 20 is a little more than 3
+    return min(count, max(1, part))
 
 
 def check_refit(model: Recommender, *, epochs: float, device: str, threads: int | None = None) -> None:

@@ -180,7 +180,9 @@ class HeldCodes {
     }
     const nb::gil_scoped_release released;
     const auto strength = [&](size_t e) { return strengths.data()[e]; };
-    fetched_rows(indptr.data(), out.shape(0), indices.data(), strength, [&](size_t r) { return out.data() + r * 32 * bytes_; }, [](size_t) {});
+    const size_t n = 32 * bytes_;
+    each_histogram(indptr.data(), out.shape(0), indices.data(), strength,
+                   [&](size_t r, const double* histogram) { std::copy(histogram, histogram + n, out.data() + r * n); });
   }
 
   // Histogram, product and division in one call. None where the rows do not ascend, a strength is not positive and finite, or
@@ -207,12 +209,12 @@ class HeldCodes {
       if (!(strengths[e] > 0 && std::isfinite(strengths[e]))) return false;
     }
     const size_t n = 32 * bytes_;
-    const std::unique_ptr<double[]> h(new double[n]), v(new double[width]);
+    const std::unique_ptr<double[]> v(new double[width]);
     const std::unique_ptr<float[]> narrowed(new float[rows * n]), sums(new float[rows * width]);
     std::vector<int> exponents(rows);
     const auto strength = [&](size_t e) { return strengths ? static_cast<double>(strengths[e]) : 1.0; };
-    const auto narrowing = [&](size_t r) { exponents[r] = narrow(h.get(), n, narrowed.get() + r * n); };
-    fetched_rows(indptr, rows, items, strength, [&](size_t) { return h.get(); }, narrowing);
+    each_histogram(indptr, rows, items, strength,
+                   [&](size_t r, const double* histogram) { exponents[r] = narrow(histogram, n, narrowed.get() + r * n); });
     available().front()->single(narrowed.get(), rows, n, codewords_.data(), width, sums.get());
     for (size_t r = 0; r < rows; ++r) {
       widen(sums.get() + r * width, width, exponents[r], v.get());
@@ -256,25 +258,25 @@ class HeldCodes {
     __builtin_prefetch(static_cast<const char*>(pages_[number >> shift_].second) + (number & mask_) * (half_ ? 2 : 4));
   }
 
-  // The histogram of each history, where `place` says; `done` is told of each. Codes and weights lie anywhere in memory. So those of
-  // a history are all read before it is summed: between additions, the processor would wait for one after the other.
-  template <class Strength, class Place, class Done>
-  void fetched_rows(const int64_t* indptr, size_t rows, const int64_t* items, const Strength& strength, const Place& place,
-                    const Done& done) const {
+  // Visits the histogram of each history. Codes and weights lie anywhere in memory. So those of a history are all read before it is
+  // summed: between additions, the processor would wait for one after the other.
+  template <class Strength, class Visit>
+  void each_histogram(const int64_t* indptr, size_t rows, const int64_t* items, const Strength& strength, const Visit& visit) const {
     const size_t entries = static_cast<size_t>(indptr[rows]);
+    const std::unique_ptr<double[]> histogram(new double[32 * bytes_]);
     std::vector<uint8_t> codes;
     std::vector<double> weights;
-    for (size_t e = 0; e < std::min(entries, kAhead); ++e) ask(items[e]);
+    for (size_t e = 0; e < std::min(entries, kItemsAhead); ++e) ask(items[e]);
     for (size_t r = 0; r < rows; ++r) {
       const size_t begin = static_cast<size_t>(indptr[r]), count = static_cast<size_t>(indptr[r + 1]) - begin;
       codes.resize(std::max(codes.size(), count * bytes_)), weights.resize(std::max(weights.size(), count));
       for (size_t i = 0; i < count; ++i) {
-        if (begin + i + kAhead < entries) ask(items[begin + i + kAhead]);
+        if (begin + i + kItemsAhead < entries) ask(items[begin + i + kItemsAhead]);
         std::memcpy(codes.data() + i * bytes_, code_of(items[begin + i]), bytes_);
         weights[i] = strength(begin + i) * weight_of(items[begin + i]);
       }
-      histogram_of(0, count, [&](size_t i) { return weights[i]; }, [&](size_t i) { return codes.data() + i * bytes_; }, bytes_, place(r));
-      done(r);
+      histogram_of(count, [&](size_t i) { return weights[i]; }, [&](size_t i) { return codes.data() + i * bytes_; }, bytes_, histogram.get());
+      visit(r, histogram.get());
     }
   }
 
@@ -285,7 +287,7 @@ class HeldCodes {
                  : static_cast<double>(static_cast<const float*>(page)[number & mask_]);
   }
 
-  static constexpr size_t kAhead = 48;  // entries for which memory is asked in advance
+  static constexpr size_t kItemsAhead = 48;  // for which memory is asked in advance: it answers many requests at once
 
   std::vector<In<uint8_t, 2>> packed_;
   std::vector<Scale> weight_;

@@ -138,11 +138,11 @@ void histogram(In<int64_t, 1> indptr, In<int64_t, 1> indices, In<double, 1> weig
   require(out.shape(0) + 1 == indptr.shape(0) && out.shape(1) == 32 * packed.shape(1), "out must have one row per history");
   const nb::gil_scoped_release released;
   const size_t bytes = packed.shape(1);
-  const int64_t *bounds = indptr.data(), *items = indices.data();
-  const auto weight = [&](size_t e) { return weights.data()[e]; };
-  const auto code = [&](size_t e) { return packed.data() + static_cast<size_t>(items[e]) * bytes; };
   for (size_t r = 0; r < out.shape(0); ++r) {
-    histogram_of(static_cast<size_t>(bounds[r]), static_cast<size_t>(bounds[r + 1]), weight, code, bytes, out.data() + r * 32 * bytes);
+    const size_t begin = static_cast<size_t>(indptr.data()[r]), end = static_cast<size_t>(indptr.data()[r + 1]);
+    const auto weight = [&](size_t e) { return weights.data()[begin + e]; };
+    const auto code = [&](size_t e) { return packed.data() + static_cast<size_t>(indices.data()[begin + e]) * bytes; };
+    histogram_of(end - begin, weight, code, bytes, out.data() + r * 32 * bytes);
   }
 }
 

@@ -167,12 +167,12 @@ inline void weighted_sums(const int64_t* indptr, size_t rows, const int64_t* ind
   }
 }
 
-// out[m, k] = Σ_e weight(e) · [sub-code m of code(e) is k] over the entries e of a history, begin … end − 1, ascending.
+// out[m, k] = Σ_e weight(e) · [sub-code m of code(e) is k] over the entries e of a history, 0 … count − 1.
 // `code` gives where a code is, two sub-codes a byte, `bytes` in all.
 template <class Weight, class Code>
-void histogram_of(size_t begin, size_t end, const Weight& weight, const Code& code, size_t bytes, double* out) {
+void histogram_of(size_t count, const Weight& weight, const Code& code, size_t bytes, double* out) {
   std::fill(out, out + bytes * 32, 0.0);
-  for (size_t e = begin; e < end; ++e) {
+  for (size_t e = 0; e < count; ++e) {
     const uint8_t* subcodes = code(e);
     const double w = weight(e);
     const auto add = [w](double* cells, uint64_t part) { cells[part & 15] += w, cells[16 + (part >> 4 & 15)] += w; };

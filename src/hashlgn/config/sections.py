@@ -208,6 +208,7 @@ class StudentConfig:
         code_epochs: for the answers' codewords and scales, beside float histories.
         settle_epochs: for the same beside histories in codes.
         lr: Adam's rate for float vectors, falling to 0 by a cosine in each stage.
+        label_lr: the same while they learn from labels; ``lr`` where None.
         code_lr: for codewords, scales and float histories, once answers are codes.
         settle_lr: for codewords and scales beside histories in codes.
         batch_users: users per step, at most; an epoch has at least 8 steps.
@@ -229,6 +230,7 @@ class StudentConfig:
     code_epochs: int = 16
     settle_epochs: int = 4
     lr: float = 0.005
+    label_lr: float | None = None
     code_lr: float = 0.003
     settle_lr: float = 0.0007
     batch_users: int = 512
@@ -246,8 +248,8 @@ class StudentConfig:
             positive_int(f"student.{name}", getattr(self, name))
         for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs"):
             _check_count(f"student.{name}", getattr(self, name))
-        for name in ("lr", "code_lr", "settle_lr"):
-            if not 0 < getattr(self, name) < math.inf:
+        for name in ("lr", "label_lr", "code_lr", "settle_lr"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ArgumentError(f"student.{name} must be positive and finite (got {shown(getattr(self, name))})")
         if not 0 < self.hidden < 1:
             raise ArgumentError(f"student.hidden must lie between 0 and 1 (got {shown(self.hidden)})")

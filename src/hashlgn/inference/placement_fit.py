@@ -120,15 +120,11 @@ def _inverse_lengths(x: Any, v: Floats, p: Floats) -> Floats:
 
 def _levels(x: Any, v: Floats, p: Floats, o: Floats, inverse: Floats, logs: Doubles) -> Floats:
     """The mean score of an item's people, each without the item, as a line over the logarithm of their number."""
-    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    scores = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        left = v[rows[part]] - x.data[part, None] * p[x.indices[part]]
-        scores[part] = np.einsum("ij,ij->i", left, o[x.indices[part]]) * inverse[part]
-    known = inverse > 0
-    columns = logs[x.indices[known]]
-    levels: Floats = linalg.lstsq(columns.T @ columns, columns.T @ scores[known])[0].astype(np.float32)
+    units = sparse.csr_matrix((inverse, x.indices, x.indptr), x.shape)
+    own = np.bincount(x.indices, x.data * inverse, x.shape[1])
+    sums = np.einsum("ij,ij->i", np.asarray(units.T @ v), o) - own * np.einsum("ij,ij->i", p, o)
+    counts = np.bincount(x.indices[inverse > 0], minlength=x.shape[1])
+    levels: Floats = linalg.lstsq(logs.T @ (counts[:, None] * logs), logs.T @ sums)[0].astype(np.float32)
     return levels
 
 

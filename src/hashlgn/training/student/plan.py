@@ -50,7 +50,7 @@ def step_users(users: int, wanted: int) -> int:
 
 def steps_of(users: int, batch_users: int) -> int:
     """Steps in an epoch."""
-    return max(1, round(users / batch_users))
+    return max(1, round(users / max(batch_users, 1)))
 
 
 def bounded_candidates(wanted: int, interactions: int, users: int) -> int:

@@ -47,7 +47,6 @@ _T = TypeVar("_T")
 _EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
 _ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
 _FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
-_FASTER = 2.0  # rate of a label student that starts anew beside a model, in a part of the epochs
 _QUERIES = 20_000  # users whose queries are the metric of the codes
 _LIKELY, _LIKELY_PAIRS = 20, 2**32  # best items of each user that are scored for certain; of users times items, at most
 
@@ -112,8 +111,8 @@ def train_student(
             configuration and versions, and stays: whoever has saved the model deletes it. A training that goes on ends
             in the same bits, on the CPU.
         report: called after every step.
-        start: vectors and codes of all items, where the distillation and the codes start in place of the singular
-            vectors. A checkpoint is not bound to it. Default: none.
+        start: vectors and codes of all items, of a model. The last stage of the floats and the codes start from them. A
+            checkpoint is not bound to it. Default: none.
 
     Raises:
         ArgumentError: the configuration breaks a rule, the start does not fit it, the data lacks weights or times that
@@ -127,17 +126,32 @@ def train_student(
     with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = _Run(config, data, where, saved, report)
-        width, seed = plan.some(config.model.dim), config.train.seed
-        if start is not None:
-            start = start.checked(data.n_items, width, where)
-        spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
-        vectors = start_vectors(spectrum[1], width, seed)
-        anew = Start(vectors, vectors).checked(data.n_items, width, where)
-        student = _labels(run, start, anew)
-        run.choose_strength(student)
-        # Of a large catalogue there are few epochs: they go further from where the labels led.
-        student = _distilled(run, start or (None if run.large else anew), student, spectrum)
-        return run.outcome(*_into_bits(run, student, start or anew))
+        model = None if start is None else start.checked(data.n_items, plan.some(config.model.dim), where)
+        student = _float_student(run, model)
+        return run.outcome(*_into_bits(run, student, model))
+
+
+def _float_student(run: _Run, model: Start | None) -> FloatStudent:
+    """The student of the labels, or the one of a mixture with another teacher. The one that it ends with starts from
+    the model, where there is one.
+
+    Labels before a mixture start anew all the same: a mixture gains by how much its teachers differ, and the model has
+    learned from the other one.
+    """
+    settings = run.config.student
+    if settings.teacher == "labels" or not settings.distillation_epochs:
+        return _labels(run, model or _anew(run)[0])
+    anew, spectrum = _anew(run)
+    student = _labels(run, anew if settings.epochs else model or anew)
+    return _distilled(run, model, anew, student, spectrum)
+
+
+def _anew(run: _Run) -> tuple[Start, Spectrum]:
+    """Where a training without a model starts, and the singular vectors that this is made from."""
+    width, seed = plan.some(run.config.model.dim), run.config.train.seed
+    spectrum = run.timed("start", lambda: singular_vectors(run.data.interactions, run.spectrum_dim, seed))
+    vectors = start_vectors(spectrum[1], width, seed).to(run.device)
+    return Start(vectors, vectors), spectrum
 
 
 def _fresh(run: _Run, start: Start) -> FloatStudent:
@@ -146,38 +160,31 @@ def _fresh(run: _Run, start: Start) -> FloatStudent:
     return FloatStudent(*sides, run.config.student.temperature)
 
 
-def _labels(run: _Run, start: Start | None, anew: Start) -> FloatStudent:
-    """The float student that learns from interactions alone.
-
-    Where it is to be mixed with another teacher, it starts anew although there is a model: a mixture gains by how much
-    its teachers differ, and the model has learned from the other one.
-    """
-    settings, rate = run.config.student, run.config.student.lr
-    if start is not None and settings.teacher == "auto":
-        start, rate = None, _FASTER * rate
-    student = _fresh(run, start or anew)
+def _labels(run: _Run, start: Start) -> FloatStudent:
+    """The float student that learns from interactions alone."""
+    settings, student = run.config.student, _fresh(run, start)
     objective = Labels(settings.temperature, settings.hidden, settings.user_weight)
-    data = replace(run.data, chances=run.beside_labels)
-    run.stage("labels", objective, student, settings.epochs, (rate,), (rate,), data)
+    data, rate = replace(run.data, chances=run.beside_labels), (settings.label_lr or settings.lr,)
+    run.stage("labels", objective, student, settings.epochs, rate, rate, data)
+    run.choose_strength(student)
     return student
 
 
-def _distilled(run: _Run, start: Start | None, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
-    """The float student that learns from a mixture of teachers, from ``start`` or else from where the label student is;
-    the label student where that does not validate worse.
-    """
+def _distilled(run: _Run, model: Start | None, anew: Start, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
+    """The float student that learns from a mixture of teachers; that of the labels where it does not validate worse."""
     settings = run.config.student
     mixture = run.timed("teachers", lambda: _mixture(run, student, spectrum))
     if mixture is None:
         return student
-    distilled = student.copy() if start is None else _fresh(run, start)
+    # Of a large catalogue there are few epochs: they go further from where the labels led than anew.
+    distilled = student.copy() if model is None and run.large else _fresh(run, model or anew)
     objective = run.towards(mixture)
     data = run.data if objective.likely is None else replace(run.data, chances=run.fewer)
     run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,), data)
     return distilled if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0) else student
 
 
-def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Side]:
+def _into_bits(run: _Run, student: FloatStudent, known: Start | None) -> tuple[Side, Side]:
     """Both sides in the form that the configuration names."""
     model, settings, tau = run.config.model, run.config.student, run.config.student.temperature
     histories, answers = student.histories, student.answers
@@ -186,13 +193,13 @@ def _into_bits(run: _Run, student: FloatStudent, start: Start) -> tuple[Side, Si
     objective = run.towards(student)
     if model.answers == "codes":
         o, queries = answers.vectors(), run.queries(histories.vectors())
-        kept, weights = start.answer_codes, run.degree.sqrt()
+        kept, weights = known.answer_codes if known else None, run.degree.sqrt()
         answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights, kept))
         histories, rate = Vectors(histories.vectors().clone()), settings.code_lr
         run.stage("codes", objective, FloatStudent(histories, answers, tau), settings.code_epochs, (rate,), (rate,) * 2)
     if model.histories == "codes":
         p, targets = histories.vectors(), answers.vectors()
-        kept, weights = start.history_codes, run.degree
+        kept, weights = known.history_codes if known else None, run.degree
         histories = run.timed(
             "coding histories", lambda: coded(p, plan.some(model.history_bits), targets, weights, kept)
         )
@@ -208,8 +215,6 @@ def _mixture(run: _Run, student: FloatStudent, spectrum: Spectrum) -> Mixture | 
     validate alike it gets the largest: it is in closed form, and owes nothing to the draws of a training.
     """
     settings, data = run.config.student, run.data
-    if settings.teacher == "labels":
-        return None
     other: Teacher
     if run.large:
         name, shares = "filter", _FILTER_SHARES
