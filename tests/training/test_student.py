@@ -451,6 +451,12 @@ def test_a_loss_that_grows_beyond_bounds_names_the_rate() -> None:
         fit(data_of(data), Labels(0.15, 0.5, 0.0), p, Vectors(torch.randn(40, 4)), 1, ((0.1,), (0.1,)), lambda *_: None)
 
 
+@pytest.mark.parametrize("name", ["lr", "label_lr", "code_lr", "settle_lr"])
+def test_a_rate_that_is_too_high_is_named(name: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"student\.{name} must be smaller"):
+        train_student(clusters(), small({f"student.{name}": 1e38}), device="cpu", threads=1)
+
+
 def test_the_cost_of_an_epoch_is_bounded_per_interaction() -> None:
     for interactions, users in ((1_200_000, 38_000), (10_000_000, 200_000), (1_000_000, 400_000)):
         affordable = min(1300 * interactions, 2**30) / users

@@ -147,6 +147,7 @@ def fit(
     epochs: int,
     rates: tuple[Sequence[float], Sequence[float]],
     report: Callable[[int, int, float], None],
+    setting: str = "student.lr",
 ) -> None:
     """Train the tables of both sides in place.
 
@@ -160,6 +161,7 @@ def fit(
         epochs: passes over the users; the rates fall to 0 by a cosine.
         rates: Adam's rate for each table of the histories, and of the answers.
         report: called after every step with the epoch, the steps done in it and the mean loss so far.
+        setting: what the rates are called in errors.
 
     Raises:
         ArgumentError: the loss is no longer finite.
@@ -190,5 +192,5 @@ def fit(
                 places[among.items] = -1
             total += value.item()
             if not math.isfinite(total):
-                raise ArgumentError(f"student.lr must be smaller (the loss became {total} in epoch {epoch + 1})")
+                raise ArgumentError(f"{setting} must be smaller (the loss became {total} in epoch {epoch + 1})")
             report(epoch, done + 1, total / (done + 1))

@@ -325,7 +325,8 @@ class _Run:
         rates = tuple(history_rates), tuple(answer_rates)
         # Around the steps alone: a singular value decomposition under it leaves holes of gigabytes.
         with kept_memory():
-            self.timed(name, lambda: fit(data, objective, student.histories, student.answers, epochs, rates, tell))
+            sides = student.histories, student.answers
+            self.timed(name, lambda: fit(data, objective, *sides, epochs, rates, tell, self._setting(name)))
         if self.validation is not None:
             fixed = FloatStudent(Vectors(student.histories.vectors()), Vectors(student.answers.vectors()), 1.0)
             self.metrics[name] = self.validation.metric(fixed)
@@ -333,6 +334,11 @@ class _Run:
         kept = [table.clone() for table in tables]
         stages[name] = {"tables": kept, "metrics": {key: self.metrics[key] for key in self.metrics if key == name}}
         self.checkpoint.save({"stages": stages})
+
+    def _setting(self, stage: str) -> str:
+        """What the rates of a stage are called."""
+        labels = "lr" if self.config.student.label_lr is None else "label_lr"
+        return "student." + {"labels": labels, "codes": "code_lr", "histories": "settle_lr"}.get(stage, "lr")
 
     def towards(self, teacher: Teacher) -> Distillation:
         """What a student of this teacher is trained by. What is likely is found once: the teachers of later stages have
