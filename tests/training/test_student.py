@@ -20,7 +20,7 @@ from hashlgn.scoring.items import CodedItems
 from hashlgn.training.objectives import divergence, label_loss
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, graph_filter, train_student
 from hashlgn.training.student import loop as student_loop
-from hashlgn.training.student import trainer as student_trainer
+from hashlgn.training.student import run as student_run
 from hashlgn.training.student.batches import Batch, Candidates, History, candidates, sampling_chances
 from hashlgn.training.student.forms import Codes, Vectors
 from hashlgn.training.student.graph_filter import GraphFilter
@@ -145,7 +145,7 @@ def test_a_training_that_goes_on_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_catalogue_too_large_for_ease_tries_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student_trainer, "EASE_ITEMS", 10)
+    monkeypatch.setattr(student_run, "EASE_ITEMS", 10)
     data = clusters(share=0.4)
     model = trained(data, {"student.epochs": 1})
     assert set(model.choice) == {"labels", *(f"labels + {share:g} filter" for share in (0.3, 0.5, 0.7, 1.0))}
@@ -342,7 +342,7 @@ def test_the_best_items_are_the_teachers_and_not_the_users_own(seeded: None) -> 
 
 
 def test_likely_items_are_scored_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student_trainer, "EASE_ITEMS", 10)
+    monkeypatch.setattr(student_run, "EASE_ITEMS", 10)
     data, seen = clusters(share=0.4), []
 
     def spied(n_items: int, chances: Any, certain: torch.Tensor, *rest: Any) -> Candidates:
@@ -358,7 +358,7 @@ def test_likely_items_are_scored_in_every_step(monkeypatch: pytest.MonkeyPatch) 
     assert [set(part) for part in (sampled[:8], sampled[8:-16], sampled[-16:])] == [{3}, {5}, {10}]
     assert len(seen) == len(sampled) and min(likely for _, likely in seen[8:]) >= 20
     # Of too many pairs of users and items nobody asks for the best ones.
-    monkeypatch.setattr(student_trainer, "_LIKELY_PAIRS", 10)
+    monkeypatch.setattr(student_run, "_LIKELY_PAIRS", 10)
     assert "likely items" not in trained(data, few).costs
 
 
