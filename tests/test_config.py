@@ -66,7 +66,7 @@ def test_a_wrong_key_or_value_is_named(changes: dict[str, object], message: str)
         (lambda: TrainConfig(seed=1.5), r"train.seed must be an integer \(got 1.5\)"),
         (lambda: TrainConfig(loss=3), r"train.loss must be text \(got 3\)"),
         (lambda: TrainConfig(lr=10**400), "train.lr must be a number"),
-        (lambda: StudentConfig(hidden=None), r"student.hidden must be a number \(got None\)"),
+        (lambda: StudentConfig(thinning=None), r"student.thinning must be a number \(got None\)"),
         (lambda: Config(model={"bits": 64}), r"model must be a ModelConfig \(got {'bits': 64}\)"),
         (lambda: Config().updated([1]), r"configuration must be a mapping, .* \(got \[1\]\)"),
         (lambda: Config().updated({1: 2}), r"configuration key must be one of .* \(got 1\)"),

@@ -61,7 +61,7 @@ def test_the_best_configuration_trains_to_the_value_it_was_chosen_for(searched) 
 
 def test_the_base_is_the_first_trial_and_what_is_fixed_stays(searched) -> None:
     out, result = searched
-    base = module._resolved(SMALL)
+    base = module._resolved(SMALL, 48)
     assert result["rows"][0]["train.lr"] == base.train.lr
     assert list(result["setting"]["space"]) == ["train.lr", "train.temperature"]
     best = load_config(out / "best.toml")
@@ -181,7 +181,7 @@ def test_codes_are_searched_too(tmp_path: Path) -> None:
     ],
 )
 def test_only_what_matters_is_varied(changes: dict[str, Any], names: list[str]) -> None:
-    assert list(varied(module._resolved(Config().updated(changes)))) == names
+    assert list(varied(module._resolved(Config().updated(changes), 100))) == names
 
 
 def test_bad_arguments_and_folders_of_something_else(searched, tmp_path: Path) -> None:

@@ -474,6 +474,8 @@ def test_what_is_left_open_is_filled_in() -> None:
     assert chosen == [320, 256]
     assert [resolved(Config(), n_items).model.dim for n_items in (10_000, 10_001)] == [256, 192]
     assert resolved(Config().updated({"model.bits": 256}), 10_001).model.dim == 256
+    assert [resolved(Config(), n_items).student.hidden for n_items in (10_000, 10_001)] == [0.7, 0.5]
+    assert resolved(Config().updated({"student.hidden": 0.6}), 10_001).student.hidden == 0.6
     given = {"model.dim": 8, "model.history_bits": 16}
     model = resolved(Config().updated(given), 10**6).model
     assert (model.dim, model.history_bits) == (8, 16)

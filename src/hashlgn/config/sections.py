@@ -214,7 +214,8 @@ class StudentConfig:
         batch_users: users per step, at most; an epoch has at least 8 steps.
         candidates: items scored per step, sampled where the catalogue is larger.
         temperature: of the softmax, whatever it learns from.
-        hidden: share of each history that a step hides from the query, and asks for.
+        hidden: share of each history that a step hides from the query, and asks for. None means 0.7 (beyond 10,000
+            items 0.5).
         user_weight: exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number.
         thinning: towards a teacher, each step tells a random share of each history of d items, uniform between
             ``max(1 − thinning, 20 / d)`` and 1.
@@ -236,7 +237,7 @@ class StudentConfig:
     batch_users: int = 512
     candidates: int = 8_192
     temperature: float = 0.15
-    hidden: float = 0.7
+    hidden: float | None = None
     user_weight: float = -0.25
     thinning: float = 0.9
     teacher: str = "auto"
@@ -251,7 +252,7 @@ class StudentConfig:
         for name in ("lr", "label_lr", "code_lr", "settle_lr"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ArgumentError(f"student.{name} must be positive and finite (got {shown(getattr(self, name))})")
-        if not 0 < self.hidden < 1:
+        if self.hidden is not None and not 0 < self.hidden < 1:
             raise ArgumentError(f"student.hidden must lie between 0 and 1 (got {shown(self.hidden)})")
         _check_range("student.temperature", self.temperature, *_TEMPERATURES)
         _check_range("student.user_weight", self.user_weight, *_EXPONENTS)

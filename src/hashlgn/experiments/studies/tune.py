@@ -130,7 +130,7 @@ def tune(
     need("torch", "train", "tuning")
     optuna = need("optuna", "tune", "tuning")
     need("matplotlib", "tune", "the plot of a search")
-    out, base, fixed = Path(out), _resolved(base or Config()), set(fixed)
+    out, base, fixed = Path(out), _resolved(base or Config(), data.n_items), set(fixed)
     _check(base, trials, timeout)
     space = varied(base, fixed)
     if not space:
@@ -183,11 +183,14 @@ def _asked(optuna: Any, study: Any, seed: int, done: int) -> Any:
     return study.ask()
 
 
-def _resolved(base: Config) -> Config:
+def _resolved(base: Config, n_items: int) -> Config:
     """With what is open filled in; a float model has an encoder, LightGCN where none is named."""
     if base.model.kind == "float" and base.model.encoder is None:
         base = base.updated({"model.encoder": "lightgcn"})
-    return checked(base)
+    from hashlgn.training.student import plan
+
+    base = checked(base)
+    return plan.resolved(base, n_items) if _student(base) else base
 
 
 def _study(optuna: Any, out: Path, setting: dict[str, Any], start: dict[str, Any]) -> Any:

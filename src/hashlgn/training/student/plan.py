@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from hashlgn.config import Config
 from hashlgn.training.student.graph_filter import filter_dim, filter_neighbours
@@ -20,7 +21,10 @@ __all__ = [
     "tried",
 ]
 
+_Number = TypeVar("_Number", int, float)
+
 _DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # the second where EASE is too large, and bits are few
+_HIDDEN, _LARGE_HIDDEN = 0.7, 0.5  # the second where EASE is too large
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
 _MOST_STEPS, _FEWEST_EPOCHS = 480, 4  # of a stage
 _PER_STEP = 1_000  # interactions, where large data take more steps than that
@@ -31,13 +35,15 @@ _PAIRS = 2**32  # candidates times users in a stage, at most
 
 def resolved(config: Config, n_items: int) -> Config:
     """The configuration with what "choose for me" means for a student of a catalogue."""
-    model = config.model
-    dim = _DIM if n_items <= EASE_ITEMS else max(_LARGE_DIM, min(model.bits, _DIM))
+    model, student, large = config.model, config.student, n_items > EASE_ITEMS
+    dim = max(_LARGE_DIM, min(model.bits, _DIM)) if large else _DIM
     bits = min(4 * model.bits, _HISTORY_BITS) if model.history_bits is None else model.history_bits
-    return replace(config, model=replace(model, dim=model.dim or dim, history_bits=bits))
+    hidden = student.hidden or (_LARGE_HIDDEN if large else _HIDDEN)
+    model = replace(model, dim=model.dim or dim, history_bits=bits)
+    return replace(config, model=model, student=replace(student, hidden=hidden))
 
 
-def some(number: int | None) -> int:
+def some(number: _Number | None) -> _Number:
     """A number that ``resolved`` has filled in."""
     assert number is not None
     return number

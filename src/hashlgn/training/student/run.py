@@ -102,7 +102,7 @@ class Run:
         chances = sampling_chances(self.degree, width)
         self.fewer = sampling_chances(self.degree, max(1, width // 2))
         # Labels are scored beside the sample, and each stands against the others: of very many, the sample is smaller.
-        labels = int((1 - torch.exp(-settings.hidden * size / max(users, 1) * self.degree)).sum())
+        labels = int((1 - torch.exp(-plan.some(settings.hidden) * size / max(users, 1) * self.degree)).sum())
         self.beside_labels = sampling_chances(self.degree, max(1, width // 8, min(width, 2 * width - labels)))
         self.data = Data(part, strengths, size, chances, self.device, train.seed)
         self.plan = plan.planned_steps(self.config, self.data.steps, len(part))

@@ -114,7 +114,7 @@ def _fresh(run: Run, start: Start) -> FloatStudent:
 def _labels(run: Run, start: Start) -> FloatStudent:
     """The float student that learns from interactions alone."""
     settings, student = run.config.student, _fresh(run, start)
-    objective = Labels(settings.temperature, settings.hidden, settings.user_weight)
+    objective = Labels(settings.temperature, plan.some(settings.hidden), settings.user_weight)
     data, rate = replace(run.data, chances=run.beside_labels), (settings.label_lr or settings.lr,)
     run.stage("labels", objective, student, settings.epochs, rate, rate, data)
     run.choose_strength(student)
