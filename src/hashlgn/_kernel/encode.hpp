@@ -11,11 +11,9 @@ namespace hashlgn {
 
 class Encoder {
  public:
-  // `gram` holds the inner products of all codewords, (16 subcodes, 16 subcodes).
-  Encoder(const float* gram, size_t subcodes, size_t beam, size_t rounds)
-      : gram_(gram), subcodes_(subcodes), rounds_(rounds), squares_(16 * subcodes), partial_(beam), next_(beam) {
-    for (size_t c = 0; c < squares_.size(); ++c) squares_[c] = row(c)[c];
-  }
+  // `gram` holds the inner products of all codewords, (16 subcodes, 16 subcodes), and `squares` its diagonal, side by side.
+  Encoder(const float* gram, const float* squares, size_t subcodes, size_t beam, size_t rounds)
+      : gram_(gram), squares_(squares), subcodes_(subcodes), rounds_(rounds), partial_(beam), next_(beam) {}
 
   // From the inner products of x and all codewords, `dots`, to the sub-code of each sub-quantizer.
   void encode(const float* dots, uint8_t* words) {
@@ -92,9 +90,8 @@ class Encoder {
     }
   }
 
-  const float* gram_;
+  const float *gram_, *squares_;
   size_t subcodes_, rounds_;
-  std::vector<float> squares_;  // of the lengths of codewords
   std::vector<Partial> partial_, next_;
   std::vector<Choice> choices_;
 };

@@ -157,6 +157,8 @@ class HeldCoder {
     require(products.shape(1) == gram.shape(0) && gram.shape(0) == gram.shape(1), "gram must be square and fit the products");
     require(gram.shape(0) && gram.shape(0) % 32 == 0, "gram must have 32 rows per byte");
     require(beam >= 1 && beam <= 1024, "beam must lie in 1 ... 1024");
+    const size_t count = gram.shape(0);
+    for (size_t c = 0; c < count; ++c) squares_.push_back(gram.data()[c * count + c]);
   }
 
   void code(In<float, 2> vectors, Out<uint8_t, 2> packed, Out<double, 1> scales) const {
@@ -165,7 +167,7 @@ class HeldCoder {
             "packed and scales must have one row per vector");
     const nb::gil_scoped_release released;
     const Lanes* lanes = available().front();
-    Encoder encoder(gram_.data(), 2 * bytes, beam_, rounds_);
+    Encoder encoder(gram_.data(), squares_.data(), 2 * bytes, beam_, rounds_);
     std::vector<double> x(width), dots(count);
     std::vector<float> narrowed(width), sums(count), searched(count);
     std::vector<uint8_t> words(2 * bytes);
@@ -191,6 +193,7 @@ class HeldCoder {
 
  private:
   In<float, 2> products_, gram_;
+  std::vector<float> squares_;  // of the lengths of codewords
   double length_, least_, most_;
   size_t beam_, rounds_;
 };

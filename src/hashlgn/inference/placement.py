@@ -203,10 +203,11 @@ def decoded_histories(histories: CodedHistories | FloatHistories, items: Ints) -
 
 def decoded_answers(items: Items, some: Ints) -> Floats:
     """Vectors ``o`` of some items, ``(n, width)`` float32."""
-    part = items.take(some)
-    if isinstance(part, CodedItems) and isinstance(part.decoder, CodebookDecoder) and part.scale is not None:
-        return _decoded(part.decoder.codewords, part.packed, part.scale)
-    return part.decode()
+    if isinstance(items, CodedItems) and isinstance(items.decoder, CodebookDecoder):
+        packed, scale = items.rows(some)
+        if scale is not None:
+            return _decoded(items.decoder.codewords, packed, scale)
+    return items.take(some).decode()
 
 
 def _decoded(codewords: Floats, packed: Bytes, scale: npt.NDArray[np.floating[Any]]) -> Floats:

@@ -111,9 +111,14 @@ class CodedItems:
         decoded = self.decoder.decode(self.packed)
         return decoded if self.scale is None else decoded * self.scale[:, None].astype(np.float32)
 
+    def rows(self, items: Ints) -> tuple[Bytes, npt.NDArray[np.floating] | None]:
+        """Codes and scales of some items."""
+        return self.packed[items], None if self.scale is None else self.scale[items]
+
     def take(self, items: Ints) -> CodedItems:
         """Some of the items."""
-        return CodedItems(self.packed[items], self.decoder, None if self.scale is None else self.scale[items])
+        codes, scale = self.rows(items)
+        return CodedItems(codes, self.decoder, scale)
 
 
 Items = FloatItems | CodedItems

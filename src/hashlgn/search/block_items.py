@@ -77,8 +77,8 @@ class BlockItems(CodedItems):
             return self
         return BlockItems((Blocks.build(self.packed, self.scale),), self.decoder)
 
-    def take(self, items: Ints) -> CodedItems:
-        """Some of the items."""
+    def rows(self, items: Ints) -> tuple[Bytes, Scale | None]:
+        """Codes and scales of some items."""
         codes, scale = np.empty((len(items), self.decoder.bits // 8), np.uint8), None
         if self.segments[0].scale is not None:
             scale = np.empty(len(items), self.segments[0].scale.dtype)
@@ -87,7 +87,7 @@ class BlockItems(CodedItems):
             codes[rows] = one.codes(slots)
             if scale is not None and one.scale is not None:
                 scale[rows] = one.scale[slots]
-        return CodedItems(codes, self.decoder, scale)
+        return codes, scale
 
     def _found(self, items: Ints) -> Iterator[tuple[int, Ints, Ints]]:
         """Segments that hold some items: the slots of these, and which of the items they are."""
