@@ -102,3 +102,10 @@ def test_fold_in_by_hand() -> None:
     np.testing.assert_array_equal(signs.compress(np.array([[3, 4], [1, 0], [0, 0]], np.float32)), [[1], [1], [-1]])
     unit = FoldIn(vectors, ((np.eye(2, dtype=np.float32) * 5, np.zeros(2, np.float32)),))
     np.testing.assert_allclose(unit.compress(np.array([[3, 4]], np.float32)), [[0.6, 0.8]], rtol=1e-6)
+
+
+def test_what_is_large_is_told_in_a_line() -> None:
+    codewords = np.zeros((4, 16, 3), np.float32)
+    coded = CodedItems(np.zeros((1000, 2), np.uint8), CodebookDecoder(codewords), np.ones(1000, np.float16))
+    assert repr(coded) == "CodedItems(1,000 items, 4 bytes per item, CodebookDecoder(16 bits, width 3))"
+    assert repr(FloatItems(np.zeros((1000, 3), np.float32))) == "FloatItems(1,000 items, width 3)"

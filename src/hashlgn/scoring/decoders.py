@@ -51,6 +51,9 @@ class ReweightDecoder:
     alpha: Floats
     beta: Floats
 
+    def __repr__(self) -> str:
+        return f"ReweightDecoder({self.bits} bits, width {self.width})"
+
     @property
     def width(self) -> int:
         """Length of a decoded vector: the number of bits."""
@@ -89,6 +92,9 @@ class CodebookDecoder:
     """
 
     codewords: Floats
+
+    def __repr__(self) -> str:
+        return f"CodebookDecoder({self.bits} bits, width {self.width})"
 
     @property
     def width(self) -> int:

@@ -74,6 +74,9 @@ class FloatHistories:
         if items.dtype != np.float32 or items.ndim != 2 or not np.isfinite(items).all():
             raise ArgumentError(f"items must be finite float32, (n, width) (got {items.dtype} {items.shape})")
 
+    def __repr__(self) -> str:
+        return f"FloatHistories({len(self):,} items, width {self.width})"
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -119,6 +122,9 @@ class CodedHistories:
             )
         if weight.dtype.kind != "f" or weight.shape != (len(packed),) or not np.isfinite(weight).all():
             raise ArgumentError(f"weight must be finite floats, ({len(packed)},) (got {weight.dtype} {weight.shape})")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} items, {self.bytes_per_item:g} bytes per item, width {self.width})"
 
     def __len__(self) -> int:
         return len(self.packed)

@@ -44,6 +44,9 @@ class FloatItems:
 
     vectors: Floats
 
+    def __repr__(self) -> str:
+        return f"FloatItems({len(self):,} items, width {self.width})"
+
     def __len__(self) -> int:
         return len(self.vectors)
 
@@ -92,6 +95,9 @@ class CodedItems:
                 raise ArgumentError(f"scale must have shape ({len(self.packed)},) (got {self.scale.shape})")
             if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
                 raise ArgumentError("scale must be positive and finite for every item")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} items, {self.bytes_per_item:g} bytes per item, {self.decoder})"
 
     def __len__(self) -> int:
         return len(self.packed)

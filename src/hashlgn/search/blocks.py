@@ -94,10 +94,14 @@ class Blocks:
             return cls(rows, *whole, first)
         by_scale = np.arange(n) if scale is None else np.argsort(-scale.astype(np.float32), kind="stable")
         items = by_scale if lists is None else by_scale[np.argsort(lists[by_scale], kind="stable")]
+        order = np.empty(BLOCK * len(rows), np.uint32)
         # Slots that hold nothing repeat the item before them: no search reads it there, but it bounds scales.
-        filled = np.zeros(BLOCK * len(rows), np.bool_)
-        filled[_slots(starts, counts)] = True
-        order = (items if n else np.zeros(1, np.int64))[np.maximum(np.cumsum(filled) - 1, 0)].astype(np.uint32)
+        if lists is None:
+            order[:n], order[n:] = items, items[-1] if n else 0
+        else:
+            filled = np.zeros(len(order), np.bool_)
+            filled[_slots(starts, counts)] = True
+            order[:] = (items if n else np.zeros(1, np.int64))[np.maximum(np.cumsum(filled) - 1, 0)]
         if n:
             _pack(packed, order, rows)
         named = order + np.uint32(first) if numbers is None else numbers[order].astype(np.uint32)
@@ -275,8 +279,9 @@ def _unpacked(rows: Bytes) -> Bytes:
 
 def _slots(starts: Ints, counts: Ints) -> Ints:
     """The slots of lists, one after the other, without those that hold nothing."""
-    skipped = BLOCK * starts - np.cumsum(counts) + counts
-    slots: Ints = np.arange(int(counts.sum())) + (skipped if len(starts) == 1 else np.repeat(skipped, counts))
+    if len(starts) == 1:
+        return np.arange(BLOCK * int(starts[0]), BLOCK * int(starts[0]) + int(counts[0]))
+    slots: Ints = np.arange(int(counts.sum())) + np.repeat(BLOCK * starts - np.cumsum(counts) + counts, counts)
     return slots
 
 
