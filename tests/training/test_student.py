@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hashlgn.training.objectives import divergence, label_loss
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, graph_filter, train_student
 from hashlgn.training.student import loop as student_loop
 from hashlgn.training.student import run as student_run
+from hashlgn.training.student import trainer as student_trainer
 from hashlgn.training.student.batches import Batch, Candidates, History, candidates, sampling_chances
 from hashlgn.training.student.forms import Codes, Vectors
 from hashlgn.training.student.graph_filter import GraphFilter
@@ -465,6 +467,30 @@ def test_the_cost_of_an_epoch_is_bounded_per_interaction() -> None:
     assert [bounded(20, steps, 10**7) for steps in (12, 58, 1000)] == [20, 9, 4]
     assert [bounded(20, 1000, n) for n in (10**5, 3 * 10**6, 10**9)] == [2, 3, 4]
     assert [step_users(users, 512) for users in (100, 6_000, 100_000)] == [13, 512, 512]
+
+
+@pytest.mark.parametrize(
+    ("lead", "noise", "taken"),
+    [(0.01, 0.0, "labels + 0.5 EASE"), (0.01, 0.5, "labels + 0.2 EASE"), (0.0, 0.0, "labels + 0.2 EASE")],
+)
+def test_the_usual_share_is_taken_where_no_other_is_surely_better(lead: float, noise: float, taken: str) -> None:
+    draws = noise * np.random.default_rng(0).standard_normal(1000)
+
+    def values(mixture: Mixture) -> np.ndarray:
+        return np.full(1000, 0.4) + (mixture.shares[1] == 0.5) * (lead + draws - draws.mean())
+
+    run: Any = SimpleNamespace(
+        config=Config(),
+        data=SimpleNamespace(interactions=clusters(), device=torch.device("cpu")),
+        large=False,
+        validation=SimpleNamespace(values=values),
+        metrics={"labels": 0.3},
+        choice={},
+    )
+    found = student_trainer._mixture(run, FloatStudent(Vectors(torch.eye(40)), Vectors(torch.eye(40)), 1.0), ())
+    assert found is not None and found[0] == taken and run.choice["labels + 0.5 EASE"] == pytest.approx(0.4 + lead)
+    run.metrics["labels"] = 0.5
+    assert student_trainer._mixture(run, FloatStudent(Vectors(torch.eye(40)), Vectors(torch.eye(40)), 1.0), ()) is None
 
 
 def test_what_is_left_open_is_filled_in() -> None:

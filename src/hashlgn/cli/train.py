@@ -165,7 +165,7 @@ def _save(model: Recommender, out: Path, quiet: bool) -> None:
     best, monitor = info["metrics"]["validation"], f"validation {info['metrics']['monitor']}"
     if teachers := info["provenance"].get("teachers"):
         values = ", ".join(f"{name} {value:.4f}" for name, value in teachers.items())
-        say(quiet, f"teachers tried, {monitor}: {values}")
+        say(quiet, f"teachers tried, {monitor}: {values}; taken: {info['provenance']['teacher']}")
     worth = f"{monitor} {list(best.values())[-1]:.4f}" if best else "on all interactions, so without validation"
     seconds, size = info["provenance"]["seconds"], info["bytes"]["per_item"]
     trained = f"trained {info['kind']} in {seconds:.1f} s, {worth}"

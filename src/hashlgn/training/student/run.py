@@ -52,6 +52,7 @@ class TrainedStudent:
     config: Config  # as trained
     metrics: dict[str, float]  # metric on the validation slice after each stage; empty without a slice
     choice: dict[str, float]  # the same of each teacher that was tried
+    teacher: str  # the one that the float student has learned from
     costs: dict[str, float]  # seconds of each stage and choice
     device: str  # where it was trained
     threads: int  # processor threads
@@ -61,7 +62,7 @@ class TrainedStudent:
     def told(self) -> dict[str, Any]:
         """What the provenance says beside the usual."""
         costs = {name: round(seconds, 3) for name, seconds in self.costs.items()}
-        return {"teachers": self.choice, "stages": costs}
+        return {"teachers": self.choice, "teacher": self.teacher, "stages": costs}
 
     def parts(self, graph: Graph | None = None) -> dict[str, Any]:
         """The arrays that are served, by attribute of ``ServedModel``; a student has no graph."""
@@ -83,6 +84,7 @@ class Run:
     report: Callable[[Progress], None] | None
     metrics: dict[str, float] = field(default_factory=dict)
     choice: dict[str, float] = field(default_factory=dict)
+    teacher: str = "labels"
     costs: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -231,6 +233,7 @@ class Run:
             self.config,
             self.metrics,
             self.choice,
+            self.teacher,
             self.costs,
             str(self.device),
             torch.get_num_threads(),

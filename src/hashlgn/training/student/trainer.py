@@ -28,9 +28,10 @@ from hashlgn.utils.progress import Progress
 
 __all__ = ["train_student"]
 
-_EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
-_ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
-_FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
+# Weights of EASE, and of the graph filter, that are tried beside the label student; the second is taken in doubt
+_EASE_SHARES = (0.1, 0.2, 0.3, 0.5)
+_FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)
+_SURE = 2.0  # standard errors by which another is to be better
 
 
 def train_student(
@@ -124,15 +125,19 @@ def _labels(run: Run, start: Start) -> FloatStudent:
 def _distilled(run: Run, model: Start | None, anew: Start, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
     """The float student that learns from a mixture of teachers; that of the labels where it does not validate worse."""
     settings = run.config.student
-    mixture = run.timed("teachers", lambda: _mixture(run, student, spectrum))
-    if mixture is None:
+    found = run.timed("teachers", lambda: _mixture(run, student, spectrum))
+    if found is None:
         return student
+    name, mixture = found
     # Of a large catalogue there are few epochs: they go further from where the labels led than anew.
     distilled = student.copy() if model is None and run.large else _fresh(run, model or anew)
     objective = run.towards(mixture)
     data = run.data if objective.likely is None else replace(run.data, chances=run.fewer)
     run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,), data)
-    return distilled if run.metrics.get("distillation", 1.0) > run.metrics.get("labels", 0.0) else student
+    if run.metrics.get("distillation", 1.0) <= run.metrics.get("labels", 0.0):
+        return student
+    run.teacher = name
+    return distilled
 
 
 def _into_bits(run: Run, student: FloatStudent, known: Start | None) -> tuple[Side, Side]:
@@ -160,10 +165,12 @@ def _into_bits(run: Run, student: FloatStudent, known: Start | None) -> tuple[Si
     return histories, answers
 
 
-def _mixture(run: Run, student: FloatStudent, spectrum: Spectrum) -> Mixture | None:
-    """The mixture of a label student and another teacher that validates best; None where none is better than the
-    student. The other one is EASE, or the graph filter where the catalogue is too large for EASE. Of shares that
-    validate alike it gets the largest: it is in closed form, and owes nothing to the draws of a training.
+def _mixture(run: Run, student: FloatStudent, spectrum: Spectrum) -> tuple[str, Mixture] | None:
+    """Name and scores of the mixture of a label student and another teacher that validates best; None where it is no
+    better than the student. The other one is EASE, or the graph filter where the catalogue is too large for EASE.
+
+    A validation slice is small, and the best of some numbers that it gives is the luckiest. So the usual share is
+    taken where the best is not better by two standard errors of the mean difference, user by user.
     """
     settings, data = run.config.student, run.data
     other: Teacher
@@ -175,12 +182,18 @@ def _mixture(run: Run, student: FloatStudent, spectrum: Spectrum) -> Mixture | N
         other = Ease(data.interactions, settings.ease_penalty, data.device)
     # The filter's scores are logarithms of chances, as the student's own are, and need no standard.
     ways = {share: Mixture((student, other), (1 - share, share), standard=not run.large) for share in shares}
+    names = {share: f"labels + {share:g} {name}" for share in shares}
+    usual = shares[1]
     if run.validation is None:
-        return ways[shares[1]]
-    values = {share: run.validation.metric(mixture) for share, mixture in ways.items()}
-    run.choice.update({"labels": run.metrics["labels"], **{f"labels + {x:g} {name}": v for x, v in values.items()}})
-    best = max(share for share, value in values.items() if value >= (1 - _ALIKE) * max(values.values()))
-    return ways[best] if values[best] > run.metrics["labels"] else None
+        return names[usual], ways[usual]
+    values = {share: run.validation.values(mixture) for share, mixture in ways.items()}
+    means = {share: float(value.mean()) for share, value in values.items()}
+    run.choice.update({"labels": run.metrics["labels"], **{names[share]: mean for share, mean in means.items()}})
+    best = max(means, key=lambda share: means[share])
+    lead = values[best] - values[usual]
+    if lead.mean() <= _SURE * lead.std() / len(lead) ** 0.5:
+        best = usual
+    return (names[best], ways[best]) if means[best] > run.metrics["labels"] else None
 
 
 def _aligned(data: Interactions) -> dict[str, npt.NDArray[Any]]:
