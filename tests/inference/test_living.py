@@ -449,6 +449,17 @@ def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     hashlgn.load(file, journal=journal, threads=1)
 
 
+@pytest.mark.parametrize(
+    "content", [b"user,item\n1,2\n", b"a line\nanother\n", b"no line", b"SQLite format 3\x00\x10\n\x00", b"\n", b"\n\n"]
+)
+def test_a_file_that_is_no_journal_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
+    file, other = Recommender(served()).save(tmp_path / "model"), tmp_path / "other"
+    other.write_bytes(content)
+    with pytest.raises(ArtifactError, match="no journal of a model's changes"):
+        hashlgn.load(file, journal=other)
+    assert other.read_bytes() == content
+
+
 def test_a_journal_has_one_writer(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     file, journal, model = journalled(tmp_path)

@@ -265,6 +265,14 @@ def test_a_failure_is_logged_without_what_it_says() -> None:
     assert "KeyError at test_models_change.py" in log.getvalue() and "example.org" not in log.getvalue()
 
 
+def test_a_quiet_log_has_no_requests_but_what_else_happens() -> None:
+    log = io.StringIO()
+    metrics = Metrics(log, requests=False)
+    metrics.done("/v1/health", 200, 0.001, "a")
+    metrics.say("refused", model="junk")
+    assert '"event":"refused"' in log.getvalue() and "request" not in log.getvalue()
+
+
 def test_whoever_reads_the_log_may_go() -> None:
     log = io.StringIO()
     metrics = Metrics(log)

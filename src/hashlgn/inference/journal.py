@@ -66,9 +66,12 @@ class Journal:
             ArtifactError: as the constructor.
         """
         self._file.seek(0)
-        lines = self._file.read().split(b"\n")
-        whole, end = lines[:-1], 0
+        content = self._file.read()
+        whole, end = content.split(b"\n")[:-1], 0
         texts = [_checked(line) for line in whole]
+        # A crash tears the end. A file that does not begin as a journal is something else, which a wrong path named.
+        if not any(texts[:1]) and not _line({"model": self._model}).startswith(content):
+            raise ArtifactError(f"{self.path}: no journal of a model's changes: it does not begin as one does")
         while texts and texts[-1] is None:
             texts.pop()
         damaged = [number for number, text in enumerate(texts, 1) if text is None]
@@ -85,7 +88,8 @@ class Journal:
         try:
             held = [json.loads(text) for text in texts if text is not None]
             if held[0]["model"] != self._model:
-                raise ArtifactError(f"{self.path}: the journal of another model, or of another training of it")
+                which = "the journal of another model, or of another training of it"
+                raise ArtifactError(f"{self.path}: {which} (name another file, or delete this one)")
             for record in held[1:]:
                 yield int(record["number"]), None if record["change"] is None else _change(record["change"])
         except MALFORMED as error:
@@ -125,10 +129,14 @@ class Journal:
 
     @staticmethod
     def _write(file: BinaryIO, record: dict[str, Any]) -> None:
-        text = json_text("change", record)
-        file.write(b"%08x %b\n" % (zlib.crc32(text), text))
+        file.write(_line(record))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    text = json_text("change", record)
+    return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
 def _fingerprint(model: ServedModel) -> str:

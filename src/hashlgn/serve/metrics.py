@@ -26,10 +26,11 @@ class Metrics:
 
     Args:
         log: where lines go; nowhere where None.
+        requests: whether there is a line per request; other lines are written all the same.
     """
 
-    def __init__(self, log: TextIO | None = None) -> None:
-        self._log = log
+    def __init__(self, log: TextIO | None = None, requests: bool = True) -> None:
+        self._log, self._told = log, requests
         self._lines: list[bytes] = []  # of requests, not yet written
         self._requests: dict[tuple[str, int], int] = defaultdict(int)
         self._seconds: dict[str, list[float]] = {}
@@ -44,7 +45,7 @@ class Metrics:
             held = self._seconds[route] = [0.0] * (len(_BOUNDS) + 2)
         held[bisect_left(_BOUNDS, seconds)] += 1
         held[-1] += seconds
-        if self._log is None:
+        if self._log is None or not self._told:
             return
         # No route and no id of a request has a character that JSON writes in another way.
         said = '{"time":%.3f,"event":"request","route":"%s","status":%d,"ms":%.3f,"request_id":"%s"}'

@@ -64,7 +64,7 @@ def build(
         print(f"events are kept in {journal}{' (new)' if new else ''}", file=sys.stderr)
     for refused in registry.refused:
         print(f"refused: {refused}", file=sys.stderr)
-    metrics = Metrics(sys.stderr if log else None)
+    metrics = Metrics(sys.stderr, requests=log)
     return Service(registry, held, known, limits, metrics, spans)
 
 
