@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.attributes import Neighbours
 from hashlgn.inference.changes import Placed
-from hashlgn.inference.live import Live, live_of
+from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
 from hashlgn.inference.placement import Placement, decoded_answers, decoded_histories
 from hashlgn.inference.stored import Stored
@@ -20,13 +20,13 @@ from hashlgn.scoring.decoders import CodebookDecoder
 from hashlgn.scoring.histories import CodedHistories, FloatHistories
 from hashlgn.scoring.items import CodedItems
 
-__all__ = ["People", "given", "living_histories", "people_of", "place", "stays"]
+__all__ = ["People", "given", "living_histories", "people_of", "place"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_MOST, _FEWEST = 128, 16  # people of an item who are asked: more than the first make its mean hardly better
+_MOST = 128  # people of an item who are asked: more make its mean hardly better
 _ROWS = 2048  # histories whose sums are made at a time
 _ITEMS = 256  # that are placed at a time: a history that several of them share is summed once
 
@@ -61,29 +61,9 @@ def living_histories(model: ServedModel) -> CodedHistories | FloatHistories:
     return histories
 
 
-def stays(live: Live, numbers: Ints, counts: Ints) -> Floats:
-    """How much of each item stays where it is, ``(items,)``, when it is placed anew: the share of its ``counts``
-    interactions that its place rests on; 0 of items that are newer than the training.
-    """
-    rests = live.counts.take(np.minimum(numbers, len(live.counts) - 1))
-    share = np.minimum(rests / np.maximum(counts, 1), 1).astype(np.float32)
-    share[numbers >= live.items] = 0
-    return share
-
-
-def people_of(stored: Stored, numbers: Ints, stay: Floats | None = None) -> People:
-    """The people who have items. Of an item that will stay where it is by a share, that many fewer are asked: their
-    mean counts by the rest alone, and so does its error.
-
-    Args:
-        stored: histories of all users.
-        numbers: of the items.
-        stay: the share of each item, ``(items,)``; 0 where None.
-    """
-    who = [stored.who(number) for number in numbers.tolist()]
-    if stay is None:
-        return _asked(who, [_MOST] * len(who), stored)
-    return _asked(who, np.ceil(_MOST * (1 - stay)).astype(np.int64).clip(_FEWEST).tolist(), stored)
+def people_of(stored: Stored, numbers: Ints) -> People:
+    """The people who have items."""
+    return _asked([stored.who(number) for number in numbers.tolist()], stored)
 
 
 def given(histories: list[tuple[Ints, npt.NDArray[np.integer[Any]]]], numbers: Ints) -> People:
@@ -93,17 +73,13 @@ def given(histories: list[tuple[Ints, npt.NDArray[np.integer[Any]]]], numbers: I
     lengths = np.concatenate([np.diff(bounds) for bounds, _ in lists])
     items = np.concatenate([items for _, items in lists]).astype(np.int32)
     stored = Stored.of(np.append(0, np.cumsum(lengths)), items)
-    who = [np.arange(begin, end) for begin, end in pairwise(ends.tolist())]
-    return _asked(who, [_MOST] * len(who), stored)
+    return _asked([np.arange(begin, end) for begin, end in pairwise(ends.tolist())], stored)
 
 
-def _asked(who: list[Ints], most: list[int], stored: Stored) -> People:
-    """Of many people of an item, those at even steps, as many as ``most`` says."""
+def _asked(who: list[Ints], stored: Stored) -> People:
+    """Of many people of an item, those at even steps."""
     counts = np.array([len(users) for users in who])
-    asked = [
-        users if len(users) <= some else users[-(-np.arange(some) * len(users) // some)]
-        for users, some in zip(who, most, strict=True)
-    ]
+    asked = [users if len(users) <= _MOST else users[-(-np.arange(_MOST) * len(users) // _MOST)] for users in who]
     return People(counts, np.cumsum([0, *map(len, asked)]), np.concatenate(asked), stored)
 
 
@@ -142,12 +118,13 @@ def place(
         if near and number in near and not people.counts[row]:
             items, weights = near[number]
             o[row] = weights @ decoded_answers(model.items, items)
-    share = stays(live_of(model), numbers, people.counts) if blended else np.zeros(len(numbers), np.float32)
-    held = np.flatnonzero(share)
-    if len(held):
-        old = share[held, None]
-        o[held] += old * (decoded_answers(model.items, numbers[held]) - o[held])
-        p[held] += old * (own[held] - p[held])
+    live = live_of(model)
+    trained = np.flatnonzero(numbers < live.items) if blended else numbers[:0]
+    if len(trained):
+        here = numbers[trained]
+        old = np.minimum(live.counts.take(here) / np.maximum(people.counts[trained], 1), 1)[:, None].astype(np.float32)
+        o[trained] += old * (decoded_answers(model.items, here) - o[trained])
+        p[trained] += old * (own[trained] - p[trained])
     return _formed(model, placement, numbers, o, p, people.counts)
 
 

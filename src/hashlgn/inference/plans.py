@@ -16,7 +16,7 @@ from hashlgn.inference.attributes import Neighbours
 from hashlgn.inference.changes import Change, Pairs, grown
 from hashlgn.inference.live import live_of
 from hashlgn.inference.model import ServedModel
-from hashlgn.inference.people import People, given, living_histories, people_of, place, stays
+from hashlgn.inference.people import People, given, living_histories, people_of, place
 from hashlgn.inference.placement import Placement
 from hashlgn.inference.placement_fit import fit_placement
 from hashlgn.inference.requests import encoded, listed, ragged
@@ -145,8 +145,7 @@ def placing(
             numbers = numbers[((numbers >= live.items) & ((counts > 0) | (near is not None))) | (counts > rests)]
         if not len(numbers):
             return Change(before=model)
-        stay = stays(live, numbers, model.counts.take(numbers)) if blended else None
-        people = people_of(model.stored, numbers, stay)
+        people = people_of(model.stored, numbers)
     placement, first = live.placement, None
     if placement is None:
         placement = first = _fitted(model)
