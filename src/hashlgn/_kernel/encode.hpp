@@ -11,7 +11,7 @@ namespace hashlgn {
 
 class Encoder {
  public:
-  // `gram` holds the inner products of all codewords, (16 subcodes, 16 subcodes), and `squares` its diagonal, side by side.
+  // `gram` holds the inner products of all codewords, (16 subcodes, 16 subcodes), and `squares` its diagonal, one after the other.
   Encoder(const float* gram, const float* squares, size_t subcodes, size_t beam, size_t rounds)
       : gram_(gram), squares_(squares), subcodes_(subcodes), rounds_(rounds), partial_(beam), next_(beam) {}
 

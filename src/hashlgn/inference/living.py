@@ -90,7 +90,7 @@ class Living:
             histories: instead of ``users``: for each item a list of histories of people who have it, each a list of
                 item ids. Nothing of them is stored.
             titles: one string per item, or a mapping from ids to strings. Default: empty where the model has titles.
-            genres: one tuple of strings per item, or a mapping. Default: empty where the model has genres.
+            genres: one tuple or list of strings per item, or a mapping. Default: empty where the model has genres.
             attributes: where an item starts that nobody has yet: at the mean of its 20 nearest neighbours by cosine of
                 attributes, among the items that five users or more have. ``"genres"``: those given here and those that
                 the model knows. A mapping from ids to vectors of one length: of each new item, and of items of the

@@ -65,6 +65,8 @@ def named(name: str, ids: list[Any], numbers: Ints, values: Any, kind: type) -> 
         if len(listed_) != len(ids):
             raise ArgumentError(f"{name} must have one entry per id, {len(ids)} (got {len(listed_)})")
         found = dict(zip(numbers.tolist(), listed_, strict=True))
+    if kind is tuple:
+        found = {number: tuple(value) if isinstance(value, list) else value for number, value in found.items()}
     for value in found.values():
         strings = (value,) if kind is str else value
         if not isinstance(value, kind) or not all(isinstance(text, str) for text in strings):

@@ -260,7 +260,7 @@ class Runner:
 
 
 def checked(config: Config) -> Config:
-    """With what is open filled in where it names an encoder; a student's configuration is whole as it is."""
+    """With what is open filled in where it names an encoder; a student fills it in as it is trained."""
     from hashlgn.training.resolve import resolve
 
     return config if config.model.encoder is None else resolve(config)

@@ -184,13 +184,12 @@ def _asked(optuna: Any, study: Any, seed: int, done: int) -> Any:
 
 
 def _resolved(base: Config, n_items: int) -> Config:
-    """With what is open filled in; a float model has an encoder, LightGCN where none is named."""
-    if base.model.kind == "float" and base.model.encoder is None:
-        base = base.updated({"model.encoder": "lightgcn"})
+    """With what is open and varied filled in; a float model has an encoder, LightGCN where none is named."""
     from hashlgn.training.student import plan
 
-    base = checked(base)
-    return plan.resolved(base, n_items) if _student(base) else base
+    if base.model.kind == "float" and base.model.encoder is None:
+        base = base.updated({"model.encoder": "lightgcn"})
+    return checked(base).updated({"student.hidden": plan.resolved(base, n_items).student.hidden})
 
 
 def _study(optuna: Any, out: Path, setting: dict[str, Any], start: dict[str, Any]) -> Any:
