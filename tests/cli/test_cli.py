@@ -205,6 +205,19 @@ def test_probabilities_are_written_and_cut(model: Path, data: Path, tmp_path: Pa
     assert run("evaluate", model, "--test", data, "--metrics", "noveltee") == 2
 
 
+def test_a_split_keeps_titles_and_genres_in_a_file_beside(tmp_path: Path, capsys) -> None:
+    pairs = [f"{user},{item}" for user in range(9) for item in range(user % 3, 12)]
+    about = [f"{item},Film {item},Drama|War" for item in range(12)]
+    for name, lines in {"all": ["user,item", *pairs], "films": ["item,title,genres", *about]}.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    parts = tmp_path / "parts"
+    assert run("data", "split", tmp_path / "all.csv", "--items", tmp_path / "films.csv", "--out", parts) == 0
+    assert "--items" in capsys.readouterr().out
+    train = hashlgn.read_interactions(parts / "train.parquet", items=parts / "items.parquet")
+    assert train.titles == [f"Film {item}" for item in train.item_ids.decode(np.arange(train.n_items))]
+    assert train.genres is not None and set(train.genres) == {("Drama", "War")}
+
+
 @pytest.mark.parametrize("how", ["ratio", "leave-last", "time", "users"])
 def test_a_split_is_written_trained_and_evaluated(how: str, tmp_path: Path, capsys) -> None:
     made = clusters()

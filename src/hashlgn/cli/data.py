@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from hashlgn.cli.options import Data, Json, Seed, read_data, reads_data
@@ -58,7 +59,9 @@ def data_split(
     *,
     reading: dict[str, Any],
 ) -> None:
-    """Split interactions into files: training and test, or training, given histories and test."""
+    """Split interactions into files: training and test, or training, given histories and test; titles of items, where
+    there are any, into items.parquet, for --items.
+    """
     from hashlgn.data import global_time, leave_last, leave_users, random_ratio
     from hashlgn.inference.tables import RowWriter, Table
 
@@ -69,7 +72,8 @@ def data_split(
         "users": lambda whole: leave_users(whole, 0.1 if share is None else share, seed=seed),
     }
     split = choose("how", how, ways)
-    parts = split(read_data(data, quiet=False, **reading))
+    whole = read_data(data, quiet=False, **reading)
+    parts = split(whole)
     names = ("train", "given", "test") if len(parts) == 3 else ("train", "test")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -83,6 +87,16 @@ def data_split(
             writer.write(Table({column: columns[column].to_numpy() for column in columns.column_names}))
     lengths = ", ".join(f"{len(part):,} to {name}" for name, part in zip(names, parts, strict=True))
     typer.echo(f"wrote interactions: {lengths}, in {out}")
+    if whole.titles is not None:
+        about: dict[str, Any] = {
+            "item": whole.item_ids.decode(np.arange(whole.n_items)),
+            "title": np.array(whole.titles),
+        }
+        if whole.genres is not None:
+            about["genres"] = np.array(["|".join(genres) for genres in whole.genres])
+        with RowWriter(out / "items.parquet") as writer:
+            writer.write(Table(about))
+        typer.echo(f"wrote titles of {whole.n_items:,} items: --items {out / 'items.parquet'} reads them")
 
 
 @data_app.command("synth")
