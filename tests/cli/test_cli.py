@@ -333,6 +333,15 @@ def test_recommend_writes_titles_where_they_are_asked_for(model: Path, tmp_path:
     assert {type(row["title"]) for row in rows} == {str, type(None)}
 
 
+def test_recommend_says_where_it_prints_no_answer_or_a_popular_one(model: Path, capsys) -> None:
+    skipped = "--on-unknown", "skip"
+    assert run("recommend", model, "--user", "999999", *skipped) == 0
+    assert "no recommendation" in capsys.readouterr().err
+    assert run("recommend", model, "--history", "999999", "--k", 1, *skipped) == 0
+    said = capsys.readouterr()
+    assert "what most users have" in said.err and said.out.strip()
+
+
 def test_recommend_skips_users_whom_the_model_does_not_know(model: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "users.txt").write_text("1000\nnobody\n1001\n999999\n")
     command = ["recommend", model, "--out", tmp_path / "r.jsonl", "--users", tmp_path / "users.txt", "--k", 1]

@@ -167,6 +167,10 @@ def recommend(
             titles=False,
         )
         _listed(recommender, found, "item", "probability" if calibrated else "score")
+        if not len(found):
+            say(quiet, "no recommendation: the model knows nothing of whom it was asked for, or no item passes")
+        elif "popular" in found["source"].tolist():
+            say(quiet, "these are what most users have, by their number: the model knows no item of the history")
         return
     wanted = None if users is None else _ids(users)
     began, rows = time.perf_counter(), 0
