@@ -470,27 +470,38 @@ def test_the_cost_of_an_epoch_is_bounded_per_interaction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lead", "noise", "taken"),
-    [(0.01, 0.0, "labels + 0.5 EASE"), (0.01, 0.5, "labels + 0.2 EASE"), (0.0, 0.0, "labels + 0.2 EASE")],
+    ("large", "lead", "noise", "taken"),
+    [
+        (True, 0.01, 0.0, "labels + 0.7 filter"),
+        (True, 0.01, 0.5, "labels + 0.5 filter"),  # of 1,000 users: less than two standard errors
+        (True, 0.0, 0.0, "labels + 0.5 filter"),
+        (False, 0.01, 0.5, "labels + 0.3 EASE"),
+        (False, 0.0, 0.0, "labels + 0.5 EASE"),  # the largest of those that are alike
+    ],
 )
-def test_the_usual_share_is_taken_where_no_other_is_surely_better(lead: float, noise: float, taken: str) -> None:
+def test_a_share_of_the_filter_is_to_be_surely_better_than_half(
+    large: bool, lead: float, noise: float, taken: str
+) -> None:
     draws = noise * np.random.default_rng(0).standard_normal(1000)
 
     def values(mixture: Mixture) -> np.ndarray:
-        return np.full(1000, 0.4) + (mixture.shares[1] == 0.5) * (lead + draws - draws.mean())
+        return np.full(1000, 0.4) + (mixture.shares[1] == (0.7 if large else 0.3)) * (lead + draws - draws.mean())
 
     run: Any = SimpleNamespace(
         config=Config(),
         data=SimpleNamespace(interactions=clusters(), device=torch.device("cpu")),
-        large=False,
+        large=large,
         validation=SimpleNamespace(values=values),
         metrics={"labels": 0.3},
         choice={},
     )
-    found = student_trainer._mixture(run, FloatStudent(Vectors(torch.eye(40)), Vectors(torch.eye(40)), 1.0), ())
-    assert found is not None and found[0] == taken and run.choice["labels + 0.5 EASE"] == pytest.approx(0.4 + lead)
+    student = FloatStudent(Vectors(torch.eye(40)), Vectors(torch.eye(40)), 1.0)
+    spectrum = np.ones(4, np.float32), np.eye(40, 4, dtype=np.float32)
+    found = student_trainer._mixture(run, student, spectrum)
+    assert found is not None and found[0] == taken
+    assert run.choice["labels + 0.7 filter" if large else "labels + 0.3 EASE"] == pytest.approx(0.4 + lead)
     run.metrics["labels"] = 0.5
-    assert student_trainer._mixture(run, FloatStudent(Vectors(torch.eye(40)), Vectors(torch.eye(40)), 1.0), ()) is None
+    assert student_trainer._mixture(run, student, spectrum) is None
 
 
 def test_what_is_left_open_is_filled_in() -> None:

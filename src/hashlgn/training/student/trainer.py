@@ -28,10 +28,10 @@ from hashlgn.utils.progress import Progress
 
 __all__ = ["train_student"]
 
-# Weights of EASE, and of the graph filter, that are tried beside the label student; the second is taken in doubt
-_EASE_SHARES = (0.1, 0.2, 0.3, 0.5)
-_FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)
-_SURE = 2.0  # standard errors by which another is to be better
+_EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
+_ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
+_FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter, where half is usual
+_SURE = 2.0  # standard errors by which another share of the filter is to be better
 
 
 def train_student(
@@ -167,10 +167,11 @@ def _into_bits(run: Run, student: FloatStudent, known: Start | None) -> tuple[Si
 
 def _mixture(run: Run, student: FloatStudent, spectrum: Spectrum) -> tuple[str, Mixture] | None:
     """Name and scores of the mixture of a label student and another teacher that validates best; None where it is no
-    better than the student. The other one is EASE, or the graph filter where the catalogue is too large for EASE.
+    better than the student. The other one is EASE, or the graph filter where the catalogue is too large for EASE. Of
+    shares that validate alike it gets the largest: it is in closed form, and owes nothing to the draws of a training.
 
-    A validation slice is small, and the best of some numbers that it gives is the luckiest. So the usual share is
-    taken where the best is not better by two standard errors of the mean difference, user by user.
+    Of a large catalogue a validation slice says little, and the best of some noisy numbers is the luckiest. So the
+    filter gets half where no other share is better by two standard errors of the mean difference, user by user.
     """
     settings, data = run.config.student, run.data
     other: Teacher
@@ -189,9 +190,9 @@ def _mixture(run: Run, student: FloatStudent, spectrum: Spectrum) -> tuple[str, 
     values = {share: run.validation.values(mixture) for share, mixture in ways.items()}
     means = {share: float(value.mean()) for share, value in values.items()}
     run.choice.update({"labels": run.metrics["labels"], **{names[share]: mean for share, mean in means.items()}})
-    best = max(means, key=lambda share: means[share])
+    best = max(share for share, mean in means.items() if mean >= (1 - _ALIKE) * max(means.values()))
     lead = values[best] - values[usual]
-    if lead.mean() <= _SURE * lead.std() / len(lead) ** 0.5:
+    if run.large and lead.mean() <= _SURE * lead.std() / len(lead) ** 0.5:
         best = usual
     return (names[best], ways[best]) if means[best] > run.metrics["labels"] else None
 
