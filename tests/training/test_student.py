@@ -509,6 +509,8 @@ def test_what_is_left_open_is_filled_in() -> None:
         (resolved(Config().updated(bits), n).model.history_bits) for bits, n in (({}, 9), ({"model.bits": 64}, 9))
     ]
     assert chosen == [320, 256]
+    large = [resolved(Config().updated({"model.bits": bits}), 10_001).model.history_bits for bits in (64, 128, 256)]
+    assert large == [256, 320, 512]
     assert [resolved(Config(), n_items).model.dim for n_items in (10_000, 10_001)] == [256, 192]
     assert resolved(Config().updated({"model.bits": 256}), 10_001).model.dim == 256
     assert [resolved(Config(), n_items).student.hidden for n_items in (10_000, 10_001)] == [0.7, 0.5]

@@ -37,9 +37,9 @@ def resolved(config: Config, n_items: int) -> Config:
     """The configuration with what "choose for me" means for a student of a catalogue."""
     model, student, large = config.model, config.student, n_items > EASE_ITEMS
     dim = max(_LARGE_DIM, min(model.bits, _DIM)) if large else _DIM
-    bits = min(4 * model.bits, _HISTORY_BITS) if model.history_bits is None else model.history_bits
+    bits = max(min(4 * model.bits, _HISTORY_BITS), 2 * model.bits if large else 0)
     hidden = student.hidden or (_LARGE_HIDDEN if large else _HIDDEN)
-    model = replace(model, dim=model.dim or dim, history_bits=bits)
+    model = replace(model, dim=model.dim or dim, history_bits=model.history_bits or bits)
     return replace(config, model=model, student=replace(student, hidden=hidden))
 
 
