@@ -164,7 +164,7 @@ class HashLGN(_Trainable):
     Args:
         bits: length of an item's code as an answer, a multiple of 8. Default: 128.
         history_bits: length of its code in a history, a multiple of 8. Default: None, which means four times ``bits``,
-            but at most 320.
+            but at most 320 (beyond 10,000 items at least twice ``bits``).
         dim: width of the vectors behind the codes. Default: None, which means 256 (192 beyond 10,000 items), or the
             encoder's own choice.
         seed: fixes every draw. Default: 0.

@@ -34,7 +34,8 @@ class ModelConfig:
             (HashGNN's) or ``spectral`` (closed form).
         answers: of the student: items as answers are ``codes`` or ``floats``.
         histories: of the student: items in histories are ``codes`` or ``floats``.
-        history_bits: length of a code in a history, a multiple of 8. None means four times ``bits``, but at most 320.
+        history_bits: length of a code in a history, a multiple of 8. None means four times ``bits``, but at most 320
+            (beyond 10,000 items at least twice ``bits``).
         strength: of the student: how much an interaction counts in a history: ``one``, ``weight`` (its own) or
             ``decay`` (by age). None means ``one``, or ``weight`` where interactions have weights that validate better.
         half_life: age at which a decaying interaction counts half, in the unit of the times (seconds, as a rule).
