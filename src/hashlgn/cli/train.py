@@ -42,7 +42,11 @@ def train(
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Length of an item's code as an answer.  [default: 128]")] = None,
     history_bits: Annotated[
-        int | None, typer.Option(help="Length of its code in a history.  [default: 4 × bits, 320 at most]")
+        int | None,
+        typer.Option(
+            help="Length of its code in a history.  "
+            "[default: 4 × bits, 320 at most; beyond 10,000 items 2 × bits at least]"
+        ),
     ] = None,
     dim: Annotated[
         int | None, typer.Option(help="Width of the vectors behind the codes.  [default: 256; 192 beyond 10,000 items]")
