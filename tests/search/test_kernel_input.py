@@ -165,10 +165,27 @@ def test_packing_that_does_not_fit() -> None:
     read_only.flags.writeable = False
     with pytest.raises(TypeError, match="incompatible function arguments"):
         raw.pack(codes, None, read_only)
-    with pytest.raises(ValueError, match="codes must lie inside the blocks"):
-        raw.unpack(rows, 200, np.zeros((100, 2), np.uint8))
+    with pytest.raises(ValueError, match="slots must lie inside the blocks"):
+        raw.unpack(rows, np.array([255, 256], np.uint32), np.zeros((2, 2), np.uint8))
+    with pytest.raises(ValueError, match="codes must have one row per slot"):
+        raw.unpack(rows, np.zeros(2, np.uint32), np.zeros((3, 2), np.uint8))
     with pytest.raises(ValueError, match="rows must fit the codes"):
-        raw.unpack(rows, 0, np.zeros((100, 3), np.uint8))
+        raw.unpack(rows, np.zeros(100, np.uint32), np.zeros((100, 3), np.uint8))
+
+
+def test_arranging_what_does_not_fit() -> None:
+    codes, scale, rows = np.zeros((3, 2), np.uint8), np.ones(3, np.float16), np.zeros((1, 4, 64), np.uint8)
+    order, slots_, held = np.empty(128, np.uint32), np.empty(3, np.uint32), np.empty(128, np.float16)
+    raw.arrange(codes, scale, rows, order, slots_, held)
+    for wrong, rule in (
+        ((codes[:0], scale[:0], rows, order, slots_[:0], held), "scale and slots must have one number per code"),
+        ((codes, scale[:2], rows, order, slots_, held), "scale and slots must have one number per code"),
+        ((codes, scale, rows[:0], order, slots_, held), "rows must fit the codes"),
+        ((codes, scale, rows, order[:3], slots_, held), "order and held must have one number per slot"),
+        ((codes, scale, rows, order, slots_, held.astype(np.float32)), "scale and held must be float16 or float32"),
+    ):
+        with pytest.raises(ValueError, match=rule):
+            raw.arrange(*wrong)
 
 
 def test_wrong_use_of_the_kernel() -> None:

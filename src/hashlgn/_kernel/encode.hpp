@@ -72,7 +72,9 @@ class Encoder {
 
   // Sets each sub-code in turn to the best beside the others.
   void improve(Partial& code) const {
-    for (size_t round = 0; round < rounds_; ++round) {
+    bool changed = true;
+    for (size_t round = 0; changed && round < rounds_; ++round) {
+      changed = false;
       for (size_t m = 0; m < subcodes_; ++m) {
         const size_t block = 16 * m, old = code.words[m];
         const float* removed = row(block + old);
@@ -83,7 +85,7 @@ class Encoder {
           if (k == 0 || error < least) best = k, least = error;
         }
         if (best == old) continue;
-        code.words[m] = static_cast<uint8_t>(best);
+        code.words[m] = static_cast<uint8_t>(best), changed = true;
         const float* added = row(block + best);
         for (size_t j = 0; j < code.away.size(); ++j) code.away[j] += added[j] - removed[j];
       }

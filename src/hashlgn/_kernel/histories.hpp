@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -81,6 +82,12 @@ class HeldRows {
     for (int64_t place = begin; place < std::min(end, begin + kMost); place += kLine) __builtin_prefetch(indices_.data() + place);
   }
 
+  // Adds the users of the rows to others.
+  void add_users(std::vector<int64_t>& users) const {
+    require(users_.has_value(), "segments must name their users");
+    users.insert(users.end(), users_->data(), users_->data() + users_->shape(0));
+  }
+
   // Adds a row to others.
   void add(size_t row, std::vector<int64_t>& items, std::vector<float>& strengths) const {
     const auto [begin, end] = bounds(row);
@@ -128,6 +135,20 @@ inline std::pair<const HeldRows*, size_t> row_of(const Segments& segments, int64
 struct Gathered {
   std::vector<int64_t> bounds{0}, items;
   std::vector<float> strengths;  // empty where all are 1
+
+  // Leaves out the items from a number on.
+  void keep_below(int64_t end) {
+    size_t kept = 0, next = 0;
+    for (size_t row = 0; row + 1 < bounds.size(); ++row) {
+      for (; next < static_cast<size_t>(bounds[row + 1]); ++next) {
+        if (items[next] >= end) continue;
+        if (!strengths.empty()) strengths[kept] = strengths[next];
+        items[kept++] = items[next];
+      }
+      bounds[row + 1] = static_cast<int64_t>(kept);
+    }
+    items.resize(kept), strengths.resize(strengths.empty() ? 0 : kept);
+  }
 
   Gathered() = default;
   Gathered(const Segments& segments, const std::vector<int64_t>& users, int64_t count) {
@@ -183,6 +204,37 @@ class HeldCodes {
     const size_t n = 32 * bytes_;
     each_histogram(indptr.data(), out.shape(0), indices.data(), strength,
                    [&](size_t r, const double* histogram) { std::copy(histogram, histogram + n, out.data() + r * n); });
+  }
+
+  // Vectors of items; 0 of those that have no code.
+  nb::object decode(In<int64_t, 1> items) const {
+    const size_t rows = items.shape(0), width = codewords_.shape(1);
+    float* data;
+    nb::object out = array(nb::make_tuple(rows, width), data);
+    for (size_t i = 0; i < rows; ++i, data += width) {
+      const int64_t item = items.data()[i];
+      require(item >= 0, "item numbers must not be negative");
+      if (static_cast<size_t>(item) < count_) decode_code(code_of(item), bytes_, codewords_.data(), width, static_cast<float>(weight_of(item)), data);
+      else std::fill_n(data, width, 0.0f);
+    }
+    return out;
+  }
+
+  // Sums of the histories of stored users, over the items that have codes.
+  void sums(const Segments& segments, In<int64_t, 1> users, int64_t count, Out<double, 2> out) const {
+    const size_t rows = users.shape(0), n = 32 * bytes_, width = codewords_.shape(1);
+    require(out.shape(0) == rows && out.shape(1) == width, "out must have one row per user");
+    Gathered found(segments, {users.data(), users.data() + rows}, count);
+    const nb::gil_scoped_release released;
+    found.keep_below(static_cast<int64_t>(count_));
+    for (const int64_t item : found.items) require(item >= 0, "item numbers must lie inside the arrays");
+    const std::unique_ptr<float[]> narrowed(new float[rows * n]), sums(new float[rows * width]);
+    std::vector<int> exponents(rows);
+    const auto strength = [&](size_t e) { return found.strengths.empty() ? 1.0 : static_cast<double>(found.strengths[e]); };
+    each_histogram(found.bounds.data(), rows, found.items.data(), strength,
+                   [&](size_t r, const double* histogram) { exponents[r] = narrow(histogram, n, narrowed.get() + r * n); });
+    available().front()->single(narrowed.get(), rows, n, codewords_.data(), width, sums.get());
+    for (size_t r = 0; r < rows; ++r) widen(sums.get() + r * width, width, exponents[r], out.data() + r * width);
   }
 
   // Histogram, product and division in one call. None where the rows do not ascend, a strength is not positive and finite, or

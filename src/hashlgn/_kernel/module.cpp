@@ -73,11 +73,71 @@ void pack(In<uint8_t, 2> codes, std::optional<In<uint32_t, 1>> order, Out<uint8_
   pack_blocks(codes.data(), bytes, order ? order->data() : nullptr, count, rows.data());
 }
 
-void unpack(In<uint8_t, 3> rows, size_t first, Out<uint8_t, 2> codes) {
-  require(rows.shape(1) == 2 * codes.shape(1) && rows.shape(2) == kRow, "rows must fit the codes");
-  require(first <= rows.shape(0) * kBlock && codes.shape(0) <= rows.shape(0) * kBlock - first, "codes must lie inside the blocks");
+// Items by falling scale, those of one scale by number, into blocks: the row of each slot, what each slot has of a scale, and the slot of
+// each row. Slots after the last item repeat it.
+template <class T>
+void arrange_by(In<uint8_t, 2> codes, const T* scale, Out<uint8_t, 3> rows, Out<uint32_t, 1> order, Out<uint32_t, 1> slots, T* held) {
+  const size_t count = codes.shape(0);
+  // A positive number's bits ascend with it.
+  std::vector<uint64_t> keys(count);
+  for (size_t i = 0; i < count; ++i) {
+    std::make_unsigned_t<T> bits;
+    std::memcpy(&bits, scale + i, sizeof(T));
+    keys[i] = ~uint64_t{bits} << 32 | i;
+  }
+  std::sort(keys.begin(), keys.end());
+  for (size_t slot = 0; slot < order.shape(0); ++slot) {
+    const uint32_t item = static_cast<uint32_t>(keys[std::min(slot, count - 1)]);
+    order.data()[slot] = item, held[slot] = scale[item];
+    if (slot < count) slots.data()[item] = static_cast<uint32_t>(slot);
+  }
+  pack_blocks(codes.data(), codes.shape(1), order.data(), order.shape(0), rows.data());
+}
+
+void arrange(In<uint8_t, 2> codes, Scale scale, Out<uint8_t, 3> rows, Out<uint32_t, 1> order, Out<uint32_t, 1> slots,
+             nb::ndarray<nb::ndim<1>, nb::c_contig, nb::device::cpu> held) {
+  const size_t count = codes.shape(0);
+  require(count && count < 0xffffffffu && scale.shape(0) == count && slots.shape(0) == count, "scale and slots must have one number per code");
+  require(rows.shape(1) == 2 * codes.shape(1) && rows.shape(2) == kRow && rows.shape(0) * kBlock >= count, "rows must fit the codes");
+  require(order.shape(0) == rows.shape(0) * kBlock && held.shape(0) == order.shape(0), "order and held must have one number per slot");
+  require(held.dtype() == scale.dtype() && (scale.itemsize() == 2 || scale.itemsize() == 4), "scale and held must be float16 or float32");
   const nb::gil_scoped_release released;
-  unpack_blocks(rows.data(), codes.shape(1), first, codes.shape(0), codes.data());
+  if (scale.itemsize() == 2) {
+    arrange_by(codes, static_cast<const uint16_t*>(scale.data()), rows, order, slots, static_cast<uint16_t*>(held.data()));
+  } else {
+    arrange_by(codes, static_cast<const uint32_t*>(scale.data()), rows, order, slots, static_cast<uint32_t*>(held.data()));
+  }
+}
+
+// The slot of each item of a segment, -1 where it is not there: the items are `numbers`, ascending, or consecutive ones from `first` on.
+nb::object find(std::optional<In<int64_t, 1>> numbers, int64_t first, In<uint32_t, 1> slots, std::optional<In<uint8_t, 1>> holes,
+                In<int64_t, 1> items) {
+  const size_t count = slots.shape(0);
+  require(!numbers || numbers->shape(0) == count, "numbers must have one entry per slot");
+  int64_t* data;
+  nb::object found = array<int64_t>(items.shape(0), data);
+  for (size_t i = 0; i < items.shape(0); ++i) {
+    const int64_t item = items.data()[i];
+    size_t place = static_cast<size_t>(item - first);  // of an item before the first, more than any count
+    if (numbers) {
+      const int64_t *begin = numbers->data(), *at = std::lower_bound(begin, begin + count, item);
+      place = at != begin + count && *at == item ? static_cast<size_t>(at - begin) : count;
+    }
+    data[i] = -1;
+    if (place >= count) continue;
+    const uint32_t slot = slots.data()[place];
+    require(!holes || slot / 8 < holes->shape(0), "holes must have one bit per slot");
+    if (!holes || !(holes->data()[slot / 8] >> slot % 8 & 1)) data[i] = slot;
+  }
+  return found;
+}
+
+void unpack(In<uint8_t, 3> rows, In<uint32_t, 1> slots, Out<uint8_t, 2> codes) {
+  require(rows.shape(1) == 2 * codes.shape(1) && rows.shape(2) == kRow, "rows must fit the codes");
+  require(codes.shape(0) == slots.shape(0), "codes must have one row per slot");
+  for (size_t i = 0; i < slots.shape(0); ++i) require(slots.data()[i] < rows.shape(0) * kBlock, "slots must lie inside the blocks");
+  const nb::gil_scoped_release released;
+  unpack_blocks(rows.data(), codes.shape(1), slots.data(), slots.shape(0), codes.data());
 }
 
 void require_product(const In<double, 2>& x, const In<float, 2>& y, const Out<double, 2>& out) {
@@ -171,7 +231,10 @@ NB_MODULE(kernel, m) {
         "seen"_a.noconvert() = nb::none(), "banned"_a.noconvert() = nb::none(), "probes"_a.noconvert() = nb::none(),
         "chosen"_a.noconvert() = nb::none(), "threads"_a = 1, "isa"_a = "auto", "timed"_a = false);
   m.def("pack", &pack, "codes"_a.noconvert(), "order"_a.noconvert(), "rows"_a.noconvert());
-  m.def("unpack", &unpack, "rows"_a.noconvert(), "first"_a, "codes"_a.noconvert());
+  m.def("arrange", &arrange, "codes"_a.noconvert(), "scale"_a.noconvert(), "rows"_a.noconvert(), "order"_a.noconvert(),
+        "slots"_a.noconvert(), "held"_a.noconvert());
+  m.def("find", &find, "numbers"_a.noconvert().none(), "first"_a, "slots"_a.noconvert(), "holes"_a.noconvert().none(), "items"_a.noconvert());
+  m.def("unpack", &unpack, "rows"_a.noconvert(), "slots"_a.noconvert(), "codes"_a.noconvert());
   m.def("product", &product, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert(), "isa"_a = "auto");
   m.def("single", &single, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert(), "isa"_a = "auto");
   m.def("chosen", &chosen, "x"_a.noconvert(), "y"_a.noconvert(), "items"_a.noconvert(), "out"_a.noconvert());

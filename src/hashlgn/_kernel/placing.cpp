@@ -198,6 +198,20 @@ class HeldCoder {
   size_t beam_, rounds_;
 };
 
+void decode(In<uint8_t, 2> packed, Scale scale, In<float, 2> codewords, Out<float, 2> out) {
+  const size_t rows = packed.shape(0), bytes = packed.shape(1), width = codewords.shape(1);
+  const bool half = scale.dtype() == nb::dlpack::dtype{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+  require(half || scale.dtype() == nb::dtype<float>(), "scale must be float16 or float32");
+  require(codewords.shape(0) == 32 * bytes && scale.shape(0) == rows, "codewords and scale must fit the codes");
+  require(out.shape(0) == rows && out.shape(1) == width, "out must have one row per code");
+  const nb::gil_scoped_release released;
+  for (size_t i = 0; i < rows; ++i) {
+    const float times = half ? static_cast<float>(half_to_double(static_cast<const uint16_t*>(scale.data())[i]))
+                             : static_cast<const float*>(scale.data())[i];
+    decode_code(packed.data() + i * bytes, bytes, codewords.data(), width, times, out.data() + i * width);
+  }
+}
+
 }  // namespace
 
 void bind_placing(nb::module_& m) {
@@ -213,6 +227,7 @@ void bind_placing(nb::module_& m) {
       .def(nb::init<In<float, 2>, In<float, 2>, double, double, double, size_t, size_t>(), "products"_a.noconvert(), "gram"_a.noconvert(),
            "length"_a, "least"_a, "most"_a, "beam"_a, "rounds"_a)
       .def("code", &HeldCoder::code, "vectors"_a.noconvert(), "packed"_a.noconvert(), "scales"_a.noconvert());
+  m.def("decode", &decode, "packed"_a.noconvert(), "scale"_a.noconvert(), "codewords"_a.noconvert(), "out"_a.noconvert());
 }
 
 }  // namespace hashlgn

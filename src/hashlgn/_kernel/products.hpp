@@ -36,14 +36,20 @@ struct Products {
   static void product(const T* x, size_t queries, size_t n, const float* y, size_t width, T* out) {
     size_t done = 0;
     if (queries >= kProductQueries && finite(y, n * width)) {
-      done = queries - queries % kProductQueries;
+      // Two rows that are left, or three, take as long as four: zeros fill them up.
+      const size_t left = queries % kProductQueries, whole = queries - left;
+      done = left > 1 ? queries : whole;
+      std::vector<T> padded(left > 1 ? kProductQueries * n : 0), sums(kProductQueries * width);
+      if (left > 1) std::copy(x + whole * n, x + queries * n, padded.begin());
       std::vector<Columns> strip(n);
       for (size_t first = 0; first < width; first += kColumns) {
         const size_t count = std::min(kColumns, width - first);
         if (count == kColumns) fill<kColumns>(y + first, width, count, strip);
         else fill<0>(y + first, width, count, strip);
-        for (size_t q = 0; q < done; q += kProductQueries) together(x + q * n, n, strip.data(), out + q * width + first, width, count);
+        for (size_t q = 0; q < whole; q += kProductQueries) together(x + q * n, n, strip.data(), out + q * width + first, width, count);
+        if (left > 1) together(padded.data(), n, strip.data(), sums.data() + first, width, count);
       }
+      if (left > 1) std::copy(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(left * width), out + whole * width);
     }
     for (size_t q = done; q < queries; ++q) alone(x + q * n, n, y, width, out + q * width);
   }
@@ -134,6 +140,16 @@ static inline int narrow(const double* x, size_t n, float* out) {
 static inline void widen(const float* x, size_t n, int exponent, double* out) {
   const double factor = std::ldexp(1.0, exponent);
   for (size_t j = 0; j < n; ++j) out[j] = static_cast<double>(x[j]) * factor;
+}
+
+// The vector of a code: the sum of the codewords (16 sub-codes, width) that it names, sub-code after sub-code, times a scale.
+inline void decode_code(const uint8_t* code, size_t bytes, const float* codewords, size_t width, float scale, float* __restrict out) {
+  std::fill_n(out, width, 0.0f);
+  for (size_t m = 0; m < 2 * bytes; ++m) {
+    const float* codeword = codewords + (16 * m + (code[m / 2] >> 4 * (m % 2) & 15)) * width;
+    for (size_t j = 0; j < width; ++j) out[j] += codeword[j];
+  }
+  for (size_t j = 0; j < width; ++j) out[j] *= scale;
 }
 
 // out[q, l] = Σ_j x[q, j] · y[chosen[q, l], j], j ascending, without the terms whose x is 0.

@@ -60,8 +60,9 @@ void pack_blocks(const uint8_t* codes, size_t bytes, const uint32_t* order, size
   }
 }
 
-void unpack_blocks(const uint8_t* rows, size_t bytes, size_t first, size_t count, uint8_t* codes) {
-  for (size_t slot = first; slot < first + count; ++slot, codes += bytes) {
+void unpack_blocks(const uint8_t* rows, size_t bytes, const uint32_t* slots, size_t count, uint8_t* codes) {
+  for (size_t c = 0; c < count; ++c, codes += bytes) {
+    const size_t slot = slots[c];
     const uint8_t* row = rows + slot / kBlock * 2 * bytes * kRow + slot % kRow;
     const int half = slot % kBlock < kRow ? 0 : 4;
     for (size_t i = 0; i < bytes; ++i, row += 2 * kRow) {

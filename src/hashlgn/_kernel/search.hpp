@@ -67,8 +67,8 @@ struct Answer {
 // finite. After an interruption the answer is not whole.
 Answer search(const std::vector<Segment>& segments, const Request& request, bool timed);
 
-// Codes (items, subcodes / 2) in the given order to blocks, and back.
+// Codes (items, subcodes / 2) in the given order to blocks, and back from some slots.
 void pack_blocks(const uint8_t* codes, size_t bytes, const uint32_t* order, size_t count, uint8_t* rows);
-void unpack_blocks(const uint8_t* rows, size_t bytes, size_t first, size_t count, uint8_t* codes);
+void unpack_blocks(const uint8_t* rows, size_t bytes, const uint32_t* slots, size_t count, uint8_t* codes);
 
 }  // namespace hashlgn

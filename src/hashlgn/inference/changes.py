@@ -195,25 +195,11 @@ def _removed(live: Live, change: Change, n_items: int) -> npt.NDArray[np.bool_] 
 
 def _rows(model: ServedModel, pairs: Pairs) -> Part:
     """The rows of the users who have new interactions."""
-    users, rows = np.unique(pairs.users, return_inverse=True)
-    old, count = model.stored.part(users), len(pairs.users)
-    fresh: dict[str, Any] = {"indices": pairs.items.astype(np.int32), "newer": np.ones(count, np.bool_)}
-    if old.times is not None:
-        fresh["times"] = np.zeros(count, np.int64) if pairs.times is None else pairs.times
-    if old.strengths is not None:
-        fresh["strengths"] = np.ones(count, np.float32) if pairs.strengths is None else pairs.strengths
-    before = {"newer": np.zeros(len(old.indices), np.bool_)} if old.newer is None else {}
-    owners = np.concatenate((np.repeat(np.arange(len(users)), np.diff(old.indptr)), rows))
-    keys = (owners << 32) + np.concatenate((old.indices, fresh["indices"]))
-    order = np.argsort(keys, kind="stable")  # long runs ascend: a merge, and no sort
-    columns = {
-        name: np.concatenate((before.get(name, getattr(old, name)), values))[order] for name, values in fresh.items()
-    }
-    bounds = np.searchsorted(owners[order], np.arange(len(users) + 1))
+    part = model.stored.extended(pairs.users, pairs.items, pairs.strengths, pairs.times)
     settings = model.config.get("model", {})
-    if "strengths" in columns and settings.get("strength") == "decay":
-        columns["strengths"] = decayed(bounds, columns["times"], settings["half_life"])
-    return Part(bounds, users=users, **columns)
+    if part.strengths is None or part.times is None or settings.get("strength") != "decay":
+        return part
+    return replace(part, strengths=decayed(part.indptr, part.times, settings["half_life"]))
 
 
 def _texts(texts: Any, changed: Mapping[int, str], count: int) -> Texts | None:

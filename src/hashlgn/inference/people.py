@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hashlgn._kernel import compiled
 from hashlgn.errors import ArgumentError
 from hashlgn.inference.attributes import Neighbours
 from hashlgn.inference.changes import Placed
@@ -142,6 +143,9 @@ def _formed(model: ServedModel, placement: Placement, numbers: Ints, o: Floats, 
 
 def _own_vectors(histories: CodedHistories | FloatHistories, numbers: Ints) -> Floats:
     """``p`` of some items; 0 of those that are in no history yet."""
+    if isinstance(histories, CodedHistories) and compiled() is not None:
+        vectors: Floats = histories.held.decode(numbers)
+        return vectors
     own = np.zeros((len(numbers), histories.width), np.float32)
     there = numbers < len(histories)
     own[there] = decoded_histories(histories, numbers[there])
@@ -151,6 +155,10 @@ def _own_vectors(histories: CodedHistories | FloatHistories, numbers: Ints) -> F
 def _sums(histories: CodedHistories | FloatHistories, stored: Stored, users: Ints) -> Doubles:
     """``v_u`` of users, over the items that the model has: new ones are in no history yet."""
     v = np.empty((len(users), histories.width))
+    if isinstance(histories, CodedHistories) and compiled() is not None:
+        for first in range(0, len(users), _ROWS):
+            histories.held.sums(stored.held, users[first : first + _ROWS], len(stored), v[first : first + _ROWS])
+        return v
     for first in range(0, len(users), _ROWS):
         bounds, items, strengths = stored.rows(users[first : first + _ROWS])
         there = items < len(histories)

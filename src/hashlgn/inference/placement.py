@@ -211,8 +211,12 @@ def decoded_answers(items: Items, some: Ints) -> Floats:
 
 
 def _decoded(codewords: Floats, packed: Bytes, scale: npt.NDArray[np.floating[Any]]) -> Floats:
-    decoded = np.empty((len(packed), codewords.shape[2]), np.float32)
-    flat, starts = codewords.reshape(-1, codewords.shape[2]), 16 * np.arange(len(codewords))
+    flat = codewords.reshape(-1, codewords.shape[2])
+    decoded = np.empty((len(packed), flat.shape[1]), np.float32)
+    if _compiled is not None:
+        _compiled.decode(packed, scale, flat, decoded)
+        return decoded
+    starts = 16 * np.arange(len(codewords))
     for start in range(0, len(packed), _DECODED):
         part = slice(start, start + _DECODED)
         decoded[part] = flat[unpack_subcodes(packed[part]) + starts].sum(axis=1)

@@ -53,6 +53,12 @@ class Part:
         """The arrays; what is made of them is made again."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
+    @classmethod
+    def from_kernel(cls, columns: tuple[Any, ...]) -> Part:
+        """What the kernel gives back: users, bounds and columns."""
+        users, indptr, *others = columns
+        return cls(indptr, **dict(zip(_COLUMNS, others, strict=True)), users=users)
+
     @cached_property
     def held(self) -> Any:
         """The rows for the kernel."""
@@ -132,11 +138,12 @@ class Stored:
         found = self.part(users)
         return found.indptr, found.indices.astype(np.int64), found.strengths
 
-    def part(self, users: Ints) -> Part:
-        """Rows of some users, with all columns, in the order asked."""
+    def part(self, users: Ints | None = None) -> Part:
+        """Rows of some users, with all columns, in the order asked; of all that the parts name where None."""
         if _compiled is not None:
-            columns = _compiled.columns(self.held, np.ascontiguousarray(users, np.int64))
-            return Part(users=users, **dict(zip(("indptr", *_COLUMNS), columns, strict=True)))
+            return Part.from_kernel(_compiled.columns(self.held, None if users is None else np.ascontiguousarray(users, np.int64)))
+        if users is None:
+            users = np.unique(np.concatenate([part.users for part in self.parts if part.users is not None]))
         owner, row = np.full(len(users), -1), np.zeros(len(users), np.int64)
         for number, part in enumerate(self.parts):
             found = part.find(users)
@@ -190,6 +197,37 @@ class Stored:
         strengths = np.float32(1) if found.strengths is None else found.strengths[places]
         return np.where(keys[places] == rows * n_items + items, strengths, np.float32(0))
 
+    def extended(
+        self, users: Ints, items: Ints, strengths: npt.NDArray[np.float32] | None, times: Ints | None
+    ) -> Part:
+        """Rows of the users of new interactions, which are added as newer than the training.
+
+        Args:
+            users: of each interaction, ``(n,)``.
+            items: which the user does not have, each once, ``(n,)``.
+            strengths: 1 where None; left out where none are stored.
+            times: 0 where None; left out where none are stored.
+        """
+        if _compiled is not None:
+            flat = (np.ascontiguousarray(users, np.int64), np.ascontiguousarray(items, np.int64))
+            return Part.from_kernel(_compiled.extended(self.held, *flat, strengths, times))
+        whose, rows = np.unique(users, return_inverse=True)
+        old, count = self.part(whose), len(users)
+        fresh: dict[str, Any] = {"indices": items.astype(np.int32), "newer": np.ones(count, np.bool_)}
+        if old.times is not None:
+            fresh["times"] = np.zeros(count, np.int64) if times is None else times
+        if old.strengths is not None:
+            fresh["strengths"] = np.ones(count, np.float32) if strengths is None else strengths
+        before = {"newer": np.zeros(len(old.indices), np.bool_)} if old.newer is None else {}
+        owners = np.concatenate((np.repeat(np.arange(len(whose)), np.diff(old.indptr)), rows))
+        keys = (owners << 32) + np.concatenate((old.indices, fresh["indices"]))
+        order = np.argsort(keys, kind="stable")  # long runs ascend: a merge, and no sort
+        columns = {
+            name: np.concatenate((before.get(name, getattr(old, name)), values))[order]
+            for name, values in fresh.items()
+        }
+        return Part(np.searchsorted(owners[order], np.arange(len(whose) + 1)), users=whose, **columns)
+
     def changed(self, part: Part | None, count: int) -> Stored:
         """The histories of ``count`` users, with the rows of some users in place of those they have."""
         parts = self.parts if part is None else (*self.parts, part)
@@ -198,9 +236,7 @@ class Stored:
             if len(parts) == 2:
                 parts = (last.flat,)
             else:
-                first, second = parts[-2].users, parts[-1].users
-                assert first is not None and second is not None  # only the first part has all users
-                parts = (*parts[:-2], last.part(np.union1d(first, second)))
+                parts = (*parts[:-2], last.part())  # only the first part has all users
         return Stored(parts, count)
 
     def check(self, n_users: int, n_items: int, contents: bool) -> None:

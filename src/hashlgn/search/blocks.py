@@ -24,9 +24,11 @@ __all__ = ["BLOCK", "FIELDS", "Blocks", "Ints", "Scale", "Slots", "kernel"]
 
 BLOCK = 128
 _HALF = 64
+_FEW = 512  # items whose codes are kept by item as well: the next change is likely to arrange them anew
 # The arrays of a file → those of ``Blocks``
 FIELDS = {name: name for name in ("starts", "counts", "order", "scale", "largest", "smallest")} | {"codes": "rows"}
 _COMPILED = compiled() is not None
+_MADE = "segment", "slots", "by_item"  # of the arrays, when first asked or beside them
 Ints = npt.NDArray[np.int64]
 Slots = npt.NDArray[np.uint32]
 Scale = npt.NDArray[np.floating[Any]]
@@ -83,6 +85,8 @@ class Blocks:
             first = int(numbers[0])
             numbers = None if int(numbers[-1]) - first == n - 1 else numbers
         packed = np.ascontiguousarray(packed)
+        if lists is None and scale is not None and n and _COMPILED:
+            return cls._by_scale(packed, scale, first, numbers)
         counts = np.array([n]) if lists is None else np.bincount(lists, minlength=n_lists)
         blocks = -(-counts // BLOCK)
         ends = np.cumsum(blocks)
@@ -108,8 +112,24 @@ class Blocks:
         if scale is None:
             return cls(rows, *whole, first, named, numbers=numbers)
         held = scale[order] if n else np.ones(BLOCK, scale.dtype)
-        largest, smallest = (held[slot::BLOCK].astype(np.float32) for slot in (0, BLOCK - 1))  # scales fall
-        return cls(rows, *whole, first, named, held, largest, smallest, numbers)
+        return cls(rows, *whole, first, named, held, *_bounds(held), numbers)
+
+    @classmethod
+    def _by_scale(cls, packed: Bytes, scale: Scale, first: int, numbers: Ints | None) -> Blocks:
+        """The same of one list of items that have scales, compiled."""
+        n = len(packed)
+        rows = _aligned((-(-n // BLOCK), 2 * packed.shape[1], _HALF))
+        order, slots, held = (
+            np.empty(size, kind)
+            for size, kind in ((BLOCK * len(rows), np.uint32), (n, np.uint32), (BLOCK * len(rows), scale.dtype))
+        )
+        kernel.arrange(packed, np.ascontiguousarray(scale), rows, order, slots, held)
+        named = order + np.uint32(first) if numbers is None else numbers[order].astype(np.uint32)
+        whole = np.zeros(1, np.uint32), np.array([n], np.uint32)
+        made = cls(rows, *whole, first, named, held, *_bounds(held), numbers)
+        if n <= _FEW:
+            made.__dict__.update(slots=slots, by_item=(packed, scale))
+        return made
 
     def __len__(self) -> int:
         return self._size
@@ -120,7 +140,7 @@ class Blocks:
 
     def __getstate__(self) -> dict[str, Any]:
         """The arrays; what the kernel holds is made again."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("segment", "slots")}
+        return {name: value for name, value in self.__dict__.items() if name not in _MADE}
 
     @property
     def nbytes(self) -> int:
@@ -150,13 +170,21 @@ class Blocks:
     def live(self) -> tuple[Ints, Bytes, Scale | None]:
         """The items that are here, ascending, with their codes ``(n, bits / 8)`` and scales ``(n,)``."""
         numbers, slots = self._numbered, self.slots
-        if self.holes is not None:
-            here = ~self._moved(slots)
-            numbers, slots = numbers[here], slots[here]
-        return numbers, _unpacked(self.rows)[slots], None if self.scale is None else np.asarray(self.scale)[slots]
+        packed, scale = self.__dict__.get("by_item") or self._by_item()
+        if self.holes is None:
+            return numbers, packed, scale
+        here = ~self._moved(slots)
+        return numbers[here], packed[here], None if scale is None else scale[here]
+
+    def _by_item(self) -> tuple[Bytes, Scale | None]:
+        """Codes and scales in the order of the items, those of items that have moved too."""
+        return self.codes(self.slots), None if self.scale is None else np.asarray(self.scale)[self.slots]
 
     def find(self, items: Ints) -> Ints:
         """The slot of each of some items, −1 where it is not here."""
+        if _COMPILED:
+            found: Ints = kernel.find(self.numbers, self.first, self.slots, self.holes, items)
+            return found
         if self.numbers is None:
             places = items - self.first
             inside = (places >= 0) & (places < len(self))
@@ -175,8 +203,12 @@ class Blocks:
         assert self.holes is not None
         return np.asarray(self.holes[slots >> 3] >> (slots & 7) & 1, np.bool_)
 
-    def codes(self, slots: Ints) -> Bytes:
+    def codes(self, slots: npt.NDArray[np.integer[Any]]) -> Bytes:
         """Codes at some slots, ``(n, bits / 8)``."""
+        if _COMPILED:
+            packed = np.empty((len(slots), self.rows.shape[1] // 2), np.uint8)
+            kernel.unpack(self.rows, slots.astype(np.uint32, copy=False), packed)
+            return packed
         halves = self.rows[slots // BLOCK, :, slots % _HALF]
         return pack_subcodes(np.where((slots % BLOCK < _HALF)[:, None], halves & 15, halves >> 4))
 
@@ -186,6 +218,8 @@ class Blocks:
         np.bitwise_or.at(holes, slots >> 3, (1 << (slots & 7)).astype(np.uint8))
         left = replace(self, holes=holes)
         left.__dict__["slots"] = self.slots
+        if "by_item" in self.__dict__:
+            left.__dict__["by_item"] = self.__dict__["by_item"]
         return left
 
     @property
@@ -255,6 +289,11 @@ def _positive(values: Scale) -> bool:
     return not bits.size or (bits.min() > 0 and bits.max() < np.array(np.inf, values.dtype).view(bits.dtype))
 
 
+def _bounds(scale: Scale) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The largest and the smallest scale in each block, where scales fall."""
+    return scale[::BLOCK].astype(np.float32), scale[BLOCK - 1 :: BLOCK].astype(np.float32)
+
+
 def _pack(packed: Bytes, order: Slots | None, rows: Bytes) -> None:
     """Fill blocks with codes, those in ``order`` or all."""
     if _COMPILED:
@@ -265,16 +304,6 @@ def _pack(packed: Bytes, order: Slots | None, rows: Bytes) -> None:
     subcodes[: len(chosen)] = chosen
     halves = subcodes.reshape(len(rows), 2, _HALF, rows.shape[1]).transpose(1, 0, 3, 2)
     rows[:] = halves[0] | halves[1] << 4
-
-
-def _unpacked(rows: Bytes) -> Bytes:
-    """Codes of all slots, ``(128 · blocks, bits / 8)``."""
-    if _COMPILED:
-        codes = np.empty((BLOCK * len(rows), rows.shape[1] // 2), np.uint8)
-        kernel.unpack(rows, 0, codes)
-        return codes
-    halves = np.stack((rows & 15, rows >> 4), axis=1).transpose(0, 1, 3, 2)  # block, half, position, sub-code
-    return pack_subcodes(halves.reshape(-1, rows.shape[1]))
 
 
 def _slots(starts: Ints, counts: Ints) -> Ints:
