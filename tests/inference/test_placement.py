@@ -27,9 +27,10 @@ USERS, ITEMS = 40, 12
 
 @pytest.fixture(params=["compiled", "numpy"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module compiled, and in NumPy."""
+    """The modules compiled, and in NumPy."""
     if request.param == "numpy":
         monkeypatch.setattr(module, "_compiled", None)
+        monkeypatch.setattr(people_module, "_compiled", None)
 
 
 def constants(rng: np.random.Generator, width: int, axes: int) -> Placement:
@@ -107,6 +108,26 @@ def test_compiled_and_numpy_place_alike(seed: int, width: int, axes: int, counts
         plain = placement.estimates(v, rows, strengths, bounds, own, more)
     for one, other in zip(fast, plain, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * max(1, np.abs(other).max(initial=0)))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_coded_histories_are_summed_and_decoded_to_the_same_bits(
+    weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(weighted)
+    model, _ = model_of(rng, 6, weighted=weighted)
+    packed, codewords = rng.integers(0, 256, (ITEMS - 2, 2), np.uint8), rng.standard_normal((4, 16, 6))
+    histories = CodedHistories(packed, codewords.astype(np.float32), rng.random(ITEMS - 2).astype(np.float16))
+    users, numbers = rng.integers(0, USERS, 7), np.arange(ITEMS)  # the last two items have no code yet
+    found = []
+    for compiled in (module._compiled, None):
+        monkeypatch.setattr(module, "_compiled", compiled)
+        monkeypatch.setattr(people_module, "_compiled", compiled)
+        sums = people_module._sums(histories, model.stored, users)
+        found.append((sums, people_module._own_vectors(histories, numbers)))
+    np.testing.assert_array_equal(*(one[0] for one in found))
+    np.testing.assert_array_equal(*(one[1] for one in found))
+    assert not found[0][1][-2:].any() and found[0][1][:-2].all()
 
 
 @pytest.mark.usefixtures("form")

@@ -76,6 +76,40 @@ def test_changes_equal_a_table_built_at_once(
             check(*state)
 
 
+@settings(max_examples=60)
+@given(
+    st.dictionaries(st.integers(0, 9), rows, min_size=1),
+    st.sets(st.tuples(st.integers(0, 9), st.integers(0, ITEMS - 1)), min_size=1),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_new_interactions_are_merged_into_rows(
+    table: dict[int, list[int]], pairs: set[tuple[int, int]], given_: bool, seed: int
+) -> None:
+    first, second = {user: [0] for user in range(10)}, table
+    stored = Stored((part_of(first, False),), 10).changed(part_of(second, True), 10)
+    held = first | second
+    fresh = [pair for pair in pairs if pair[1] not in held[pair[0]]]
+    np.random.default_rng(seed).shuffle(fresh)
+    users, items = np.array(fresh, np.int64).reshape(-1, 2).T.copy()
+    strengths = 100.0 * users.astype(np.float32) if given_ else None
+    times = 7 * items if given_ else None
+    for compiled in (module._compiled, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_compiled", compiled)
+            part = stored.extended(users, items, strengths, times)
+        assert part.users is not None and part.users.tolist() == sorted({*users.tolist()})
+        assert part.strengths is not None and part.times is not None and part.newer is not None
+        for row, user in enumerate(part.users.tolist()):
+            mine = [item for one, item in fresh if one == user]
+            told = {item: (10.0 * user + item + 1, 10 * user + item + 1, user in second) for item in held[user]}
+            told |= {item: ((100.0 * user, 7 * item) if given_ else (1.0, 0)) + (True,) for item in mine}
+            here = slice(int(part.indptr[row]), int(part.indptr[row + 1]))
+            columns = part.strengths[here].tolist(), part.times[here].tolist(), part.newer[here].tolist()
+            assert part.indices[here].tolist() == sorted(told)
+            assert [*zip(*columns, strict=True)] == [told[item] for item in sorted(told)]
+
+
 def test_who_has_an_item_of_many_interactions() -> None:
     table = np.random.default_rng(0).random((700, 100)) < 0.8
     stored = Stored.of(np.append(0, table.sum(axis=1).cumsum()), np.nonzero(table)[1].astype(np.int32))

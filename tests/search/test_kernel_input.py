@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -350,6 +351,20 @@ def test_blocks_without_the_compiled_module_are_the_same(monkeypatch: pytest.Mon
             fast = Blocks.build(held.packed, held.scale)
             for name, array in fast.arrays().items():
                 np.testing.assert_array_equal(array, plain.arrays()[name], strict=True)
+            moved = fast.without(fast.slots[::3].astype(np.int64))
+            read_back = pickle.loads(pickle.dumps(moved))  # without what is kept beside the arrays
+            asked = np.arange(-1, n + 1)
+            for one in (moved, read_back):
+                with monkeypatch.context() as patch:
+                    slots_ = one.find(asked)
+                    assert (slots_[1:-1][::3] == -1).all() and slots_[0] == slots_[-1] == -1
+                    patch.setattr(blocks, "_COMPILED", False)
+                    np.testing.assert_array_equal(one.find(asked), slots_)
+                    left = [array for array in one.live() if array is not None]
+                    patch.undo()
+                    for array, wanted in zip(one.live(), left, strict=False):
+                        np.testing.assert_array_equal(array, wanted, strict=True)
+                np.testing.assert_array_equal(left[1], held.packed[np.arange(n) % 3 > 0])
             np.testing.assert_array_equal(codes, held.packed)
             np.testing.assert_array_equal(fast.live()[1], held.packed)
             if scaled:

@@ -43,8 +43,27 @@ def search(
 def pack(codes: npt.NDArray[np.uint8], order: npt.NDArray[np.uint32] | None, rows: npt.NDArray[np.uint8]) -> None:
     """Write codes ``(n, bits / 8)``, in the given order, into zeroed blocks ``(blocks, sub-codes, 64)``."""
 
-def unpack(rows: npt.NDArray[np.uint8], first: int, codes: npt.NDArray[np.uint8]) -> None:
-    """Read the codes of the slots ``first …`` back."""
+def arrange(
+    codes: npt.NDArray[np.uint8],
+    scale: npt.NDArray[np.floating[Any]],
+    rows: npt.NDArray[np.uint8],
+    order: npt.NDArray[np.uint32],
+    slots: npt.NDArray[np.uint32],
+    held: npt.NDArray[np.floating[Any]],
+) -> None:
+    """Write codes into zeroed blocks by falling scale: row and scale of each slot, and the slot of each row."""
+
+def find(
+    numbers: npt.NDArray[np.int64] | None,
+    first: int,
+    slots: npt.NDArray[np.uint32],
+    holes: npt.NDArray[np.uint8] | None,
+    items: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """The slot of each item, −1 where it is not there, of items ``numbers``, ascending, or those from ``first`` on."""
+
+def unpack(rows: npt.NDArray[np.uint8], slots: npt.NDArray[np.uint32], codes: npt.NDArray[np.uint8]) -> None:
+    """Read the codes at some slots back."""
 
 def product(
     x: npt.NDArray[np.float64], y: npt.NDArray[np.float32], out: npt.NDArray[np.float64], isa: str = "auto"
@@ -101,18 +120,29 @@ class Rows:
         newer: npt.NDArray[np.bool_] | None = None,
     ) -> None: ...
 
-def columns(
-    segments: list[Rows], users: npt.NDArray[np.int64]
-) -> tuple[
+_Rows = tuple[
+    npt.NDArray[np.int64],
     npt.NDArray[np.int64],
     npt.NDArray[np.int32],
     npt.NDArray[np.float32] | None,
     npt.NDArray[np.int64] | None,
     npt.NDArray[np.bool_] | None,
-]:
-    """Bounds, items, strengths, times, and what is newer, of some users; the last segment that has a user counts. A
-    column is None where no segment has it, and 0 where the user's does not.
+]
+
+def columns(segments: list[Rows], users: npt.NDArray[np.int64] | None) -> _Rows:
+    """Users, bounds, items, strengths, times, and what is newer, of some users, or of all that the segments name where
+    None; the last segment that has a user counts. A column is None where no segment has it, and 0 where the user's does
+    not.
     """
+
+def extended(
+    segments: list[Rows],
+    users: npt.NDArray[np.int64],
+    items: npt.NDArray[np.int64],
+    strengths: npt.NDArray[np.float32] | None,
+    times: npt.NDArray[np.int64] | None,
+) -> _Rows:
+    """The same of the users of new interactions, with these among them."""
 
 def who(segments: list[Rows], item: int) -> npt.NDArray[np.int64]:
     """The users who have an item, ascending."""
@@ -153,6 +183,14 @@ class HistoryCodes:
         out: npt.NDArray[np.float64],
     ) -> None:
         """``out[r, 16 m + k]``: the sum of strength times weight of the row's entries whose sub-code m is k."""
+
+    def decode(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Vectors of items, ``(n, width)``; 0 of those that have no code."""
+
+    def sums(
+        self, segments: list[Rows], users: npt.NDArray[np.int64], count: int, out: npt.NDArray[np.float64]
+    ) -> None:
+        """Sums of the histories of stored users over the items that have codes, ``(users, width)``."""
 
     def queries(
         self,
@@ -291,3 +329,11 @@ class Coder:
         self, vectors: npt.NDArray[np.float32], packed: npt.NDArray[np.uint8], scales: npt.NDArray[np.float64]
     ) -> None:
         """Packed sub-codes and scales of vectors ``(n, width)``."""
+
+def decode(
+    packed: npt.NDArray[np.uint8],
+    scale: npt.NDArray[np.floating[Any]],
+    codewords: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Vectors of packed sub-codes ``(n, M / 2)`` with their scales ``(n,)``; codewords are ``(16 M, width)``."""

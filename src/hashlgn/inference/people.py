@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+_compiled: Any = compiled()
 _MOST = 128  # people of an item who are asked: more make its mean hardly better
 _ROWS = 2048  # histories whose sums are made at a time
 _ITEMS = 256  # that are placed at a time: a history that several of them share is summed once
@@ -143,7 +144,7 @@ def _formed(model: ServedModel, placement: Placement, numbers: Ints, o: Floats, 
 
 def _own_vectors(histories: CodedHistories | FloatHistories, numbers: Ints) -> Floats:
     """``p`` of some items; 0 of those that are in no history yet."""
-    if isinstance(histories, CodedHistories) and compiled() is not None:
+    if isinstance(histories, CodedHistories) and _compiled is not None:
         vectors: Floats = histories.held.decode(numbers)
         return vectors
     own = np.zeros((len(numbers), histories.width), np.float32)
@@ -155,7 +156,7 @@ def _own_vectors(histories: CodedHistories | FloatHistories, numbers: Ints) -> F
 def _sums(histories: CodedHistories | FloatHistories, stored: Stored, users: Ints) -> Doubles:
     """``v_u`` of users, over the items that the model has: new ones are in no history yet."""
     v = np.empty((len(users), histories.width))
-    if isinstance(histories, CodedHistories) and compiled() is not None:
+    if isinstance(histories, CodedHistories) and _compiled is not None:
         for first in range(0, len(users), _ROWS):
             histories.held.sums(stored.held, users[first : first + _ROWS], len(stored), v[first : first + _ROWS])
         return v

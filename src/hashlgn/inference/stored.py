@@ -141,7 +141,9 @@ class Stored:
     def part(self, users: Ints | None = None) -> Part:
         """Rows of some users, with all columns, in the order asked; of all that the parts name where None."""
         if _compiled is not None:
-            return Part.from_kernel(_compiled.columns(self.held, None if users is None else np.ascontiguousarray(users, np.int64)))
+            return Part.from_kernel(
+                _compiled.columns(self.held, None if users is None else np.ascontiguousarray(users, np.int64))
+            )
         if users is None:
             users = np.unique(np.concatenate([part.users for part in self.parts if part.users is not None]))
         owner, row = np.full(len(users), -1), np.zeros(len(users), np.int64)
@@ -197,9 +199,7 @@ class Stored:
         strengths = np.float32(1) if found.strengths is None else found.strengths[places]
         return np.where(keys[places] == rows * n_items + items, strengths, np.float32(0))
 
-    def extended(
-        self, users: Ints, items: Ints, strengths: npt.NDArray[np.float32] | None, times: Ints | None
-    ) -> Part:
+    def extended(self, users: Ints, items: Ints, strengths: npt.NDArray[np.float32] | None, times: Ints | None) -> Part:
         """Rows of the users of new interactions, which are added as newer than the training.
 
         Args:
@@ -233,10 +233,8 @@ class Stored:
         parts = self.parts if part is None else (*self.parts, part)
         while len(parts) > 1 and _size(parts[-2]) < max(2 * _size(parts[-1]), _SMALL - _size(parts[-1])):
             last = Stored(parts[-2:], count)
-            if len(parts) == 2:
-                parts = (last.flat,)
-            else:
-                parts = (*parts[:-2], last.part())  # only the first part has all users
+            # Only the first part has a row for each user.
+            parts = (last.flat,) if len(parts) == 2 else (*parts[:-2], last.part())
         return Stored(parts, count)
 
     def check(self, n_users: int, n_items: int, contents: bool) -> None:
