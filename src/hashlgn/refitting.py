@@ -125,10 +125,10 @@ def _shortened(settings: StudentConfig, data: Interactions, share: float) -> Stu
     whole = {name: bounded(getattr(settings, name), steps, len(data)) for name in _EPOCHS}
     epochs = {name: _part(count, _EPOCHS[name] * share) for name, count in whole.items()}
     label_lr = settings.label_lr or settings.lr
-    if settings.teacher == "auto" and epochs["epochs"] and epochs["distillation_epochs"]:
+    if settings.teachers is None and epochs["epochs"] and epochs["distillation_epochs"]:
         label_lr *= min(_LABEL_RATE, whole["epochs"] / epochs["epochs"])
     rates = {name: _CODE_RATES * getattr(settings, name) for name in ("code_lr", "settle_lr")}
-    changes: dict[str, Any] = {**epochs, **rates, "label_lr": label_lr}
+    changes: dict[str, Any] = {**epochs, **rates, "label_lr": label_lr, "encoder_epochs": 0}
     return replace(settings, **changes)
 
 

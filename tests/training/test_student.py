@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,15 @@ from hashlgn.scoring.items import CodedItems
 from hashlgn.training.objectives import divergence, label_loss
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, graph_filter, train_student
 from hashlgn.training.student import loop as student_loop
+from hashlgn.training.student import plan as student_plan
 from hashlgn.training.student import run as student_run
-from hashlgn.training.student import trainer as student_trainer
 from hashlgn.training.student.batches import Batch, Candidates, History, candidates, sampling_chances
 from hashlgn.training.student.forms import Codes, Vectors
 from hashlgn.training.student.graph_filter import GraphFilter
 from hashlgn.training.student.loop import Data, Distillation, Labels, fit
 from hashlgn.training.student.optimizer import RowAdam
 from hashlgn.training.student.plan import (
+    ENCODER,
     bounded,
     bounded_candidates,
     planned_steps,
@@ -105,8 +105,8 @@ def test_forms_of_the_outcome() -> None:
         ["labels", "codes", "histories"],
         ["labels", "distillation", "codes", "histories"],
     )
-    assert {"labels", "labels + 0.2 EASE"} <= set(model.choice)
-    assert {"start", "labels", "teachers", "codes", "coding answers"} <= set(model.costs)
+    assert {"labels", "0.8 labels + 0.2 ease"} <= set(model.choice)
+    assert {"start", "labels", "ease", ENCODER, "mixtures", "codes", "coding answers"} <= set(model.costs)
 
 
 def test_an_epoch_is_reported_once_at_its_end() -> None:
@@ -147,10 +147,12 @@ def test_a_training_that_goes_on_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_catalogue_too_large_for_ease_tries_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student_run, "EASE_ITEMS", 10)
+    for module in (student_run, student_plan):
+        monkeypatch.setattr(module, "EASE_ITEMS", 10)
     data = clusters(share=0.4)
     model = trained(data, {"student.epochs": 1})
-    assert set(model.choice) == {"labels", *(f"labels + {share:g} filter" for share in (0.3, 0.5, 0.7, 1.0))}
+    tried_ = (f"{1 - share:g} labels + {share:g} filter" for share in (0.3, 0.5, 0.7))
+    assert set(model.choice) == {"labels", *tried_, "1 filter"} and ENCODER not in model.costs
     better = max(model.choice.values()) > model.choice["labels"]
     assert ("distillation" in model.metrics) == better
     assert better
@@ -224,7 +226,7 @@ def test_too_little_data_is_an_error() -> None:
         {"student.batch_users": 0},
         {"student.hidden": 1.0},
         {"student.lr": 0.0},
-        {"student.teacher": "x"},
+        {"student.teacher": "x + + y"},
         {"model.answers": "bits"},
         {"student.epochs": -1},
     ],
@@ -469,41 +471,6 @@ def test_the_cost_of_an_epoch_is_bounded_per_interaction() -> None:
     assert [step_users(users, 512) for users in (100, 6_000, 100_000)] == [13, 512, 512]
 
 
-@pytest.mark.parametrize(
-    ("large", "lead", "noise", "taken"),
-    [
-        (True, 0.01, 0.0, "labels + 0.7 filter"),
-        (True, 0.01, 0.5, "labels + 0.5 filter"),  # of 1,000 users: less than two standard errors
-        (True, 0.0, 0.0, "labels + 0.5 filter"),
-        (False, 0.01, 0.5, "labels + 0.3 EASE"),
-        (False, 0.0, 0.0, "labels + 0.5 EASE"),  # the largest of those that are alike
-    ],
-)
-def test_a_share_of_the_filter_is_to_be_surely_better_than_half(
-    large: bool, lead: float, noise: float, taken: str
-) -> None:
-    draws = noise * np.random.default_rng(0).standard_normal(1000)
-
-    def values(mixture: Mixture) -> np.ndarray:
-        return np.full(1000, 0.4) + (mixture.shares[1] == (0.7 if large else 0.3)) * (lead + draws - draws.mean())
-
-    run: Any = SimpleNamespace(
-        config=Config(),
-        data=SimpleNamespace(interactions=clusters(), device=torch.device("cpu")),
-        large=large,
-        validation=SimpleNamespace(values=values),
-        metrics={"labels": 0.3},
-        choice={},
-    )
-    student = FloatStudent(Vectors(torch.eye(40)), Vectors(torch.eye(40)), 1.0)
-    spectrum = np.ones(4, np.float32), np.eye(40, 4, dtype=np.float32)
-    found = student_trainer._mixture(run, student, spectrum)
-    assert found is not None and found[0] == taken
-    assert run.choice["labels + 0.7 filter" if large else "labels + 0.3 EASE"] == pytest.approx(0.4 + lead)
-    run.metrics["labels"] = 0.5
-    assert student_trainer._mixture(run, student, spectrum) is None
-
-
 def test_what_is_left_open_is_filled_in() -> None:
     chosen = [
         (resolved(Config().updated(bits), n).model.history_bits) for bits, n in (({}, 9), ({"model.bits": 64}, 9))
@@ -522,7 +489,10 @@ def test_what_is_left_open_is_filled_in() -> None:
 
 def test_it_is_said_what_is_tried() -> None:
     labels = Config().updated({"student.teacher": "labels"})
-    assert tried(labels, 40) == "labels alone"
-    assert tried(Config(), 40).endswith("EASE") and tried(Config(), 10**6).endswith("the graph filter")
+    assert tried(labels, 40, 500) == "labels alone"
+    assert tried(Config(), 40, 500).endswith("EASE and lightgcn") and tried(Config(), 40, 10**7).endswith("EASE")
+    assert tried(Config(), 10**6, 500).endswith("the graph filter")
+    assert tried(Config().updated({"student.encoder_epochs": 0}), 40, 500).endswith("EASE")
+    assert tried(Config().updated({"student.teacher": "ease"}), 40, 500) == "what ease teaches"
     assert planned_steps(labels, 12, 500)["distillation"] == 0 < planned_steps(Config(), 12, 500)["distillation"]
     assert teacher_bytes(labels, 40) == 0 < teacher_bytes(Config(), 10**6) < 2**31

@@ -74,6 +74,7 @@ def train(
     need("torch", "train", "training")
     from hashlgn.training.checkpoint import Checkpoint
     from hashlgn.training.resolve import check_data, resolve
+    from hashlgn.training.student.mixtures import check_named
 
     flags = {"model.kind": model, "model.bits": bits, "model.history_bits": history_bits}
     flags |= {"model.dim": dim, "train.seed": seed}
@@ -82,6 +83,8 @@ def train(
     _check_out(out, quiet)
     if settings.model.encoder is not None:
         resolve(settings)
+    else:
+        check_named(settings.student.teachers)
     kinds = {"hashlgn": HashLGN, "float": LightGCN}
     estimator = choose("model.kind", settings.model.kind, kinds)(config=settings, device=device, threads=threads)
     checkpoint = _checkpoint(out, resume, quiet)
@@ -95,8 +98,8 @@ def train(
         from hashlgn.training.student.plan import tried
 
         if settings.model.kind == "hashlgn" and settings.train.lr != TrainConfig().lr:
-            say(quiet, "train.lr has no effect on the default recipe: student.lr has")
-        say(quiet, f"will try {tried(settings, interactions.n_items)}")
+            say(quiet, "train.lr is that of an encoder among the teachers: the student's own is student.lr")
+        say(quiet, f"will try {tried(settings, interactions.n_items, len(interactions))}")
     try:
         with json_lines(log, f"{settings.train.monitor}@{settings.train.monitor_k}") as line:
             estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hashlgn.config.mixtures import shares_of
 from hashlgn.errors import ArgumentError, positive_int, shown
 
 __all__ = ["ModelConfig", "StudentConfig", "TrainConfig"]
@@ -220,7 +221,12 @@ class StudentConfig:
         user_weight: exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number.
         thinning: towards a teacher, each step tells a random share of each history of d items, uniform between
             ``max(1 − thinning, 20 / d)`` and 1.
-        teacher: ``auto``: a mixture with EASE where it can be computed and validates better; or ``labels`` alone.
+        teacher: ``auto``: a mixture of the label student, EASE and an encoder, or beyond 10,000 items of the label
+            student and a graph filter, where it validates better; ``labels`` alone; or a mixture of your own, such as
+            ``0.5 labels + 0.3 lightgcn + 0.2 ease``: of ``labels``, ``ease``, ``filter``, ``popularity`` and encoders,
+            which are trained as section ``train`` says. A teacher without a number counts 1; shares are divided by
+            their sum.
+        encoder_epochs: passes of an encoder among the teachers over the data; with 0, ``auto`` has none.
         ease_penalty: λ of EASE.
 
     Raises:
@@ -242,13 +248,14 @@ class StudentConfig:
     user_weight: float = -0.25
     thinning: float = 0.9
     teacher: str = "auto"
+    encoder_epochs: int = 45
     ease_penalty: float = 50.0
 
     def __post_init__(self) -> None:
         _read_fields(self, "student")
         for name in ("batch_users", "candidates"):
             positive_int(f"student.{name}", getattr(self, name))
-        for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs"):
+        for name in ("epochs", "distillation_epochs", "code_epochs", "settle_epochs", "encoder_epochs"):
             _check_count(f"student.{name}", getattr(self, name))
         for name in ("lr", "label_lr", "code_lr", "settle_lr"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
@@ -259,7 +266,16 @@ class StudentConfig:
         _check_range("student.user_weight", self.user_weight, *_EXPONENTS)
         _check_range("student.thinning", self.thinning, 0, 1)
         _check_range("student.ease_penalty", self.ease_penalty, 1e-6, 1e9)
-        _check_choice("student.teacher", self.teacher, "auto", "labels")
+        if self.teachers not in (None, {"labels": 1.0}) and not self.distillation_epochs:
+            raise ArgumentError(
+                "student.distillation_epochs must be positive where student.teacher names a mixture "
+                f"(got 0, with {shown(self.teacher)})"
+            )
+
+    @property
+    def teachers(self) -> dict[str, float] | None:
+        """The shares of the mixture that ``teacher`` names; None where it is ``auto``."""
+        return None if self.teacher == "auto" else shares_of(self.teacher)
 
 
 def _read_fields(section: Any, name: str) -> None:

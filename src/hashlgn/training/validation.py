@@ -12,7 +12,9 @@ from hashlgn.data import Interactions, random_ratio
 from hashlgn.evaluation.metrics import METRICS, Evaluated, Floats
 from hashlgn.training.graph import Graph
 
-__all__ = ["cut_slice", "near_best", "ranking_metric", "ranking_values", "validation_metric"]
+__all__ = ["cut_slice", "near_best", "ranking_metric", "ranking_values", "surely_better", "validation_metric"]
+
+_SURE = 2.0  # standard errors
 
 
 def cut_slice(data: Interactions, settings: TrainConfig) -> tuple[Interactions, Interactions | None]:
@@ -71,3 +73,9 @@ def near_best(values: Floats) -> npt.NDArray[np.int64]:
     behind = values[values.mean(axis=1).argmax()] - values
     error = behind.std(axis=1) / np.sqrt(behind.shape[1])
     return np.flatnonzero(behind.mean(axis=1) <= error)
+
+
+def surely_better(values: Floats, usual: Floats) -> bool:
+    """Whether one value per user is better on average, by two standard errors of the mean difference."""
+    lead = values - usual
+    return bool(lead.mean() > _SURE * lead.std() / len(lead) ** 0.5)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from hashlgn.data import Interactions
 from hashlgn.training.student.batches import Batch, Candidates, History
+from hashlgn.training.student.teachers import logarithm
 
 __all__ = ["GraphFilter", "filter_dim", "filter_neighbours", "neighbours"]
 
 _DIM, _FLOATS = 512, 2**26  # singular vectors, fewer where they would take more than a quarter of a gigabyte
 _IN, _OUT, _POWER = 0.4, 0.5, 0.5  # exponents of the items' degrees and of the singular values
 _NEIGHBOURS, _ENTRIES = 300, 2**25  # of an item, and of all
-_SHARPNESS, _SMALLEST = 2.0, 0.1
 _PRODUCTS = 2_000_000_000  # of pairs within histories, at most: of more, a sample of users decides
 _ADDED = 2**22  # entries of neighbours that are added at a time
 _BLOCK = 512  # items whose neighbours are found at a time
@@ -46,6 +46,8 @@ class GraphFilter:
     CIKM 2021; there with the exponents ½, the ideal low pass and all neighbours, and without the logarithm.
     """
 
+    logarithmic = True
+
     def __init__(
         self,
         data: Interactions,
@@ -68,10 +70,7 @@ class GraphFilter:
         answers = self._answers if among.items is None else self._answers.index_select(0, among.items)
         near = self._by_rows(history, among) if self._table is None else self._by_entries(history, among, *self._table)
         linear = torch.addmm(near, history.sums(self._project), answers.T)
-        # The mean square and the mean, each in one pass: PyTorch's own deviation takes ten times as long.
-        square = torch.linalg.vector_norm(linear, dim=1, keepdim=True).square() / linear.shape[1]
-        deviation = (square - linear.mean(dim=1, keepdim=True).square()).clamp(min=1e-24).sqrt()
-        return linear.clamp_(min=0).div_(deviation).add_(_SMALLEST).log_().mul_(_SHARPNESS)
+        return logarithm(linear)
 
     def _by_rows(self, history: History, among: Candidates) -> Tensor:
         """``R_u N``, ``(b, n)``, on the processor, where SciPy is many times faster than sums by entry."""

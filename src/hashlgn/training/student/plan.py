@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from hashlgn.config import Config
+from hashlgn.data import Interactions
+from hashlgn.training.encoders import ENCODERS
+from hashlgn.training.losses import LOSSES
 from hashlgn.training.student.graph_filter import filter_dim, filter_neighbours
 from hashlgn.training.student.teachers import EASE_ITEMS
 
 __all__ = [
+    "ENCODER",
+    "LABELS",
     "bounded",
     "bounded_candidates",
+    "encoder_epochs",
+    "encoders_of",
     "planned_steps",
     "resolved",
     "some",
@@ -23,6 +31,8 @@ __all__ = [
 
 _Number = TypeVar("_Number", int, float)
 
+LABELS = {"labels": 1.0}  # the mixture that is none
+ENCODER, _ENCODED = "lightgcn", 4_000_000  # that ``auto`` has among the teachers, up to so many interactions
 _DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # the second where EASE is too large, and bits are few
 _HIDDEN, _LARGE_HIDDEN = 0.7, 0.5  # the second where EASE is too large
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
@@ -75,32 +85,64 @@ def bounded(epochs: int, steps: int, interactions: int) -> int:
     return min(epochs, max(-(-_MOST_STEPS // steps), min(_FEWEST_EPOCHS, max(2, affordable))))
 
 
-def planned_steps(config: Config, steps: int, interactions: int) -> dict[str, int]:
-    """Steps of every stage, at most, in order. A teacher that does not validate better saves its stage."""
+def encoders_of(config: Config, n_items: int, interactions: int) -> list[str]:
+    """The encoders among the teachers. ``auto`` has one where data are not too large for steps over the whole graph."""
+    settings = config.student
+    if settings.teachers is not None:
+        return [name for name in settings.teachers if name in ENCODERS]
+    small = n_items <= EASE_ITEMS and interactions <= _ENCODED
+    return [ENCODER] if small and settings.encoder_epochs and settings.distillation_epochs else []
+
+
+def encoder_epochs(config: Config, name: str, data: Interactions) -> tuple[int, int]:
+    """Epochs of an encoder among the teachers, and the steps of each: about 480 steps at most, each over the whole
+    graph.
+    """
+    if not ENCODERS[name].trainable:
+        return 0, 1
+    steps = LOSSES[config.train.loss](config.train, config.model.similarity or ENCODERS[name].similarity).steps(data)
+    return max(1, min(config.student.encoder_epochs, _MOST_STEPS // steps)), steps
+
+
+def planned_steps(
+    config: Config, steps: int, interactions: int, encoders: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Steps of every stage, at most, in order. A teacher that does not validate better saves its stage.
+
+    Args:
+        config: with everything filled in.
+        steps: per epoch of the student.
+        interactions: number of interactions.
+        encoders: steps of each encoder among the teachers.
+    """
     settings, coded = config.student, config.model.kind == "hashlgn"
+    named = settings.teachers
     epochs = {
-        "labels": settings.epochs,
-        "distillation": settings.distillation_epochs if settings.teacher == "auto" else 0,
+        "labels": settings.epochs if named is None or "labels" in named else 0,
+        "distillation": settings.distillation_epochs if named != LABELS else 0,
         "codes": settings.code_epochs if coded and config.model.answers == "codes" else 0,
         "histories": settings.settle_epochs if coded and config.model.histories == "codes" else 0,
     }
-    return {name: bounded(number, steps, interactions) * steps for name, number in epochs.items()}
+    planned = {name: bounded(number, steps, interactions) * steps for name, number in epochs.items()}
+    return {"labels": planned.pop("labels"), **(encoders or {}), **planned}
 
 
-def tried(config: Config, n_items: int) -> str:
+def tried(config: Config, n_items: int, interactions: int) -> str:
     """What a training will try, in words."""
     settings = config.student
-    if settings.teacher == "labels":
+    if settings.teachers == LABELS or not settings.distillation_epochs:
         return "labels alone"
-    return f"labels alone, and mixtures with {'EASE' if n_items <= EASE_ITEMS else 'the graph filter'}"
+    if settings.teachers is not None:
+        return f"what {settings.teacher} teaches"
+    others = ["EASE", *encoders_of(config, n_items, interactions)]
+    return f"labels alone, and mixtures with {' and '.join(others) if n_items <= EASE_ITEMS else 'the graph filter'}"
 
 
 def teacher_bytes(config: Config, n_items: int) -> int:
     """Memory of the second teacher while it is computed, beside all else: of EASE the Gram matrix, its factor and the
     inverse; of the filter the vectors twice and the neighbours twice, with 8 bytes for each of those.
     """
-    if config.student.teacher == "labels":
-        return 0
-    if n_items <= EASE_ITEMS:
-        return 3 * 4 * n_items**2
-    return n_items * (2 * 4 * filter_dim(n_items) + 2 * 8 * filter_neighbours(n_items))
+    named = config.student.teachers or {"ease" if n_items <= EASE_ITEMS else "filter": 1.0}
+    ease = 3 * 4 * n_items**2 if "ease" in named else 0
+    parts = 2 * 4 * filter_dim(n_items) + 2 * 8 * filter_neighbours(n_items)
+    return ease + (n_items * parts if "filter" in named else 0)

@@ -107,7 +107,12 @@ class Run:
         labels = int((1 - torch.exp(-plan.some(settings.hidden) * size / max(users, 1) * self.degree)).sum())
         self.beside_labels = sampling_chances(self.degree, max(1, width // 8, min(width, 2 * width - labels)))
         self.data = Data(part, strengths, size, chances, self.device, train.seed)
-        self.plan = plan.planned_steps(self.config, self.data.steps, len(part))
+        self.named = None if settings.teachers == plan.LABELS else settings.teachers
+        self.encoders = plan.encoders_of(self.config, part.n_items, len(part))
+        shapes = {name: plan.encoder_epochs(self.config, name, part) for name in self.encoders}
+        self.epochs = {name: epochs for name, (epochs, _) in shapes.items()}
+        planned = {name: epochs * each for name, (epochs, each) in shapes.items()}
+        self.plan = plan.planned_steps(self.config, self.data.steps, len(part), planned)
         if held_out is not None:
             self.validation = Validation(self.data, held_out, train.monitor, train.monitor_k)
 
@@ -119,7 +124,8 @@ class Run:
     @property
     def spectrum_dim(self) -> int:
         """Singular vectors that the start and the teachers need."""
-        width, wide = plan.some(self.config.model.dim), self.large and self.config.student.teacher == "auto"
+        width, teachers = plan.some(self.config.model.dim), self.config.student.teachers
+        wide = self.large if teachers is None else "filter" in teachers
         return max(width, filter_dim(self.everything.n_items)) if wide else width
 
     def timed(self, name: str, work: Callable[[], _T]) -> _T:
@@ -148,8 +154,7 @@ class Run:
                 table.copy_(kept)
             self.metrics.update(stages[name]["metrics"])
             return
-        steps, before = self.data.steps, list(self.plan)[: list(self.plan).index(name)]
-        earlier, total = sum(self.plan[stage] for stage in before), sum(self.plan.values())
+        steps, earlier, total = self.data.steps, self._before(name), sum(self.plan.values())
         ahead = plan.teacher_bytes(self.config, self.data.interactions.n_items) if name == "labels" else 0
 
         def tell(epoch: int, done: int, loss: float, metric: float | None = None) -> None:
@@ -171,6 +176,29 @@ class Run:
         kept = [table.clone() for table in tables]
         stages[name] = {"tables": kept, "metrics": {key: self.metrics[key] for key in self.metrics if key == name}}
         self.checkpoint.save({"stages": stages})
+
+    def kept(self, name: str, work: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """What some work comes to, or what the checkpoint has of it."""
+        stages = self.state["stages"]
+        if name not in stages:
+            stages[name] = {"tables": work(), "metrics": {}}
+            self.checkpoint.save({"stages": stages})
+        return [table.to(self.device) for table in stages[name]["tables"]]
+
+    def progress(self, stage: str) -> Callable[[Progress], None]:
+        """What reports the training of an encoder as a stage of this one."""
+        earlier, total = self._before(stage), sum(self.plan.values())
+
+        def tell(inner: Progress) -> None:
+            if self.report:
+                step, seconds = earlier + inner.step, time.perf_counter() - self.began
+                self.report(replace(inner, stage=stage, step=step, steps=total, seconds=seconds))
+
+        return tell
+
+    def _before(self, stage: str) -> int:
+        """Steps of the stages before one."""
+        return sum(self.plan[earlier] for earlier in list(self.plan)[: list(self.plan).index(stage)])
 
     def _setting(self, stage: str) -> str:
         """What the rates of a stage are called."""

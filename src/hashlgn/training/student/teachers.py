@@ -15,13 +15,28 @@ from hashlgn.data import Interactions
 from hashlgn.training.student.batches import Batch, Candidates
 from hashlgn.training.student.forms import Side, Vectors
 
-__all__ = ["EASE_ITEMS", "Ease", "FloatStudent", "Mixture", "Teacher", "best_items"]
+__all__ = [
+    "EASE_ITEMS",
+    "Ease",
+    "Embeddings",
+    "FloatStudent",
+    "Mixture",
+    "Popularity",
+    "Teacher",
+    "best_items",
+    "logarithm",
+]
 
+_SHARPNESS, _SMALLEST = 2.0, 0.1  # of ``logarithm``
 EASE_ITEMS = 10_000  # its inverse takes time with the cube of their number: about half a minute on two threads
 
 
 class Teacher(Protocol):
     """Scores of items for users."""
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether scores are logarithms of chances, up to a constant per user, as a softmax takes them."""
 
     def scores(self, batch: Batch, among: Candidates) -> Tensor:
         """Scores of the candidates, ``(users of the batch, candidates)``; higher is better."""
@@ -34,6 +49,7 @@ class FloatStudent:
     histories: Side  # vectors ``p``
     answers: Side  # vectors ``o``
     temperature: float  # τ
+    logarithmic = True
 
     def copy(self) -> FloatStudent:
         """The same vectors, free, in tables of their own."""
@@ -59,6 +75,8 @@ class Ease:
         device: where the scores are computed.
     """
 
+    logarithmic = False
+
     def __init__(self, data: Interactions, penalty: float, device: torch.device) -> None:
         weight = np.repeat(np.maximum(np.diff(data.indptr), 1) ** -0.25, np.diff(data.indptr)).astype(np.float32)
         x = sparse.csr_matrix((weight, data.indices, data.indptr), shape=(data.n_users, data.n_items))
@@ -80,6 +98,35 @@ class Ease:
 
 
 @dataclass(frozen=True)
+class Embeddings:
+    """Vectors of users and items, such as an encoder gives: ``q_u · o_i / τ``, or the logarithm of it."""
+
+    users: Tensor  # q, ``(n_users, dim)``
+    items: Tensor  # o, ``(n_items, dim)``
+    temperature: float | None  # τ of the softmax that it was trained by; None where scores grow with the chance itself
+    logarithmic = True
+
+    def scores(self, batch: Batch, among: Candidates) -> Tensor:
+        """See ``Teacher``: users have one vector each, whatever part of their history is told."""
+        items = self.items if among.items is None else self.items.index_select(0, among.items)
+        products = self.users.index_select(0, torch.from_numpy(batch.users).to(items.device)) @ items.T
+        return logarithm(products) if self.temperature is None else products.div_(self.temperature)
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """The logarithm of how many users have an item, for everybody."""
+
+    log_degree: Tensor  # ``(n_items,)``
+    logarithmic = True
+
+    def scores(self, batch: Batch, among: Candidates) -> Tensor:
+        """See ``Teacher``."""
+        scores = self.log_degree if among.items is None else self.log_degree.index_select(0, among.items)
+        return scores.repeat(len(batch.users), 1)
+
+
+@dataclass(frozen=True)
 class Mixture:
     """Weighted sum of the scores of several teachers."""
 
@@ -87,6 +134,7 @@ class Mixture:
     shares: Sequence[float]  # weight of each
     # Whether the scores of each are standardised first, user by user over the items that the user does not have
     standard: bool = True
+    logarithmic = True  # as it is taken
 
     def scores(self, batch: Batch, among: Candidates) -> Tensor:
         """See ``Teacher``."""
@@ -111,6 +159,14 @@ def best_items(teacher: Teacher, batches: Iterable[Batch], n_users: int, n_items
         scores[history.rows, history.items] = -torch.inf
         found[torch.from_numpy(batch.users)] = scores.topk(count, dim=1, sorted=False).indices.cpu()
     return found
+
+
+def logarithm(linear: Tensor) -> Tensor:
+    """``2 ln(max(s, 0) / deviation + 0.1)`` of scores that grow with the chance of an interaction, in place."""
+    # The mean square and the mean, each in one pass: PyTorch's own deviation takes ten times as long.
+    square = torch.linalg.vector_norm(linear, dim=1, keepdim=True).square() / linear.shape[1]
+    deviation = (square - linear.mean(dim=1, keepdim=True).square()).clamp(min=1e-24).sqrt()
+    return linear.clamp_(min=0).div_(deviation).add_(_SMALLEST).log_().mul_(_SHARPNESS)
 
 
 def standardised(scores: Tensor, batch: Batch, among: Candidates) -> Tensor:

@@ -19,19 +19,14 @@ from hashlgn.training.stages import seeded, use_threads
 from hashlgn.training.student import plan
 from hashlgn.training.student.coding import coded
 from hashlgn.training.student.forms import Side, Start, Vectors
-from hashlgn.training.student.graph_filter import GraphFilter
 from hashlgn.training.student.loop import Labels
+from hashlgn.training.student.mixtures import check_named, mixture
 from hashlgn.training.student.run import Run, TrainedStudent
 from hashlgn.training.student.start import Spectrum, singular_vectors, start_vectors
-from hashlgn.training.student.teachers import Ease, FloatStudent, Mixture, Teacher
+from hashlgn.training.student.teachers import FloatStudent
 from hashlgn.utils.progress import Progress
 
 __all__ = ["train_student"]
-
-_EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # weights of EASE that are tried beside the label student
-_ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
-_FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter, where half is usual
-_SURE = 2.0  # standard errors by which another share of the filter is to be better
 
 
 def train_student(
@@ -48,11 +43,11 @@ def train_student(
     bring them into bits.
 
     Stages: (1) ``labels``: a float student by softmax on hidden parts of the histories, from the singular vectors; (2)
-    ``distillation``, where a mixture of (1) and EASE, or the graph filter where the catalogue is too large for EASE,
-    validates better: another float student from the scores of the mixture, which replaces (1) where it validates
-    better; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p`` trained
-    towards the float student; (4) ``histories``: the same for ``p``, whose codes then stay, while codewords and scales
-    of the answers settle at a low rate.
+    ``distillation``, where a mixture of (1), EASE and an encoder, which is trained in between, validates better, or of
+    (1) and the graph filter where the catalogue is too large for EASE: another float student from the scores of the
+    mixture, which replaces (1) where it validates better; (3) ``codes``: sub-codes of the answers by residual
+    quantization, codewords, scales and ``p`` trained towards the float student; (4) ``histories``: the same for ``p``,
+    whose codes then stay, while codewords and scales of the answers settle at a low rate.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
@@ -75,6 +70,7 @@ def train_student(
     where = resolve_device(device)
     choose("train.monitor", config.train.monitor, METRICS)
     check_data(data, config)
+    check_named(config.student.teachers, data.n_items)
     with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = Run(config, data, where, saved, report)
@@ -91,10 +87,12 @@ def _float_student(run: Run, model: Start | None) -> FloatStudent:
     learned from the other one.
     """
     settings = run.config.student
-    if settings.teacher == "labels" or not settings.distillation_epochs:
+    if settings.teachers == plan.LABELS or not settings.distillation_epochs:
         return _labels(run, model or _anew(run)[0])
     anew, spectrum = _anew(run)
-    student = _labels(run, anew if settings.epochs else model or anew)
+    student = None
+    if run.named is None or "labels" in run.named:
+        student = _labels(run, anew if settings.epochs else model or anew)
     return _distilled(run, model, anew, student, spectrum)
 
 
@@ -122,19 +120,25 @@ def _labels(run: Run, start: Start) -> FloatStudent:
     return student
 
 
-def _distilled(run: Run, model: Start | None, anew: Start, student: FloatStudent, spectrum: Spectrum) -> FloatStudent:
-    """The float student that learns from a mixture of teachers; that of the labels where it does not validate worse."""
+def _distilled(
+    run: Run, model: Start | None, anew: Start, student: FloatStudent | None, spectrum: Spectrum
+) -> FloatStudent:
+    """The float student that learns from a mixture of teachers; that of the labels where ``auto`` finds no mixture, and
+    no student of one, that validates better.
+    """
     settings = run.config.student
-    found = run.timed("teachers", lambda: _mixture(run, student, spectrum))
+    found = mixture(run, student, spectrum)
     if found is None:
+        assert student is not None  # only ``auto`` finds none
         return student
-    name, mixture = found
+    name, teacher = found
     # Of a large catalogue there are few epochs: they go further from where the labels led than anew.
-    distilled = student.copy() if model is None and run.large else _fresh(run, model or anew)
-    objective = run.towards(mixture)
+    further = student if model is None and run.large else None
+    distilled = _fresh(run, model or anew) if further is None else further.copy()
+    objective = run.towards(teacher)
     data = run.data if objective.likely is None else replace(run.data, chances=run.fewer)
     run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,), data)
-    if run.metrics.get("distillation", 1.0) <= run.metrics.get("labels", 0.0):
+    if student and run.named is None and run.metrics.get("distillation", 1.0) <= run.metrics.get("labels", 0.0):
         return student
     run.teacher = name
     return distilled
@@ -163,38 +167,6 @@ def _into_bits(run: Run, student: FloatStudent, known: Start | None) -> tuple[Si
         own = (settings.settle_lr,) * len(answers.tables)
         run.stage("histories", objective, FloatStudent(histories, answers, tau), settings.settle_epochs, (), own)
     return histories, answers
-
-
-def _mixture(run: Run, student: FloatStudent, spectrum: Spectrum) -> tuple[str, Mixture] | None:
-    """Name and scores of the mixture of a label student and another teacher that validates best; None where it is no
-    better than the student. The other one is EASE, or the graph filter where the catalogue is too large for EASE. Of
-    shares that validate alike it gets the largest: it is in closed form, and owes nothing to the draws of a training.
-
-    Of a large catalogue a validation slice says little, and the best of some noisy numbers is the luckiest. So the
-    filter gets half where no other share is better by two standard errors of the mean difference, user by user.
-    """
-    settings, data = run.config.student, run.data
-    other: Teacher
-    if run.large:
-        name, shares = "filter", _FILTER_SHARES
-        other = GraphFilter(data.interactions, *spectrum, data.device)
-    else:
-        name, shares = "EASE", _EASE_SHARES
-        other = Ease(data.interactions, settings.ease_penalty, data.device)
-    # The filter's scores are logarithms of chances, as the student's own are, and need no standard.
-    ways = {share: Mixture((student, other), (1 - share, share), standard=not run.large) for share in shares}
-    names = {share: f"labels + {share:g} {name}" for share in shares}
-    usual = shares[1]
-    if run.validation is None:
-        return names[usual], ways[usual]
-    values = {share: run.validation.values(mixture) for share, mixture in ways.items()}
-    means = {share: float(value.mean()) for share, value in values.items()}
-    run.choice.update({"labels": run.metrics["labels"], **{names[share]: mean for share, mean in means.items()}})
-    best = max(share for share, mean in means.items() if mean >= (1 - _ALIKE) * max(means.values()))
-    lead = values[best] - values[usual]
-    if run.large and lead.mean() <= _SURE * lead.std() / len(lead) ** 0.5:
-        best = usual
-    return (names[best], ways[best]) if means[best] > run.metrics["labels"] else None
 
 
 def _aligned(data: Interactions) -> dict[str, npt.NDArray[Any]]:

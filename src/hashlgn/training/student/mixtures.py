@@ -1,0 +1,157 @@
+"""Which teachers a student learns from: mixtures that validation chooses among, or the one that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from hashlgn.errors import ArgumentError, shown
+from hashlgn.evaluation.metrics.arrays import Floats
+from hashlgn.training.encoders import ENCODERS
+from hashlgn.training.student.graph_filter import GraphFilter
+from hashlgn.training.student.run import Run
+from hashlgn.training.student.start import Spectrum
+from hashlgn.training.student.teachers import EASE_ITEMS, Ease, Embeddings, FloatStudent, Mixture, Popularity, Teacher
+from hashlgn.training.trainer import train
+from hashlgn.training.validation import surely_better
+
+__all__ = ["check_named", "mixture"]
+
+_TEACHERS = ("labels", "ease", "filter", "popularity")  # and the keys of ``ENCODERS``
+_EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # that are tried beside the other teachers
+_FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
+_USUAL = 1  # the share, by its place, that is taken without a validation slice; the filter's in doubt, too
+_ENCODER_PART = 0.375  # of what EASE leaves; the label student has the rest
+_ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
+
+Shares = Mapping[str, float]
+
+
+def mixture(run: Run, student: FloatStudent | None, spectrum: Spectrum) -> tuple[str, Mixture] | None:
+    """Name and scores of the mixture to learn from; None where ``auto`` finds none that validates better than the label
+    student.
+
+    Args:
+        run: the training; it is told what each mixture is worth.
+        student: of the labels; None where the mixture that is named has none.
+        spectrum: singular values and vectors.
+
+    Raises:
+        ArgumentError: a teacher is unknown, or the catalogue is too large for it.
+    """
+    names = [*run.named] if run.named else ["labels", *run.encoders, "filter" if run.large else "ease"]
+    teachers = {name: _teacher(run, name, student, spectrum) for name in names}
+    choose = _with_filter if run.large else _with_ease
+    shares = run.named or run.timed("mixtures", lambda: choose(run, teachers))
+    return None if shares is None else (_written(shares), _mixed(teachers, shares))
+
+
+def check_named(named: Shares | None, n_items: int = 0) -> None:
+    """Check that teachers are known, and can be computed for a catalogue, where its size is known.
+
+    Raises:
+        ArgumentError: they are not.
+    """
+    for name in named or ():
+        if name not in _TEACHERS and name not in ENCODERS:
+            known = ", ".join(sorted((*_TEACHERS, *ENCODERS)))
+            raise ArgumentError(f"student.teacher must name teachers of {known} (got {shown(name)})")
+        if name == "ease" and n_items > EASE_ITEMS:
+            raise ArgumentError(
+                f"student.teacher must not have 'ease' beyond {EASE_ITEMS:,} items, where its inverse takes too long "
+                f"(got it, with {n_items:,} items)"
+            )
+
+
+def _with_ease(run: Run, teachers: Mapping[str, Teacher]) -> Shares | None:
+    """Of shares of EASE that validate alike the largest: EASE is in closed form, and owes nothing to the draws of a
+    training. Three teachers err less together than two, so the encoder is left out only where two are surely better.
+    """
+    families = [_ways({"labels": 1.0}, "ease", _EASE_SHARES)]
+    for name in run.encoders:
+        families.append(_ways({"labels": 1 - _ENCODER_PART, name: _ENCODER_PART}, "ease", _EASE_SHARES))
+    if run.validation is None:
+        return families[-1][_USUAL]
+    run.choice.update({name: run.validation.metric(teachers[name]) for name in run.encoders})
+    best = []
+    for ways in families:
+        values = _values(run, teachers, ways)
+        means = [float(value.mean()) for value in values]
+        place = max(place for place, mean in enumerate(means) if mean >= (1 - _ALIKE) * max(means))
+        best.append((ways[place], values[place]))
+    shares, value = best[0] if surely_better(best[0][1], best[-1][1]) else best[-1]
+    return shares if value.mean() > run.metrics["labels"] else None
+
+
+def _with_filter(run: Run, teachers: Mapping[str, Teacher]) -> Shares | None:
+    """Half of the graph filter, where no other share is surely better: of a large catalogue a validation slice says
+    little, and the best of some noisy numbers is the luckiest.
+    """
+    ways = _ways({"labels": 1.0}, "filter", _FILTER_SHARES)
+    if run.validation is None:
+        return ways[_USUAL]
+    values = _values(run, teachers, ways)
+    best = max(range(len(ways)), key=lambda place: float(values[place].mean()))
+    taken = best if surely_better(values[best], values[_USUAL]) else _USUAL
+    return ways[taken] if values[taken].mean() > run.metrics["labels"] else None
+
+
+def _ways(others: Shares, name: str, shares: Sequence[float]) -> list[Shares]:
+    """Mixtures of one teacher and others, which share what it leaves."""
+    return [{other: (1 - share) * part for other, part in others.items()} | {name: share} for share in shares]
+
+
+def _values(run: Run, teachers: Mapping[str, Teacher], ways: Sequence[Shares]) -> list[Floats]:
+    """The validation metric of mixtures, one value per user."""
+    assert run.validation is not None
+    values = [run.validation.values(_mixed(teachers, shares)) for shares in ways]
+    run.choice["labels"] = run.metrics["labels"]
+    run.choice.update({_written(shares): float(value.mean()) for shares, value in zip(ways, values, strict=True)})
+    return values
+
+
+def _mixed(teachers: Mapping[str, Teacher], shares: Shares) -> Mixture:
+    """The weighted sum of their scores, which need no standard where all are logarithms of chances."""
+    chosen = [teachers[name] for name in shares]
+    return Mixture(chosen, [*shares.values()], standard=not all(teacher.logarithmic for teacher in chosen))
+
+
+def _written(shares: Shares) -> str:
+    """As the configuration writes it."""
+    return " + ".join(f"{share:.4g} {name}" for name, share in shares.items() if share)
+
+
+def _teacher(run: Run, name: str, student: FloatStudent | None, spectrum: Spectrum) -> Teacher:
+    """A teacher by name."""
+    data = run.data.interactions
+    if name == "labels":
+        assert student is not None
+        return student
+    if name in ENCODERS:
+        return _encoder(run, name)
+    if name == "filter":
+        return run.timed("filter", lambda: GraphFilter(data, *spectrum, run.device))
+    if name == "popularity":
+        return Popularity(run.degree.log())
+    return run.timed("ease", lambda: Ease(data, run.config.student.ease_penalty, run.device))
+
+
+def _encoder(run: Run, name: str) -> Embeddings:
+    """The float model of an encoder, trained on the same interactions; from the checkpoint where it is there."""
+
+    def work() -> list[torch.Tensor]:
+        epochs = run.epochs[name]
+        settings = replace(run.config.train, validation_users=0, pretrain_epochs=epochs, joint_epochs=0)
+        model = replace(run.config.model, kind="float", encoder=name, dim=None)
+        how = replace(run.config, model=model, train=settings)
+        trained = train(run.data.interactions, how, device=run.device.type, report=run.progress(name))
+        with torch.no_grad():
+            return [part.contiguous() for part in trained.model.embeddings(trained.graph)]
+
+    kind, settings = ENCODERS[name], run.config.train
+    similarity = run.config.model.similarity or kind.similarity
+    temperature = settings.temperature if similarity == "cosine" else 1.0
+    q, o = run.kept(name, lambda: run.timed(name, work))
+    return Embeddings(q, o, temperature if kind.trainable else None)
