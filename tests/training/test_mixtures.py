@@ -22,7 +22,7 @@ from hashlgn.training.student import FloatStudent, Mixture, TrainedStudent, trai
 from hashlgn.training.student import mixtures as module
 from hashlgn.training.student.batches import Batch, Candidates
 from hashlgn.training.student.forms import Vectors
-from hashlgn.training.student.plan import ENCODER, encoder_epochs, encoders_of, planned_steps, teacher_bytes
+from hashlgn.training.student.plan import encoder_epochs, encoders_of, planned_steps, teacher_bytes
 from hashlgn.training.student.teachers import Embeddings, Popularity, logarithm
 from hashlgn.training.validation import surely_better
 from hashlgn.utils.progress import Progress
@@ -165,8 +165,8 @@ def lead_of(draws: Floats, lead: float) -> Floats:
         (True, [], {"filter": 0.7}, 0.0, 0.0, "0.5 labels + 0.5 filter"),
         (False, [], {"ease": 0.3}, 0.01, 0.5, "0.7 labels + 0.3 ease"),
         (False, [], {"ease": 0.3}, 0.0, 0.0, "0.5 labels + 0.5 ease"),  # the largest of those that are alike
-        (False, ["x"], {"labels": 0.8}, 0.01, 0.5, "0.3125 labels + 0.1875 x + 0.5 ease"),
-        (False, ["x"], {"labels": 0.8}, 0.01, 0.0, "0.8 labels + 0.2 ease"),  # two teachers are surely better
+        (False, ["x", "y"], {"labels": 0.8}, 0.01, 0.5, "0.25 labels + 0.125 x + 0.125 y + 0.5 ease"),
+        (False, ["x", "y"], {"labels": 0.8}, 0.01, 0.0, "0.8 labels + 0.2 ease"),  # two teachers are surely better
     ],
 )
 def test_how_validation_chooses(
@@ -197,7 +197,11 @@ def test_how_validation_chooses(
     run.validation = None
     usual = choose(run, teachers)
     assert usual is not None and module._written(usual) == (
-        "0.5 labels + 0.5 filter" if large else "0.5 labels + 0.3 x + 0.2 ease" if encoders else "0.8 labels + 0.2 ease"
+        "0.5 labels + 0.5 filter"
+        if large
+        else "0.4 labels + 0.2 x + 0.2 y + 0.2 ease"
+        if encoders
+        else "0.8 labels + 0.2 ease"
     )
 
 
@@ -209,15 +213,15 @@ def test_what_is_surely_better() -> None:
 
 def test_an_encoder_goes_over_the_graph_so_many_times_at_most() -> None:
     data = clusters()
-    assert encoders_of(Config(), 40, 500) == [ENCODER]
+    assert encoders_of(Config(), 40, 500) == ["lightgcn", "gcn"]
     assert encoders_of(Config(), 10_001, 500) == encoders_of(Config(), 40, 10**7) == []
     assert encoders_of(small({"student.encoder_epochs": 0}), 40, 500) == []
     assert encoders_of(small({"student.teacher": "ease + dgcf"}), 10**5, 10**8) == ["dgcf"]
-    assert encoder_epochs(Config(), ENCODER, data) == (45, 1) and encoder_epochs(Config(), "spectral", data) == (0, 1)
+    assert encoder_epochs(Config(), "gcn", data) == (45, 1) and encoder_epochs(Config(), "spectral", data) == (0, 1)
     many = small({"train.batch_users": 1, "student.encoder_epochs": 45})
-    assert encoder_epochs(many, ENCODER, data) == (480 // data.n_users, data.n_users)
-    steps = planned_steps(Config(), 12, 500, {ENCODER: 45})
-    assert [*steps] == ["labels", ENCODER, "distillation", "codes", "histories"] and steps[ENCODER] == 45
+    assert encoder_epochs(many, "gcn", data) == (480 // data.n_users, data.n_users)
+    steps = planned_steps(Config(), 12, 500, {"gcn": 45})
+    assert [*steps] == ["labels", "gcn", "distillation", "codes", "histories"] and steps["gcn"] == 45
     assert planned_steps(small({"student.teacher": "ease"}), 12, 500)["labels"] == 0
     assert teacher_bytes(small({"student.teacher": "popularity"}), 40) == 0
     assert teacher_bytes(small({"student.teacher": "ease + filter"}), 40) > teacher_bytes(small(), 40) == 12 * 40**2

@@ -71,15 +71,11 @@ def bench_call(
 def _changes(recommender: Recommender, seconds: float, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """What one item costs that is placed by ten more people, or by its first ten."""
     rng, model = np.random.default_rng(seed), recommender.model
-    new = count(len(model.item_ids))
-
-    def people() -> list[int]:
-        some: list[int] = rng.choice(len(model.user_ids), min(10, len(model.user_ids)), replace=False).tolist()
-        return some
-
-    item = cycle(rng.permutation(len(model.item_ids)).tolist())
-    yield "update of an item", _timed(lambda: recommender.update_items(next(item), people()), seconds)
-    yield "new item", _timed(lambda: recommender.add_items(next(new), people()), seconds)
+    size = min(10, len(model.user_ids))
+    people = cycle([rng.choice(len(model.user_ids), size, replace=False).tolist() for _ in range(_ASKED)])
+    item, new = cycle(rng.permutation(len(model.item_ids)).tolist()), count(len(model.item_ids))
+    yield "update of an item", _timed(lambda: recommender.update_items(next(item), next(people)), seconds)
+    yield "new item", _timed(lambda: recommender.add_items(next(new), next(people)), seconds)
 
 
 def _calls(recommender: Recommender, k: int, seconds: float, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:

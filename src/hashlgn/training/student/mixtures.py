@@ -23,7 +23,7 @@ _TEACHERS = ("labels", "ease", "filter", "popularity")  # and the keys of ``ENCO
 _EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # that are tried beside the other teachers
 _FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
 _USUAL = 1  # the share, by its place, that is taken without a validation slice; the filter's in doubt, too
-_ENCODER_PART = 0.375  # of what EASE leaves; the label student has the rest
+_ENCODERS_PART = 0.5  # of what EASE leaves, all encoders together; the label student has the rest
 _ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
 
 Shares = Mapping[str, float]
@@ -67,11 +67,12 @@ def check_named(named: Shares | None, n_items: int = 0) -> None:
 
 def _with_ease(run: Run, teachers: Mapping[str, Teacher]) -> Shares | None:
     """Of shares of EASE that validate alike the largest: EASE is in closed form, and owes nothing to the draws of a
-    training. Three teachers err less together than two, so the encoder is left out only where two are surely better.
+    training. Several teachers err less together, so the encoders are left out only where it is surely better.
     """
     families = [_ways({"labels": 1.0}, "ease", _EASE_SHARES)]
-    for name in run.encoders:
-        families.append(_ways({"labels": 1 - _ENCODER_PART, name: _ENCODER_PART}, "ease", _EASE_SHARES))
+    if run.encoders:
+        others = {"labels": 1 - _ENCODERS_PART} | dict.fromkeys(run.encoders, _ENCODERS_PART / len(run.encoders))
+        families.append(_ways(others, "ease", _EASE_SHARES))
     if run.validation is None:
         return families[-1][_USUAL]
     run.choice.update({name: run.validation.metric(teachers[name]) for name in run.encoders})

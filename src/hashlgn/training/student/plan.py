@@ -14,7 +14,6 @@ from hashlgn.training.student.graph_filter import filter_dim, filter_neighbours
 from hashlgn.training.student.teachers import EASE_ITEMS
 
 __all__ = [
-    "ENCODER",
     "LABELS",
     "bounded",
     "bounded_candidates",
@@ -32,7 +31,7 @@ __all__ = [
 _Number = TypeVar("_Number", int, float)
 
 LABELS = {"labels": 1.0}  # the mixture that is none
-ENCODER, _ENCODED = "lightgcn", 4_000_000  # that ``auto`` has among the teachers, up to so many interactions
+_ENCODERS, _ENCODED = ("lightgcn", "gcn"), 4_000_000  # that ``auto`` has among the teachers, up to so many interactions
 _DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # the second where EASE is too large, and bits are few
 _HIDDEN, _LARGE_HIDDEN = 0.7, 0.5  # the second where EASE is too large
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
@@ -86,12 +85,12 @@ def bounded(epochs: int, steps: int, interactions: int) -> int:
 
 
 def encoders_of(config: Config, n_items: int, interactions: int) -> list[str]:
-    """The encoders among the teachers. ``auto`` has one where data are not too large for steps over the whole graph."""
+    """The encoders among the teachers. ``auto`` has two where data are small enough for steps over the whole graph."""
     settings = config.student
     if settings.teachers is not None:
         return [name for name in settings.teachers if name in ENCODERS]
     small = n_items <= EASE_ITEMS and interactions <= _ENCODED
-    return [ENCODER] if small and settings.encoder_epochs and settings.distillation_epochs else []
+    return [*_ENCODERS] if small and settings.encoder_epochs and settings.distillation_epochs else []
 
 
 def encoder_epochs(config: Config, name: str, data: Interactions) -> tuple[int, int]:
@@ -134,8 +133,10 @@ def tried(config: Config, n_items: int, interactions: int) -> str:
         return "labels alone"
     if settings.teachers is not None:
         return f"what {settings.teacher} teaches"
-    others = ["EASE", *encoders_of(config, n_items, interactions)]
-    return f"labels alone, and mixtures with {' and '.join(others) if n_items <= EASE_ITEMS else 'the graph filter'}"
+    others = ", ".join(
+        ["EASE" if n_items <= EASE_ITEMS else "the graph filter", *encoders_of(config, n_items, interactions)]
+    )
+    return f"labels alone, and mixtures with {others}"
 
 
 def teacher_bytes(config: Config, n_items: int) -> int:
