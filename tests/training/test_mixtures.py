@@ -191,7 +191,7 @@ def test_how_validation_chooses(
     choose = module._with_filter if large else module._with_ease
     shares = choose(run, teachers)
     assert shares is not None and module._written(shares) == taken
-    assert run.choice[taken] >= 0.4 and run.choice["labels"] == 0.3
+    assert run.choice[taken] >= 0.4
     run.metrics["labels"] = 0.5
     assert choose(run, teachers) is None
     run.validation = None

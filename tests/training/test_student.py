@@ -489,9 +489,9 @@ def test_what_is_left_open_is_filled_in() -> None:
 def test_it_is_said_what_is_tried() -> None:
     labels = Config().updated({"student.teacher": "labels"})
     assert tried(labels, 40, 500) == "labels alone"
-    assert tried(Config(), 40, 500).endswith("EASE, lightgcn, gcn") and tried(Config(), 40, 10**7).endswith("EASE")
+    assert tried(Config(), 40, 500).endswith("ease, lightgcn, gcn") and tried(Config(), 40, 10**7).endswith("ease")
     assert tried(Config(), 10**6, 500).endswith("the graph filter")
-    assert tried(Config().updated({"student.encoder_epochs": 0}), 40, 500).endswith("EASE")
+    assert tried(Config().updated({"student.encoder_epochs": 0}), 40, 500).endswith("ease")
     assert tried(Config().updated({"student.teacher": "ease"}), 40, 500) == "what ease teaches"
     assert planned_steps(labels, 12, 500)["distillation"] == 0 < planned_steps(Config(), 12, 500)["distillation"]
     assert teacher_bytes(labels, 40) == 0 < teacher_bytes(Config(), 10**6) < 2**31

@@ -44,6 +44,8 @@ def mixture(run: Run, student: FloatStudent | None, spectrum: Spectrum) -> tuple
     names = [*run.named] if run.named else ["labels", *run.encoders, "filter" if run.large else "ease"]
     teachers = {name: _teacher(run, name, student, spectrum) for name in names}
     choose = _with_filter if run.large else _with_ease
+    if not run.named and run.validation is not None:
+        run.choice["labels"] = run.metrics["labels"]
     shares = run.named or run.timed("mixtures", lambda: choose(run, teachers))
     return None if shares is None else (_written(shares), _mixed(teachers, shares))
 
@@ -108,7 +110,6 @@ def _values(run: Run, teachers: Mapping[str, Teacher], ways: Sequence[Shares]) -
     """The validation metric of mixtures, one value per user."""
     assert run.validation is not None
     values = [run.validation.values(_mixed(teachers, shares)) for shares in ways]
-    run.choice["labels"] = run.metrics["labels"]
     run.choice.update({_written(shares): float(value.mean()) for shares, value in zip(ways, values, strict=True)})
     return values
 

@@ -134,7 +134,7 @@ def tried(config: Config, n_items: int, interactions: int) -> str:
     if settings.teachers is not None:
         return f"what {settings.teacher} teaches"
     others = ", ".join(
-        ["EASE" if n_items <= EASE_ITEMS else "the graph filter", *encoders_of(config, n_items, interactions)]
+        ["ease" if n_items <= EASE_ITEMS else "the graph filter", *encoders_of(config, n_items, interactions)]
     )
     return f"labels alone, and mixtures with {others}"
 
