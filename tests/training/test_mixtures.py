@@ -163,46 +163,51 @@ def lead_of(draws: Floats, lead: float) -> Floats:
         (True, [], {"filter": 0.7}, 0.01, 0.0, "0.3 labels + 0.7 filter"),
         (True, [], {"filter": 0.7}, 0.01, 0.5, "0.5 labels + 0.5 filter"),  # of 1,000 users: less than two errors
         (True, [], {"filter": 0.7}, 0.0, 0.0, "0.5 labels + 0.5 filter"),
-        (False, [], {"ease": 0.3}, 0.01, 0.5, "0.7 labels + 0.3 ease"),
-        (False, [], {"ease": 0.3}, 0.0, 0.0, "0.5 labels + 0.5 ease"),  # the largest of those that are alike
-        (False, ["x", "y"], {"labels": 0.8}, 0.01, 0.5, "0.25 labels + 0.125 x + 0.125 y + 0.5 ease"),
-        (False, ["x", "y"], {"labels": 0.8}, 0.01, 0.0, "0.8 labels + 0.2 ease"),  # two teachers are surely better
+        (False, [], {"ease": 0.3}, 0.01, 0.0, "0.7 labels + 0.3 ease"),
+        (False, [], {"ease": 0.3}, 0.01, 0.5, "0.8 labels + 0.2 ease"),
+        (False, ["x", "y"], {"labels": 0.9}, 0.01, 0.5, "0.4 labels + 0.2 x + 0.2 y + 0.2 ease"),
+        (False, ["x", "y"], {"labels": 0.9}, 0.01, 0.0, "0.9 labels + 0.1 ease"),  # two teachers are surely better
     ],
 )
 def test_how_validation_chooses(
-    large: bool, encoders: list[str], better: dict[str, float], lead: float, noise: float, taken: str
+    large: bool,
+    encoders: list[str],
+    better: dict[str, float],
+    lead: float,
+    noise: float,
+    taken: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     draws = noise * np.random.default_rng(0).standard_normal(1000)
-    names = ["labels", *encoders, "filter" if large else "ease"]
 
     def values(mixture: Mixture) -> Floats:
         shares = {teacher.name: share for teacher, share in zip(mixture.teachers, mixture.shares, strict=True)}  # type: ignore[attr-defined]
         here = all(shares.get(name) == pytest.approx(share) for name, share in better.items())
         return np.full(1000, 0.4) + here * lead_of(draws, lead)
 
-    teachers: Any = {name: SimpleNamespace(name=name, logarithmic=True) for name in names}
+    def teacher(_: Any, name: str, *__: Any) -> Any:
+        return SimpleNamespace(name=name, logarithmic=True)
+
+    monkeypatch.setattr(module, "_teacher", teacher)
     run: Any = SimpleNamespace(
         large=large,
+        named=None,
         encoders=encoders,
         validation=SimpleNamespace(values=values, metric=lambda _: 0.1),
         metrics={"labels": 0.3},
         choice={},
+        timed=lambda _, work: work(),
     )
-    choose = module._with_filter if large else module._with_ease
-    shares = choose(run, teachers)
-    assert shares is not None and module._written(shares) == taken
-    assert run.choice[taken] >= 0.4
+    spectrum: Any = None
+    found = module.mixture(run, None, spectrum)
+    assert found is not None and found[0] == taken
+    assert run.choice[taken] >= 0.4 and [*run.choice][: 1 + len(encoders)] == ["labels", *encoders]
     run.metrics["labels"] = 0.5
-    assert choose(run, teachers) is None
+    assert module.mixture(run, None, spectrum) is None
     run.validation = None
-    usual = choose(run, teachers)
-    assert usual is not None and module._written(usual) == (
-        "0.5 labels + 0.5 filter"
-        if large
-        else "0.4 labels + 0.2 x + 0.2 y + 0.2 ease"
-        if encoders
-        else "0.8 labels + 0.2 ease"
-    )
+    usual = "0.4 labels + 0.2 x + 0.2 y + 0.2 ease" if encoders else "0.8 labels + 0.2 ease"
+    found = module.mixture(run, None, spectrum)
+    assert found is not None and found[0] == ("0.5 labels + 0.5 filter" if large else usual)
 
 
 def test_what_is_surely_better() -> None:

@@ -345,7 +345,8 @@ def test_the_best_items_are_the_teachers_and_not_the_users_own(seeded: None) -> 
 
 
 def test_likely_items_are_scored_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student_run, "EASE_ITEMS", 10)
+    for module in (student_run, student_plan):
+        monkeypatch.setattr(module, "EASE_ITEMS", 10)
     data, seen = clusters(share=0.4), []
 
     def spied(n_items: int, chances: Any, certain: torch.Tensor, *rest: Any) -> Candidates:

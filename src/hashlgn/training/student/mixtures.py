@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 
 from hashlgn.errors import ArgumentError, shown
-from hashlgn.evaluation.metrics.arrays import Floats
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.student.graph_filter import GraphFilter
 from hashlgn.training.student.run import Run
@@ -20,34 +19,33 @@ from hashlgn.training.validation import surely_better
 __all__ = ["check_named", "mixture"]
 
 _TEACHERS = ("labels", "ease", "filter", "popularity")  # and the keys of ``ENCODERS``
-_EASE_SHARES = (0.1, 0.2, 0.3, 0.5)  # that are tried beside the other teachers
-_FILTER_SHARES = (0.3, 0.5, 0.7, 1.0)  # and of the graph filter
-_USUAL = 1  # the share, by its place, that is taken without a validation slice; the filter's in doubt, too
+_EASE_SHARES = (0.2, 0.1, 0.3, 0.5)  # that are tried beside the other teachers, the usual one first
+_FILTER_SHARES = (0.5, 0.3, 0.7, 1.0)  # and of the graph filter
 _ENCODERS_PART = 0.5  # of what EASE leaves, all encoders together; the label student has the rest
-_ALIKE = 1e-3  # of the metric: what the draw of the validation slice alone makes
 
 Shares = Mapping[str, float]
 
 
 def mixture(run: Run, student: FloatStudent | None, spectrum: Spectrum) -> tuple[str, Mixture] | None:
-    """Name and scores of the mixture to learn from; None where ``auto`` finds none that validates better than the label
-    student.
+    """Name and scores of the mixture to learn from: the one that is named, or the usual one where no other is surely
+    better. None where ``auto`` finds that it validates no better than the label student.
+
+    A validation slice says little of mixtures that differ little, and the best of some noisy numbers is the luckiest.
 
     Args:
         run: the training; it is told what each mixture is worth.
         student: of the labels; None where the mixture that is named has none.
         spectrum: singular values and vectors.
-
-    Raises:
-        ArgumentError: a teacher is unknown, or the catalogue is too large for it.
     """
-    names = [*run.named] if run.named else ["labels", *run.encoders, "filter" if run.large else "ease"]
+    ways = [run.named] if run.named else _ways(run)
+    names = dict.fromkeys(name for shares in ways for name in shares)
     teachers = {name: _teacher(run, name, student, spectrum) for name in names}
-    choose = _with_filter if run.large else _with_ease
+    taken = ways[0]
     if not run.named and run.validation is not None:
-        run.choice["labels"] = run.metrics["labels"]
-    shares = run.named or run.timed("mixtures", lambda: choose(run, teachers))
-    return None if shares is None else (_written(shares), _mixed(teachers, shares))
+        taken, value = run.timed("mixtures", lambda: _chosen(run, teachers, ways))
+        if value <= run.metrics["labels"]:
+            return None
+    return _written(taken), _mixed(teachers, taken)
 
 
 def check_named(named: Shares | None, n_items: int = 0) -> None:
@@ -67,51 +65,33 @@ def check_named(named: Shares | None, n_items: int = 0) -> None:
             )
 
 
-def _with_ease(run: Run, teachers: Mapping[str, Teacher]) -> Shares | None:
-    """Of shares of EASE that validate alike the largest: EASE is in closed form, and owes nothing to the draws of a
-    training. Several teachers err less together, so the encoders are left out only where it is surely better.
-    """
-    families = [_ways({"labels": 1.0}, "ease", _EASE_SHARES)]
+def _ways(run: Run) -> list[Shares]:
+    """What ``auto`` tries, the usual mixture first."""
+    if run.large:
+        return _parts({"labels": 1.0}, "filter", _FILTER_SHARES)
+    ways = _parts({"labels": 1.0}, "ease", _EASE_SHARES)
     if run.encoders:
         others = {"labels": 1 - _ENCODERS_PART} | dict.fromkeys(run.encoders, _ENCODERS_PART / len(run.encoders))
-        families.append(_ways(others, "ease", _EASE_SHARES))
-    if run.validation is None:
-        return families[-1][_USUAL]
-    run.choice.update({name: run.validation.metric(teachers[name]) for name in run.encoders})
-    best = []
-    for ways in families:
-        values = _values(run, teachers, ways)
-        means = [float(value.mean()) for value in values]
-        place = max(place for place, mean in enumerate(means) if mean >= (1 - _ALIKE) * max(means))
-        best.append((ways[place], values[place]))
-    shares, value = best[0] if surely_better(best[0][1], best[-1][1]) else best[-1]
-    return shares if value.mean() > run.metrics["labels"] else None
+        ways = _parts(others, "ease", _EASE_SHARES) + ways
+    return ways
 
 
-def _with_filter(run: Run, teachers: Mapping[str, Teacher]) -> Shares | None:
-    """Half of the graph filter, where no other share is surely better: of a large catalogue a validation slice says
-    little, and the best of some noisy numbers is the luckiest.
-    """
-    ways = _ways({"labels": 1.0}, "filter", _FILTER_SHARES)
-    if run.validation is None:
-        return ways[_USUAL]
-    values = _values(run, teachers, ways)
-    best = max(range(len(ways)), key=lambda place: float(values[place].mean()))
-    taken = best if surely_better(values[best], values[_USUAL]) else _USUAL
-    return ways[taken] if values[taken].mean() > run.metrics["labels"] else None
-
-
-def _ways(others: Shares, name: str, shares: Sequence[float]) -> list[Shares]:
+def _parts(others: Shares, name: str, shares: Sequence[float]) -> list[Shares]:
     """Mixtures of one teacher and others, which share what it leaves."""
     return [{other: (1 - share) * part for other, part in others.items()} | {name: share} for share in shares]
 
 
-def _values(run: Run, teachers: Mapping[str, Teacher], ways: Sequence[Shares]) -> list[Floats]:
-    """The validation metric of mixtures, one value per user."""
+def _chosen(run: Run, teachers: Mapping[str, Teacher], ways: Sequence[Shares]) -> tuple[Shares, float]:
+    """The first of some mixtures, or the best one where it is surely better, and what it is worth on validation."""
     assert run.validation is not None
+    run.choice["labels"] = run.metrics["labels"]
+    run.choice.update({name: run.validation.metric(teachers[name]) for name in run.encoders})
     values = [run.validation.values(_mixed(teachers, shares)) for shares in ways]
-    run.choice.update({_written(shares): float(value.mean()) for shares, value in zip(ways, values, strict=True)})
-    return values
+    means = [float(value.mean()) for value in values]
+    run.choice.update({_written(shares): mean for shares, mean in zip(ways, means, strict=True)})
+    best = max(range(len(ways)), key=means.__getitem__)
+    taken = best if surely_better(values[best], values[0]) else 0
+    return ways[taken], means[taken]
 
 
 def _mixed(teachers: Mapping[str, Teacher], shares: Shares) -> Mixture:
