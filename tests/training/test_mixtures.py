@@ -70,7 +70,7 @@ def test_a_teacher_without_a_number_counts_one() -> None:
 
 @pytest.mark.parametrize("text", ["", "labels +", "-1 ease", "ease + ease", "auto + ease", "0 ease", "e3 e4", "ease 2"])
 def test_what_is_no_mixture_is_refused(text: str) -> None:
-    with pytest.raises(ArgumentError, match=r"student.teacher must be 'auto', or teachers with their shares"):
+    with pytest.raises(ArgumentError, match=r"student.teacher must be 'auto' alone, or teachers with their shares"):
         small({"student.teacher": text})
 
 
@@ -84,8 +84,11 @@ def test_unknown_teachers_and_catalogues_that_are_too_large_are_refused() -> Non
     with pytest.raises(ArgumentError, match=r"must name teachers of dgcf, ease, filter, .*, spectral \(got 'lables'\)"):
         trained({"student.teacher": "0.8 lables + 0.2 ease"})
     with pytest.raises(ArgumentError, match=r"must not have 'ease' beyond 10,000 items"):
-        module.check_named({"ease": 1.0}, 10_001)
-    module.check_named(None, 10_001)
+        module.check_named(small({"student.teacher": "ease"}).student, 10_001)
+    with pytest.raises(ArgumentError, match=r"encoder_epochs must be positive .* \(got 0, with 'gcn'\)"):
+        trained({"student.teacher": "labels + gcn", "student.encoder_epochs": 0})
+    module.check_named(small({"student.teacher": "labels + spectral", "student.encoder_epochs": 0}).student)
+    module.check_named(small().student, 10_001)
 
 
 @pytest.mark.parametrize("name", ["labels", "ease", "filter", *ENCODERS])

@@ -25,6 +25,7 @@ nb::object who(const std::vector<HeldRows*>& segments, int32_t item) {
 // The strength of items in the histories of users, 1 where none are stored; 0 where an item is not there.
 nb::object strengths(const Segments& segments, In<int64_t, 1> users, In<int64_t, 1> items) {
   require(users.shape(0) == items.shape(0), "users and items must be of one length");
+  require_segments(segments);
   float* data;
   nb::object out = array<float>(users.shape(0), data);
   for (size_t i = 0; i < users.shape(0); ++i) {
@@ -64,10 +65,7 @@ nb::object column(const Segments& segments, const std::vector<std::pair<const He
 // The users of segments, each once, ascending.
 std::vector<int64_t> users_of(const Segments& segments) {
   std::vector<int64_t> users;
-  for (const HeldRows* one : segments) {
-    require(one, "segments must not be None");
-    one->add_users(users);
-  }
+  for (const HeldRows* one : segments) one->add_users(users);
   std::sort(users.begin(), users.end());
   users.erase(std::unique(users.begin(), users.end()), users.end());
   return users;
@@ -75,6 +73,7 @@ std::vector<int64_t> users_of(const Segments& segments) {
 
 // Rows of some users, or of all users of the segments, with all columns.
 nb::tuple columns(const Segments& segments, std::optional<In<int64_t, 1>> some) {
+  require_segments(segments);
   const std::vector<int64_t> users = some ? std::vector<int64_t>(some->data(), some->data() + some->shape(0)) : users_of(segments);
   std::vector<std::pair<const HeldRows*, std::pair<int64_t, int64_t>>> rows;
   std::vector<int64_t> bounds{0};
@@ -99,8 +98,10 @@ nb::tuple columns(const Segments& segments, std::optional<In<int64_t, 1>> some) 
 nb::tuple extended(const Segments& segments, In<int64_t, 1> users, In<int64_t, 1> items, std::optional<In<float, 1>> strengths,
                    std::optional<In<int64_t, 1>> times) {
   const size_t fresh = users.shape(0);
+  require_segments(segments);
   require(items.shape(0) == fresh && (!strengths || strengths->shape(0) == fresh) && (!times || times->shape(0) == fresh),
           "items, strengths and times must have one number per user");
+  for (size_t i = 0; i < fresh; ++i) require(items.data()[i] >= 0 && items.data()[i] <= INT32_MAX, "items must be numbers of items");
   std::vector<size_t> order(fresh);
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {

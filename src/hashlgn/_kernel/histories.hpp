@@ -19,6 +19,8 @@ class HeldRows {
            std::optional<In<int64_t, 1>> times, std::optional<In<bool, 1>> newer)
       : users_(users), indptr_(indptr), indices_(indices), strengths_(strengths), times_(times), newer_(newer) {
     require(indptr.shape(0) >= 1, "indptr must not be empty");
+    require(indptr.data()[0] == 0 && static_cast<size_t>(indptr.data()[indptr.shape(0) - 1]) == indices.shape(0),
+            "indptr must begin with 0 and end with the number of indices");
     require(!users || users->shape(0) + 1 == indptr.shape(0), "users must have one row each");
     require(!strengths || strengths->shape(0) == indices.shape(0), "strengths must have one number per index");
     require(!times || times->shape(0) == indices.shape(0), "times must have one number per index");
@@ -40,6 +42,7 @@ class HeldRows {
     const int64_t* bounds = indptr_.data();
     const auto owner = [&](int64_t place) {
       const int64_t row = std::upper_bound(bounds, bounds + indptr_.shape(0), place) - bounds - 1;
+      require(row >= 0 && static_cast<size_t>(row) + 1 < indptr_.shape(0), "indptr must ascend");
       visit(users_ ? users_->data()[row] : row);
     };
     const int32_t* items = indices_.data();
@@ -121,10 +124,13 @@ class HeldRows {
 
 using Segments = std::vector<const HeldRows*>;
 
+inline void require_segments(const Segments& segments) {
+  for (const HeldRows* one : segments) require(one, "segments must not be None");
+}
+
 // The row of a user in the last segment that has one; null where none has.
 inline std::pair<const HeldRows*, size_t> row_of(const Segments& segments, int64_t user) {
   for (size_t s = segments.size(); s-- > 0;) {
-    require(segments[s], "segments must not be None");
     if (const std::optional<size_t> row = segments[s]->find(user)) return {segments[s], *row};
   }
   return {nullptr, 0};
@@ -152,6 +158,9 @@ struct Gathered {
 
   Gathered() = default;
   Gathered(const Segments& segments, const std::vector<int64_t>& users, int64_t count) {
+    require_segments(segments);
+    require(std::all_of(segments.begin(), segments.end(), [&](const HeldRows* one) { return one->weighted() == segments[0]->weighted(); }),
+            "all segments must have strengths, or none");
     std::vector<std::pair<const HeldRows*, size_t>> rows;
     for (const int64_t user : users) {
       require(user >= 0 && user < count, "users must be numbers of users");
@@ -165,7 +174,6 @@ struct Gathered {
       if (rows[i].first) rows[i].first->add(rows[i].second, items, strengths);
       bounds.push_back(static_cast<int64_t>(items.size()));
     }
-    require(strengths.empty() || strengths.size() == items.size(), "all segments must have strengths, or none");
   }
 
  private:

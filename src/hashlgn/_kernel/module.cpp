@@ -100,7 +100,9 @@ void arrange(In<uint8_t, 2> codes, Scale scale, Out<uint8_t, 3> rows, Out<uint32
   require(count && count < 0xffffffffu && scale.shape(0) == count && slots.shape(0) == count, "scale and slots must have one number per code");
   require(rows.shape(1) == 2 * codes.shape(1) && rows.shape(2) == kRow && rows.shape(0) * kBlock >= count, "rows must fit the codes");
   require(order.shape(0) == rows.shape(0) * kBlock && held.shape(0) == order.shape(0), "order and held must have one number per slot");
-  require(held.dtype() == scale.dtype() && (scale.itemsize() == 2 || scale.itemsize() == 4), "scale and held must be float16 or float32");
+  require(held.dtype() == scale.dtype() && scale.dtype().code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float) &&
+              (scale.itemsize() == 2 || scale.itemsize() == 4),
+          "scale and held must be float16 or float32");
   const nb::gil_scoped_release released;
   if (scale.itemsize() == 2) {
     arrange_by(codes, static_cast<const uint16_t*>(scale.data()), rows, order, slots, static_cast<uint16_t*>(held.data()));

@@ -241,6 +241,7 @@ def info(
         "bytes in total": f"{spent['total']:,}: {_in_total(spent)}",
         "checksums": "compared, and right" if verify else "not compared (--verify does)",
         "validation": ", ".join(f"{n} {v:.4f}" for n, v in about["metrics"].get("validation", {}).items()) or "none",
+        "teacher": origin.get("teacher") or "none",
         "trained": f"{origin.get('created', '?')} by hashlgn {origin.get('version', '?')}",
         "seed": str(origin.get("seed", "?")),
         "data": str(origin.get("data", {}).get("fingerprint", "?")),

@@ -84,7 +84,7 @@ def train(
     if settings.model.encoder is not None:
         resolve(settings)
     else:
-        check_named(settings.student.teachers)
+        check_named(settings.student)
     kinds = {"hashlgn": HashLGN, "float": LightGCN}
     estimator = choose("model.kind", settings.model.kind, kinds)(config=settings, device=device, threads=threads)
     checkpoint = _checkpoint(out, resume, quiet)

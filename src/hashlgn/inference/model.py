@@ -181,7 +181,10 @@ class ServedModel:
     @cached_property
     def counts(self) -> Pages:
         """The same in pages."""
-        return Pages.of(np.bincount(self.seen[1], minlength=len(self.item_ids)))
+        items, n_items = self.seen[1], len(self.item_ids)
+        if len(items) and not 0 <= items.min() <= items.max() < n_items:  # a file that was damaged since
+            raise ArgumentError(f"seen.indices must lie in 0 … {n_items - 1} (got {items.min()} … {items.max()})")
+        return Pages.of(np.bincount(items, minlength=n_items))
 
     @cached_property
     def popularity(self) -> npt.NDArray[np.float64]:

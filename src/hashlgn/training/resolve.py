@@ -37,6 +37,10 @@ def resolve(config: Config) -> Config:
     if model.encoder is None:
         raise ArgumentError("model.encoder must name an encoder here: without one, users are histories (got None)")
     encoder = choose("model.encoder", model.encoder, ENCODERS)
+    if config.student.teacher != "auto":
+        raise ArgumentError(
+            f"student.teacher must be left out where model.encoder is named (got {shown(config.student.teacher)})"
+        )
     check_parts(model)
     choose("train.monitor", settings.monitor, METRICS)
     choose("train.schedule", settings.schedule, SCHEDULES)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from hashlgn.config import StudentConfig
 from hashlgn.errors import ArgumentError, shown
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.student.graph_filter import GraphFilter
@@ -48,13 +49,17 @@ def mixture(run: Run, student: FloatStudent | None, spectrum: Spectrum) -> tuple
     return _written(taken), _mixed(teachers, taken)
 
 
-def check_named(named: Shares | None, n_items: int = 0) -> None:
+def check_named(settings: StudentConfig, n_items: int = 0) -> None:
     """Check that teachers are known, and can be computed for a catalogue, where its size is known.
 
     Raises:
         ArgumentError: they are not.
     """
-    for name in named or ():
+    for name in settings.teachers or ():
+        if name in ENCODERS and ENCODERS[name].trainable and not settings.encoder_epochs:
+            raise ArgumentError(
+                f"student.encoder_epochs must be positive where student.teacher names an encoder (got 0, with {name!r})"
+            )
         if name not in _TEACHERS and name not in ENCODERS:
             known = ", ".join(sorted((*_TEACHERS, *ENCODERS)))
             raise ArgumentError(f"student.teacher must name teachers of {known} (got {shown(name)})")

@@ -12,6 +12,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from hashlgn.data import Interactions
+from hashlgn.errors import ArgumentError
 from hashlgn.training.student.batches import Batch, Candidates
 from hashlgn.training.student.forms import Side, Vectors
 
@@ -73,6 +74,9 @@ class Ease:
         data: interactions to learn from.
         penalty: λ.
         device: where the scores are computed.
+
+    Raises:
+        ArgumentError: the penalty is too small for the inverse.
     """
 
     logarithmic = False
@@ -82,7 +86,12 @@ class Ease:
         x = sparse.csr_matrix((weight, data.indices, data.indptr), shape=(data.n_users, data.n_items))
         gram = torch.from_numpy((x.T @ x).toarray()).to(device)
         gram.diagonal().add_(penalty)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if int(failed):
+            raise ArgumentError(
+                f"student.ease_penalty must be larger for these data, whose inverse rounding spoils (got {penalty:g})"
+            )
+        inverse = torch.cholesky_inverse(factor)
         # By rows: a bag of rows of another order would gather all of them first.
         self.weights = inverse.div_(-inverse.diagonal().clone()).contiguous()
         self.weights.fill_diagonal_(0.0)

@@ -70,7 +70,7 @@ def train_student(
     where = resolve_device(device)
     choose("train.monitor", config.train.monitor, METRICS)
     check_data(data, config)
-    check_named(config.student.teachers, data.n_items)
+    check_named(config.student, data.n_items)
     with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
         run = Run(config, data, where, saved, report)
