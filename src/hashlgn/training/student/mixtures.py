@@ -22,7 +22,7 @@ __all__ = ["check_named", "mixture"]
 _TEACHERS = ("labels", "ease", "filter", "popularity")  # and the keys of ``ENCODERS``
 _EASE_SHARES = (0.2, 0.1, 0.3, 0.5)  # that are tried beside the other teachers, the usual one first
 _FILTER_SHARES = (0.5, 0.3, 0.7, 1.0)  # and of the graph filter
-_ENCODERS_PART = 0.5  # of what EASE leaves, all encoders together; the label student has the rest
+_ENCODERS_PART = 0.375  # of what EASE leaves, all encoders together; the label student has the rest
 
 Shares = Mapping[str, float]
 

@@ -31,7 +31,7 @@ __all__ = [
 _Number = TypeVar("_Number", int, float)
 
 LABELS = {"labels": 1.0}  # the mixture that is none
-_ENCODERS, _ENCODED = ("lightgcn", "gcn"), 4_000_000  # that ``auto`` has among the teachers, up to so many interactions
+_ENCODERS, _ENCODED = ("lightgcn",), 4_000_000  # that ``auto`` has among the teachers, up to so many interactions
 _DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # the second where EASE is too large, and bits are few
 _HIDDEN, _LARGE_HIDDEN = 0.7, 0.5  # the second where EASE is too large
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
@@ -85,7 +85,7 @@ def bounded(epochs: int, steps: int, interactions: int) -> int:
 
 
 def encoders_of(config: Config, n_items: int, interactions: int) -> list[str]:
-    """The encoders among the teachers. ``auto`` has two where data are small enough for steps over the whole graph."""
+    """The encoders among the teachers. ``auto`` has one where data are small enough for steps over the whole graph."""
     settings = config.student
     if settings.teachers is not None:
         return [name for name in settings.teachers if name in ENCODERS]

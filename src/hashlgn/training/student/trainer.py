@@ -43,7 +43,7 @@ def train_student(
     bring them into bits.
 
     Stages: (1) ``labels``: a float student by softmax on hidden parts of the histories, from the singular vectors; (2)
-    ``distillation``, where a mixture of (1), EASE and two encoders, which are trained in between, validates better, or
+    ``distillation``, where a mixture of (1), EASE and an encoder, which is trained in between, validates better, or
     of (1) and the graph filter where the catalogue is too large for EASE: another float student from the scores of the
     mixture, which replaces (1) where it validates better; (3) ``codes``: sub-codes of the answers by residual
     quantization, codewords, scales and ``p`` trained towards the float student; (4) ``histories``: the same for ``p``,
