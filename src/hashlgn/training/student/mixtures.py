@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from hashlgn.config import StudentConfig
+from hashlgn.config import Config, StudentConfig
 from hashlgn.errors import ArgumentError, shown
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.student.graph_filter import GraphFilter
@@ -132,7 +132,7 @@ def _encoder(run: Run, name: str) -> Embeddings:
         epochs = run.epochs[name]
         settings = replace(run.config.train, validation_users=0, pretrain_epochs=epochs, joint_epochs=0)
         model = replace(run.config.model, kind="float", encoder=name, dim=None)
-        how = replace(run.config, model=model, train=settings)
+        how = Config(model, settings)
         trained = train(run.data.interactions, how, device=run.device.type, report=run.progress(name))
         with torch.no_grad():
             return [part.contiguous() for part in trained.model.embeddings(trained.graph)]
