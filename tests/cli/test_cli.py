@@ -369,7 +369,8 @@ def test_similar_and_info(model: Path, capsys) -> None:
     assert run("similar", model, "--item", "1", "--k", 3) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
     assert run("info", model) == 0
-    assert "32 bits" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "32 bits" in told and "       teacher  labels\n" in told
     assert run("info", model, "--json") == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "hashlgn"
 

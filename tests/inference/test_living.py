@@ -435,6 +435,16 @@ def test_a_torn_record_is_dropped_wherever_it_is_cut(tmp_path: Path) -> None:
         assert hashlgn.load(file, journal=journal).model.titles[0] == "after"  # type: ignore[index]
 
 
+@pytest.mark.parametrize("wrong", [-1, ITEMS, 2**31 - 1])
+def test_a_change_of_a_model_whose_file_was_damaged_names_what_is_wrong(wrong: int) -> None:
+    model = served()
+    indptr, indices = (np.array(part) for part in model.seen)
+    indices[3] = wrong
+    damaged = Recommender(replace(model, stored=Stored.of(indptr, indices), contents=False), threads=1)
+    with pytest.raises(ArgumentError, match=r"seen\.indices must lie in 0 … 11"):
+        damaged.update_items([2], users=[[100]])
+
+
 def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     file, journal, model = journalled(tmp_path)
     model._changes().journal.close()  # type: ignore[union-attr]

@@ -129,6 +129,37 @@ def test_a_user_who_is_none_is_refused() -> None:
                 stored.rows(np.array([user]))
 
 
+@pytest.mark.skipif(module._compiled is None, reason="the kernel was not compiled when HashLGN was installed")
+def test_the_compiled_forms_refuse_what_does_not_fit() -> None:
+    kernel, none = module._compiled, np.empty(0, np.int64)
+    one, two = np.array([0], np.int64), np.array([0, 1])
+    items = np.array([3], np.int32)
+    held = kernel.Rows(one, two, items)
+    for segments in ([None], [held, None], [None, held]):
+        for call in (
+            lambda segments=segments: kernel.gather(segments, none, 5),
+            lambda segments=segments: kernel.who(segments, 3),
+            lambda segments=segments: kernel.strengths(segments, none, none),
+            lambda segments=segments: kernel.columns(segments, none),
+            lambda segments=segments: kernel.columns(segments, None),
+            lambda segments=segments: kernel.extended(segments, none, none, None, None),
+        ):
+            with pytest.raises(ValueError, match="segments must not be None"):
+                call()
+    for indptr in (np.array([1, 2]), np.array([0, 2]), np.array([0])):
+        with pytest.raises(ValueError, match="indptr must begin with 0 and end with the number of indices"):
+            kernel.Rows(None, indptr, items)
+    for item in (-1, 2**31):
+        with pytest.raises(ValueError, match="items must be numbers of items"):
+            kernel.extended([held], one, np.array([item]), None, None)
+    with pytest.raises(ValueError, match="one number per user"):
+        kernel.extended([held], one, none, None, None)
+    with pytest.raises(ValueError, match="must name their users"):
+        kernel.columns([kernel.Rows(None, two, items)], None)
+    with pytest.raises(ValueError, match="all segments must have strengths, or none"):
+        kernel.gather([held, kernel.Rows(one, two, items, np.ones(1, np.float32))], one, 1)
+
+
 def test_columns_that_do_not_fit_are_refused() -> None:
     indptr, indices = np.array([0, 1, 2]), np.array([1, 0], np.int32)
     for stored, message in (

@@ -184,6 +184,7 @@ def test_arranging_what_does_not_fit() -> None:
         ((codes, scale, rows[:0], order, slots_, held), "rows must fit the codes"),
         ((codes, scale, rows, order[:3], slots_, held), "order and held must have one number per slot"),
         ((codes, scale, rows, order, slots_, held.astype(np.float32)), "scale and held must be float16 or float32"),
+        ((codes, scale.astype(np.int32), rows, order, slots_, held.astype(np.int32)), "must be float16 or float32"),
     ):
         with pytest.raises(ValueError, match=rule):
             raw.arrange(*wrong)

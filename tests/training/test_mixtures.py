@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from conftest import clusters
 from hashlgn.config import Config
 from hashlgn.config.mixtures import shares_of
+from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError
 from hashlgn.evaluation.metrics.arrays import Floats
 from hashlgn.training.encoders import ENCODERS
-from hashlgn.training.student import FloatStudent, Mixture, TrainedStudent, train_student
+from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, train_student
 from hashlgn.training.student import mixtures as module
 from hashlgn.training.student.batches import Batch, Candidates
 from hashlgn.training.student.forms import Vectors
@@ -121,6 +122,11 @@ def test_popularity_teaches_everybody_the_same() -> None:
 def test_a_mixture_that_is_named_is_taken_whatever_it_is_worth() -> None:
     model = trained({"student.teacher": "0.6 labels + 0.4 popularity"})
     assert model.teacher == "0.6 labels + 0.4 popularity" and {"labels", "distillation"} <= set(model.metrics)
+
+
+def test_a_penalty_that_is_too_small_for_an_inverse_is_named() -> None:
+    with pytest.raises(ArgumentError, match=r"student\.ease_penalty must be larger for these data"):
+        Ease(Interactions.from_pairs([1, 1, 2, 2, 3], [5, 6, 5, 6, 7]), -2.0, torch.device("cpu"))
 
 
 def batch_of(users: np.ndarray[Any, Any]) -> tuple[Batch, Candidates]:

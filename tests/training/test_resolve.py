@@ -47,6 +47,11 @@ def test_what_is_open_depends_on_the_kind_and_the_encoder() -> None:
             resolve(Config().updated(none))
 
 
+def test_a_teacher_beside_an_encoder_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"student\.teacher must be left out where model\.encoder is named"):
+        resolve(Config().updated({"model.encoder": "lightgcn", "student.teacher": "labels + ease"}))
+
+
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_layers_are_weighted_as_told(layers: int) -> None:
     data = clusters(12, 9)

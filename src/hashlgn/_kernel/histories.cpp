@@ -11,8 +11,8 @@ bool ascending(In<int64_t, 1> indptr, In<int64_t, 1> indices, int64_t n) {
 // The users who have an item, ascending.
 nb::object who(const std::vector<HeldRows*>& segments, int32_t item) {
   std::vector<int64_t> users;
+  require_segments({segments.begin(), segments.end()});
   for (size_t s = 0; s < segments.size(); ++s) {
-    require(segments[s], "segments must not be None");
     segments[s]->each_user(item, [&](int64_t user) {
       const auto later = [&](const HeldRows* one) { return one->find(user).has_value(); };
       if (std::none_of(segments.begin() + static_cast<std::ptrdiff_t>(s) + 1, segments.end(), later)) users.push_back(user);

@@ -42,7 +42,6 @@ class HeldRows {
     const int64_t* bounds = indptr_.data();
     const auto owner = [&](int64_t place) {
       const int64_t row = std::upper_bound(bounds, bounds + indptr_.shape(0), place) - bounds - 1;
-      require(row >= 0 && static_cast<size_t>(row) + 1 < indptr_.shape(0), "indptr must ascend");
       visit(users_ ? users_->data()[row] : row);
     };
     const int32_t* items = indices_.data();
