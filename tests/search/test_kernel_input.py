@@ -333,6 +333,20 @@ def test_an_append_is_taken_whole_or_refused_without_a_trace(scale: Any, taken: 
     np.testing.assert_array_equal(found.scores, wanted.scores)
 
 
+def test_an_appended_array_may_be_written_over() -> None:
+    held, first, second = items(scaled=True), items(3, scaled=True), items(5, scaled=True)
+    kernel, codes, scale = Kernel(held, 1), first.packed.copy(), np.array(first.scale)
+    kernel.append(codes, scale)
+    codes[:], scale[:] = 0, 9  # before they are arranged anew, with those that come next
+    kernel.append(second.packed, second.scale)
+    parts = [held, first, second]
+    packed, scales = (np.concatenate([getattr(part, name) for part in parts]) for name in ("packed", "scale"))
+    query = np.random.default_rng(1).standard_normal((1, 4)).astype(np.float32)
+    found, wanted = kernel.search(query, 50), Exact(CodedItems(packed, held.decoder, scales)).search(query, 50)
+    np.testing.assert_array_equal(found.items, wanted.items)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
+
+
 def test_codes_of_another_type_are_not_appended() -> None:
     kernel = Kernel(items(), 1)
     for packed in (items(3).packed.astype(np.int64), items(3).packed.astype(np.int8), [[1.0, 2.0, 3.0, 4.0]]):

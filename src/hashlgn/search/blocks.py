@@ -128,7 +128,7 @@ class Blocks:
         whole = np.zeros(1, np.uint32), np.array([n], np.uint32)
         made = cls(rows, *whole, first, named, held, *_bounds(held), numbers)
         if n <= _FEW:
-            made.__dict__.update(slots=slots, by_item=(packed, scale))
+            made.__dict__.update(slots=slots, by_item=(packed.copy(), scale.copy()))  # the caller may write over theirs
         return made
 
     def __len__(self) -> int:
