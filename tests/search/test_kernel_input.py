@@ -334,7 +334,7 @@ def test_an_append_is_taken_whole_or_refused_without_a_trace(scale: Any, taken: 
 
 
 def test_an_appended_array_may_be_written_over() -> None:
-    held, first, second = items(scaled=True), items(3, scaled=True), items(5, scaled=True)
+    held, first, second = items(2000, scaled=True), items(3, scaled=True), items(5, scaled=True)
     kernel, codes, scale = Kernel(held, 1), first.packed.copy(), np.array(first.scale)
     kernel.append(codes, scale)
     codes[:], scale[:] = 0, 9  # before they are arranged anew, with those that come next
