@@ -181,4 +181,4 @@ def test_new_items_of_new_people_do_not_draw_each_other_on() -> None:
         assert lengths[120:].max() < 1.5 * lengths[:120].max()
         shares.append((model.recommend(people.tolist(), 10)["item"] >= 1000).mean())
         model.update_items(new.tolist())
-    assert max(shares) < 0.35 and shares[-1] < shares[0] + 0.1
+    assert max(shares) < 0.45 and shares[-1] < shares[0] + 0.1
