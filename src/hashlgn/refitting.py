@@ -30,7 +30,6 @@ _GROUP = 2000  # users of a group who are compared, at most
 # codes are near their end already, so that their rates are lower, too.
 _EPOCHS = {"epochs": 1.5, "distillation_epochs": 1.0, "code_epochs": 0.5, "settle_epochs": 1.0}
 _CODE_RATES = 0.5
-_ENCODERS = 4 / 3  # the same for the encoders that ``auto`` has; those of a mixture that is named are trained whole
 _LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
 
 
@@ -130,8 +129,8 @@ def _shortened(settings: StudentConfig, data: Interactions, share: float) -> Stu
         label_lr *= min(_LABEL_RATE, whole["epochs"] / epochs["epochs"])
     rates = {name: _CODE_RATES * getattr(settings, name) for name in ("code_lr", "settle_lr")}
     changes: dict[str, Any] = {**epochs, **rates, "label_lr": label_lr}
-    if settings.teachers is None:
-        changes["encoder_epochs"] = _part(settings.encoder_epochs, _ENCODERS * share)
+    if settings.teachers is None:  # an encoder of a third of the epochs taught nothing, and took a third of the time
+        changes["encoder_epochs"] = 0
     return replace(settings, **changes)
 
 
