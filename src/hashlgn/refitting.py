@@ -129,8 +129,6 @@ def _shortened(settings: StudentConfig, data: Interactions, share: float) -> Stu
         label_lr *= min(_LABEL_RATE, whole["epochs"] / epochs["epochs"])
     rates = {name: _CODE_RATES * getattr(settings, name) for name in ("code_lr", "settle_lr")}
     changes: dict[str, Any] = {**epochs, **rates, "label_lr": label_lr}
-    if settings.teachers is None:  # an encoder of a third of the epochs taught nothing, and took a third of the time
-        changes["encoder_epochs"] = 0
     return replace(settings, **changes)
 
 

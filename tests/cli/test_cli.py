@@ -64,7 +64,7 @@ def test_train_says_that_it_replaced_a_model(data: Path, tmp_path: Path, capsys)
         assert run(*train, *settings(train__lr=0.01) * replaced) == 0
         said = capsys.readouterr().err
         assert ("holds a model, which the new one will replace" in said) == replaced
-        assert ("train.lr is that of an encoder among the teachers" in said) == replaced
+        assert ("train.lr has no effect on the default recipe" in said) == replaced
         assert re.search(
             r"trained hashlgn in [\d.]+ s, validation ndcg@\d+ 0\.\d{4}; [\d.]+ bytes per item; saved", said
         )

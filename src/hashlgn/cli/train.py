@@ -95,11 +95,11 @@ def train(
     say(quiet, f"read {read}: {interactions.sizes} in {time.perf_counter() - began:.1f} s")
     check_data(interactions, settings)
     if settings.model.encoder is None:
-        from hashlgn.training.student.plan import tried
+        from hashlgn.training.student.plan import encoders_of, tried
 
-        if settings.model.kind == "hashlgn" and settings.train.lr != TrainConfig().lr:
-            say(quiet, "train.lr is that of an encoder among the teachers: the student's own is student.lr")
-        say(quiet, f"will try {tried(settings, interactions.n_items, len(interactions))}")
+        if settings.train.lr != TrainConfig().lr and not encoders_of(settings):
+            say(quiet, "train.lr has no effect on the default recipe: student.lr has")
+        say(quiet, f"will try {tried(settings, interactions.n_items)}")
     try:
         with json_lines(log, f"{settings.train.monitor}@{settings.train.monitor_k}") as line:
             estimator.fit(interactions, progress=not quiet, checkpoint=checkpoint, report=line)

@@ -221,12 +221,12 @@ class StudentConfig:
         user_weight: exponent e of the weight ``d_u^e`` on each of a user's interactions, d_u their number.
         thinning: towards a teacher, each step tells a random share of each history of d items, uniform between
             ``max(1 − thinning, 20 / d)`` and 1.
-        teacher: ``auto``: a mixture of the label student, LightGCN and EASE, or beyond 10,000 items of the label
-            student and a graph filter, where it validates better; ``labels`` alone; or a mixture of your own, such as
+        teacher: ``auto``: a mixture of the label student and EASE, or beyond 10,000 items a graph filter, where it
+            validates better; ``labels`` alone; or a mixture of your own, such as
             ``0.5 labels + 0.3 lightgcn + 0.2 ease``: of ``labels``, ``ease``, ``filter``, ``popularity`` and encoders,
             which are trained as section ``train`` says. A teacher without a number counts 1; shares are divided by
             their sum.
-        encoder_epochs: passes of each encoder among the teachers over the data; with 0, ``auto`` has none.
+        encoder_epochs: passes over the data of each encoder among the teachers, at most.
         ease_penalty: λ of EASE.
 
     Raises:

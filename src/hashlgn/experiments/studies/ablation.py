@@ -26,7 +26,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "128 + 128 bits": {"model.history_bits": 128},
     "128 + 256 bits": {"model.history_bits": 256},
     "64 + 128 bits": {"model.bits": 64, "model.history_bits": 128},
-    "no encoder among the teachers": {"student.encoder_epochs": 0},
+    "LightGCN among the teachers": {"student.teacher": "0.5 labels + 0.3 lightgcn + 0.2 ease"},
     "labels alone": {"student.teacher": "labels"},
     "float student, labels alone": {"student.teacher": "labels", **FLOATS},
     "codes not trained": {"student.code_epochs": 0, "student.settle_epochs": 0},

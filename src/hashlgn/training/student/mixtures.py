@@ -20,9 +20,8 @@ from hashlgn.training.validation import surely_better
 __all__ = ["check_named", "mixture"]
 
 _TEACHERS = ("labels", "ease", "filter", "popularity")  # and the keys of ``ENCODERS``
-_EASE_SHARES = (0.2, 0.1, 0.3, 0.5)  # that are tried beside the other teachers, the usual one first
+_EASE_SHARES = (0.2, 0.1, 0.3, 0.5)  # that are tried beside the label student, the usual one first
 _FILTER_SHARES = (0.5, 0.3, 0.7, 1.0)  # and of the graph filter
-_ENCODERS_PART = 0.375  # of what EASE leaves, all encoders together; the label student has the rest
 
 Shares = Mapping[str, float]
 
@@ -72,25 +71,14 @@ def check_named(settings: StudentConfig, n_items: int = 0) -> None:
 
 def _ways(run: Run) -> list[Shares]:
     """What ``auto`` tries, the usual mixture first."""
-    if run.large:
-        return _parts({"labels": 1.0}, "filter", _FILTER_SHARES)
-    ways = _parts({"labels": 1.0}, "ease", _EASE_SHARES)
-    if run.encoders:
-        others = {"labels": 1 - _ENCODERS_PART} | dict.fromkeys(run.encoders, _ENCODERS_PART / len(run.encoders))
-        ways = _parts(others, "ease", _EASE_SHARES) + ways
-    return ways
-
-
-def _parts(others: Shares, name: str, shares: Sequence[float]) -> list[Shares]:
-    """Mixtures of one teacher and others, which share what it leaves."""
-    return [{other: (1 - share) * part for other, part in others.items()} | {name: share} for share in shares]
+    name, shares = ("filter", _FILTER_SHARES) if run.large else ("ease", _EASE_SHARES)
+    return [{"labels": 1 - share, name: share} for share in shares]
 
 
 def _chosen(run: Run, teachers: Mapping[str, Teacher], ways: Sequence[Shares]) -> tuple[Shares, float]:
     """The first of some mixtures, or the best one where it is surely better, and what it is worth on validation."""
     assert run.validation is not None
     run.choice["labels"] = run.metrics["labels"]
-    run.choice.update({name: run.validation.metric(teachers[name]) for name in run.encoders})
     values = [run.validation.values(_mixed(teachers, shares)) for shares in ways]
     means = [float(value.mean()) for value in values]
     run.choice.update({_written(shares): mean for shares, mean in zip(ways, means, strict=True)})

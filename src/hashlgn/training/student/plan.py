@@ -31,7 +31,6 @@ __all__ = [
 _Number = TypeVar("_Number", int, float)
 
 LABELS = {"labels": 1.0}  # the mixture that is none
-_ENCODERS, _ENCODED = ("lightgcn",), 4_000_000  # that ``auto`` has among the teachers, up to so many interactions
 _DIM, _LARGE_DIM, _HISTORY_BITS = 256, 192, 320  # the second where EASE is too large, and bits are few
 _HIDDEN, _LARGE_HIDDEN = 0.7, 0.5  # the second where EASE is too large
 _STEPS = 8  # in an epoch, at least: few users are split into smaller batches
@@ -84,13 +83,11 @@ def bounded(epochs: int, steps: int, interactions: int) -> int:
     return min(epochs, max(-(-_MOST_STEPS // steps), min(_FEWEST_EPOCHS, max(2, affordable))))
 
 
-def encoders_of(config: Config, n_items: int, interactions: int) -> list[str]:
-    """The encoders among the teachers. ``auto`` has one where data are small enough for steps over the whole graph."""
-    settings = config.student
-    if settings.teachers is not None:
-        return [name for name in settings.teachers if name in ENCODERS]
-    small = n_items <= EASE_ITEMS and interactions <= _ENCODED
-    return [*_ENCODERS] if small and settings.encoder_epochs and settings.distillation_epochs else []
+def encoders_of(config: Config) -> list[str]:
+    """The encoders among the teachers that are named. ``auto`` has none: an encoder has vectors of the users of the
+    training, and new users lose by what it teaches.
+    """
+    return [name for name in config.student.teachers or () if name in ENCODERS]
 
 
 def encoder_epochs(config: Config, name: str, data: Interactions) -> tuple[int, int]:
@@ -126,17 +123,14 @@ def planned_steps(
     return {"labels": planned.pop("labels"), **(encoders or {}), **planned}
 
 
-def tried(config: Config, n_items: int, interactions: int) -> str:
+def tried(config: Config, n_items: int) -> str:
     """What a training will try, in words."""
     settings = config.student
     if settings.teachers == LABELS or not settings.distillation_epochs:
         return "labels alone"
     if settings.teachers is not None:
         return f"what {settings.teacher} teaches"
-    others = ", ".join(
-        ["ease" if n_items <= EASE_ITEMS else "the graph filter", *encoders_of(config, n_items, interactions)]
-    )
-    return f"labels alone, and mixtures with {others}"
+    return f"labels alone, and mixtures with {'EASE' if n_items <= EASE_ITEMS else 'the graph filter'}"
 
 
 def teacher_bytes(config: Config, n_items: int) -> int:

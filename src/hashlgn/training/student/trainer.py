@@ -43,11 +43,12 @@ def train_student(
     bring them into bits.
 
     Stages: (1) ``labels``: a float student by softmax on hidden parts of the histories, from the singular vectors; (2)
-    ``distillation``, where a mixture of (1), EASE and an encoder, which is trained in between, validates better, or
-    of (1) and the graph filter where the catalogue is too large for EASE: another float student from the scores of the
-    mixture, which replaces (1) where it validates better; (3) ``codes``: sub-codes of the answers by residual
-    quantization, codewords, scales and ``p`` trained towards the float student; (4) ``histories``: the same for ``p``,
-    whose codes then stay, while codewords and scales of the answers settle at a low rate.
+    ``distillation``, where a mixture of (1) and EASE, or the graph filter where the catalogue is too large for EASE,
+    validates better: another float student from the scores of the mixture, which replaces (1) where it validates
+    better; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p`` trained
+    towards the float student; (4) ``histories``: the same for ``p``, whose codes then stay, while codewords and scales
+    of the answers settle at a low rate. A mixture that the configuration names takes the place of that of (2), whatever
+    it is worth, after its encoders have been trained.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
