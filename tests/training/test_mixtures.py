@@ -18,6 +18,7 @@ from hashlgn.config.mixtures import shares_of
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError
 from hashlgn.evaluation.metrics.arrays import Floats
+from hashlgn.scoring.histories import queries
 from hashlgn.training.encoders import ENCODERS
 from hashlgn.training.student import Ease, FloatStudent, Mixture, TrainedStudent, train_student
 from hashlgn.training.student import mixtures as module
@@ -95,10 +96,8 @@ def test_unknown_teachers_and_catalogues_that_are_too_large_are_refused() -> Non
 @pytest.mark.parametrize("name", ["labels", "ease", "filter", *ENCODERS])
 def test_a_student_learns_from_each_teacher(name: str) -> None:
     """A quarter of the items is of a user's group: the best item that they do not have is to be one of it."""
-    model = trained({"student.teacher": f"{name}", "train.lr": 0.02 if name == "sage" else 0.05})
+    model = trained({"student.teacher": name, "train.lr": 0.02 if name == "sage" else 0.05})
     data = clusters(share=0.4)
-    from hashlgn.scoring.histories import queries
-
     ranked = queries(model.histories, data.indptr, data.indices) @ model.answers.decode().T
     ranked[data.matrix.toarray() > 0] = -np.inf
     own = (data.user_ids.values - 1000) % 4 == (data.item_ids.values[ranked.argmax(axis=1)] - 1) % 4
@@ -112,8 +111,6 @@ def test_popularity_teaches_everybody_the_same() -> None:
     model = trained({"student.teacher": "popularity"})
     data = clusters(share=0.4)
     assert model.teacher == "1 popularity"
-    from hashlgn.scoring.histories import queries
-
     scores = (queries(model.histories, data.indptr, data.indices) @ model.answers.decode().T).mean(axis=0)
     counts = np.bincount(data.indices, minlength=data.n_items)
     assert np.corrcoef(scores, np.log(counts))[0, 1] > 0.8
@@ -162,10 +159,6 @@ def test_scores_are_standardised_where_one_is_no_logarithm() -> None:
     assert module._mixed(teachers, {"labels": 0.5, "ease": 0.5}).standard
 
 
-def lead_of(draws: Floats, lead: float) -> Floats:
-    return lead + draws - draws.mean()
-
-
 @pytest.mark.parametrize(
     ("large", "better", "lead", "noise", "taken"),
     [
@@ -189,7 +182,7 @@ def test_how_validation_chooses(
     def values(mixture: Mixture) -> Floats:
         shares = {teacher.name: share for teacher, share in zip(mixture.teachers, mixture.shares, strict=True)}  # type: ignore[attr-defined]
         here = all(shares.get(name) == pytest.approx(share) for name, share in better.items())
-        return np.full(1000, 0.4) + here * lead_of(draws, lead)
+        return np.full(1000, 0.4) + here * (lead + draws - draws.mean())
 
     def teacher(_: Any, name: str, *__: Any) -> Any:
         return SimpleNamespace(name=name, logarithmic=True)

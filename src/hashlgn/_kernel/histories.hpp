@@ -229,19 +229,15 @@ class HeldCodes {
 
   // Sums of the histories of stored users, over the items that have codes.
   void sums(const Segments& segments, In<int64_t, 1> users, int64_t count, Out<double, 2> out) const {
-    const size_t rows = users.shape(0), n = 32 * bytes_, width = codewords_.shape(1);
+    const size_t rows = users.shape(0), width = codewords_.shape(1);
     require(out.shape(0) == rows && out.shape(1) == width, "out must have one row per user");
     Gathered found(segments, {users.data(), users.data() + rows}, count);
     const nb::gil_scoped_release released;
     found.keep_below(static_cast<int64_t>(count_));
     for (const int64_t item : found.items) require(item >= 0, "item numbers must lie inside the arrays");
-    const std::unique_ptr<float[]> narrowed(new float[rows * n]), sums(new float[rows * width]);
-    std::vector<int> exponents(rows);
     const auto strength = [&](size_t e) { return found.strengths.empty() ? 1.0 : static_cast<double>(found.strengths[e]); };
-    each_histogram(found.bounds.data(), rows, found.items.data(), strength,
-                   [&](size_t r, const double* histogram) { exponents[r] = narrow(histogram, n, narrowed.get() + r * n); });
-    available().front()->single(narrowed.get(), rows, n, codewords_.data(), width, sums.get());
-    for (size_t r = 0; r < rows; ++r) widen(sums.get() + r * width, width, exponents[r], out.data() + r * width);
+    each_sum(found.bounds.data(), rows, found.items.data(), strength,
+             [&](size_t r, const double* v) { return std::copy(v, v + width, out.data() + r * width), true; });
   }
 
   // Histogram, product and division in one call. None where the rows do not ascend, a strength is not positive and finite, or
@@ -267,19 +263,8 @@ class HeldCodes {
     for (size_t e = 0; strengths && e < entries; ++e) {
       if (!(strengths[e] > 0 && std::isfinite(strengths[e]))) return false;
     }
-    const size_t n = 32 * bytes_;
-    const std::unique_ptr<double[]> v(new double[width]);
-    const std::unique_ptr<float[]> narrowed(new float[rows * n]), sums(new float[rows * width]);
-    std::vector<int> exponents(rows);
     const auto strength = [&](size_t e) { return strengths ? static_cast<double>(strengths[e]) : 1.0; };
-    each_histogram(indptr, rows, items, strength,
-                   [&](size_t r, const double* histogram) { exponents[r] = narrow(histogram, n, narrowed.get() + r * n); });
-    available().front()->single(narrowed.get(), rows, n, codewords_.data(), width, sums.get());
-    for (size_t r = 0; r < rows; ++r) {
-      widen(sums.get() + r * width, width, exponents[r], v.get());
-      if (!unit_rows(v.get(), 1, width, out + r * width)) return false;
-    }
-    return true;
+    return each_sum(indptr, rows, items, strength, [&](size_t r, const double* v) { return unit_rows(v, 1, width, out + r * width); });
   }
 
   size_t width() const { return codewords_.shape(1); }
@@ -337,6 +322,23 @@ class HeldCodes {
       histogram_of(count, [&](size_t i) { return weights[i]; }, [&](size_t i) { return codes.data() + i * bytes_; }, bytes_, histogram.get());
       visit(r, histogram.get());
     }
+  }
+
+  // Visits the sum of each history, as long as the visits return true; whether all did.
+  template <class Strength, class Visit>
+  bool each_sum(const int64_t* indptr, size_t rows, const int64_t* items, const Strength& strength, const Visit& visit) const {
+    const size_t n = 32 * bytes_, width = codewords_.shape(1);
+    const std::unique_ptr<double[]> v(new double[width]);
+    const std::unique_ptr<float[]> narrowed(new float[rows * n]), sums(new float[rows * width]);
+    std::vector<int> exponents(rows);
+    each_histogram(indptr, rows, items, strength,
+                   [&](size_t r, const double* histogram) { exponents[r] = narrow(histogram, n, narrowed.get() + r * n); });
+    available().front()->single(narrowed.get(), rows, n, codewords_.data(), width, sums.get());
+    for (size_t r = 0; r < rows; ++r) {
+      widen(sums.get() + r * width, width, exponents[r], v.get());
+      if (!visit(r, v.get())) return false;
+    }
+    return true;
   }
 
   double weight_of(int64_t item) const {

@@ -108,8 +108,7 @@ class Run:
         self.beside_labels = sampling_chances(self.degree, max(1, width // 8, min(width, 2 * width - labels)))
         self.data = Data(part, strengths, size, chances, self.device, train.seed)
         self.named = None if settings.teachers == plan.LABELS else settings.teachers
-        self.encoders = plan.encoders_of(self.config)
-        shapes = {name: plan.encoder_epochs(self.config, name, part) for name in self.encoders}
+        shapes = {name: plan.encoder_epochs(self.config, name, part) for name in plan.encoders_of(self.config)}
         self.epochs = {name: epochs for name, (epochs, _) in shapes.items()}
         planned = {name: epochs * each for name, (epochs, each) in shapes.items()}
         self.plan = plan.planned_steps(self.config, self.data.steps, len(part), planned)
