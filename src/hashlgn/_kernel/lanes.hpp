@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "encode.hpp"
 #include "products.hpp"
 
 #define HASHLGN_INLINE inline __attribute__((always_inline))
@@ -71,6 +72,8 @@ struct Lanes {
   // Products of rows, and the same in single precision, see products.hpp.
   void (*product)(const double* x, size_t queries, size_t n, const float* y, size_t width, double* out);
   void (*single)(const float* x, size_t queries, size_t n, const float* y, size_t width, float* out);
+  // Sub-codes of a vector, see encode.hpp.
+  void (*encode)(const Codewords& codewords, const float* dots, uint8_t* words);
 };
 
 // V is a trait: the registers of one instruction set, `V::width` bytes each. This is a sink of `Tile` that keeps all values.
@@ -309,7 +312,8 @@ struct Scans {
     return {name,   V::width, V::tile, values, candidates, select,
             count,  sums,     read,    quantize,
             Products<double, std::max(V::width / 8, 2)>::product,
-            Products<float, std::max(V::width / 4, 4)>::product};
+            Products<float, std::max(V::width / 4, 4)>::product,
+            Encoder<V>::encode};
   }
 };
 

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "binding.hpp"
-#include "encode.hpp"
 
 namespace hashlgn {
 namespace {
@@ -167,7 +166,7 @@ class HeldCoder {
             "packed and scales must have one row per vector");
     const nb::gil_scoped_release released;
     const Lanes* lanes = available().front();
-    Encoder encoder(gram_.data(), squares_.data(), 2 * bytes, beam_, rounds_);
+    const Codewords codewords{gram_.data(), squares_.data(), 2 * bytes, beam_, rounds_};
     std::vector<double> x(width), dots(count);
     std::vector<float> narrowed(width), sums(count), searched(count);
     std::vector<uint8_t> words(2 * bytes);
@@ -179,7 +178,7 @@ class HeldCoder {
       widen(sums.data(), count, exponent, dots.data());
       const double times = std::sqrt(std::max(squares, 1e-24)) / length_;
       for (size_t j = 0; j < count; ++j) searched[j] = static_cast<float>(dots[j] / times);
-      encoder.encode(searched.data(), words.data());
+      lanes->encode(codewords, searched.data(), words.data());
       double along = 0, square = 0;
       for (size_t m = 0; m < words.size(); ++m) {
         const float* row = gram_.data() + (16 * m + words[m]) * count;

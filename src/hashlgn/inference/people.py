@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def _asked(who: list[Ints], stored: Stored) -> People:
     """Of many people of an item, those at even steps."""
     counts = np.array([len(users) for users in who])
     asked = [users if len(users) <= _MOST else users[-(-np.arange(_MOST) * len(users) // _MOST)] for users in who]
-    return People(counts, np.cumsum([0, *map(len, asked)]), np.concatenate(asked), stored)
+    return People(counts, np.array([*accumulate(map(len, asked), initial=0)]), np.concatenate(asked), stored)
 
 
 def place(
@@ -121,12 +121,12 @@ def place(
             items, weights = near[number]
             o[row] = weights @ decoded_answers(model.items, items)
     live = live_of(model)
-    trained = np.flatnonzero(numbers < live.items) if blended else numbers[:0]
-    if len(trained):
-        here = numbers[trained]
-        old = np.minimum(live.counts.take(here) / np.maximum(people.counts[trained], 1), 1)[:, None].astype(np.float32)
-        o[trained] += old * (decoded_answers(model.items, here) - o[trained])
-        p[trained] += old * (own[trained] - p[trained])
+    trained = int(numbers.searchsorted(live.items)) if blended else 0
+    if trained:
+        here = numbers[:trained]
+        old = np.minimum(live.counts.take(here) / np.maximum(people.counts[:trained], 1), 1)[:, None].astype(np.float32)
+        o[:trained] += old * (decoded_answers(model.items, here) - o[:trained])
+        p[:trained] += old * (own[:trained] - p[:trained])
     return _formed(model, placement, numbers, o, p, people.counts)
 
 

@@ -215,7 +215,8 @@ def _grown(model: ServedModel, n_items: int, budget: int) -> Ints:
 
 def _unknown(model: ServedModel, pairs: Pairs) -> Pairs:
     """The interactions that are not stored yet."""
-    return pairs.part(model.stored.strengths(pairs.users, pairs.items) == 0)
+    unknown = model.stored.strengths(pairs.users, pairs.items) == 0
+    return pairs if unknown.all() else pairs.part(unknown)
 
 
 def _times(model: ServedModel, times: Ints | None, count: int) -> Ints | None:

@@ -17,7 +17,7 @@ from hashlgn.utils.tensors import Arrays
 
 __all__ = ["BlockItems", "items_arrays", "items_from", "merged"]
 
-_SMALL = 512  # items: segments that hold no more together are joined, so that there are few
+_SMALL = 128  # items: segments that fill one block together are joined, so that there are few
 
 
 class BlockItems(CodedItems):
@@ -97,6 +97,9 @@ class BlockItems(CodedItems):
                 return
             slots = one.find(items[left])
             here = slots >= 0
+            if here.all():
+                yield place, slots, left
+                return
             if here.any():
                 yield place, slots[here], left[here]
                 left = left[~here]

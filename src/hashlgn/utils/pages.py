@@ -87,6 +87,9 @@ class Pages:
 
 def _by_page(numbers: Ints) -> Iterator[tuple[int, Any, Ints]]:
     """Pages that hold some rows, which of the numbers are theirs, and where these rows are in the page."""
+    if len(numbers) == 1:  # as in most changes
+        yield int(numbers[0]) >> _BITS, slice(None), numbers & (_SIZE - 1)
+        return
     places = Pages.places(numbers)
     for place in places:
         mine = slice(None) if len(places) == 1 else (numbers >> _BITS == place).nonzero()[0]
