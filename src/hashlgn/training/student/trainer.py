@@ -23,7 +23,7 @@ from hashlgn.training.student.loop import Labels
 from hashlgn.training.student.mixtures import check_named, mixture
 from hashlgn.training.student.run import Run, TrainedStudent
 from hashlgn.training.student.start import Spectrum, singular_vectors, start_vectors
-from hashlgn.training.student.teachers import FloatStudent
+from hashlgn.training.student.teachers import FloatStudent, Teacher
 from hashlgn.utils.progress import Progress
 
 __all__ = ["train_student"]
@@ -59,8 +59,9 @@ def train_student(
             configuration and versions, and stays: whoever has saved the model deletes it. A training that goes on ends
             in the same bits, on the CPU.
         report: called after every step.
-        start: vectors and codes of all items, of a model. The last stage of the floats and the codes start from them. A
-            checkpoint is not bound to it. Default: none.
+        start: vectors and codes of all items, of a model. The last stage of the floats and the codes start from them.
+            Where there are codes of answers and a mixture, (2) is left out, and the codes learn from the mixture
+            itself. A checkpoint is not bound to it. Default: none.
 
     Raises:
         ArgumentError: the configuration breaks a rule, the start does not fit it, the data lacks weights or times that
@@ -74,27 +75,37 @@ def train_student(
     check_named(config.student, data.n_items)
     with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
-        run = Run(config, data, where, saved, report)
         model = None if start is None else start.checked(data.n_items, plan.some(config.model.dim), where)
-        student = _float_student(run, model)
-        return run.outcome(*_into_bits(run, student, model))
+        run = Run(config, data, where, saved, report, with_codes=model is not None and model.answer_codes is not None)
+        student, teacher = _float_student(run, model)
+        return run.outcome(*_into_bits(run, student, teacher, model))
 
 
-def _float_student(run: Run, model: Start | None) -> FloatStudent:
-    """The student of the labels, or the one of a mixture with another teacher. The one that it ends with starts from
-    the model, where there is one.
+def _float_student(run: Run, model: Start | None) -> tuple[FloatStudent, Teacher]:
+    """The student of the labels, or the one of a mixture with another teacher, and what codes learn from: this student.
+    The one that it ends with starts from the model, where there is one. Where the model has codes, they need no float
+    student of the mixture between: the float student is the model as it is, and the codes learn from the mixture.
 
     Labels before a mixture start anew all the same: a mixture gains by how much its teachers differ, and the model has
     learned from the other one.
     """
     settings = run.config.student
     if settings.teachers == plan.LABELS or not settings.distillation_epochs:
-        return _labels(run, model or _anew(run)[0])
+        student = _labels(run, model or _anew(run)[0])
+        return student, student
     anew, spectrum = _anew(run)
-    student = None
+    student: FloatStudent | None = None
     if run.named is None or "labels" in run.named:
         student = _labels(run, anew if settings.epochs else model or anew)
-    return _distilled(run, model, anew, student, spectrum)
+    found = mixture(run, student, spectrum)
+    if found is None:
+        assert student is not None  # only ``auto`` finds none
+        return student, student
+    if model is not None and run.with_codes:
+        run.teacher = found[0]
+        return _fresh(run, model), found[1]
+    student = _distilled(run, model, anew, student, found)
+    return student, student
 
 
 def _anew(run: Run) -> tuple[Start, Spectrum]:
@@ -122,17 +133,12 @@ def _labels(run: Run, start: Start) -> FloatStudent:
 
 
 def _distilled(
-    run: Run, model: Start | None, anew: Start, student: FloatStudent | None, spectrum: Spectrum
+    run: Run, model: Start | None, anew: Start, student: FloatStudent | None, found: tuple[str, Teacher]
 ) -> FloatStudent:
-    """The float student that learns from a mixture of teachers; that of the labels where ``auto`` finds no mixture, and
-    no student of one, that validates better.
+    """The float student that learns from a mixture of teachers; that of the labels where ``auto`` finds that it
+    validates no better.
     """
-    settings = run.config.student
-    found = mixture(run, student, spectrum)
-    if found is None:
-        assert student is not None  # only ``auto`` finds none
-        return student
-    name, teacher = found
+    settings, (name, teacher) = run.config.student, found
     # Of a large catalogue there are few epochs: they go further from where the labels led than anew.
     further = student if model is None and run.large else None
     distilled = _fresh(run, model or anew) if further is None else further.copy()
@@ -145,13 +151,13 @@ def _distilled(
     return distilled
 
 
-def _into_bits(run: Run, student: FloatStudent, known: Start | None) -> tuple[Side, Side]:
-    """Both sides in the form that the configuration names."""
+def _into_bits(run: Run, student: FloatStudent, teacher: Teacher, known: Start | None) -> tuple[Side, Side]:
+    """Both sides of a student in the form that the configuration names, trained towards a teacher."""
     model, settings, tau = run.config.model, run.config.student, run.config.student.temperature
     histories, answers = student.histories, student.answers
     if model.kind != "hashlgn" or "codes" not in (model.answers, model.histories):
         return histories, answers
-    objective = run.towards(student)
+    objective = run.towards(teacher)
     if model.answers == "codes":
         o, queries = answers.vectors(), run.queries(histories.vectors())
         kept, weights = known.answer_codes if known else None, run.degree.sqrt()
