@@ -62,9 +62,9 @@ def refit(
 
     The training has the stages of a new one, with a part of the epochs. The codes start from those of the model, those
     of items that were added included, and learn from the mixture of teachers itself; a model without codes has a float
-    student that starts from its vectors. The label student among the teachers starts anew. Ids keep their numbers, removed items stay
-    removed. There is no validation slice, since the model was trained on what would be in it: all interactions are
-    trained on, and the calibration stays that of the model.
+    student that starts from its vectors. The label student among the teachers starts anew. Ids keep their numbers,
+    removed items stay removed. There is no validation slice, since the model was trained on what would be in it: all
+    interactions are trained on, and the calibration stays that of the model.
 
     Args:
         model: a model whose users are their histories; it stays as it is.

@@ -115,7 +115,7 @@ def planned_steps(
         steps: per epoch of the student.
         interactions: number of interactions.
         encoders: steps of each encoder among the teachers.
-        with_codes: whether the training starts from codes of answers.
+        with_codes: whether the training starts from codes of answers, which then learn from the mixture itself.
     """
     settings, coded = config.student, config.model.kind == "hashlgn"
     named = settings.teachers
