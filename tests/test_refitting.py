@@ -55,7 +55,7 @@ def test_a_refit_learns_what_is_new_and_keeps_numbers(
     epochs: dict[str, int] = {}
     for step in steps:
         epochs[step.stage] = step.epochs
-    assert epochs == {"labels": 5, "codes": 2, "histories": 1}  # of 12, 4 and 4
+    assert epochs == {"labels": 5, "distillation": 1, "codes": 1, "histories": 1}  # of 12, 8, 4 and 4
     assert steps[-1].step == steps[-1].steps
     assert own_group(after) > 0.9
     new = after.recommend(history=[2, 6, 10], k=5, allow=list(range(51, 61)))
@@ -78,7 +78,7 @@ def test_the_float_student_of_a_refit_starts_from_the_model(
 
 
 @pytest.mark.parametrize(
-    ("share", "epochs", "faster"), [(0.25, (8, 3, 5, 1), 2), (0.1, (3, 2, 2, 1), 2), (0.6, (18, 8, 12, 3), 20 / 18)]
+    ("share", "epochs", "faster"), [(0.25, (8, 2, 3, 1), 2), (0.1, (3, 1, 2, 1), 2), (0.6, (18, 4, 8, 3), 20 / 18)]
 )
 def test_a_refit_is_a_short_training(share: float, epochs: tuple[int, ...], faster: float) -> None:
     data, whole = clusters(n_users=120, n_items=60, share=0.6), StudentConfig()

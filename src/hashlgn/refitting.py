@@ -26,9 +26,10 @@ __all__ = ["Overlap", "check_refit", "overlaps", "refit"]
 
 _TOP = 20  # answers that are compared
 _GROUP = 2000  # users of a group who are compared, at most
-# What multiplies the share of the epochs that is asked for, by stage: a student of few labels is a bad teacher. Codes
-# learn from the mixture itself, and are near their end already, so that their rates are lower.
-_EPOCHS = {"epochs": 1.5, "distillation_epochs": 1.0, "code_epochs": 1.25, "settle_epochs": 1.0}
+# What multiplies the share of the epochs that is asked for, by stage. A student of few labels is a bad teacher. The
+# float student decides sub-codes alone: codes learn from the mixture itself. They are near their end already, so that
+# their rates are lower.
+_EPOCHS = {"epochs": 1.5, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
 _CODE_RATES = 0.5
 _LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
 
@@ -60,17 +61,17 @@ def refit(
 ) -> Recommender:
     """Train a model anew on all that it knows, from where it is.
 
-    The training has the stages of a new one, with a part of the epochs. The codes start from those of the model, those
-    of items that were added included, and learn from the mixture of teachers itself; a model without codes has a float
-    student that starts from its vectors. The label student among the teachers starts anew. Ids keep their numbers,
-    removed items stay removed. There is no validation slice, since the model was trained on what would be in it: all
-    interactions are trained on, and the calibration stays that of the model.
+    The training has the stages of a new one, with a part of the epochs. The float student starts from the vectors of
+    the model, and the codes from its codes, those of items that were added included. Where the float student learns
+    from a mixture of teachers, the label student among them starts anew, and codes learn from the mixture, too. Ids
+    keep their numbers, removed items stay removed. There is no validation slice, since the model was trained on what would
+    be in it: all interactions are trained on, and the calibration stays that of the model.
 
     Args:
         model: a model whose users are their histories; it stays as it is.
         interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
         epochs: share of the epochs of a new training, over 0 and at most 1. Labels take one and a half times that
-            share, codes one and a quarter.
+            share, the distillation half of it, codes three quarters.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
         report: called after every step.
@@ -118,14 +119,14 @@ def refit(
 
 def _shortened(settings: StudentConfig, data: Interactions, share: float) -> StudentConfig:
     """A part of the epochs that a new training would take of these data."""
-    from hashlgn.training.student.plan import bounded, step_users, steps_of
+    from hashlgn.training.student.plan import LABELS, bounded, step_users, steps_of
 
     users = int(np.count_nonzero(np.diff(data.indptr)))
     steps = steps_of(users, step_users(users, settings.batch_users))
     whole = {name: bounded(getattr(settings, name), steps, len(data)) for name in _EPOCHS}
     epochs = {name: _part(count, _EPOCHS[name] * share) for name, count in whole.items()}
     label_lr = settings.label_lr or settings.lr
-    if settings.teacher != "labels" and epochs["epochs"] and epochs["distillation_epochs"]:
+    if settings.teachers != LABELS and epochs["epochs"] and epochs["distillation_epochs"]:
         label_lr *= min(_LABEL_RATE, whole["epochs"] / epochs["epochs"])
     rates = {name: _CODE_RATES * getattr(settings, name) for name in ("code_lr", "settle_lr")}
     changes: dict[str, Any] = {**epochs, **rates, "label_lr": label_lr}

@@ -12,12 +12,10 @@ from hashlgn.errors import ArgumentError
 from hashlgn.scoring.codes import Bytes
 from hashlgn.scoring.decoders import CodebookDecoder, Decoder, ReweightDecoder
 from hashlgn.scoring.items import CodedItems
-from hashlgn.search.blocks import FIELDS, Blocks, Ints, Scale
+from hashlgn.search.blocks import BLOCK, FIELDS, Blocks, Ints, Scale
 from hashlgn.utils.tensors import Arrays
 
 __all__ = ["BlockItems", "items_arrays", "items_from", "merged"]
-
-_SMALL = 128  # items: segments that fill one block together are joined, so that there are few
 
 
 class BlockItems(CodedItems):
@@ -138,7 +136,7 @@ def merged(
     build: Callable[[Ints, Bytes, Scale | None], Blocks],
 ) -> tuple[Blocks, ...]:
     """Segments, with one more at the end that at least halves the one before, so that there are few: small ones are
-    joined.
+    joined, as are those that fill one block together.
 
     Args:
         segments: those there are.
@@ -147,7 +145,7 @@ def merged(
         scale: their scales.
         build: arranges items, ascending, with their codes and scales.
     """
-    while segments and len(numbers) + len(segments[-1]) <= max(_SMALL, 3 * len(numbers) - 1):
+    while segments and len(numbers) + len(segments[-1]) <= max(BLOCK, 3 * len(numbers) - 1):
         before, codes, scales = segments.pop().live()
         numbers = np.concatenate((before, numbers))
         order = np.argsort(numbers, kind="stable")

@@ -24,7 +24,6 @@ __all__ = ["BLOCK", "FIELDS", "Blocks", "Ints", "Scale", "Slots", "kernel"]
 
 BLOCK = 128
 _HALF = 64
-_FEW = 512  # items whose codes are kept by item as well: the next change is likely to arrange them anew
 # The arrays of a file → those of ``Blocks``
 FIELDS = {name: name for name in ("starts", "counts", "order", "scale", "largest", "smallest")} | {"codes": "rows"}
 _COMPILED = compiled() is not None
@@ -127,7 +126,7 @@ class Blocks:
         named = order + np.uint32(first) if numbers is None else numbers[order].astype(np.uint32)
         whole = np.zeros(1, np.uint32), np.array([n], np.uint32)
         made = cls(rows, *whole, first, named, held, *_bounds(held), numbers)
-        if n <= _FEW:
+        if n <= BLOCK:  # the next change is likely to arrange them anew
             made.__dict__.update(slots=slots, by_item=(packed.copy(), scale.copy()))  # the caller may write over theirs
         return made
 

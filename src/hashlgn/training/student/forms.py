@@ -75,10 +75,6 @@ class Codes:
         scale = (vectors * close).sum(dim=1, keepdim=True) / close.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
         return cls(subcodes, codes.codewords, scale.clamp(min=1e-4).log())
 
-    def copy(self) -> Codes:
-        """The same codes under tables of their own."""
-        return Codes(self.subcodes, *(table.clone() for table in self.tables))
-
     def to(self, device: torch.device) -> Codes:
         """The same on a device."""
         return Codes(self.subcodes.to(device), self.codewords.to(device), self.log_scale.to(device))

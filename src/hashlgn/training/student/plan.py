@@ -101,12 +101,7 @@ def encoder_epochs(config: Config, name: str, data: Interactions) -> tuple[int, 
 
 
 def planned_steps(
-    config: Config,
-    steps: int,
-    interactions: int,
-    encoders: Mapping[str, int] | None = None,
-    *,
-    with_codes: bool = False,
+    config: Config, steps: int, interactions: int, encoders: Mapping[str, int] | None = None
 ) -> dict[str, int]:
     """Steps of every stage, at most, in order. A teacher that does not validate better saves its stage.
 
@@ -115,13 +110,12 @@ def planned_steps(
         steps: per epoch of the student.
         interactions: number of interactions.
         encoders: steps of each encoder among the teachers.
-        with_codes: whether the training starts from codes of answers, which then learn from the mixture itself.
     """
     settings, coded = config.student, config.model.kind == "hashlgn"
     named = settings.teachers
     epochs = {
         "labels": settings.epochs if named is None or "labels" in named else 0,
-        "distillation": settings.distillation_epochs if named != LABELS and not with_codes else 0,
+        "distillation": settings.distillation_epochs if named != LABELS else 0,
         "codes": settings.code_epochs if coded and config.model.answers == "codes" else 0,
         "histories": settings.settle_epochs if coded and config.model.histories == "codes" else 0,
     }

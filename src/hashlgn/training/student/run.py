@@ -82,7 +82,6 @@ class Run:
     device: torch.device
     checkpoint: Checkpoint
     report: Callable[[Progress], None] | None
-    with_codes: bool = False  # whether it starts from codes of answers, and trains them
     metrics: dict[str, float] = field(default_factory=dict)
     choice: dict[str, float] = field(default_factory=dict)
     teacher: str = "labels"
@@ -112,7 +111,7 @@ class Run:
         shapes = {name: plan.encoder_epochs(self.config, name, part) for name in plan.encoders_of(self.config)}
         self.epochs = {name: epochs for name, (epochs, _) in shapes.items()}
         planned = {name: epochs * each for name, (epochs, each) in shapes.items()}
-        self.plan = plan.planned_steps(self.config, self.data.steps, len(part), planned, with_codes=self.with_codes)
+        self.plan = plan.planned_steps(self.config, self.data.steps, len(part), planned)
         if held_out is not None:
             self.validation = Validation(self.data, held_out, train.monitor, train.monitor_k)
 

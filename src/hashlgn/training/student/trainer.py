@@ -18,8 +18,8 @@ from hashlgn.training.resolve import check_data, resolve_device
 from hashlgn.training.stages import seeded, use_threads
 from hashlgn.training.student import plan
 from hashlgn.training.student.coding import coded
-from hashlgn.training.student.forms import Codes, Side, Start, Vectors
-from hashlgn.training.student.loop import Data, Distillation, Labels
+from hashlgn.training.student.forms import Side, Start, Vectors
+from hashlgn.training.student.loop import Labels
 from hashlgn.training.student.mixtures import check_named, mixture
 from hashlgn.training.student.run import Run, TrainedStudent
 from hashlgn.training.student.start import Spectrum, singular_vectors, start_vectors
@@ -46,9 +46,9 @@ def train_student(
     ``distillation``, where a mixture of (1) and EASE, or the graph filter where the catalogue is too large for EASE,
     validates better: another float student from the scores of the mixture, which replaces (1) where it validates
     better; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p`` trained
-    towards the float student; (4) ``histories``: the same for ``p``, whose codes then stay, while codewords and scales
-    of the answers settle at a low rate. A mixture that the configuration names takes the place of that of (2), whatever
-    it is worth, after its encoders have been trained.
+    towards the float student, or where there is a model to start from, towards the mixture; (4) ``histories``: the same
+    for ``p``, whose codes then stay, while codewords and scales of the answers settle at a low rate. A mixture that the
+    configuration names takes the place of that of (2), whatever it is worth, after its encoders have been trained.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
@@ -59,9 +59,8 @@ def train_student(
             configuration and versions, and stays: whoever has saved the model deletes it. A training that goes on ends
             in the same bits, on the CPU.
         report: called after every step.
-        start: vectors and codes of all items, of a model. The last stage of the floats and the codes start from them.
-            Where there are codes of answers, epochs for them, and a mixture, (2) is left out, and the codes learn from
-            the mixture itself. A checkpoint is not bound to it. Default: none.
+        start: vectors and codes of all items, of a model. The last stage of the floats and the codes start from them. A
+            checkpoint is not bound to it. Default: none.
 
     Raises:
         ArgumentError: the configuration breaks a rule, the start does not fit it, the data lacks weights or times that
@@ -75,28 +74,21 @@ def train_student(
     check_named(config.student, data.n_items)
     with seeded(config.train.seed, where), use_threads(threads):
         saved = Checkpoint(checkpoint, identity(data, config, _aligned(data)) if checkpoint else {})
+        run = Run(config, data, where, saved, report)
         model = None if start is None else start.checked(data.n_items, plan.some(config.model.dim), where)
-        codes = _own_codes(config, model)
-        run = Run(config, data, where, saved, report, with_codes=codes is not None)
-        student, teacher = _student(run, model, codes)
+        student, teacher = _float_student(run, model)
         return run.outcome(*_into_bits(run, student, teacher, model))
 
 
-def _own_codes(config: Config, model: Start | None) -> Codes | None:
-    """The codes of a model, where answers are to be codes of this length that are trained."""
-    codes, wanted = model.answer_codes if model else None, config.model
-    if codes is None or wanted.kind != "hashlgn" or wanted.answers != "codes" or not config.student.code_epochs:
-        return None
-    return codes.copy() if 4 * codes.subcodes.shape[1] == wanted.bits else None
-
-
-def _student(run: Run, model: Start | None, codes: Codes | None) -> tuple[FloatStudent, Teacher]:
-    """The float student of the labels, or the one of a mixture with another teacher, and what codes learn from: this
-    student. The one that it ends with starts from the model, where there is one. Where the model has codes, they need
-    no float student of the mixture between: the student is the model with its codes, and they learn from the mixture.
+def _float_student(run: Run, model: Start | None) -> tuple[FloatStudent, Teacher]:
+    """The student of the labels, or the one of a mixture with another teacher; and the teacher of the codes. The
+    student that it ends with starts from the model, where there is one.
 
     Labels before a mixture start anew all the same: a mixture gains by how much its teachers differ, and the model has
     learned from the other one.
+
+    A student is a better teacher of codes than the mixture that it has learned from. But one that starts from a model
+    has few epochs, and has not learned all of it.
     """
     settings, student = run.config.student, None
     if settings.teachers == plan.LABELS or not settings.distillation_epochs:
@@ -109,11 +101,8 @@ def _student(run: Run, model: Start | None, codes: Codes | None) -> tuple[FloatS
     if found is None:
         assert student is not None  # only ``auto`` finds none
         return student, student
-    if model is not None and codes is not None:
-        run.teacher = found[0]
-        return FloatStudent(Vectors(model.histories.clone()), codes, settings.temperature), found[1]
-    student = _distilled(run, model, anew, student, found)
-    return student, student
+    taught = _distilled(run, model, anew, student, found)
+    return taught, taught if model is None or taught is student else found[1]
 
 
 def _anew(run: Run) -> tuple[Start, Spectrum]:
@@ -150,10 +139,9 @@ def _distilled(
     # Of a large catalogue there are few epochs: they go further from where the labels led than anew.
     further = student if model is None and run.large else None
     distilled = _fresh(run, model or anew) if further is None else further.copy()
-    objective, rate = run.towards(teacher), (settings.lr,)
-    run.stage(
-        "distillation", objective, distilled, settings.distillation_epochs, rate, rate, _beside_likely(run, objective)
-    )
+    objective = run.towards(teacher)
+    data = run.data if objective.likely is None else replace(run.data, chances=run.fewer)
+    run.stage("distillation", objective, distilled, settings.distillation_epochs, (settings.lr,), (settings.lr,), data)
     if student and run.named is None and run.metrics.get("distillation", 1.0) <= run.metrics.get("labels", 0.0):
         return student
     run.teacher = name
@@ -168,16 +156,11 @@ def _into_bits(run: Run, student: FloatStudent, teacher: Teacher, known: Start |
         return histories, answers
     objective = run.towards(teacher)
     if model.answers == "codes":
-        data, rate = run.data, settings.code_lr
-        if isinstance(answers, Codes):
-            data = _beside_likely(run, objective)
-        else:
-            o, queries = answers.vectors(), run.queries(histories.vectors())
-            kept, weights = known.answer_codes if known else None, run.degree.sqrt()
-            answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights, kept))
-        histories = Vectors(histories.vectors().clone())
-        coding = FloatStudent(histories, answers, tau)
-        run.stage("codes", objective, coding, settings.code_epochs, (rate,), (rate,) * 2, data)
+        o, queries = answers.vectors(), run.queries(histories.vectors())
+        kept, weights = known.answer_codes if known else None, run.degree.sqrt()
+        answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights, kept))
+        histories, rate = Vectors(histories.vectors().clone()), settings.code_lr
+        run.stage("codes", objective, FloatStudent(histories, answers, tau), settings.code_epochs, (rate,), (rate,) * 2)
     if model.histories == "codes":
         p, targets = histories.vectors(), answers.vectors()
         kept, weights = known.history_codes if known else None, run.degree
@@ -188,11 +171,6 @@ def _into_bits(run: Run, student: FloatStudent, teacher: Teacher, known: Start |
         own = (settings.settle_lr,) * len(answers.tables)
         run.stage("histories", objective, FloatStudent(histories, answers, tau), settings.settle_epochs, (), own)
     return histories, answers
-
-
-def _beside_likely(run: Run, objective: Distillation) -> Data:
-    """The data, with a smaller sample of the catalogue where it is scored beside what is likely."""
-    return run.data if objective.likely is None else replace(run.data, chances=run.fewer)
 
 
 def _aligned(data: Interactions) -> dict[str, npt.NDArray[Any]]:
