@@ -64,8 +64,8 @@ def refit(
     The training has the stages of a new one, with a part of the epochs. The float student starts from the vectors of
     the model, and the codes from its codes, those of items that were added included. Where the float student learns
     from a mixture of teachers, the label student among them starts anew, and codes learn from the mixture, too. Ids
-    keep their numbers, removed items stay removed. There is no validation slice, since the model was trained on what would
-    be in it: all interactions are trained on, and the calibration stays that of the model.
+    keep their numbers, removed items stay removed. There is no validation slice, since the model was trained on what
+    would be in it: all interactions are trained on, and the calibration stays that of the model.
 
     Args:
         model: a model whose users are their histories; it stays as it is.

@@ -17,6 +17,8 @@ from hashlgn.utils.tensors import Arrays
 
 __all__ = ["BlockItems", "items_arrays", "items_from", "merged"]
 
+_SMALL = BLOCK  # items: segments that hold no more together are joined, so that there are few
+
 
 class BlockItems(CodedItems):
     """Codes that stand in blocks, such as those of a mapped file; ``packed`` and ``scale`` are made when first asked.
@@ -136,7 +138,7 @@ def merged(
     build: Callable[[Ints, Bytes, Scale | None], Blocks],
 ) -> tuple[Blocks, ...]:
     """Segments, with one more at the end that at least halves the one before, so that there are few: small ones are
-    joined, as are those that fill one block together.
+    joined.
 
     Args:
         segments: those there are.
@@ -145,7 +147,7 @@ def merged(
         scale: their scales.
         build: arranges items, ascending, with their codes and scales.
     """
-    while segments and len(numbers) + len(segments[-1]) <= max(BLOCK, 3 * len(numbers) - 1):
+    while segments and len(numbers) + len(segments[-1]) <= max(_SMALL, 3 * len(numbers) - 1):
         before, codes, scales = segments.pop().live()
         numbers = np.concatenate((before, numbers))
         order = np.argsort(numbers, kind="stable")
