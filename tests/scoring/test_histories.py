@@ -116,6 +116,7 @@ def test_arrays_that_do_not_fit_together() -> None:
         ((packed[:, :3], codewords, weight), "packed must be uint8 with 8 / 2 columns"),
         ((packed.astype(np.int64), codewords, weight), "packed must be uint8 with 8 / 2 columns"),
         ((packed, codewords, weight.astype(np.int64)), "weight must be finite"),
+        ((packed, codewords, weight.astype(np.float64)), "weight must be finite float16 or float32"),
         ((packed, codewords[:, :15], weight), "codewords must be finite"),
         ((packed, codewords + np.float32(np.inf), weight), "codewords must be finite"),
         ((packed, codewords, weight[:4]), "weight must be finite"),

@@ -120,8 +120,11 @@ class CodedHistories:
             raise ArgumentError(
                 f"packed must be uint8 with {len(self.codewords)} / 2 columns (got {packed.dtype} {packed.shape})"
             )
-        if weight.dtype.kind != "f" or weight.shape != (len(packed),) or not np.isfinite(weight).all():
-            raise ArgumentError(f"weight must be finite floats, ({len(packed)},) (got {weight.dtype} {weight.shape})")
+        known = weight.dtype in (np.float16, np.float32)
+        if not known or weight.shape != (len(packed),) or not np.isfinite(weight).all():
+            raise ArgumentError(
+                f"weight must be finite float16 or float32, ({len(packed)},) (got {weight.dtype} {weight.shape})"
+            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self):,} items, {self.bytes_per_item:g} bytes per item, width {self.width})"
