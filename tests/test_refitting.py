@@ -78,7 +78,7 @@ def test_the_float_student_of_a_refit_starts_from_the_model(
 
 
 @pytest.mark.parametrize(
-    ("share", "epochs", "faster"), [(0.25, (8, 1, 3, 1), 2), (0.1, (3, 1, 2, 1), 2), (0.6, (18, 2, 8, 3), 20 / 18)]
+    ("share", "epochs", "faster"), [(0.25, (8, 2, 3, 1), 2), (0.1, (3, 1, 2, 1), 2), (0.6, (18, 4, 8, 3), 20 / 18)]
 )
 def test_a_refit_is_a_short_training(share: float, epochs: tuple[int, ...], faster: float) -> None:
     data, whole = clusters(n_users=120, n_items=60, share=0.6), StudentConfig()

@@ -164,9 +164,9 @@ def _into_bits(run: Run, student: FloatStudent, teacher: Teacher, known: Start |
     if model.histories == "codes":
         p, targets = histories.vectors(), answers.vectors()
         kept, weights = known.history_codes if known else None, run.degree
-        histories = run.timed(
-            "coding histories", lambda: coded(p, plan.some(model.history_bits), targets, weights, kept)
-        )
+        bits = plan.some(model.history_bits)
+        # Their codes are long, and more rounds of local search bring nothing.
+        histories = run.timed("coding histories", lambda: coded(p, bits, targets, weights, kept, rounds=1))
         answers = Vectors(answers.vectors().clone()) if isinstance(answers, Vectors) else answers
         own = (settings.settle_lr,) * len(answers.tables)
         run.stage("histories", objective, FloatStudent(histories, answers, tau), settings.settle_epochs, (), own)
