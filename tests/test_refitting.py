@@ -17,6 +17,10 @@ from hashlgn.errors import ArgumentError
 from hashlgn.estimators import HashLGN
 from hashlgn.inference.recommender import Recommender
 from hashlgn.refitting import _shortened, overlaps, refit
+from hashlgn.training.student import trainer
+from hashlgn.training.student.forms import Side, Start
+from hashlgn.training.student.run import Run
+from hashlgn.training.student.teachers import FloatStudent, Mixture, Teacher
 
 CONFIG = {"model.dim": 16, "model.bits": 32, "model.history_bits": 32, "student.epochs": 12}
 CONFIG |= {"student.distillation_epochs": 8, "student.code_epochs": 4}
@@ -62,6 +66,23 @@ def test_a_refit_learns_what_is_new_and_keeps_numbers(
     assert set((np.array(new["item"][:2]) - 1) % 4) == {1}
     again = refit(before, threads=1)
     assert again.recommend(k=5) == after.recommend(k=5)
+
+
+@pytest.mark.parametrize(("teacher", "expected"), [("0.8 labels + 0.2 ease", Mixture), ("labels", FloatStudent)])
+def test_codes_of_a_refit_learn_from_the_mixture_and_those_of_a_training_from_its_student(
+    halves: tuple[Interactions, Interactions], monkeypatch: pytest.MonkeyPatch, teacher: str, expected: type[Teacher]
+) -> None:
+    teachers: list[Teacher] = []
+    into_bits = trainer._into_bits
+
+    def noted(run: Run, student: FloatStudent, teacher: Teacher, known: Start | None) -> tuple[Side, Side]:
+        teachers.append(teacher)
+        return into_bits(run, student, teacher, known)
+
+    monkeypatch.setattr(trainer, "_into_bits", noted)
+    model = HashLGN(config=CONFIG | {"student.teacher": teacher}, threads=1).fit(halves[0], progress=False)
+    refit(Recommender(model.model, threads=1), halves[1], threads=1)
+    assert [type(one) for one in teachers] == [FloatStudent, expected]
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ __all__ = ["Overlap", "check_refit", "overlaps", "refit"]
 
 _TOP = 20  # answers that are compared
 _GROUP = 2000  # users of a group who are compared, at most
-# What multiplies the share of the epochs that is asked for, by stage. A student of few labels is a bad teacher. The
-# float student decides sub-codes alone: codes learn from the mixture itself. They are near their end already, so that
-# their rates are lower.
+# What multiplies the share of the epochs that is asked for, by stage. A student of few labels is a bad teacher. All
+# that the float student of the mixture does is to decide sub-codes: codes learn from the mixture itself. They are near
+# their end already, so that their rates are lower.
 _EPOCHS = {"epochs": 1.5, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
 _CODE_RATES = 0.5
 _LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
