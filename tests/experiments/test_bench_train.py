@@ -36,10 +36,9 @@ def test_steps_of_every_variant_are_timed(here) -> None:
     assert list(rows) == list(variants)
     assert rows["reference"]["steps/epoch"] == math.ceil(6000 / 2048)
     for row in rows.values():
-        assert row["interactions"] == 6000 and row["ns/interaction"] == pytest.approx(
-            1e9 * row["s/epoch"] / 6000, rel=0.1
-        )
-        assert row["s/epoch"] == pytest.approx(row["ms/step"] * row["steps/epoch"] / 1000, abs=0.001)
+        assert row["interactions"] == 6000
+        assert row["ns/interaction"] == pytest.approx(1e9 * row["s/epoch"] / 6000, rel=2e-3)
+        assert row["s/epoch"] == pytest.approx(row["ms/step"] * row["steps/epoch"] / 1000, rel=2e-3)
         assert row["bytes/interaction"] == pytest.approx(1e6 * row["peak MB"] / 6000, abs=100)
     assert "lightgcn-codes" in table(result["rows"])
 

@@ -190,15 +190,16 @@ def _timed(trace: _Trace, size: int) -> dict[str, Any]:
     moments, steps = trace.moments, trace.steps_per_epoch
     many = len(moments) > 1
     step = (moments[-1] - moments[0]) / (len(moments) - 1) if many else math.nan
-    shown = {
-        "start s": moments[0] if moments else None,
-        "ms/step": 1000 * step,
-        "steps/epoch": steps,
-        "epochs": max(len(moments) - 1, 0) / steps,
-        "s/epoch": step * steps,
-        "ns/interaction": 1e9 * step * steps / size,
-    }
     return {
-        name: None if value is None or math.isnan(value) else round(value, 0 if value >= 1000 else 3)
-        for name, value in shown.items()
+        "start s": _digits(moments[0]) if moments else None,
+        "ms/step": _digits(1000 * step),
+        "steps/epoch": steps,
+        "epochs": _digits(max(len(moments) - 1, 0) / steps),
+        "s/epoch": _digits(step * steps),
+        "ns/interaction": _digits(1e9 * step * steps / size),
     }
+
+
+def _digits(value: float) -> float | None:
+    """Four significant digits, however small the figure."""
+    return None if math.isnan(value) else float(f"{value:.4g}")
