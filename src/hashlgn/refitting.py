@@ -31,6 +31,9 @@ _GROUP = 2000  # users of a group who are compared, at most
 # their end already, so that their rates are lower.
 _EPOCHS = {"epochs": 1.5, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
 _CODE_RATES = 0.5
+# Of each history, a training hides much from its steps, so that many epochs do not learn these people by heart. Few
+# epochs do not, and go further where they are told more. What multiplies the shares that are hidden:
+_HIDDEN = {"hidden": 0.6, "thinning": 1 / 3}
 _LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
 
 
@@ -85,6 +88,7 @@ def refit(
     check_refit(model, epochs=epochs, device=device, threads=threads)
     from hashlgn.training.student import train_student
     from hashlgn.training.student.forms import Start
+    from hashlgn.training.student.plan import resolved
 
     state = Recommender(model.model)
     if interactions is not None:
@@ -94,11 +98,9 @@ def refit(
     config = Config.from_dict(old.config)
     strength = config.model.strength or ("one" if old.strengths is None else "weight")
     data = _everything(old)
-    quick = Config(
-        replace(config.model, strength=strength),
-        replace(config.train, validation_users=0),
-        _shortened(config.student, data, epochs),
-    )
+    whole = Config(replace(config.model, strength=strength), replace(config.train, validation_users=0), config.student)
+    whole = resolved(whole, data.n_items)
+    quick = replace(whole, student=_shortened(whole.student, data, epochs))
     trained = train_student(
         data,
         quick,
@@ -129,7 +131,8 @@ def _shortened(settings: StudentConfig, data: Interactions, share: float) -> Stu
     if settings.teachers != LABELS and epochs["epochs"] and epochs["distillation_epochs"]:
         label_lr *= min(_LABEL_RATE, whole["epochs"] / epochs["epochs"])
     rates = {name: _CODE_RATES * getattr(settings, name) for name in ("code_lr", "settle_lr")}
-    changes: dict[str, Any] = {**epochs, **rates, "label_lr": label_lr}
+    hidden = {name: factor * getattr(settings, name) for name, factor in _HIDDEN.items()}
+    changes: dict[str, Any] = {**epochs, **rates, **hidden, "label_lr": label_lr}
     return replace(settings, **changes)
 
 
