@@ -98,25 +98,41 @@ def test_the_float_student_of_a_refit_starts_from_the_model(
     np.testing.assert_allclose(after.model.items.decode(), model.model.items.decode(), atol=1e-6)
 
 
+def _short(data: Interactions, share: float, **settings: Any) -> StudentConfig:
+    return _shortened(Config(student=StudentConfig(**settings)), data, share).student
+
+
 @pytest.mark.parametrize(
-    ("share", "epochs", "faster"), [(0.25, (8, 2, 3, 1), 2), (0.1, (3, 1, 2, 1), 2), (0.6, (18, 4, 8, 3), 20 / 18)]
+    ("share", "epochs", "faster", "hidden", "thinning"),
+    [
+        (0.25, (8, 2, 3, 1), 2, 0.42, 0.3),
+        (0.1, (3, 1, 2, 1), 2, 0.42, 0.3),
+        (0.6, (18, 4, 8, 3), 20 / 18, 0.63, 0.45),
+        (1.0, (20, 6, 12, 4), 1, 0.7, 0.675),
+    ],
 )
-def test_a_refit_is_a_short_training(share: float, epochs: tuple[int, ...], faster: float) -> None:
+def test_a_refit_is_a_short_training(
+    share: float, epochs: tuple[int, ...], faster: float, hidden: float, thinning: float
+) -> None:
     data, whole = clusters(n_users=120, n_items=60, share=0.6), StudentConfig()
-    short = _shortened(whole, data, share)
+    short = _short(data, share)
     assert (short.epochs, short.distillation_epochs, short.code_epochs, short.settle_epochs) == epochs
     assert short.label_lr == pytest.approx(faster * whole.lr) and short.lr == whole.lr
     assert (short.code_lr, short.settle_lr) == (whole.code_lr / 2, whole.settle_lr / 2)
-    assert _shortened(whole, data, 1.0).label_lr == whole.lr
-    long = StudentConfig(epochs=1000, batch_users=10)  # 12 steps an epoch: 40 epochs, however many are asked for
-    assert _shortened(long, data, 0.25).epochs == 15
+    assert (short.hidden, short.thinning) == (pytest.approx(hidden), pytest.approx(thinning))
+    # 12 steps an epoch: 40 epochs, however many are asked for
+    assert _short(data, 0.25, epochs=1000, batch_users=10).epochs == 15
+
+
+def test_no_epochs_of_a_stage_stay_none() -> None:
+    short = _short(clusters(), 0.25, epochs=0, code_epochs=0, teacher="ease")
+    assert (short.epochs, short.code_epochs, short.distillation_epochs) == (0, 0, 2)
 
 
 def test_encoders_of_a_mixture_that_is_named_are_trained_whole_by_a_refit() -> None:
-    data = clusters()
-    auto, named = StudentConfig(), StudentConfig(teacher="0.5 labels + 0.5 lightgcn")
-    assert [_shortened(settings, data, 0.25).encoder_epochs for settings in (auto, named)] == [45, 45]
-    assert _shortened(named, data, 0.25).label_lr == _shortened(auto, data, 0.25).label_lr > named.lr
+    auto, named = (_short(clusters(), 0.25, teacher=teacher) for teacher in ("auto", "0.5 labels + 0.5 lightgcn"))
+    assert auto.encoder_epochs == named.encoder_epochs == 45
+    assert auto.label_lr == named.label_lr > named.lr
 
 
 def test_overlaps_are_by_group_and_whole_where_nothing_moved(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hashlgn.config import Config, StudentConfig
+from hashlgn.config import Config
 from hashlgn.data import Interactions
 from hashlgn.errors import ArgumentError, need, shown, thread_count, threshold_value
 from hashlgn.estimators import served_model
@@ -31,10 +31,10 @@ _GROUP = 2000  # users of a group who are compared, at most
 # their end already, so that their rates are lower.
 _EPOCHS = {"epochs": 1.5, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
 _CODE_RATES = 0.5
-# Of each history, a training hides much from its steps, so that many epochs do not learn these people by heart. Few
-# epochs do not, and go further where they are told more. What multiplies the shares that are hidden:
-_HIDDEN = {"hidden": 0.6, "thinning": 1 / 3}
 _LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
+# A step hides a part of each history, so that many epochs do not learn these people by heart. Few epochs go further
+# where less is hidden. What multiplies the part, at least: of labels, and towards a teacher.
+_HIDDEN, _THINNING = 0.6, 1 / 3
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,6 @@ def refit(
     check_refit(model, epochs=epochs, device=device, threads=threads)
     from hashlgn.training.student import train_student
     from hashlgn.training.student.forms import Start
-    from hashlgn.training.student.plan import resolved
 
     state = Recommender(model.model)
     if interactions is not None:
@@ -99,8 +98,7 @@ def refit(
     strength = config.model.strength or ("one" if old.strengths is None else "weight")
     data = _everything(old)
     whole = Config(replace(config.model, strength=strength), replace(config.train, validation_users=0), config.student)
-    whole = resolved(whole, data.n_items)
-    quick = replace(whole, student=_shortened(whole.student, data, epochs))
+    quick = _shortened(whole, data, epochs)
     trained = train_student(
         data,
         quick,
@@ -119,21 +117,28 @@ def refit(
     return Recommender(made, engine=model.engine, threads=model.threads)
 
 
-def _shortened(settings: StudentConfig, data: Interactions, share: float) -> StudentConfig:
+def _shortened(config: Config, data: Interactions, share: float) -> Config:
     """A part of the epochs that a new training would take of these data."""
-    from hashlgn.training.student.plan import LABELS, bounded, step_users, steps_of
+    from hashlgn.training.student.plan import LABELS, bounded, resolved, some, step_users, steps_of
 
-    users = int(np.count_nonzero(np.diff(data.indptr)))
+    config = resolved(config, data.n_items)
+    settings, users = config.student, int(np.count_nonzero(np.diff(data.indptr)))
     steps = steps_of(users, step_users(users, settings.batch_users))
     whole = {name: bounded(getattr(settings, name), steps, len(data)) for name in _EPOCHS}
     epochs = {name: _part(count, _EPOCHS[name] * share) for name, count in whole.items()}
+    parts = {name: epochs[name] / max(count, 1) for name, count in whole.items()}
     label_lr = settings.label_lr or settings.lr
     if settings.teachers != LABELS and epochs["epochs"] and epochs["distillation_epochs"]:
-        label_lr *= min(_LABEL_RATE, whole["epochs"] / epochs["epochs"])
-    rates = {name: _CODE_RATES * getattr(settings, name) for name in ("code_lr", "settle_lr")}
-    hidden = {name: factor * getattr(settings, name) for name, factor in _HIDDEN.items()}
-    changes: dict[str, Any] = {**epochs, **rates, **hidden, "label_lr": label_lr}
-    return replace(settings, **changes)
+        label_lr *= min(_LABEL_RATE, 1 / parts["epochs"])
+    changes: dict[str, Any] = {
+        **epochs,
+        "label_lr": label_lr,
+        "code_lr": _CODE_RATES * settings.code_lr,
+        "settle_lr": _CODE_RATES * settings.settle_lr,
+        "hidden": some(settings.hidden) * max(_HIDDEN, parts["epochs"]),
+        "thinning": settings.thinning * max(_THINNING, parts["code_epochs"]),
+    }
+    return replace(config, student=replace(settings, **changes))
 
 
 def _part(count: int, share: float) -> int:
