@@ -105,9 +105,9 @@ def _short(data: Interactions, share: float, **settings: Any) -> StudentConfig:
 @pytest.mark.parametrize(
     ("share", "epochs", "faster", "hidden", "thinning"),
     [
-        (0.25, (8, 2, 3, 1), 2, 0.42, 0.3),
+        (0.25, (6, 2, 3, 1), 2, 0.42, 0.3),
         (0.1, (3, 1, 2, 1), 2, 0.42, 0.3),
-        (0.6, (18, 4, 8, 3), 20 / 18, 0.63, 0.45),
+        (0.6, (15, 4, 8, 3), 20 / 15, 0.525, 0.45),
         (1.0, (20, 6, 12, 4), 1, 0.7, 0.675),
     ],
 )
@@ -121,7 +121,7 @@ def test_a_refit_is_a_short_training(
     assert (short.code_lr, short.settle_lr) == (whole.code_lr / 2, whole.settle_lr / 2)
     assert (short.hidden, short.thinning) == (pytest.approx(hidden), pytest.approx(thinning))
     # 12 steps an epoch: 40 epochs, however many are asked for
-    assert _short(data, 0.25, epochs=1000, batch_users=10).epochs == 15
+    assert _short(data, 0.25, epochs=1000, batch_users=10).epochs == 12
 
 
 def test_no_epochs_of_a_stage_stay_none() -> None:

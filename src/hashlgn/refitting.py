@@ -29,7 +29,7 @@ _GROUP = 2000  # users of a group who are compared, at most
 # What multiplies the share of the epochs that is asked for, by stage. A student of few labels is a bad teacher. All
 # that the float student of the mixture does is to decide sub-codes: codes learn from the mixture itself. They are near
 # their end already, so that their rates are lower.
-_EPOCHS = {"epochs": 1.5, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
+_EPOCHS = {"epochs": 1.2, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
 _CODE_RATES = 0.5
 _LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
 # A step hides a part of each history, so that many epochs do not learn these people by heart. Few epochs go further
@@ -73,8 +73,8 @@ def refit(
     Args:
         model: a model whose users are their histories; it stays as it is.
         interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
-        epochs: share of the epochs of a new training, over 0 and at most 1. Labels take one and a half times that
-            share, the distillation half of it, codes three quarters.
+        epochs: share of the epochs of a new training, over 0 and at most 1. Labels take six fifths of that share,
+            the distillation half of it, codes three quarters.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
         report: called after every step.
