@@ -59,7 +59,7 @@ def test_a_refit_learns_what_is_new_and_keeps_numbers(
     epochs: dict[str, int] = {}
     for step in steps:
         epochs[step.stage] = step.epochs
-    assert epochs == {"labels": 5, "distillation": 1, "codes": 1, "histories": 1}  # of 12, 8, 4 and 4
+    assert epochs == {"labels": 4, "distillation": 1, "codes": 1, "histories": 1}  # of 12, 8, 4 and 4
     assert steps[-1].step == steps[-1].steps
     assert own_group(after) > 0.9
     new = after.recommend(history=[2, 6, 10], k=5, allow=list(range(51, 61)))
