@@ -86,16 +86,23 @@ def test_codes_of_a_refit_learn_from_the_mixture_and_those_of_a_training_from_it
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"student.teacher": "labels"}, {"student.distillation_epochs": 0}, {"student.epochs": 0}]
+    ("changes", "stays"),
+    [
+        ({}, True),
+        ({"student.epochs": 0}, True),
+        ({"student.teacher": "labels", "student.epochs": 0}, True),
+        ({"student.teacher": "labels"}, False),
+        ({"student.distillation_epochs": 0}, False),
+    ],
 )
-def test_the_float_student_of_a_refit_starts_from_the_model(
-    halves: tuple[Interactions, Interactions], changes: dict[str, Any]
+def test_the_float_student_of_a_refit_starts_from_the_model_and_labels_alone_anew(
+    halves: tuple[Interactions, Interactions], changes: dict[str, Any], stays: bool
 ) -> None:
     floats = {"model.answers": "floats", "model.histories": "floats"}
     model = Recommender(HashLGN(config=CONFIG | floats, threads=1).fit(halves[0], progress=False).model, threads=1)
     config = Config.from_dict(model.model.config).updated({"student.lr": 1e-9, **changes})  # so that it stays there
     after = refit(Recommender(replace(model.model, config=config.to_dict()), threads=1), threads=1)
-    np.testing.assert_allclose(after.model.items.decode(), model.model.items.decode(), atol=1e-6)
+    assert np.allclose(after.model.items.decode(), model.model.items.decode(), rtol=0, atol=1e-6) is stays
 
 
 def _short(data: Interactions, share: float, **settings: Any) -> StudentConfig:
@@ -105,9 +112,9 @@ def _short(data: Interactions, share: float, **settings: Any) -> StudentConfig:
 @pytest.mark.parametrize(
     ("share", "epochs", "faster", "hidden", "thinning"),
     [
-        (0.25, (6, 2, 3, 1), 2, 0.42, 0.3),
+        (0.25, (7, 2, 3, 1), 2, 0.42, 0.3),
         (0.1, (3, 1, 2, 1), 2, 0.42, 0.3),
-        (0.6, (15, 4, 8, 3), 20 / 15, 0.525, 0.45),
+        (0.6, (16, 4, 8, 3), 20 / 16, 0.56, 0.45),
         (1.0, (20, 6, 12, 4), 1, 0.7, 0.675),
     ],
 )
@@ -121,7 +128,13 @@ def test_a_refit_is_a_short_training(
     assert (short.code_lr, short.settle_lr) == (whole.code_lr / 2, whole.settle_lr / 2)
     assert (short.hidden, short.thinning) == (pytest.approx(hidden), pytest.approx(thinning))
     # 12 steps an epoch: 40 epochs, however many are asked for
-    assert _short(data, 0.25, epochs=1000, batch_users=10).epochs == 12
+    assert _short(data, 0.25, epochs=1000, batch_users=10).epochs == 14
+
+
+@pytest.mark.parametrize("settings", [{"teacher": "labels"}, {"distillation_epochs": 0}])
+def test_labels_alone_hide_as_much_as_in_a_training(settings: dict[str, Any]) -> None:
+    short = _short(clusters(), 0.25, **settings)
+    assert short.hidden == pytest.approx(0.7) and short.label_lr == 2 * short.lr
 
 
 def test_no_epochs_of_a_stage_stay_none() -> None:

@@ -29,11 +29,12 @@ _GROUP = 2000  # users of a group who are compared, at most
 # What multiplies the share of the epochs that is asked for, by stage. A student of few labels is a bad teacher. All
 # that the float student of the mixture does is to decide sub-codes: codes learn from the mixture itself. They are near
 # their end already, so that their rates are lower.
-_EPOCHS = {"epochs": 1.2, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
+_EPOCHS = {"epochs": 4 / 3, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
 _CODE_RATES = 0.5
 _LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
 # A step hides a part of each history, so that many epochs do not learn these people by heart. Few epochs go further
-# where less is hidden. What multiplies the part, at least: of labels, and towards a teacher.
+# where less is hidden. What multiplies the part, at least: from labels, where they are one of several teachers, and
+# towards a teacher.
 _HIDDEN, _THINNING = 0.6, 1 / 3
 
 
@@ -64,16 +65,16 @@ def refit(
 ) -> Recommender:
     """Train a model anew on all that it knows, from where it is.
 
-    The training has the stages of a new one, with a part of the epochs. The float student starts from the vectors of
-    the model, and the codes from its codes, those of items that were added included. Where the float student learns
-    from a mixture of teachers, the label student among them starts anew, and codes learn from the mixture, too. Ids
-    keep their numbers, removed items stay removed. There is no validation slice, since the model was trained on what
+    The training has the stages of a new one, with a part of the epochs. The label student starts anew. A float
+    student that learns from a mixture of teachers starts from the vectors of the model, and codes learn from the
+    mixture, too. They start from the codes of the model, those of items that were added included. Ids keep their
+    numbers, removed items stay removed. There is no validation slice, since the model was trained on what
     would be in it: all interactions are trained on, and the calibration stays that of the model.
 
     Args:
         model: a model whose users are their histories; it stays as it is.
         interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
-        epochs: share of the epochs of a new training, over 0 and at most 1. Labels take six fifths of that share,
+        epochs: share of the epochs of a new training, over 0 and at most 1. Labels take a third more than that share,
             the distillation half of it, codes three quarters.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: processor threads; all where None.
@@ -127,15 +128,13 @@ def _shortened(config: Config, data: Interactions, share: float) -> Config:
     whole = {name: bounded(getattr(settings, name), steps, len(data)) for name in _EPOCHS}
     epochs = {name: _part(count, _EPOCHS[name] * share) for name, count in whole.items()}
     parts = {name: epochs[name] / max(count, 1) for name, count in whole.items()}
-    label_lr = settings.label_lr or settings.lr
-    if settings.teachers != LABELS and epochs["epochs"] and epochs["distillation_epochs"]:
-        label_lr *= min(_LABEL_RATE, 1 / parts["epochs"])
+    hidden, alone = some(settings.hidden), settings.teachers == LABELS or not epochs["distillation_epochs"]
     changes: dict[str, Any] = {
         **epochs,
-        "label_lr": label_lr,
+        "label_lr": (settings.label_lr or settings.lr) * min(_LABEL_RATE, 1 / (parts["epochs"] or 1)),
         "code_lr": _CODE_RATES * settings.code_lr,
         "settle_lr": _CODE_RATES * settings.settle_lr,
-        "hidden": some(settings.hidden) * max(_HIDDEN, parts["epochs"]),
+        "hidden": hidden if alone else hidden * max(_HIDDEN, parts["epochs"]),
         "thinning": settings.thinning * max(_THINNING, parts["code_epochs"]),
     }
     return replace(config, student=replace(settings, **changes))

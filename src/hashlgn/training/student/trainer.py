@@ -82,21 +82,22 @@ def train_student(
 
 def _float_student(run: Run, model: Start | None) -> tuple[FloatStudent, Teacher]:
     """The student of the labels, or the one of a mixture with another teacher; and the teacher of the codes. The
-    student that it ends with starts from the model, where there is one.
+    student of a mixture starts from the model, where there is one.
 
-    Labels before a mixture start anew all the same: a mixture gains by how much its teachers differ, and the model has
-    learned from the other one.
+    Labels start anew all the same. Alone, they lead a student that has learned from them before away from what holds
+    for others. And a mixture gains by how much its teachers differ, where the model has learned from both.
 
     A student is a better teacher of codes than the mixture that it has learned from. But one that starts from a model
     has few epochs, and has not learned all of it.
     """
     settings, student = run.config.student, None
-    if settings.teachers == plan.LABELS or not settings.distillation_epochs:
-        student = _labels(run, model or _anew(run)[0])
-        return student, student
     anew, spectrum = _anew(run)
+    begin = anew if settings.epochs else model or anew
+    if settings.teachers == plan.LABELS or not settings.distillation_epochs:
+        student = _labels(run, begin)
+        return student, student
     if run.named is None or "labels" in run.named:
-        student = _labels(run, anew if settings.epochs else model or anew)
+        student = _labels(run, begin)
     found = mixture(run, student, spectrum)
     if found is None:
         assert student is not None  # only ``auto`` finds none
@@ -157,7 +158,8 @@ def _into_bits(run: Run, student: FloatStudent, teacher: Teacher, known: Start |
     objective = run.towards(teacher)
     if model.answers == "codes":
         o, queries = answers.vectors(), run.queries(histories.vectors())
-        kept, weights = known.answer_codes if known else None, run.degree.sqrt()
+        # Labels alone start anew, and the few sub-codes of an answer lie too far from where they lead.
+        kept, weights = known.answer_codes if known and teacher is not student else None, run.degree.sqrt()
         answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights, kept))
         histories, rate = Vectors(histories.vectors().clone()), settings.code_lr
         run.stage("codes", objective, FloatStudent(histories, answers, tau), settings.code_epochs, (rate,), (rate,) * 2)
