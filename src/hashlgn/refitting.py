@@ -73,7 +73,7 @@ def refit(
 
     Args:
         model: a model whose users are their histories; it stays as it is.
-        interactions: what is taken in before, as by ``Recommender.update``. Default: nothing.
+        interactions: what is taken in before, as by ``Recommender.update`` with a budget of 0. Default: nothing.
         epochs: share of the epochs of a new training, over 0 and at most 1. Labels take a third more than that share,
             the distillation half of it, codes three quarters.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -92,7 +92,7 @@ def refit(
 
     state = Recommender(model.model)
     if interactions is not None:
-        state.update(interactions, **reading)
+        state.update(interactions, budget=0, **reading)  # new items alone: the others are trained from where they are
     old = state.model
     histories = living_histories(old)
     config = Config.from_dict(old.config)

@@ -129,7 +129,7 @@ def refit(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the new model.")],
-    epochs: Annotated[float, typer.Option(help="Share of a new training's epochs (of labels, 1.5 times it).")] = 0.25,
+    epochs: Annotated[float, typer.Option(help="Share of a new training's epochs (of labels, a third more).")] = 0.25,
     threads: Threads = None,
     device: Device = "auto",
     quiet: Quiet = False,

@@ -59,8 +59,8 @@ def train_student(
             configuration and versions, and stays: whoever has saved the model deletes it. A training that goes on ends
             in the same bits, on the CPU.
         report: called after every step.
-        start: vectors and codes of all items, of a model. The last stage of the floats and the codes start from them. A
-            checkpoint is not bound to it. Default: none.
+        start: vectors and codes of all items, of a model. The float student of a mixture and the codes start from them.
+            A checkpoint is not bound to it. Default: none.
 
     Raises:
         ArgumentError: the configuration breaks a rule, the start does not fit it, the data lacks weights or times that
