@@ -84,8 +84,8 @@ def _float_student(run: Run, model: Start | None) -> tuple[FloatStudent, Teacher
     """The student of the labels, or the one of a mixture with another teacher; and the teacher of the codes. The
     student of a mixture starts from the model, where there is one.
 
-    Labels start anew all the same. Alone, they lead a student that has learned from them before away from what holds
-    for others. And a mixture gains by how much its teachers differ, where the model has learned from both.
+    Labels start anew all the same. A student that has learned from labels alone before would learn these people by
+    heart. And a mixture gains by how much its teachers differ, where the model has learned from both.
 
     A student is a better teacher of codes than the mixture that it has learned from. But one that starts from a model
     has few epochs, and has not learned all of it.
