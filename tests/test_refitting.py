@@ -105,6 +105,55 @@ def test_the_float_student_of_a_refit_starts_from_the_model_and_labels_alone_ane
     assert np.allclose(after.model.items.decode(), model.model.items.decode(), rtol=0, atol=1e-6) is stays
 
 
+@pytest.mark.parametrize(
+    ("changes", "answers"),
+    [
+        ({}, True),
+        ({"student.teacher": "labels"}, False),
+        ({"student.distillation_epochs": 0}, False),
+        ({"student.teacher": "labels", "student.epochs": 0}, True),
+    ],
+)
+def test_codes_of_a_refit_start_from_the_model_but_for_answers_of_labels_alone(
+    halves: tuple[Interactions, Interactions],
+    trained: Recommender,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    answers: bool,
+) -> None:
+    known: list[bool] = []
+    coded = trainer.coded
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        known.append(arguments[4] is not None)
+        return coded(*arguments, **options)
+
+    monkeypatch.setattr(trainer, "coded", noted)
+    config = Config.from_dict(trained.model.config).updated(changes)
+    refit(Recommender(replace(trained.model, config=config.to_dict()), threads=1), halves[1], threads=1)
+    assert known == [answers, True]
+
+
+def test_items_that_are_there_start_from_their_trained_codes(
+    halves: tuple[Interactions, Interactions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[Start] = []
+    of = Start.of
+
+    def noted(*arguments: Any) -> Start:
+        starts.append(of(*arguments))
+        return starts[-1]
+
+    monkeypatch.setattr(Start, "of", noted)
+    few = np.flatnonzero(halves[0].indices < 10)[:20]  # ten items that have hardly anybody yet, and grow by far more
+    rare = halves[0].select(~np.isin(halves[0].indices, np.arange(10)) | np.isin(np.arange(len(halves[0])), few))
+    model = Recommender(HashLGN(config=CONFIG, threads=1).fit(rare, progress=False).model, threads=1)
+    assert Recommender(model.model, threads=1).update(halves[0]).placed > 0
+    refit(model, halves[0], threads=1)
+    here = model.model.item_ids.encode(rare.item_ids.values)
+    np.testing.assert_array_equal(starts[0].answers.numpy()[here], model.model.items.decode()[here])
+
+
 def _short(data: Interactions, share: float, **settings: Any) -> StudentConfig:
     return _shortened(Config(student=StudentConfig(**settings)), data, share).student
 

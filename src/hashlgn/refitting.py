@@ -32,9 +32,9 @@ _GROUP = 2000  # users of a group who are compared, at most
 _EPOCHS = {"epochs": 4 / 3, "distillation_epochs": 0.5, "code_epochs": 0.75, "settle_epochs": 1.0}
 _CODE_RATES = 0.5
 _LABEL_RATE = 2.0  # at most: labels start anew, and the fewer their epochs are, the higher is their rate
-# A step hides a part of each history, so that many epochs do not learn these people by heart. Few epochs go further
-# where less is hidden. What multiplies the part, at least: from labels, where they are one of several teachers, and
-# towards a teacher.
+# A step hides a part of each history, so that a student does not learn these people by heart in many epochs. In few
+# epochs, it learns more where less is hidden. What multiplies the hidden part, at least: of a label student beside
+# other teachers, and of students that learn from teachers.
 _HIDDEN, _THINNING = 0.6, 1 / 3
 
 
@@ -63,13 +63,14 @@ def refit(
     report: Callable[[Progress], None] | None = None,
     **reading: Any,
 ) -> Recommender:
-    """Train a model anew on all that it knows, from where it is.
+    """Train a model anew on all that it knows, in a part of the time.
 
     The training has the stages of a new one, with a part of the epochs. The label student starts anew. A float
     student that learns from a mixture of teachers starts from the vectors of the model, and codes learn from the
-    mixture, too. They start from the codes of the model, those of items that were added included. Ids keep their
-    numbers, removed items stay removed. There is no validation slice, since the model was trained on what
-    would be in it: all interactions are trained on, and the calibration stays that of the model.
+    mixture, too. All codes start from those of the model, items that were added included; but where labels are the only
+    teacher, codes of answers start anew. Ids keep their numbers, removed items stay removed. There is no validation
+    slice, since the model was trained on what would be in it: all interactions are trained on, and the calibration
+    stays that of the model.
 
     Args:
         model: a model whose users are their histories; it stays as it is.

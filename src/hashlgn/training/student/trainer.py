@@ -46,8 +46,8 @@ def train_student(
     ``distillation``, where a mixture of (1) and EASE, or the graph filter where the catalogue is too large for EASE,
     validates better: another float student from the scores of the mixture, which replaces (1) where it validates
     better; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p`` trained
-    towards the float student, or where there is a model to start from, towards the mixture; (4) ``histories``: the same
-    for ``p``, whose codes then stay, while codewords and scales of the answers settle at a low rate. A mixture that the
+    towards the float student, or in a training that starts from a model, towards the mixture; (4) ``histories``: the
+    same for ``p``, whose codes then stay, while codewords and scales of the answers settle at a low rate. A mixture that the
     configuration names takes the place of that of (2), whatever it is worth, after its encoders have been trained.
 
     Args:
@@ -59,8 +59,9 @@ def train_student(
             configuration and versions, and stays: whoever has saved the model deletes it. A training that goes on ends
             in the same bits, on the CPU.
         report: called after every step.
-        start: vectors and codes of all items, of a model. The float student of a mixture and the codes start from them.
-            A checkpoint is not bound to it. Default: none.
+        start: vectors and codes of all items, of a model. The float student of a mixture starts from the vectors, and
+            codes from the codes, but for answers where labels are the only teacher. A checkpoint is not bound to it.
+            Default: none.
 
     Raises:
         ArgumentError: the configuration breaks a rule, the start does not fit it, the data lacks weights or times that
@@ -158,8 +159,9 @@ def _into_bits(run: Run, student: FloatStudent, teacher: Teacher, known: Start |
     objective = run.towards(teacher)
     if model.answers == "codes":
         o, queries = answers.vectors(), run.queries(histories.vectors())
-        # Labels alone start anew, and the few sub-codes of an answer lie too far from where they lead.
-        kept, weights = known.answer_codes if known and teacher is not student else None, run.degree.sqrt()
+        # Labels alone lead from a new start to somewhere else, and an answer has too few sub-codes to follow.
+        elsewhere = teacher is student and settings.epochs > 0
+        kept, weights = known.answer_codes if known and not elsewhere else None, run.degree.sqrt()
         answers = run.timed("coding answers", lambda: coded(o, model.bits, queries, weights, kept))
         histories, rate = Vectors(histories.vectors().clone()), settings.code_lr
         run.stage("codes", objective, FloatStudent(histories, answers, tau), settings.code_epochs, (rate,), (rate,) * 2)
