@@ -47,8 +47,9 @@ def train_student(
     validates better: another float student from the scores of the mixture, which replaces (1) where it validates
     better; (3) ``codes``: sub-codes of the answers by residual quantization, codewords, scales and ``p`` trained
     towards the float student, or in a training that starts from a model, towards the mixture; (4) ``histories``: the
-    same for ``p``, whose codes then stay, while codewords and scales of the answers settle at a low rate. A mixture that the
-    configuration names takes the place of that of (2), whatever it is worth, after its encoders have been trained.
+    same for ``p``, whose codes then stay, while codewords and scales of the answers settle at a low rate. A mixture
+    that the configuration names takes the place of that of (2), whatever it is worth, after its encoders have been
+    trained.
 
     Args:
         data: the interactions to learn from; a validation slice is cut from them.
