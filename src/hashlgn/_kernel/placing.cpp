@@ -167,30 +167,69 @@ class HeldCoder {
     const nb::gil_scoped_release released;
     const Lanes* lanes = available().front();
     const Codewords codewords{gram_.data(), squares_.data(), 2 * bytes, beam_, rounds_};
-    std::vector<double> x(width), dots(count);
-    std::vector<float> narrowed(width), sums(count), searched(count);
+    const size_t most = std::min<size_t>(rows, kTogether);
+    std::vector<double> squares(most), dots(count);
+    std::vector<int> exponents(most);
+    std::vector<float> narrowed(most * width), sums(most * count), searched(count);
     std::vector<uint8_t> words(2 * bytes);
-    for (size_t i = 0; i < rows; ++i) {
-      double squares = 0;
-      for (size_t j = 0; j < width; ++j) x[j] = static_cast<double>(vectors.data()[i * width + j]), squares += x[j] * x[j];
-      const int exponent = narrow(x.data(), width, narrowed.data());
-      lanes->single(narrowed.data(), 1, width, products_.data(), count, sums.data());
-      widen(sums.data(), count, exponent, dots.data());
-      const double times = std::sqrt(std::max(squares, 1e-24)) / length_;
-      for (size_t j = 0; j < count; ++j) searched[j] = static_cast<float>(dots[j] / times);
-      lanes->encode(codewords, searched.data(), words.data());
-      double along = 0, square = 0;
-      for (size_t m = 0; m < words.size(); ++m) {
-        const float* row = gram_.data() + (16 * m + words[m]) * count;
-        along += dots[16 * m + words[m]];
-        for (size_t l = 0; l < words.size(); ++l) square += static_cast<double>(row[16 * l + words[l]]);
+    for (size_t first = 0; first < rows; first += most) {
+      const size_t some = std::min(most, rows - first);
+      for (size_t i = 0; i < some; ++i) {
+        exponents[i] = narrowed_row(vectors.data() + (first + i) * width, narrowed.data() + i * width, squares[i]);
       }
-      scales.data()[i] = std::clamp(along / std::max(square, 1e-12), least_, most_);
-      for (size_t b = 0; b < bytes; ++b) packed.data()[i * bytes + b] = static_cast<uint8_t>(words[2 * b] | words[2 * b + 1] << 4);
+      lanes->single(narrowed.data(), some, width, products_.data(), count, sums.data());
+      for (size_t i = 0; i < some; ++i) {
+        widen(sums.data() + i * count, count, exponents[i], dots.data());
+        const double times = std::sqrt(std::max(squares[i], 1e-24)) / length_;
+        for (size_t j = 0; j < count; ++j) searched[j] = static_cast<float>(dots[j] / times);
+        lanes->encode(codewords, searched.data(), words.data());
+        scales.data()[first + i] = std::clamp(along(words, dots.data()) / std::max(square(words), 1e-12), least_, most_);
+        uint8_t* code = packed.data() + (first + i) * bytes;
+        for (size_t b = 0; b < bytes; ++b) code[b] = static_cast<uint8_t>(words[2 * b] | words[2 * b + 1] << 4);
+      }
     }
   }
 
  private:
+  static constexpr size_t kTogether = 64;  // vectors that share what is read of the products
+
+  // A row for the product, its power of two, and its squared length.
+  int narrowed_row(const float* vector, float* out, double& squares) const {
+    std::vector<double> x(vector, vector + products_.shape(0));
+    squares = 0;
+    for (const double number : x) squares += number * number;
+    return narrow(x.data(), x.size(), out);
+  }
+
+  // The inner product of a vector and a decoded code.
+  static double along(const std::vector<uint8_t>& words, const double* dots) {
+    double sum = 0;
+    for (size_t m = 0; m < words.size(); ++m) sum += dots[16 * m + words[m]];
+    return sum;
+  }
+
+  // The squared length of a decoded code: for each of its codewords the sum over all of them. Eight such sums are in flight, since
+  // each addition waits for the one before.
+  double square(const std::vector<uint8_t>& words) const {
+    constexpr size_t kRows = 8;
+    const size_t count = products_.shape(1);
+    double total = 0;
+    for (size_t first = 0; first < words.size(); first += kRows) {
+      const size_t some = std::min(kRows, words.size() - first);
+      const float* rows[kRows];
+      double sums[kRows] = {};
+      for (size_t r = 0; r < kRows; ++r) {
+        const size_t m = first + std::min(r, some - 1);
+        rows[r] = gram_.data() + (16 * m + words[m]) * count;
+      }
+      for (size_t l = 0; l < words.size(); ++l) {
+        for (size_t r = 0; r < kRows; ++r) sums[r] += static_cast<double>(rows[r][16 * l + words[l]]);
+      }
+      for (size_t r = 0; r < some; ++r) total += sums[r];
+    }
+    return total;
+  }
+
   In<float, 2> products_, gram_;
   std::vector<float> squares_;  // of the lengths of codewords
   double length_, least_, most_;

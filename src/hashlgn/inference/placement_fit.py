@@ -20,7 +20,7 @@ Doubles = npt.NDArray[np.float64]
 
 _ENTRIES = 1_000_000  # interactions of a sample of users that decide the constants
 _LEAST = 1e-2  # of the largest λ: a direction with less tells items apart all the same
-_CHUNK = 65_536
+_CHUNK = 512  # interactions whose vectors are gathered at a time: more would leave the caches
 _ITEMS = 20_000  # whose answers are the metric of the histories' codes
 
 

@@ -63,7 +63,7 @@ class Coder:
         searched = _searched((dots / times).astype(np.float32), self.gram, self.beam)
         words = _improved(*searched, self.gram, self.rounds)
         chosen = words + 16 * np.arange(len(words))
-        square = np.cumsum(self.gram[np.ix_(chosen, chosen)], dtype=np.float64)[-1]
+        square = np.cumsum(np.cumsum(self.gram[np.ix_(chosen, chosen)], axis=1, dtype=np.float64)[:, -1])[-1]
         scale = np.clip(np.cumsum(dots[chosen])[-1] / max(square, 1e-12), _LEAST, _MOST)
         return pack_subcodes(words[None])[0], float(scale)
 
