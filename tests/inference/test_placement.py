@@ -111,23 +111,33 @@ def test_compiled_and_numpy_place_alike(seed: int, width: int, axes: int, counts
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_coded_histories_are_summed_and_decoded_to_the_same_bits(
+def test_people_with_coded_histories_place_alike_compiled_and_in_numpy(
     weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(weighted)
     model, _ = model_of(rng, 6, weighted=weighted)
     packed, codewords = rng.integers(0, 256, (ITEMS - 2, 2), np.uint8), rng.standard_normal((4, 16, 6))
     histories = CodedHistories(packed, codewords.astype(np.float32), rng.random(ITEMS - 2).astype(np.float16))
-    users, numbers = rng.integers(0, USERS, 7), np.arange(ITEMS)  # the last two items have no code yet
+    model, numbers = model.changed(histories=histories), np.arange(ITEMS)  # the last two items have no code yet
+    people, trained = people_of(model.stored, numbers), np.arange(ITEMS - 2)
+    monkeypatch.setattr(people_module, "_ITEMS", 5)
+    monkeypatch.setattr(people_module, "_ROWS", 7)
     found = []
     for compiled in (module._compiled, None):
         monkeypatch.setattr(module, "_compiled", compiled)
         monkeypatch.setattr(people_module, "_compiled", compiled)
-        sums = people_module._sums(histories, model.stored, users)
-        found.append((sums, people_module._own_vectors(histories, numbers)))
-    np.testing.assert_array_equal(*(one[0] for one in found))
-    np.testing.assert_array_equal(*(one[1] for one in found))
-    assert not found[0][1][-2:].any() and found[0][1][:-2].all()
+        placement = constants(np.random.default_rng(0), 6, 4)
+        own, o, p = np.full((3, ITEMS, 6), np.nan, np.float32)
+        if compiled is None:
+            people_module._estimated(histories, placement, numbers, people, own, o, p)
+        else:
+            where = numbers, people.users, people.bounds, people.counts
+            placement.held.place(histories.held, people.stored.held, len(people.stored), *where, own, o, p)
+        found.append((own, o, p, place(model, placement, trained, people_of(model.stored, trained)).answers))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert not found[0][0][-2:].any() and found[0][0][:-2].all()
+    for one, other in zip(found[0][1:], found[1][1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.usefixtures("form")

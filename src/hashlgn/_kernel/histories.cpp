@@ -22,21 +22,13 @@ nb::object who(const std::vector<HeldRows*>& segments, int32_t item) {
   return array_of(users);
 }
 
-// The strength of items in the histories of users, 1 where none are stored; 0 where an item is not there.
+// The strength of items in the histories of users, see strength_of.
 nb::object strengths(const Segments& segments, In<int64_t, 1> users, In<int64_t, 1> items) {
   require(users.shape(0) == items.shape(0), "users and items must be of one length");
   require_segments(segments);
   float* data;
   nb::object out = array<float>(users.shape(0), data);
-  for (size_t i = 0; i < users.shape(0); ++i) {
-    const auto [segment, row] = row_of(segments, users.data()[i]);
-    data[i] = 0;
-    if (!segment) continue;
-    const auto [begin, end] = segment->bounds(row);
-    const int32_t* place = std::lower_bound(segment->items() + begin, segment->items() + end, items.data()[i]);
-    if (place == segment->items() + end || *place != items.data()[i]) continue;
-    data[i] = segment->weighted() ? segment->strengths()->data()[place - segment->items()] : 1.0f;
-  }
+  for (size_t i = 0; i < users.shape(0); ++i) data[i] = strength_of(segments, users.data()[i], items.data()[i]);
   return out;
 }
 
@@ -161,8 +153,6 @@ void bind_histories(nb::module_& m) {
       .def("changed", &HeldCodes::changed, "places"_a, "packed"_a.noconvert(), "weight"_a.noconvert())
       .def("histogram", &HeldCodes::histogram, "indptr"_a.noconvert(), "indices"_a.noconvert(), "strengths"_a.noconvert(),
            "out"_a.noconvert())
-      .def("decode", &HeldCodes::decode, "items"_a.noconvert())
-      .def("sums", &HeldCodes::sums, "segments"_a, "users"_a.noconvert(), "count"_a, "out"_a.noconvert())
       .def("queries", &HeldCodes::queries, "indptr"_a.noconvert(), "indices"_a.noconvert(), "strengths"_a.noconvert() = nb::none());
   m.def("columns", &columns, "segments"_a, "users"_a.noconvert().none());
   m.def("extended", &extended, "segments"_a, "users"_a.noconvert(), "items"_a.noconvert(), "strengths"_a.noconvert().none(),

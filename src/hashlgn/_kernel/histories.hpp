@@ -58,9 +58,11 @@ class HeldRows {
       return;
     }
     if (starts_.empty()) list();
-    if (item < 0 || static_cast<size_t>(item) + 1 >= starts_.size()) return;
-    const size_t at = static_cast<size_t>(item);
-    std::for_each(places_.begin() + starts_[at], places_.begin() + starts_[at + 1], owner);
+    const size_t group = static_cast<size_t>(item) >> shift_;
+    if (item < 0 || group + 1 >= starts_.size()) return;
+    for (int64_t at = starts_[group]; at < starts_[group + 1]; ++at) {
+      if (items[places_[static_cast<size_t>(at)]] == item) owner(places_[static_cast<size_t>(at)]);
+    }
   }
 
   bool weighted() const { return strengths_.has_value(); }
@@ -98,21 +100,26 @@ class HeldRows {
   }
 
  private:
-  static constexpr int64_t kListed = 50000;  // interactions
+  static constexpr int64_t kListed = 10000;  // interactions
   static constexpr int64_t kTogether = 256;
 
+  // Notes the places of interactions by groups of items: there are no more groups than interactions, whatever the catalogue's size.
   void list() {
     const int32_t *begin = indices_.data(), *end = begin + indices_.shape(0);
     require(*std::min_element(begin, end) >= 0, "indices must not be negative");
-    starts_.assign(static_cast<size_t>(*std::max_element(begin, end)) + 2, 0);
-    for (const int32_t* item = begin; item != end; ++item) ++starts_[static_cast<size_t>(*item) + 1];
+    const size_t most = static_cast<size_t>(*std::max_element(begin, end));
+    for (shift_ = 0; (most >> shift_) >= indices_.shape(0);) ++shift_;
+    const auto group = [&](int32_t item) { return static_cast<size_t>(item) >> shift_; };
+    starts_.assign((most >> shift_) + 2, 0);
+    for (const int32_t* item = begin; item != end; ++item) ++starts_[group(*item) + 1];
     std::partial_sum(starts_.begin(), starts_.end(), starts_.begin());
     std::vector<int64_t> next(starts_.begin(), starts_.end() - 1);
     places_.resize(indices_.shape(0));
-    for (const int32_t* item = begin; item != end; ++item) places_[static_cast<size_t>(next[static_cast<size_t>(*item)]++)] = item - begin;
+    for (const int32_t* item = begin; item != end; ++item) places_[static_cast<size_t>(next[group(*item)]++)] = item - begin;
   }
 
-  std::vector<int64_t> starts_, places_;  // of interactions, by item
+  std::vector<int64_t> starts_, places_;  // of interactions, by groups of 2^shift_ items
+  int shift_ = 0;
   std::optional<In<int64_t, 1>> users_;
   In<int64_t, 1> indptr_;
   In<int32_t, 1> indices_;
@@ -133,6 +140,16 @@ inline std::pair<const HeldRows*, size_t> row_of(const Segments& segments, int64
     if (const std::optional<size_t> row = segments[s]->find(user)) return {segments[s], *row};
   }
   return {nullptr, 0};
+}
+
+// The strength of an item in the history of a user, 1 where none are stored; 0 where it is not there.
+inline float strength_of(const Segments& segments, int64_t user, int64_t item) {
+  const auto [segment, row] = row_of(segments, user);
+  if (!segment) return 0;
+  const auto [begin, end] = segment->bounds(row);
+  const int32_t* place = std::lower_bound(segment->items() + begin, segment->items() + end, item);
+  if (place == segment->items() + end || *place != item) return 0;
+  return segment->weighted() ? segment->strengths()->data()[place - segment->items()] : 1.0f;
 }
 
 // Rows of users one after the other: bounds, items, strengths. The last segment that has a user counts; who is in none has
@@ -213,31 +230,23 @@ class HeldCodes {
                    [&](size_t r, const double* histogram) { std::copy(histogram, histogram + n, out.data() + r * n); });
   }
 
-  // Vectors of items; 0 of those that have no code.
-  nb::object decode(In<int64_t, 1> items) const {
-    const size_t rows = items.shape(0), width = codewords_.shape(1);
-    float* data;
-    nb::object out = array(nb::make_tuple(rows, width), data);
-    for (size_t i = 0; i < rows; ++i, data += width) {
-      const int64_t item = items.data()[i];
-      require(item >= 0, "item numbers must not be negative");
-      if (static_cast<size_t>(item) < count_) decode_code(code_of(item), bytes_, codewords_.data(), width, static_cast<float>(weight_of(item)), data);
-      else std::fill_n(data, width, 0.0f);
+  // The vector of an item; 0 of one that has no code.
+  void decode(int64_t item, float* out) const {
+    require(item >= 0, "item numbers must not be negative");
+    if (static_cast<size_t>(item) < count_) {
+      decode_code(code_of(item), bytes_, codewords_.data(), width(), static_cast<float>(weight_of(item)), out);
+    } else {
+      std::fill_n(out, width(), 0.0f);
     }
-    return out;
   }
 
-  // Sums of the histories of stored users, over the items that have codes.
-  void sums(const Segments& segments, In<int64_t, 1> users, int64_t count, Out<double, 2> out) const {
-    const size_t rows = users.shape(0), width = codewords_.shape(1);
-    require(out.shape(0) == rows && out.shape(1) == width, "out must have one row per user");
-    Gathered found(segments, {users.data(), users.data() + rows}, count);
-    const nb::gil_scoped_release released;
-    found.keep_below(static_cast<int64_t>(count_));
-    for (const int64_t item : found.items) require(item >= 0, "item numbers must lie inside the arrays");
-    const auto strength = [&](size_t e) { return found.strengths.empty() ? 1.0 : static_cast<double>(found.strengths[e]); };
-    each_sum(found.bounds.data(), rows, found.items.data(), strength,
-             [&](size_t r, const double* v) { return std::copy(v, v + width, out.data() + r * width), true; });
+  // Sums of histories, (rows, width), over the items that have codes. Works without the interpreter lock.
+  void sums(Gathered& rows, double* out) const {
+    rows.keep_below(static_cast<int64_t>(count_));
+    for (const int64_t item : rows.items) require(item >= 0, "item numbers must lie inside the arrays");
+    const auto strength = [&](size_t e) { return rows.strengths.empty() ? 1.0 : static_cast<double>(rows.strengths[e]); };
+    each_sum(rows.bounds.data(), rows.bounds.size() - 1, rows.items.data(), strength,
+             [&](size_t r, const double* v) { return std::copy(v, v + width(), out + r * width()), true; });
   }
 
   // Histogram, product and division in one call. None where the rows do not ascend, a strength is not positive and finite, or

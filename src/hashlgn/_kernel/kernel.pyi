@@ -184,14 +184,6 @@ class HistoryCodes:
     ) -> None:
         """``out[r, 16 m + k]``: the sum of strength times weight of the row's entries whose sub-code m is k."""
 
-    def decode(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Vectors of items, ``(n, width)``; 0 of those that have no code."""
-
-    def sums(
-        self, segments: list[Rows], users: npt.NDArray[np.int64], count: int, out: npt.NDArray[np.float64]
-    ) -> None:
-        """Sums of the histories of stored users over the items that have codes, ``(users, width)``."""
-
     def queries(
         self,
         indptr: npt.NDArray[np.int64],
@@ -311,6 +303,23 @@ class Placement:
         p: npt.NDArray[np.float32],
     ) -> None:
         """Both vectors of items, ``(items, width)``; see ``inference.placement.Placement.estimates``."""
+
+    def place(
+        self,
+        histories: HistoryCodes,
+        stored: list[Rows],
+        users: int,
+        numbers: npt.NDArray[np.int64],
+        asked: npt.NDArray[np.int64],
+        bounds: npt.NDArray[np.int64],
+        totals: npt.NDArray[np.int64],
+        own: npt.NDArray[np.float32],
+        o: npt.NDArray[np.float32],
+        p: npt.NDArray[np.float32],
+    ) -> None:
+        """The same of items whose people, ``asked`` between ``bounds``, are some of the ``users`` users with stored
+        histories; ``own`` becomes the vectors that the items have in histories, 0 without a code.
+        """
 
 class Coder:
     """Codes under codewords that stay, see ``scoring.encoding``; the arrays are kept alive."""

@@ -1,8 +1,6 @@
 // The binding of what places an item: both of its vectors from the sums of its people's histories, and codes of vectors. The
 // NumPy forms, in inference/placement.py and scoring/encoding.py, say what is computed and why.
-#include <cmath>
-
-#include "binding.hpp"
+#include "histories.hpp"
 
 namespace hashlgn {
 namespace {
@@ -59,11 +57,55 @@ class HeldPlacement {
     for (size_t i = 0; i < items; ++i) {
       const size_t begin = static_cast<size_t>(bounds.data()[i]), end = static_cast<size_t>(bounds.data()[i + 1]);
       const People people = people_of(v.data(), rows.data() + begin, strengths.data() + begin, end - begin, own.data() + i * width);
-      place(people, static_cast<double>(totals.data()[i]), o.data() + i * width, p.data() + i * width);
+      estimate(people, static_cast<double>(totals.data()[i]), o.data() + i * width, p.data() + i * width);
+    }
+  }
+
+  // The same of items whose people's histories are stored, in the catalogue `histories`; also their vectors there, `own`.
+  void place(const HeldCodes& histories, const Segments& stored, int64_t users, In<int64_t, 1> numbers, In<int64_t, 1> asked,
+             In<int64_t, 1> bounds, In<int64_t, 1> totals, Out<float, 2> own, Out<float, 2> o, Out<float, 2> p) const {
+    const size_t width = mean_.shape(0), items = numbers.shape(0);
+    require(histories.width() == width, "histories must be of this width");
+    require_bounds(bounds, asked.shape(0));
+    require(bounds.shape(0) == items + 1 && totals.shape(0) == items, "bounds and totals must fit numbers");
+    require_segments(stored);
+    for (const Out<float, 2>& out : {own, o, p}) {
+      require(out.shape(0) == items && out.shape(1) == width, "own, o and p must have one row per item");
+    }
+    const nb::gil_scoped_release released;
+    for (size_t first = 0; first < items; first += kItems) {
+      const size_t end = std::min(items, first + kItems);
+      // A history that several items share is summed once.
+      const int64_t *begin = asked.data() + bounds.data()[first], *last = asked.data() + bounds.data()[end];
+      std::vector<int64_t> people(begin, last);
+      std::sort(people.begin(), people.end());
+      people.erase(std::unique(people.begin(), people.end()), people.end());
+      std::vector<double> v(people.size() * width);
+      for (size_t row = 0; row < people.size(); row += kRows) {
+        Gathered found(stored, {people.data() + row, people.data() + std::min(people.size(), row + kRows)}, users);
+        histories.sums(found, v.data() + row * width);
+      }
+      for (size_t i = first; i < end; ++i) {
+        const int64_t number = numbers.data()[i];
+        float* vector = own.data() + i * width;
+        histories.decode(number, vector);
+        std::vector<int64_t> rows;
+        std::vector<float> strengths;
+        for (int64_t e = bounds.data()[i]; e < bounds.data()[i + 1]; ++e) {
+          const int64_t user = asked.data()[e];
+          rows.push_back(std::lower_bound(people.begin(), people.end(), user) - people.begin());
+          strengths.push_back(strength_of(stored, user, number));
+        }
+        estimate(people_of(v.data(), rows.data(), strengths.data(), rows.size(), vector), static_cast<double>(totals.data()[i]),
+                 o.data() + i * width, p.data() + i * width);
+      }
     }
   }
 
  private:
+  static constexpr size_t kItems = 256;  // that are placed at a time
+  static constexpr size_t kRows = 2048;  // histories that are summed at a time
+
   // Unit queries of an item's people, and the mean of them with their weights.
   struct People {
     std::vector<float> units;  // (count, width)
@@ -100,7 +142,7 @@ class HeldPlacement {
     return people;
   }
 
-  void place(const People& people, double total, float* o, float* p) const {
+  void estimate(const People& people, double total, float* o, float* p) const {
     const Lanes* lanes = available().front();
     const size_t width = mean_.shape(0), axes = signal_.shape(0);
     std::vector<double> factors(axes + 2), left(people.mean), answer(width), history(width);
@@ -260,7 +302,9 @@ void bind_placing(nb::module_& m) {
            "stiffness"_a.noconvert(), "levels"_a.noconvert(), "exponent"_a, "nothing"_a, "noise"_a, "reach"_a, "doubt"_a, "growth"_a,
            "trust"_a)
       .def("estimates", &HeldPlacement::estimates, "v"_a.noconvert(), "rows"_a.noconvert(), "strengths"_a.noconvert(),
-           "bounds"_a.noconvert(), "own"_a.noconvert(), "totals"_a.noconvert(), "o"_a.noconvert(), "p"_a.noconvert());
+           "bounds"_a.noconvert(), "own"_a.noconvert(), "totals"_a.noconvert(), "o"_a.noconvert(), "p"_a.noconvert())
+      .def("place", &HeldPlacement::place, "histories"_a, "stored"_a, "users"_a, "numbers"_a.noconvert(), "asked"_a.noconvert(),
+           "bounds"_a.noconvert(), "totals"_a.noconvert(), "own"_a.noconvert(), "o"_a.noconvert(), "p"_a.noconvert());
   nb::class_<HeldCoder>(m, "Coder")
       .def(nb::init<In<float, 2>, In<float, 2>, double, double, double, size_t, size_t>(), "products"_a.noconvert(), "gram"_a.noconvert(),
            "length"_a, "least"_a, "most"_a, "beam"_a, "rounds"_a)

@@ -126,12 +126,12 @@ def applied(model: ServedModel, change: Change) -> ServedModel:
         counts=before.counts,
         titles=_texts(model.titles, change.titles, n_items),
         genres=_tags(model.genres, change.genres, n_items),
-        live=replace(
-            live,
-            placement=change.placement or live.placement,
-            counts=live.counts if placed is None else live.counts.put(placed.numbers, placed.counts),
-            removed=_removed(live, change, n_items),
-            changes=live.changes + 1,
+        live=Live(
+            change.placement or live.placement,
+            live.counts if placed is None else live.counts.put(placed.numbers, placed.counts),
+            live.items,
+            _removed(live, change, n_items),
+            live.changes + 1,
         ),
         **_sides(model, placed),
     )

@@ -121,10 +121,10 @@ class Living:
             people, pairs = relevant(model, values, single, numbers, users, histories, skip)
             tags = named("genres", values, numbers, genres, tuple)
             near = neighbours(model, values, numbers, attributes, tags)
+            before = grown(model, model.user_ids, item_ids, pairs)
             return replace(
-                placing(grown(model, model.user_ids, item_ids, pairs), np.sort(numbers), people, near=near),
+                placing(before, np.sort(numbers), people, pairs=pairs, near=near),
                 items=item_ids.decode(np.sort(numbers[~there])).tolist(),
-                pairs=pairs,
                 restored=tuple(numbers[there].tolist()),
                 titles=named("titles", values, numbers, titles, str),
                 genres=tags,
@@ -156,7 +156,7 @@ class Living:
                 raise ArgumentError(f"ids must be of items that were not removed (got {shown(gone)})")
             people, pairs = relevant(model, values, single, numbers, users, histories, skip)
             before = grown(model, model.user_ids, model.item_ids, pairs)
-            return replace(placing(before, np.sort(numbers), people, blended=histories is None), pairs=pairs)
+            return placing(before, np.sort(numbers), people, pairs=pairs, blended=histories is None)
 
         self._change(plan)
 

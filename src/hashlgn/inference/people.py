@@ -106,16 +106,12 @@ def place(
         near: where items start that nobody has.
     """
     histories = living_histories(model)
-    own = _own_vectors(histories, numbers)
-    o, p = np.empty((2, len(numbers), histories.width), np.float32)
-    for first in range(0, len(numbers), _ITEMS):
-        some = slice(first, first + _ITEMS)
-        bounds = people.bounds[first : first + _ITEMS + 1]
-        users = people.users[bounds[0] : bounds[-1]]
-        strengths = people.stored.strengths(users, np.repeat(numbers[some], np.diff(bounds)))
-        asked, rows = np.unique(users, return_inverse=True) if len(bounds) > 2 else (users, np.arange(len(users)))
-        v = _sums(histories, people.stored, asked)
-        o[some], p[some] = placement.estimates(v, rows, strengths, bounds - bounds[0], own[some], people.counts[some])
+    own, o, p = np.empty((3, len(numbers), histories.width), np.float32)
+    if isinstance(histories, CodedHistories) and _compiled is not None:
+        where = numbers, people.users, people.bounds, people.counts
+        placement.held.place(histories.held, people.stored.held, len(people.stored), *where, own, o, p)
+    else:
+        _estimated(histories, placement, numbers, people, own, o, p)
     for row, number in enumerate(numbers.tolist()):
         if near and number in near and not people.counts[row]:
             items, weights = near[number]
@@ -142,24 +138,32 @@ def _formed(model: ServedModel, placement: Placement, numbers: Ints, o: Floats, 
     return Placed(numbers, answers, scale, known, weight, counts)
 
 
-def _own_vectors(histories: CodedHistories | FloatHistories, numbers: Ints) -> Floats:
-    """``p`` of some items; 0 of those that are in no history yet."""
-    if isinstance(histories, CodedHistories) and _compiled is not None:
-        vectors: Floats = histories.held.decode(numbers)
-        return vectors
-    own = np.zeros((len(numbers), histories.width), np.float32)
+def _estimated(
+    histories: CodedHistories | FloatHistories,
+    placement: Placement,
+    numbers: Ints,
+    people: People,
+    own: Floats,
+    o: Floats,
+    p: Floats,
+) -> None:
+    """Fill in what items are in histories, 0 where they are in none yet, and both vectors from their people."""
+    own[:] = 0
     there = numbers < len(histories)
     own[there] = decoded_histories(histories, numbers[there])
-    return own
+    for first in range(0, len(numbers), _ITEMS):
+        some = slice(first, first + _ITEMS)
+        bounds = people.bounds[first : first + _ITEMS + 1]
+        users = people.users[bounds[0] : bounds[-1]]
+        strengths = people.stored.strengths(users, np.repeat(numbers[some], np.diff(bounds)))
+        asked, rows = np.unique(users, return_inverse=True)
+        v = _sums(histories, people.stored, asked)
+        o[some], p[some] = placement.estimates(v, rows, strengths, bounds - bounds[0], own[some], people.counts[some])
 
 
 def _sums(histories: CodedHistories | FloatHistories, stored: Stored, users: Ints) -> Doubles:
     """``v_u`` of users, over the items that the model has: new ones are in no history yet."""
     v = np.empty((len(users), histories.width))
-    if isinstance(histories, CodedHistories) and _compiled is not None:
-        for first in range(0, len(users), _ROWS):
-            histories.held.sums(stored.held, users[first : first + _ROWS], len(stored), v[first : first + _ROWS])
-        return v
     for first in range(0, len(users), _ROWS):
         bounds, items, strengths = stored.rows(users[first : first + _ROWS])
         there = items < len(histories)

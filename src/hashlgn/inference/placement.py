@@ -137,7 +137,7 @@ class Placement:
         """
         o, p = np.empty_like(own), np.empty_like(own)
         if _compiled is not None:
-            self._held.estimates(v, rows, strengths, bounds, own, totals, o, p)
+            self.held.estimates(v, rows, strengths, bounds, own, totals, o, p)
             return o, p
         for row, (begin, end) in enumerate(pairwise(bounds.tolist())):
             units, weights = _queries(v[rows[begin:end]], strengths[begin:end, None] * own[row].astype(np.float64))
@@ -163,7 +163,7 @@ class Placement:
         return o, factors @ self.histories * (total / (total + _TRUST))
 
     @cached_property
-    def _held(self) -> Any:
+    def held(self) -> Any:
         """The same for the kernel."""
         arrays = self.mean, self.axes, self.signal, self.answers, self.histories, self._stiffness, self.levels
         constants = WEIGHT, _NOTHING, _NOISE, _REACH, _DOUBT, _GROWTH, _TRUST

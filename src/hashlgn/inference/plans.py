@@ -126,6 +126,7 @@ def placing(
     numbers: Ints,
     people: People | None,
     *,
+    pairs: Pairs | None = None,
     blended: bool = True,
     near: Neighbours | None = None,
 ) -> Change:
@@ -135,6 +136,7 @@ def placing(
         model: with all new ids and interactions.
         numbers: of the items, ascending.
         people: whose histories decide; all who have the items where None.
+        pairs: the new interactions, which the change is to hold.
         blended: whether an item of the training goes towards its new place by the share of its interactions that are
             new, and not all the way.
         near: where new items start that nobody has. None where no item is new: one that nobody has stays.
@@ -146,13 +148,13 @@ def placing(
             counts = model.counts.take(numbers)
             numbers = numbers[((numbers >= live.items) & ((counts > 0) | (near is not None))) | (counts > rests)]
         if not len(numbers):
-            return Change(before=model)
+            return Change(pairs=pairs, before=model)
         people = people_of(model.stored, numbers)
     placement, first = live.placement, None
     if placement is None:
         placement = first = _fitted(model)
     placed = place(model, placement, numbers, people, blended=blended, near=near or {})
-    return Change(placed=placed, placement=first, before=model)
+    return Change(pairs=pairs, placed=placed, placement=first, before=model)
 
 
 def taken_in(model: ServedModel, data: Interactions, budget: int) -> tuple[Change, int]:
@@ -172,14 +174,13 @@ def taken_in(model: ServedModel, data: Interactions, budget: int) -> tuple[Chang
     before = grown(model, user_ids, item_ids, pairs)
     regrown = _grown(before, n_items, budget)
     chosen = np.concatenate((regrown, np.arange(n_items, len(item_ids))))
-    change = placing(before, chosen, None) if len(chosen) else Change(before=before)
+    change = placing(before, chosen, None, pairs=pairs) if len(chosen) else Change(pairs=pairs, before=before)
     new = np.flatnonzero(items >= n_items).tolist()
     return (
         replace(
             change,
             users=added,
             items=item_ids.decode(np.arange(n_items, len(item_ids))).tolist(),
-            pairs=pairs,
             titles={} if data.titles is None else {int(items[place]): data.titles[place] for place in new},
             genres={} if data.genres is None else {int(items[place]): data.genres[place] for place in new},
         ),

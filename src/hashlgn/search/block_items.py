@@ -93,16 +93,16 @@ class BlockItems(CodedItems):
         """Segments that hold some items: the slots of these, and which of the items they are."""
         left = np.arange(len(items))
         for place, one in enumerate(self.segments):
-            if not len(left):
-                return
-            slots = one.find(items[left])
+            slots = one.find(items)
+            if len(items) == 1:  # as in most changes
+                if slots[0] >= 0:
+                    yield place, slots, left
+                    return
+                continue
             here = slots >= 0
-            if here.all():
-                yield place, slots, left
-                return
             if here.any():
                 yield place, slots[here], left[here]
-                left = left[~here]
+                items, left = items[~here], left[~here]
 
     @cached_property
     def _rows(self) -> tuple[Bytes, Scale | None]:

@@ -58,16 +58,20 @@ class Pages:
             out[mine] = self.pages[place][at]
         return out
 
-    def put(self, numbers: Ints, rows: Any) -> Pages:
+    def put(self, numbers: Ints, rows: Array | int) -> Pages:
         """The same with other rows at some numbers, each once, the last one last; those past the end follow it without
         a gap.
         """
         pages = list(self.pages)
+        if len(numbers) == 1 and (number := int(numbers[0])) < len(self):  # as in most changes
+            pages[number >> _BITS] = page = self.pages[number >> _BITS].copy()
+            page[number & (_SIZE - 1)] = rows[0] if isinstance(rows, np.ndarray) else rows
+            return Pages(tuple(pages))
         for place, mine, at in _by_page(numbers):
             old = pages[place] if place < len(pages) else pages[0][:0]
             page = np.empty((max(len(old), int(at[-1]) + 1), *old.shape[1:]), old.dtype)
             page[: len(old)] = old
-            page[at] = rows[mine] if np.ndim(rows) else rows
+            page[at] = rows[mine] if isinstance(rows, np.ndarray) else rows
             pages[place : place + 1] = [page]
         return Pages(tuple(pages))
 
