@@ -110,14 +110,16 @@ def test_new_interactions_are_merged_into_rows(
             assert [*zip(*columns, strict=True)] == [told[item] for item in sorted(told)]
 
 
-def test_who_has_an_item_of_many_interactions() -> None:
+@pytest.mark.parametrize("apart", [1, 10_000], ids=["small catalogue", "large catalogue"])
+def test_who_has_an_item_of_many_interactions(apart: int) -> None:
     table = np.random.default_rng(0).random((700, 100)) < 0.8
-    stored = Stored.of(np.append(0, table.sum(axis=1).cumsum()), np.nonzero(table)[1].astype(np.int32))
+    stored = Stored.of(np.append(0, table.sum(axis=1).cumsum()), (apart * np.nonzero(table)[1]).astype(np.int32))
     table[5:9] = False
     stored = stored.changed(Part(np.zeros(5, np.int64), np.empty(0, np.int32), users=np.arange(5, 9)), 700)
     for item in (-1, *range(0, 100, 9), 100):
         expected = np.flatnonzero(table[:, item]) if 0 <= item < 100 else np.empty(0)
-        np.testing.assert_array_equal(stored.who(item), expected)
+        np.testing.assert_array_equal(stored.who(apart * item), expected)
+        assert apart == 1 or not len(stored.who(apart * item + 1))
 
 
 def test_a_user_who_is_none_is_refused() -> None:
