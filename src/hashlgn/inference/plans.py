@@ -25,7 +25,7 @@ __all__ = ["named", "numbered", "placing", "relevant", "taken_in", "undone"]
 
 Ints = npt.NDArray[np.int64]
 
-_GROWN = 1.5  # an item is placed anew where it has so many times the interactions that its place rests on
+_GROWN = 2  # an item is placed anew where it has so many times the interactions that its place rests on
 _WELL_KNOWN = 20  # interactions from which on an item of the training stays where the training has put it
 
 
