@@ -289,6 +289,19 @@ def test_a_trained_item_moves_by_the_share_of_what_is_new() -> None:
     assert moved.tolist() == [True] + [False] * (ITEMS - 1)
 
 
+def test_update_places_items_anew_whose_interactions_have_doubled() -> None:
+    model = Recommender(served(), threads=1)
+    model.add_items(["20", "21", "22"], [[100, 101, 102], [], [100]])
+    before = live_of(model.model).counts.whole[-3:]
+    assert before.tolist() == [3, 0, 1]
+    one_each = Interactions.from_pairs([103, 103, 103, 104, 104], [20, 21, 22, 20, 21])
+    assert model.update(one_each).placed == 2  # 5 of 3, 2 of 0, 2 of 1
+    assert live_of(model.model).counts.whole[-3:].tolist() == [3, 2, 2]
+    assert model.update(Interactions.from_pairs([105, 106], [20, 21]), budget=0).placed == 0  # 6 of 3, 3 of 2
+    assert model.update(Interactions.from_pairs([107, 107], [21, 22]), budget=1).placed == 1  # 6 of 3, 4 of 2, 3 of 2
+    assert live_of(model.model).counts.whole[-3:].tolist() == [6, 2, 2]
+
+
 def _has(model: ServedModel, user: int) -> list[int]:
     row = user - 100
     found: list[int] = model.item_ids.decode(model.seen[1][model.seen[0][row] : model.seen[0][row + 1]]).tolist()
