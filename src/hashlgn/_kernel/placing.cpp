@@ -54,11 +54,7 @@ class HeldPlacement {
       require(rows.data()[e] >= 0 && static_cast<size_t>(rows.data()[e]) < v.shape(0), "rows must be of v");
     }
     const nb::gil_scoped_release released;
-    for (size_t i = 0; i < items; ++i) {
-      const size_t begin = static_cast<size_t>(bounds.data()[i]), end = static_cast<size_t>(bounds.data()[i + 1]);
-      const People people = people_of(v.data(), rows.data() + begin, strengths.data() + begin, end - begin, own.data() + i * width);
-      estimate(people, static_cast<double>(totals.data()[i]), o.data() + i * width, p.data() + i * width);
-    }
+    estimate(v.data(), rows.data(), strengths.data(), bounds.data(), items, own.data(), totals.data(), o.data(), p.data());
   }
 
   // The same of items whose people's histories are stored, in the catalogue `histories`; also their vectors there, `own`.
@@ -85,41 +81,57 @@ class HeldPlacement {
         Gathered found(stored, {people.data() + row, people.data() + std::min(people.size(), row + kRows)}, users);
         histories.sums(found, v.data() + row * width);
       }
+      std::vector<int64_t> rows, ends{0};
+      std::vector<float> strengths;
       for (size_t i = first; i < end; ++i) {
         const int64_t number = numbers.data()[i];
-        float* vector = own.data() + i * width;
-        histories.decode(number, vector);
-        std::vector<int64_t> rows;
-        std::vector<float> strengths;
+        histories.decode(number, own.data() + i * width);
         for (int64_t e = bounds.data()[i]; e < bounds.data()[i + 1]; ++e) {
           const int64_t user = asked.data()[e];
           rows.push_back(std::lower_bound(people.begin(), people.end(), user) - people.begin());
           strengths.push_back(strength_of(stored, user, number));
         }
-        estimate(people_of(v.data(), rows.data(), strengths.data(), rows.size(), vector), static_cast<double>(totals.data()[i]),
-                 o.data() + i * width, p.data() + i * width);
+        ends.push_back(static_cast<int64_t>(rows.size()));
       }
+      estimate(v.data(), rows.data(), strengths.data(), ends.data(), end - first, own.data() + first * width, totals.data() + first,
+               o.data() + first * width, p.data() + first * width);
     }
   }
 
  private:
-  static constexpr size_t kItems = 256;  // that are placed at a time
-  static constexpr size_t kRows = 2048;  // histories that are summed at a time
+  static constexpr size_t kItems = 256;    // that are placed at a time
+  static constexpr size_t kRows = 2048;    // histories that are summed at a time
+  static constexpr size_t kTogether = 16;  // items that share what is read of the constants
 
-  // Unit queries of an item's people, and the mean of them with their weights.
+  // Unit queries of the people of some items, one item's after the other's, and of each item the mean with their weights.
   struct People {
-    std::vector<float> units;  // (count, width)
-    std::vector<double> mean;
-    double worth = 0;  // of how many people it is
-    size_t count = 0;
+    std::vector<float> units;        // (people, width)
+    std::vector<size_t> bounds{0};   // of each item's
+    std::vector<double> means;       // (items, width)
+    std::vector<double> worths;      // of how many people each mean is; 0 where there is none
+    size_t count(size_t item) const { return bounds[item + 1] - bounds[item]; }
   };
 
-  People people_of(const double* v, const int64_t* rows, const float* strengths, size_t count, const float* own) const {
+  void estimate(const double* v, const int64_t* rows, const float* strengths, const int64_t* bounds, size_t items, const float* own,
+                const int64_t* totals, float* o, float* p) const {
     const size_t width = mean_.shape(0);
-    People people;
-    people.units.resize(count * width), people.mean.resize(width);
-    std::vector<double> left(width);
+    for (size_t first = 0; first < items; first += kTogether) {
+      const size_t some = std::min(kTogether, items - first);
+      People people;
+      for (size_t i = first; i < first + some; ++i) {
+        const size_t begin = static_cast<size_t>(bounds[i]), end = static_cast<size_t>(bounds[i + 1]);
+        add(people, v, rows + begin, strengths + begin, end - begin, own + i * width);
+      }
+      estimate(people, some, totals + first, o + first * width, p + first * width);
+    }
+  }
+
+  // Adds an item's people.
+  void add(People& people, const double* v, const int64_t* rows, const float* strengths, size_t count, const float* own) const {
+    const size_t width = mean_.shape(0);
+    std::vector<double> left(width), mean(width);
     double total = 0, squares = 0;
+    people.bounds.push_back(people.bounds.back());
     for (size_t e = 0; e < count; ++e) {
       const double* sum = v + static_cast<size_t>(rows[e]) * width;
       double all = 0, rest = 0;
@@ -129,48 +141,67 @@ class HeldPlacement {
       }
       if (!(rest > nothing_ * all)) continue;
       const double length = std::sqrt(rest), weight = std::pow(length, -exponent_);
-      float* unit = people.units.data() + people.count++ * width;
+      people.units.resize(people.units.size() + width);
+      float* unit = people.units.data() + people.bounds.back()++ * width;
       for (size_t j = 0; j < width; ++j) {
-        people.mean[j] += weight * (left[j] / length);
+        mean[j] += weight * (left[j] / length);
         unit[j] = static_cast<float>(left[j] / length);
       }
       total += weight, squares += weight * weight;
     }
-    if (!people.count) return people;
-    for (double& number : people.mean) number /= total;
-    people.worth = total * total / squares;
-    return people;
+    if (total > 0) {
+      for (double& number : mean) number /= total;
+    }
+    people.means.insert(people.means.end(), mean.begin(), mean.end());
+    people.worths.push_back(total > 0 ? total * total / squares : 0);
   }
 
-  void estimate(const People& people, double total, float* o, float* p) const {
+  void estimate(const People& people, size_t items, const int64_t* totals, float* o, float* p) const {
     const Lanes* lanes = available().front();
-    const size_t width = mean_.shape(0), axes = signal_.shape(0);
-    std::vector<double> factors(axes + 2), left(people.mean), answer(width), history(width);
-    if (people.count) {
-      for (size_t j = 0; j < width; ++j) left[j] -= static_cast<double>(mean_.data()[j]);
-      lanes->product(left.data(), 1, width, axes_.data(), axes, factors.data());
-      for (size_t k = 0; k < axes; ++k) {
-        const double signal = static_cast<double>(signal_.data()[k]), most = reach_ * std::sqrt(signal + 1 / people.worth);
-        factors[k] = std::clamp(factors[k], -most, most) / (signal + noise_ / people.worth);
+    const size_t width = mean_.shape(0), axes = signal_.shape(0), rows = axes + 2;
+    std::vector<double> left(people.means), along(items * axes), factors(items * rows), answers(items * width), histories(items * width);
+    for (size_t i = 0; i < left.size(); ++i) left[i] -= static_cast<double>(mean_.data()[i % width]);
+    lanes->product(left.data(), items, width, axes_.data(), axes, along.data());
+    for (size_t i = 0; i < items; ++i) {
+      double* factor = factors.data() + i * rows;
+      for (size_t k = 0; k < axes && people.count(i); ++k) {
+        const double signal = static_cast<double>(signal_.data()[k]), most = reach_ * std::sqrt(signal + 1 / people.worths[i]);
+        factor[k] = std::clamp(along[i * axes + k], -most, most) / (signal + noise_ / people.worths[i]);
+      }
+      factor[axes] = 1, factor[axes + 1] = std::log1p(static_cast<double>(totals[i]));
+    }
+    lanes->product(factors.data(), items, rows, answers_.data(), width, answers.data());
+    lanes->product(factors.data(), items, rows, histories_.data(), width, histories.data());
+    if (axes) draw(people, items, totals, lanes, answers.data());
+    for (size_t i = 0; i < items; ++i) {
+      const double total = static_cast<double>(totals[i]), share = total / (total + trust_);
+      for (size_t j = i * width; j < (i + 1) * width; ++j) {
+        o[j] = static_cast<float>(answers[j]), p[j] = static_cast<float>(histories[j] * share);
       }
     }
-    factors[axes] = 1, factors[axes + 1] = std::log1p(total);
-    lanes->product(factors.data(), 1, axes + 2, answers_.data(), width, answer.data());
-    lanes->product(factors.data(), 1, axes + 2, histories_.data(), width, history.data());
-    if (people.count && axes) draw(people, total, lanes, answer.data());
-    for (size_t j = 0; j < width; ++j) o[j] = static_cast<float>(answer[j]), p[j] = static_cast<float>(history[j] * (total / (total + trust_)));
   }
 
-  // Draws an answer towards the people, and away from all others.
-  void draw(const People& people, double total, const Lanes* lanes, double* o) const {
-    const size_t width = mean_.shape(0), n = people.count;
-    const float* x = people.units.data();
-    std::vector<float> moved(n * width), turned(width * n), products(n * n);
+  // Draws answers towards their people, and away from all others.
+  void draw(const People& people, size_t items, const int64_t* totals, const Lanes* lanes, double* answers) const {
+    const size_t width = mean_.shape(0);
+    std::vector<float> moved(people.units.size());
+    lanes->single(people.units.data(), people.bounds.back(), width, stiffness_.data(), width, moved.data());
+    for (size_t i = 0; i < items; ++i) {
+      const size_t first = people.bounds[i] * width;
+      if (people.count(i)) {
+        draw(people.units.data() + first, moved.data() + first, people.count(i), static_cast<double>(totals[i]), lanes, answers + i * width);
+      }
+    }
+  }
+
+  // The same of one answer: its n people, and what of each of them moves it.
+  void draw(const float* x, const float* moved, size_t n, double total, const Lanes* lanes, double* o) const {
+    const size_t width = mean_.shape(0);
+    std::vector<float> turned(width * n), products(n * n);
     for (size_t e = 0; e < n; ++e) {
       for (size_t j = 0; j < width; ++j) turned[j * n + e] = x[e * width + j];
     }
-    lanes->single(x, n, width, stiffness_.data(), width, moved.data());
-    lanes->single(moved.data(), n, width, turned.data(), n, products.data());
+    lanes->single(moved, n, width, turned.data(), n, products.data());
     std::vector<double> together(products.begin(), products.end()), away(n);
     const double asked = static_cast<double>(n), all = std::max(total, asked);
     const double level = levels_[0] + std::max(levels_[1] * std::log1p(total), levels_[1] * std::log1p(growth_ * total));
