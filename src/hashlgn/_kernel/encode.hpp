@@ -19,8 +19,9 @@ struct Codewords {
 
 // V is the instruction set that this is compiled for: the sums run over whole registers.
 //
-// The partial codes that a beam keeps mostly agree but in their last sub-codes. What all of them agree in is summed once, over all
-// codewords, and what they do not, of each of them where it is asked for. The order of the sums is the same.
+// The partial codes that a beam keeps mostly differ in their last sub-codes alone. The first ones, which all of them share, are summed
+// once, over all codewords. The last ones are summed for each partial code, over the codewords that are asked for next. The order of
+// the sums is that of the NumPy form.
 template <class V>
 class Encoder {
  public:

@@ -105,10 +105,10 @@ class HeldPlacement {
 
   // Unit queries of the people of some items, one item's after the other's, and of each item the mean with their weights.
   struct People {
-    std::vector<float> units;        // (people, width)
-    std::vector<size_t> bounds{0};   // of each item's
-    std::vector<double> means;       // (items, width)
-    std::vector<double> worths;      // of how many people each mean is; 0 where there is none
+    std::vector<float> units;       // (people, width)
+    std::vector<size_t> bounds{0};  // of each item's
+    std::vector<double> means;      // (items, width)
+    std::vector<double> worths;     // of how many people each mean is; 0 where there is none
     size_t count(size_t item) const { return bounds[item + 1] - bounds[item]; }
   };
 
