@@ -434,6 +434,22 @@ def journalled(folder: Path) -> tuple[Path, Path, Recommender]:
     return file, journal, model
 
 
+def test_a_journal_holds_the_people_of_an_item_that_is_placed_anew(tmp_path: Path) -> None:
+    _, journal, model = journalled(tmp_path)
+    first = live_of(model.model)
+    model.update_items([50, 1], [[101, 102], [100 + user for user in range(USERS)]])
+    last = live_of(model.model)
+    assert first.items == last.items == ITEMS and first.placement is last.placement is not None
+    shutil.copy(journal, tmp_path / "copy")
+    again = hashlgn.load(tmp_path / "model", journal=tmp_path / "copy", threads=1).model
+    for one, other in zip(again.seen, model.model.seen, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for name in ("mean", "answers", "metrics"):
+        replayed = live_of(again).placement
+        np.testing.assert_array_equal(getattr(replayed, name), getattr(first.placement, name))
+    assert live_of(again).items == ITEMS
+
+
 def test_a_torn_record_is_dropped_wherever_it_is_cut(tmp_path: Path) -> None:
     file, journal, model = journalled(tmp_path)
     whole = journal.read_bytes()

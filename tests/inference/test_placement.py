@@ -120,7 +120,7 @@ def test_people_with_coded_histories_place_alike_compiled_and_in_numpy(
     histories = CodedHistories(packed, codewords.astype(np.float32), rng.random(ITEMS - 2).astype(np.float16))
     model, numbers = model.changed(histories=histories), np.arange(ITEMS)  # the last two items have no code yet
     people, trained = people_of(model.stored, numbers), np.arange(ITEMS - 2)
-    monkeypatch.setattr(people_module, "_ITEMS", 5)
+    monkeypatch.setattr(people_module, "_ITEMS", 5)  # of the NumPy form
     monkeypatch.setattr(people_module, "_ROWS", 7)
     found = []
     for compiled in (module._compiled, None):
@@ -155,7 +155,7 @@ def test_an_item_alone_is_placed_as_with_others(coded: bool, monkeypatch: pytest
     model = model.changed(items=items, histories=histories)
     placement, numbers = constants(rng, 6, 4), np.arange(ITEMS)
     together = place(model, placement, numbers, people_of(model.stored, numbers))
-    monkeypatch.setattr(people_module, "_ITEMS", 5)
+    monkeypatch.setattr(people_module, "_ITEMS", 5)  # of the NumPy form
     monkeypatch.setattr(people_module, "_ROWS", 3)
     in_parts = place(model, placement, numbers, people_of(model.stored, numbers))
     for number in numbers:
@@ -164,6 +164,57 @@ def test_an_item_alone_is_placed_as_with_others(coded: bool, monkeypatch: pytest
             if getattr(alone, name) is not None:
                 np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[number])
                 np.testing.assert_array_equal(getattr(alone, name)[0], getattr(in_parts, name)[number])
+
+
+@pytest.mark.skipif(module._compiled is None, reason="the kernel was not compiled when HashLGN was installed")
+def test_many_items_of_many_people_go_where_each_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, n_users, n_items = np.random.default_rng(2), 2200, 300
+    chosen = rng.random((n_users, n_items)) < np.linspace(0.001, 0.14, n_items)
+    chosen[np.arange(n_users), rng.integers(0, n_items, n_users)] = True
+    stored = Stored.of(np.append(0, chosen.sum(axis=1).cumsum()), np.nonzero(chosen)[1].astype(np.int32))
+    codewords, packed = rng.standard_normal((4, 16, 6)).astype(np.float32), rng.integers(0, 256, (n_items, 2), np.uint8)
+    histories = CodedHistories(packed, codewords, (rng.random(n_items) + 0.5).astype(np.float16))
+    items = FloatItems(rng.standard_normal((n_items, 6)).astype(np.float32))
+    model = ServedModel("hashlgn", {}, Ids.range(n_users), Ids.range(n_items), items, stored, histories)
+    placement, numbers = constants(rng, 6, 4), np.arange(n_items)
+    people = people_of(stored, numbers)
+    assert people.counts.max() > people_module._MOST and len(np.unique(people.users)) > 2048
+    together = place(model, placement, numbers, people)
+    for number in (0, 15, 16, 255, 256, 272, 299):
+        alone = place(model, placement, numbers[number:][:1], people_of(stored, numbers[number:][:1]))
+        for name in ("answers", "histories", "weight", "counts"):
+            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[number])
+    monkeypatch.setattr(module, "_compiled", None)
+    monkeypatch.setattr(people_module, "_compiled", None)
+    plain = place(model, placement, numbers, people)
+    np.testing.assert_allclose(together.answers, plain.answers, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(module._compiled is None, reason="the kernel was not compiled when HashLGN was installed")
+def test_the_compiled_form_refuses_what_does_not_fit() -> None:
+    kernel: Any = module._compiled
+    zero, ones = np.zeros(1, np.int64), np.ones(1, np.int64)
+    rows = kernel.Rows(None, np.array([0, 1]), np.array([1], np.int32))
+    held = kernel.HistoryCodes([np.zeros((2, 1), np.uint8)], [np.ones(2, np.float16)], np.zeros((32, 6), np.float32))
+    wide = kernel.HistoryCodes([np.zeros((2, 1), np.uint8)], [np.ones(2, np.float16)], np.zeros((32, 7), np.float32))
+    fits = {"histories": held, "stored": [rows], "users": 1, "numbers": zero, "asked": zero, "bounds": np.array([0, 1])}
+    fits |= {"totals": ones} | {name: np.zeros((1, 6), np.float32) for name in ("own", "o", "p")}
+    placement = constants(np.random.default_rng(0), 6, 4)
+    placement.held.place(**fits)
+    for wrong, message in (
+        ({"histories": wide}, "of this width"),
+        ({"stored": [None]}, "must not be None"),
+        ({"users": 0}, "numbers of users"),
+        ({"numbers": -ones}, "must not be negative"),
+        ({"bounds": np.array([0, 2])}, "inside what it divides"),
+        ({"bounds": np.array([1, 0])}, "must ascend"),
+        ({"bounds": zero}, "must fit numbers"),
+        ({"totals": np.ones(2, np.int64)}, "must fit numbers"),
+        ({"own": np.zeros((1, 5), np.float32)}, "one row per item"),
+        ({"p": np.zeros((2, 6), np.float32)}, "one row per item"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            placement.held.place(**fits | wrong)
 
 
 def test_of_many_people_some_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,26 @@ def test_compiled_and_numpy_give_the_same_bits(seed: int, beam: int, rounds: int
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_vector_alone_has_the_code_that_it_has_with_others() -> None:
+    codewords, vectors = made(130, 4)
+    vectors *= np.linspace(0.1, 5, 130, dtype=np.float32)[:, None]
+    coder = Coder(codewords, np.diag(np.arange(1, 9)).astype(np.float32), LENGTH)
+    together = coder.code(vectors)
+    for row in range(130):
+        alone = coder.code(vectors[row : row + 1])
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one[0], other[row])
+
+
+@pytest.mark.skipif(encoding._compiled is None, reason="the kernel was not compiled when HashLGN was installed")
+def test_scales_have_the_same_bits_before_they_are_rounded() -> None:
+    codewords, vectors = made(40, 20)
+    coder = Coder(codewords, np.diag(np.arange(1, 9)).astype(np.float32), LENGTH)
+    packed, scales = np.empty((40, 10), np.uint8), np.empty(40)
+    coder.held.code(vectors, packed, scales)
+    assert scales.tolist() == [coder._coded(x)[1] for x in vectors.astype(np.float64)]
+
+
 def test_a_wide_beam_finds_the_best_of_all() -> None:
     codewords, vectors = made(5, 2)
     every = np.array(list(itertools.product(range(16), repeat=2)))
