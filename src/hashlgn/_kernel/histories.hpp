@@ -36,7 +36,7 @@ class HeldRows {
     return place != end && *place == user ? std::optional<size_t>(static_cast<size_t>(place - users_->data())) : std::nullopt;
   }
 
-  // The users who have an item, ascending. Of many rows, the places of each item's interactions are noted first.
+  // The users who have an item, ascending. Of many interactions, the places of each group of items are noted first.
   template <class Visit>
   void each_user(int32_t item, const Visit& visit) {
     const int64_t* bounds = indptr_.data();

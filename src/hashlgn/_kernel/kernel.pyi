@@ -317,8 +317,8 @@ class Placement:
         o: npt.NDArray[np.float32],
         p: npt.NDArray[np.float32],
     ) -> None:
-        """The same of items whose people, ``asked`` between ``bounds``, are some of the ``users`` users with stored
-        histories; ``own`` becomes the vectors that the items have in histories, 0 without a code.
+        """As ``estimates``, where the histories of the items' people are stored: ``asked``, between ``bounds``, are
+        numbers below ``users``. ``own`` is filled with the vectors of the items in histories, 0 without a code.
         """
 
 class Coder:

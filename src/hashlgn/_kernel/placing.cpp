@@ -57,7 +57,7 @@ class HeldPlacement {
     estimate(v.data(), rows.data(), strengths.data(), bounds.data(), items, own.data(), totals.data(), o.data(), p.data());
   }
 
-  // The same of items whose people's histories are stored, in the catalogue `histories`; also their vectors there, `own`.
+  // The same of items whose people's histories are stored. `own` is filled with the vectors of the items in `histories`.
   void place(const HeldCodes& histories, const Segments& stored, int64_t users, In<int64_t, 1> numbers, In<int64_t, 1> asked,
              In<int64_t, 1> bounds, In<int64_t, 1> totals, Out<float, 2> own, Out<float, 2> o, Out<float, 2> p) const {
     const size_t width = mean_.shape(0), items = numbers.shape(0);
@@ -194,7 +194,7 @@ class HeldPlacement {
     }
   }
 
-  // The same of one answer: its n people, and what of each of them moves it.
+  // The same of one answer: x are the queries of its n people, and `moved` their products with the stiffness.
   void draw(const float* x, const float* moved, size_t n, double total, const Lanes* lanes, double* o) const {
     const size_t width = mean_.shape(0);
     std::vector<float> turned(width * n), products(n * n);

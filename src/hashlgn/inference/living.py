@@ -205,9 +205,10 @@ class Living:
         """Take in interactions that happened since: histories, counts and lists of seen items move on, new users get
         ids, and new items are placed by the people who have them.
 
-        Items of the catalogue that have twice the interactions that their place rests on, and two at least, are placed
-        anew, those that have grown most first. An item of the training goes from its trained vectors towards its new
-        place by the share of its interactions that are new; with 20 interactions in the training or more, it stays.
+        Items of the catalogue that have at least two interactions, and at least twice those that their place rests on,
+        are placed anew, those that have grown most first. An item of the training goes from its trained vectors towards
+        its new place by the share of its interactions that are new; with 20 interactions in the training or more, it
+        stays.
 
         Args:
             interactions: ``Interactions``, or anything that ``read_interactions`` takes. Those that the model has

@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.int64]
 
 _compiled: Any = compiled()
 _MOST = 128  # people of an item who are asked: more make its mean hardly better
-_ROWS = 2048  # histories whose sums are made at a time
+_ROWS = 2048  # histories whose sums are made at a time; the kernel has numbers of its own for both
 _ITEMS = 256  # that are placed at a time: a history that several of them share is summed once
 
 
