@@ -166,8 +166,13 @@ def flag(name: str, value: Any) -> bool:
     raise ArgumentError(f"{name} must be True or False (got {shown(value)})")
 
 
-def positive_int(name: str, value: Any) -> int:
+def positive_int(name: str, value: Any, rule: str = "a positive integer") -> int:
     """Check that ``value`` is an integer of at least 1 (bool is refused, NumPy integers are taken).
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        rule: what an error says that it must be.
 
     Raises:
         ArgumentError: it is not.
@@ -177,7 +182,7 @@ def positive_int(name: str, value: Any) -> int:
     except TypeError:  # fractions, text, arrays
         number = 0
     if number < 1:
-        raise ArgumentError(f"{name} must be a positive integer (got {shown(value)})")
+        raise ArgumentError(f"{name} must be {rule} (got {shown(value)})")
     return number
 
 

@@ -348,7 +348,7 @@ def test_an_answer_sees_the_state_before_a_change_or_after_it() -> None:
         (lambda m: m.add_items([50], titles=["\ud800"]), "titles must be valid Unicode"),
         (lambda m: m.set_titles(["a"]), "titles must be a mapping"),
         (lambda m: (m.remove_items(1), m.update_items(1)), "ids must be of items that were not removed"),
-        (lambda m: m.update(Interactions.from_pairs([100], [1]), budget=-1), "budget must be a positive integer"),
+        (lambda m: m.update(Interactions.from_pairs([100], [1]), budget=-1), "budget must be 0 or a positive integer"),
         (lambda m: m.undo(), "undo needs a change"),
     ],
 )
@@ -502,7 +502,7 @@ def test_a_file_that_is_no_journal_is_refused_and_stays(content: bytes, tmp_path
 def test_a_journal_has_one_writer(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     file, journal, model = journalled(tmp_path)
-    with pytest.raises(ArtifactError, match="another process writes"):
+    with pytest.raises(ArtifactError, match="another process, or another model of this one, writes"):
         hashlgn.load(file, journal=journal)
     with pytest.raises(ArgumentError, match="journal must be given once"):
         model.follow(journal)

@@ -89,7 +89,7 @@ class Journal:
             held = [json.loads(text) for text in texts if text is not None]
             if held[0]["model"] != self._model:
                 which = "the journal of another model, or of another training of it"
-                raise ArtifactError(f"{self.path}: {which} (name another file, or delete this one)")
+                raise ArtifactError(f"{self.path}: {which} (load that model with it, or name another file)")
             for record in held[1:]:
                 yield int(record["number"]), None if record["change"] is None else _change(record["change"])
         except MALFORMED as error:
@@ -212,4 +212,6 @@ def _lock(file: BinaryIO, path: Path) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise ArtifactError(f"{path}: another process writes this journal ({reason(error)})") from error
+        raise ArtifactError(
+            f"{path}: another process, or another model of this one, writes this journal ({reason(error)})"
+        ) from error

@@ -216,14 +216,18 @@ class Living:
             budget: how many items of the catalogue may be placed anew; 0 for none.
             reading: options of ``read_interactions``.
 
+        Returns:
+            How many users, items and interactions are new, and how many items of the catalogue were placed anew.
+
         Raises:
-            ArgumentError: the users of this model are not their histories, or ``budget`` is no positive integer.
+            ArgumentError: the users of this model are not their histories, or ``budget`` is neither 0 nor a positive
+                integer.
             DataError: the interactions cannot be read.
             ArtifactError: the journal cannot be written; nothing has changed then.
         """
         data = interactions if isinstance(interactions, Interactions) else read_interactions(interactions, **reading)
         done: list[Updated] = []
-        most = positive_int("budget", budget) if budget != 0 else 0
+        most = positive_int("budget", budget, "0 or a positive integer") if budget != 0 else 0
 
         def plan(model: ServedModel) -> Change | None:
             change, placed = taken_in(model, data, most)

@@ -49,7 +49,8 @@ def failure(path: Path, error: sqlite3.Error) -> JournalError:
         return JournalFullError(f"{path}: the disk is full; nothing was written")
     if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return JournalError(
-            f"{path} is damaged or no journal of events ({error}): put a backup in its place, "
+            f"{path} is damaged or no journal of events ({error}; hashlgn.load(journal=) keeps changes of a model in "
+            f"files of another kind): put a backup in its place, "
             f"or save what can be read: hashlgn events recover {path} --out NEW.db"
         )
     return JournalError(f"{path}: {error}")
